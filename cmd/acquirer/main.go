@@ -81,6 +81,6 @@ Start with the demo world, which needs nothing else:
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newVersionCmd())
+	root.AddCommand(newConfigCmd(), newVersionCmd())
 	return root
 }

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+)
+
+// Config is everything `acquirer serve` can be told. The key, the default and
+// the meaning stand beside each field; docs/configuration.md is printed from
+// them. A value comes from its default, then the file, then ACQUIRER_*
+// variables, then flags, the later winning. Secrets are read from files, never
+// given here.
+type Config struct {
+	Environment string `key:"environment" default:"test" doc:"test or production; production refuses the test seed and test keys"`
+	Database    string `key:"database" default:"sqlite:data/acquirer.db" doc:"sqlite:PATH or postgres://USER@HOST/DB"`
+	Node        int    `key:"node" default:"0" doc:"number of this node, 0 to 1023, unique among those that share a database"`
+	Seed        string `key:"seed" default:"" doc:"JSON file of merchants, terminals and issuers to load at start, or demo for the seeded street"`
+
+	Terminals struct {
+		Listen         string        `key:"listen" default:"127.0.0.1:8583" doc:"address that terminals connect to"`
+		TLSCert        string        `key:"tls_cert" default:"" doc:"PEM certificate; with it the listener speaks TLS 1.2 or later only"`
+		TLSKey         string        `key:"tls_key" default:"" doc:"PEM private key of the certificate"`
+		MaxConnections int           `key:"max_connections" default:"20000" doc:"connections held at once; one more is closed at accept"`
+		MaxFrame       int           `key:"max_frame" default:"4096" doc:"longest frame in bytes; a longer one closes the connection before anything is allocated"`
+		FrameTimeout   time.Duration `key:"frame_timeout" default:"10s" doc:"from the first byte of a frame to its last"`
+		IdleTimeout    time.Duration `key:"idle_timeout" default:"10m" doc:"silence between two frames before the connection is closed"`
+		WriteTimeout   time.Duration `key:"write_timeout" default:"10s" doc:"for an answer to leave"`
+	} `key:"terminals"`
+
+	Switch struct {
+		IssuerTimeout    time.Duration `key:"issuer_timeout" default:"25s" doc:"how long a terminal's transaction waits for its issuer"`
+		TimeoutCode      string        `key:"timeout_code" default:"98" doc:"DE 39 when the issuer did not answer: 98 or 68"`
+		ReversalNotFound string        `key:"reversal_not_found" default:"25" doc:"DE 39 for a reversal whose original never came: 25 or 00"`
+		Acquirer         string        `key:"acquirer" default:"48020000" doc:"DE 32, the acquiring institution, 8 to 11 digits"`
+		CutOff           time.Duration `key:"cut_off" default:"23h" doc:"time of day, Beijing, at which the business date advances"`
+	} `key:"switch"`
+
+	Owed struct {
+		Interval    time.Duration `key:"interval" default:"200ms" doc:"how often due reversals are looked for"`
+		Backoff     time.Duration `key:"backoff" default:"2s" doc:"wait after the first unacknowledged reversal; doubles, with jitter"`
+		BackoffMax  time.Duration `key:"backoff_max" default:"5m" doc:"longest wait between two tries"`
+		MaxAttempts int           `key:"max_attempts" default:"20" doc:"tries before a reversal is handed to a person"`
+		Concurrency int           `key:"concurrency" default:"8" doc:"reversals in flight towards one issuer"`
+	} `key:"owed"`
+
+	HSM struct {
+		File           string `key:"file" default:"data/hsm.key" doc:"sealed master key of the software HSM; made by acquirer hsm init"`
+		PassphraseFile string `key:"passphrase_file" default:"" doc:"file with the passphrase; without it ACQUIRER_HSM_PASSPHRASE is read"`
+	} `key:"hsm"`
+
+	Routing struct {
+		BINs string `key:"bins" default:"" doc:"BIN table (CSV); without it the synthetic table of the demo street"`
+	} `key:"routing"`
+
+	Settlement struct {
+		Bank string `key:"bank" default:"" doc:"URL of the payout bank; without it nothing is paid"`
+	} `key:"settlement"`
+
+	Admin struct {
+		Listen string `key:"listen" default:"127.0.0.1:9583" doc:"/metrics, /healthz, /readyz"`
+		Pprof  string `key:"pprof" default:"" doc:"loopback address for net/http/pprof; off when empty"`
+	} `key:"admin"`
+
+	Console struct {
+		Listen string `key:"listen" default:"127.0.0.1:8080" doc:"the operator's console; loopback only"`
+	} `key:"console"`
+
+	Log struct {
+		Level  string `key:"level" default:"info" doc:"debug, info, warn or error"`
+		Format string `key:"format" default:"json" doc:"json or text"`
+		File   string `key:"file" default:"" doc:"log file; standard error when empty"`
+	} `key:"log"`
+}
+
+// setting is one leaf of Config with its dotted key.
+type setting struct {
+	key, def, doc string
+	kind          reflect.Type
+}
+
+// settings walks Config in order.
+func settings() []setting {
+	var out []setting
+	var walk func(t reflect.Type, prefix string)
+	walk = func(t reflect.Type, prefix string) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			key := prefix + f.Tag.Get("key")
+			if f.Type.Kind() == reflect.Struct {
+				walk(f.Type, key+".")
+				continue
+			}
+			out = append(out, setting{key, f.Tag.Get("default"), f.Tag.Get("doc"), f.Type})
+		}
+	}
+	walk(reflect.TypeFor[Config](), "")
+	return out
+}
+
+// addConfigFlags gives cmd --config and one flag per setting, named like the
+// key with dashes: terminals.listen is --terminals-listen.
+func addConfigFlags(cmd *cobra.Command) {
+	cmd.Flags().String("config", "", "configuration file (YAML, TOML or JSON)")
+	for _, s := range settings() {
+		cmd.Flags().String(flagName(s.key), s.def, s.doc)
+	}
+}
+
+func flagName(key string) string {
+	return strings.NewReplacer(".", "-", "_", "-").Replace(key)
+}
+
+func envName(key string) string {
+	return "ACQUIRER_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// loadConfig reads defaults, file, environment and flags. An unknown key, a
+// value of the wrong type or one out of range stops the start and names itself.
+func loadConfig(flags *pflag.FlagSet) (Config, error) {
+	v := viper.New()
+	known := map[string]bool{}
+	for _, s := range settings() {
+		known[s.key] = true
+		v.SetDefault(s.key, s.def)
+		if err := v.BindEnv(s.key, envName(s.key)); err != nil {
+			return Config{}, err
+		}
+		if f := flags.Lookup(flagName(s.key)); f != nil {
+			if err := v.BindPFlag(s.key, f); err != nil {
+				return Config{}, err
+			}
+		}
+	}
+	if f := flags.Lookup("config"); f != nil && f.Value.String() != "" {
+		v.SetConfigFile(f.Value.String())
+		if err := v.ReadInConfig(); err != nil {
+			return Config{}, usageError{fmt.Errorf("config %s: %w", f.Value, err)}
+		}
+		for _, key := range v.AllKeys() {
+			if !known[key] {
+				return Config{}, usageError{fmt.Errorf("config %s: %s is not a setting; `acquirer config` lists them", f.Value, key)}
+			}
+		}
+	}
+	var c Config
+	err := v.Unmarshal(&c, func(d *mapstructure.DecoderConfig) {
+		d.TagName = "key"
+		d.WeaklyTypedInput = true
+		d.DecodeHook = mapstructure.StringToTimeDurationHookFunc()
+	})
+	if err != nil {
+		return Config{}, usageError{fmt.Errorf("config: %w", err)}
+	}
+	return c, c.check()
+}
+
+// check refuses what would only fail later.
+func (c Config) check() error {
+	var errs []error
+	bad := func(ok bool, key, why string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s (%s): %s", key, envName(key), fmt.Sprintf(why, args...)))
+		}
+	}
+	bad(c.Environment == "test" || c.Environment == "production", "environment", "%q is neither test nor production", c.Environment)
+	bad(c.Environment == "test" || c.Seed != "demo", "seed", "the demo street has published keys and is refused in production")
+	bad(strings.HasPrefix(c.Database, "sqlite:") || strings.HasPrefix(c.Database, "postgres://") || strings.HasPrefix(c.Database, "postgresql://"), "database", "%q is neither sqlite:PATH nor postgres://...", c.Database)
+	bad(c.Node >= 0 && c.Node < 1024, "node", "%d is not 0 to 1023", c.Node)
+	bad(c.Terminals.MaxFrame >= 64 && c.Terminals.MaxFrame <= 65535, "terminals.max_frame", "%d is not 64 to 65535 bytes", c.Terminals.MaxFrame)
+	bad(c.Terminals.MaxConnections > 0, "terminals.max_connections", "must be at least 1")
+	bad((c.Terminals.TLSCert == "") == (c.Terminals.TLSKey == ""), "terminals.tls_cert", "certificate and key go together")
+	bad(c.Terminals.FrameTimeout > 0 && c.Terminals.IdleTimeout > 0 && c.Terminals.WriteTimeout > 0, "terminals.frame_timeout", "deadlines must be above zero")
+	bad(c.Switch.IssuerTimeout > 0, "switch.issuer_timeout", "must be above zero")
+	bad(c.Switch.TimeoutCode == "98" || c.Switch.TimeoutCode == "68", "switch.timeout_code", "%q is neither 98 nor 68", c.Switch.TimeoutCode)
+	bad(c.Switch.ReversalNotFound == "25" || c.Switch.ReversalNotFound == "00", "switch.reversal_not_found", "%q is neither 25 nor 00", c.Switch.ReversalNotFound)
+	bad(len(c.Switch.Acquirer) >= 8 && len(c.Switch.Acquirer) <= 11 && strings.Trim(c.Switch.Acquirer, "0123456789") == "", "switch.acquirer", "%q is not 8 to 11 digits", c.Switch.Acquirer)
+	bad(c.Switch.CutOff >= 0 && c.Switch.CutOff <= 24*time.Hour, "switch.cut_off", "%s is not a time of day", c.Switch.CutOff)
+	bad(c.Owed.Interval > 0 && c.Owed.Backoff > 0 && c.Owed.BackoffMax >= c.Owed.Backoff && c.Owed.MaxAttempts > 0 && c.Owed.Concurrency > 0, "owed.backoff", "intervals and counts must be above zero, and backoff_max not below backoff")
+	bad(c.Log.Format == "json" || c.Log.Format == "text", "log.format", "%q is neither json nor text", c.Log.Format)
+	if err := errors.Join(errs...); err != nil {
+		return usageError{fmt.Errorf("config: %w", err)}
+	}
+	return nil
+}
+
+// passphrase reads the HSM's passphrase from its file or the environment.
+func (c Config) passphrase() ([]byte, error) {
+	if c.HSM.PassphraseFile != "" {
+		b, err := os.ReadFile(c.HSM.PassphraseFile)
+		if err != nil {
+			return nil, fmt.Errorf("hsm.passphrase_file: %w", err)
+		}
+		return []byte(strings.TrimRight(string(b), "\r\n")), nil
+	}
+	if p := os.Getenv("ACQUIRER_HSM_PASSPHRASE"); p != "" {
+		return []byte(p), nil
+	}
+	return nil, usageError{errors.New("no HSM passphrase: set hsm.passphrase_file or ACQUIRER_HSM_PASSPHRASE")}
+}
+
+func newConfigCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "List every setting with its meaning, or check a configuration",
+		Example: `  acquirer config                     # every setting
+  acquirer config --check --config acquirer.yaml
+  acquirer config --markdown          # docs/configuration.md`,
+		Args: cobra.NoArgs,
+	}
+	addConfigFlags(cmd)
+	check := cmd.Flags().Bool("check", false, "load the configuration, say whether it is good, change nothing")
+	markdown := cmd.Flags().Bool("markdown", false, "print docs/configuration.md")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		out := cmd.OutOrStdout()
+		if *markdown {
+			_, err := fmt.Fprint(out, configMarkdown())
+			return err
+		}
+		if *check {
+			if _, err := loadConfig(cmd.Flags()); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(out, "configuration is good")
+			return err
+		}
+		for _, s := range settings() {
+			if _, err := fmt.Fprintf(out, "%-30s %-26q %s\n", s.key, s.def, s.doc); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}
+
+func configMarkdown() string {
+	var b strings.Builder
+	b.WriteString(`# Configuration
+
+Printed by ` + "`acquirer config --markdown`" + `; a test keeps this page equal to the binary.
+
+A value comes from its default, then the file given with ` + "`--config`" + ` (YAML, TOML or JSON; nested by the dots),
+then the environment, then the flag, the later winning. Secrets are read from files or the environment only.
+
+| setting | default | variable | meaning |
+|---|---|---|---|
+`)
+	for _, s := range settings() {
+		fmt.Fprintf(&b, "| `%s` | `%s` | `%s` | %s |\n", s.key, s.def, envName(s.key), s.doc)
+	}
+	b.WriteString("\nThe flag of a setting is its key with dashes: `terminals.listen` is `--terminals-listen`.\n" +
+		"`ACQUIRER_HSM_PASSPHRASE` holds the HSM's passphrase when `hsm.passphrase_file` is not set.\n")
+	return b.String()
+}
