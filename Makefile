@@ -1,0 +1,42 @@
+# make run    the demo world: terminals, issuers, bank, console, on an embedded database
+# make test   everything the repository can prove about itself
+GO      ?= go
+BIN     := bin/acquirer
+FUZZTIME ?= 30s
+
+.PHONY: run build test lint bench fuzz deps docs clean
+
+run: ## the demo world; prints what to look at
+	$(GO) run ./cmd/acquirer demo
+
+build: ## the binary, in bin/
+	$(GO) build -trimpath -o $(BIN) ./cmd/acquirer
+
+test: deps lint ## vet, staticcheck, every test, then the concurrent packages again under the race detector
+	$(GO) test -timeout 20m ./...
+	$(GO) test -race -short -timeout 20m ./spec ./hsm/... ./routing ./switch ./limits ./simulate/...
+
+lint: ## gofmt, vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not formatted:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+bench: ## the message path as separate processes on loopback; the table of docs/performance.md
+	$(GO) run ./bench/table
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@for p in $$($(GO) list ./...); do \
+	  dir=$$($(GO) list -f '{{.Dir}}' $$p); \
+	  for f in $$(grep -ho 'func Fuzz[A-Za-z0-9]*' $$dir/*_test.go 2>/dev/null | sed 's/func //' | sort -u); do \
+	    echo "== $$p $$f"; $(GO) test $$p -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -parallel 2 || exit 1; \
+	  done; \
+	done
+
+deps: ## what the tests use besides Go: PostgreSQL, Chromium, Prometheus
+	@sh deploy/test-deps.sh
+
+docs: ## the pages that are printed from the binary
+	$(GO) run ./cmd/acquirer config --markdown > docs/configuration.md
+
+clean:
+	rm -rf bin data
