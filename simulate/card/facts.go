@@ -221,3 +221,19 @@ func TestIMK(issuer string) [16]byte { return TestKey("IMK " + issuer) }
 // TestTMK is the TEST terminal master key of a terminal in the seeded world:
 // TestKey("TMK "+tid). With it load and demo agree on keys without a file.
 func TestTMK(tid string) [16]byte { return TestKey("TMK " + tid) }
+
+// TerminalsPerMerchant is how many terminals of the seeded world stand with
+// one merchant.
+const TerminalsPerMerchant = 4
+
+// SeedTerminal names the i-th terminal of the seeded world, i from 0: its TID
+// (DE 41, 8 digits from 10000001), and the MID (DE 42) of the merchant it
+// stands with. A terminal's TMK there is TestTMK of its TID.
+func SeedTerminal(i int) (tid, mid string) {
+	return strconv.Itoa(10000001 + i), SeedMerchant(i / TerminalsPerMerchant)
+}
+
+// SeedMerchant is the MID of the j-th merchant of the seeded world, j from 0:
+// institution 898, area 1100 (Beijing), category 5411, then the merchant's
+// number (GB/T 20548: 3 + 4 + 4 + 4 digits).
+func SeedMerchant(j int) string { return fmt.Sprintf("89811005411%04d", 1+j) }

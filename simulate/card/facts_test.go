@@ -76,3 +76,14 @@ func TestTestKeys(t *testing.T) {
 		t.Error("terminal keys are not one per terminal")
 	}
 }
+
+func TestSeedTerminals(t *testing.T) {
+	for _, c := range []struct {
+		i        int
+		tid, mid string
+	}{{0, "10000001", "898110054110001"}, {3, "10000004", "898110054110001"}, {4, "10000005", "898110054110002"}, {255, "10000256", "898110054110064"}} {
+		if tid, mid := SeedTerminal(c.i); tid != c.tid || mid != c.mid {
+			t.Errorf("SeedTerminal(%d) = %s, %s, want %s, %s", c.i, tid, mid, c.tid, c.mid)
+		}
+	}
+}
