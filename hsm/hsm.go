@@ -1,0 +1,193 @@
+// Package hsm is the house's hardware security module: the interface that the
+// switch and the issuer lines speak to, and Software, an implementation in
+// software.
+//
+// Keys are seen outside as key blocks only (ANSI X9.143:2021 version D under
+// the master key), bound to one use. No verb returns a clear key or PIN.
+package hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"acquirer/card"
+	"acquirer/hsm/algo"
+)
+
+// Key is a key block: the key, wrapped under the HSM's master key together
+// with what it may be used for. It is ASCII, safe to store, and means nothing
+// without the HSM that made it.
+type Key string
+
+// Alg is a kind of key and its length in bytes.
+type Alg uint8
+
+// The kinds of key. DES8 is for the single-length working keys of UnionPay
+// sign-in 001 and for MAC keys; it never encrypts another key.
+const (
+	DES8 Alg = iota + 1
+	TDES16
+	TDES24
+	AES16
+	AES32
+	SM4
+	HMAC32
+)
+
+// PINFormat is an ISO 9564-1 PIN block format.
+type PINFormat = algo.PINFormat
+
+// The PIN block formats of TranslatePIN and VerifyPIN. ISO0 is what UnionPay
+// terminals send (DE 53 digit 1 = 2).
+const (
+	ISO0 = algo.ISO0
+	ISO1 = algo.ISO1
+	ISO3 = algo.ISO3
+)
+
+// MACAlg says how a MAC is made.
+type MACAlg uint8
+
+// The MACs. Every one gives 8 bytes.
+const (
+	MACUnionPay MACAlg = iota + 1 // UnionPay POS "ECB": 8 hex characters, single or double length or SM4 by the key
+	MACX99                        // CBC-MAC, ISO 9797-1 algorithm 1, zero fill, with the key's own cipher: X9.9, the CUPS line
+	MACX919                       // retail MAC, ISO 9797-1 algorithm 3, zero fill: X9.19
+	MACCMAC                       // CMAC, its first 8 bytes
+)
+
+// KeySet is a set of working keys, by the DE 60.3 that asks for it.
+type KeySet int
+
+// The sets of protocol DE 60.3.
+const (
+	Set001 KeySet = 1 // single-length PIN and MAC key, DE 62 of 24 bytes
+	Set003 KeySet = 3 // double-length, DE 62 of 40 bytes
+	Set004 KeySet = 4 // double-length and a track key, DE 62 of 60 bytes
+)
+
+// MAKShape is what stands in the 16 bytes of the MAC key of sets 003 and 004.
+type MAKShape uint8
+
+// A single-length key followed by 8 zero bytes, which most acquirers send, or
+// a key of full double length.
+const (
+	MAKSingle MAKShape = iota
+	MAKDouble
+)
+
+// WorkingKeys are a terminal's keys until its next sign-in: for the host as
+// key blocks, for the terminal as DE 62 under its TMK. TDK is empty but for
+// Set004.
+type WorkingKeys struct {
+	TPK, TAK, TDK Key
+	DE62          []byte
+}
+
+// KCV is a key check value of 4 bytes, as UnionPay sign-in carries it; the 3
+// bytes that others show are its beginning.
+type KCV [4]byte
+
+// String returns 8 hex digits, Short the first 6.
+func (k KCV) String() string { return fmt.Sprintf("%X", k[:]) }
+func (k KCV) Short() string  { return fmt.Sprintf("%X", k[:3]) }
+
+// PVV is a Visa PIN verification value: the index of its key, '0' to '9', and
+// four digits in ASCII.
+type PVV struct {
+	Index byte
+	Value [4]byte
+}
+
+// EMVScheme says how the card made its cryptogram.
+type EMVScheme uint8
+
+// The schemes. PBOC is PBOC 3.0 / UnionPay: option A, the PBOC session key,
+// padding 2, ARPC method 1 under the session key. CVN10 is Visa cryptogram
+// version 10: the card key itself, zero fill, ARPC method 1. CVN18 is the EMV
+// common session key, padding 2, ARPC method 2.
+const (
+	PBOC EMVScheme = iota + 1
+	CVN10
+	CVN18
+)
+
+// Cryptogram is an ARQC and what it was made over.
+type Cryptogram struct {
+	Scheme EMVScheme
+	PAN    card.PAN
+	PSN    string  // DE 23, two digits; "" is "00"
+	ATC    [2]byte // tag 9F36
+	Data   []byte  // the values the card put together, in its order
+	ARQC   [8]byte // tag 9F26
+	ARC    [2]byte // authorisation response code of the ARPC (methods 1), in ASCII
+	CSU    [4]byte // card status update of ARPC method 2
+}
+
+// HSM is what the house asks of a security module. Every key is a key block
+// of this HSM and is refused with ErrKeyUse for a verb that it was not made
+// for. All verbs may be called concurrently.
+type HSM interface {
+	// GenerateKey makes a random key.
+	GenerateKey(ctx context.Context, use Use, alg Alg) (Key, KCV, error)
+	// ImportKey takes a key that another party sent under a shared ZMK or a
+	// TMK (TDES ECB, ANSI X9.17). kcv is its check value of 3 to 8 bytes; with
+	// nil the key must have odd parity. ErrKCV when the two do not agree.
+	ImportKey(ctx context.Context, kek Key, use Use, cryptogram, kcv []byte) (Key, error)
+	// ExportKey gives a key that GenerateKey made to another party, under a
+	// shared ZMK or a TMK (TDES ECB), with 4 bytes of check value.
+	ExportKey(ctx context.Context, kek, key Key) (cryptogram, kcv []byte, err error)
+	// WorkingKeys makes the keys of one terminal sign-in.
+	WorkingKeys(ctx context.Context, tmk Key, set KeySet, shape MAKShape) (WorkingKeys, error)
+	// CheckValue returns a key's check value.
+	CheckValue(ctx context.Context, key Key) (KCV, error)
+
+	// TranslatePIN re-encrypts a PIN block from a TPK or ZPK to a ZPK, and
+	// from one format to another, for one account number. Formats 0 and 3 do
+	// not become 1. Every failure of the PIN is ErrPIN.
+	TranslatePIN(ctx context.Context, in Key, inFormat PINFormat, block [8]byte, pan card.PAN, out Key, outFormat PINFormat) ([8]byte, error)
+	// VerifyPIN is the issuer's check by Visa PVV. A wrong PIN and a broken
+	// block are both ErrPIN.
+	VerifyPIN(ctx context.Context, key Key, format PINFormat, block [8]byte, pan card.PAN, pvk Key, ref PVV) error
+	// VerifyCVV is the issuer's check of CVV, iCVV or CVV2: expiry in the
+	// order of digits that the scheme uses, and the service code ("000" for
+	// CVV2, "999" for iCVV). ErrCVV when it is wrong.
+	VerifyCVV(ctx context.Context, cvk Key, pan card.PAN, expiry, service, cvv string) error
+	// VerifyARQC is the issuer's check of a chip's cryptogram; it answers with
+	// the ARPC: 8 bytes, of which CVN18 uses the first 4 before its CSU.
+	// ErrARQC when the cryptogram is wrong.
+	VerifyARQC(ctx context.Context, imk Key, c Cryptogram) (arpc [8]byte, err error)
+
+	// MAC signs data.
+	MAC(ctx context.Context, key Key, alg MACAlg, data []byte) ([8]byte, error)
+	// VerifyMAC compares all 8 bytes of mac in constant time; ErrMAC.
+	VerifyMAC(ctx context.Context, key Key, alg MACAlg, data, mac []byte) error
+
+	// Encrypt seals data for storage under a DEK (AES-256-GCM, random nonce in
+	// front). aad is bound to it and must be given again; name the row there.
+	Encrypt(ctx context.Context, key Key, aad, data []byte) ([]byte, error)
+	// Decrypt opens what Encrypt sealed; ErrData when it was changed or aad is
+	// another.
+	Decrypt(ctx context.Context, key Key, aad, data []byte) ([]byte, error)
+	// Token gives the same 16 bytes for the same data under the same HMAC key
+	// (HMAC-SHA-256, cut): a card can be looked up without being stored.
+	Token(ctx context.Context, key Key, data []byte) ([16]byte, error)
+	// DecryptTrack decrypts the UnionPay TDB inside a track 2 or 3, given as
+	// digits with '=' or 'D'; separators come back as '='. ErrTrack.
+	DecryptTrack(ctx context.Context, tdk Key, track []byte) ([]byte, error)
+}
+
+// What the verbs refuse. Errors wrap one of these; none carries a key, a PIN
+// or card data.
+var (
+	ErrKey    = errors.New("not a key block of this HSM")
+	ErrKeyUse = errors.New("key may not be used so")
+	ErrKCV    = errors.New("check value does not fit the key")
+	ErrPIN    = errors.New("hsm: PIN refused")
+	ErrMAC    = errors.New("hsm: MAC is wrong")
+	ErrARQC   = errors.New("hsm: cryptogram is wrong")
+	ErrCVV    = errors.New("hsm: card verification value is wrong")
+	ErrData   = errors.New("hsm: sealed data was changed, or belongs elsewhere")
+	ErrTrack  = errors.New("hsm: not an encrypted track")
+)
