@@ -154,7 +154,7 @@ func (k *Key) UnionPayMAC(data []byte) [8]byte {
 // unionPay leaves the last block in s.a, before it is written as text.
 func (k *Key) unionPay(s *scratch, n int, data []byte) {
 	fold := s.b[:n]
-	fold8(fold, data)
+	foldXOR(fold, data)
 	x := s.a[:n]
 	for i := range n / 2 {
 		x[2*i], x[2*i+1] = upperHex[fold[i]>>4], upperHex[fold[i]&15]
@@ -168,8 +168,8 @@ func (k *Key) unionPay(s *scratch, n int, data []byte) {
 	k.block.Encrypt(x, x)
 }
 
-// fold8 XORs data into out, block by block, the last one filled with zeros.
-func fold8(out, data []byte) {
+// foldXOR XORs data into out, block by block, the last one filled with zeros.
+func foldXOR(out, data []byte) {
 	clear(out)
 	for len(data) > len(out) {
 		subtle.XORBytes(out, out, data)
