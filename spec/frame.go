@@ -135,8 +135,8 @@ func cut(err error) error {
 // anything is allocated; io.EOF is the end of the connection between two
 // frames, ErrFrameCut inside one, *FrameError a frame that cannot be one.
 func ReadPOSFrame(r io.Reader, buf []byte, max int) (POSFrame, []byte, error) {
-	if cap(buf) < 512 {
-		buf = make([]byte, 512)
+	if cap(buf) < lengthSize {
+		buf = make([]byte, lengthSize)
 	}
 	buf = buf[:cap(buf)]
 	if n, err := io.ReadFull(r, buf[:lengthSize]); err != nil {
