@@ -121,7 +121,7 @@ type Cryptogram struct {
 	ATC    [2]byte // tag 9F36
 	Data   []byte  // the values the card put together, in its order
 	ARQC   [8]byte // tag 9F26
-	ARC    [2]byte // authorisation response code of the ARPC (methods 1), in ASCII
+	ARC    [2]byte // authorisation response code of the ARPC (method 1), in ASCII
 	CSU    [4]byte // card status update of ARPC method 2
 }
 
@@ -155,8 +155,9 @@ type HSM interface {
 	// CVV2, "999" for iCVV). ErrCVV when it is wrong.
 	VerifyCVV(ctx context.Context, cvk Key, pan card.PAN, expiry, service, cvv string) error
 	// VerifyARQC is the issuer's check of a chip's cryptogram; it answers with
-	// the ARPC: 8 bytes, of which CVN18 uses the first 4 before its CSU.
-	// ErrARQC when the cryptogram is wrong.
+	// what leads tag 91: the ARPC of 8 bytes (method 1, the ARC follows it
+	// there), or the ARPC of 4 bytes and the CSU (method 2, CVN18). ErrARQC
+	// when the cryptogram is wrong.
 	VerifyARQC(ctx context.Context, imk Key, c Cryptogram) (arpc [8]byte, err error)
 
 	// MAC signs data.

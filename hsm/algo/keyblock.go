@@ -61,7 +61,7 @@ func ParseHeader(block string) (Header, int, error) {
 		Export:     block[11],
 	}
 	if h.Version < 'A' || h.Version > 'D' {
-		return bad("version %q is none of A to D", h.Version)
+		return bad("version is none of A to D")
 	}
 	if !isDigits(block[1:5]) || !isDigits(block[12:14]) {
 		return bad("length or number of optional blocks is not decimal")
@@ -147,7 +147,7 @@ func NewProtector(version byte, kbpk []byte) (*Protector, error) {
 		}
 		enc, mac = deriveBlockKey(k, 0), deriveBlockKey(k, 1)
 	default:
-		return nil, fmt.Errorf("%w: version %q is none of A to D", ErrKeyBlock, version)
+		return nil, fmt.Errorf("%w: version is none of A to D", ErrKeyBlock)
 	}
 	defer clear(enc)
 	defer clear(mac)
