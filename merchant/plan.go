@@ -1,0 +1,262 @@
+package merchant
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"acquirer/calendar"
+	"acquirer/money"
+)
+
+// FeePlan is one version of a price list. Versions are data and never edited
+// once merchants signed them; a new price is a new version.
+type FeePlan struct {
+	Code          string        `json:"code"`
+	Version       int           `json:"version"`
+	EffectiveFrom calendar.Date `json:"effective_from"` // zero: announced, no date yet
+	NoticeSent    calendar.Date `json:"notice_sent"`    // when merchants were told of this version
+	ConsentPolicy string        `json:"consent_policy"` // silent_is_consent or explicit
+	Rules         []Rule        `json:"rules"`          // the first that matches prices the sale
+	SettleFees    []SettleFee   `json:"settle_fees"`    // the speeds on offer
+	Extras        []Extra       `json:"extras,omitempty"`
+}
+
+// Rule prices the sales it matches. Empty matchers match everything; From is
+// the first amount of the band, To the first one above it, 0 for no end.
+type Rule struct {
+	Channel       Channel      `json:"channel"`
+	CardType      CardType     `json:"card_type"`
+	Wallet        string       `json:"wallet,omitempty"`
+	Entry         Entry        `json:"entry,omitempty"`
+	MCCClass      string       `json:"mcc_class,omitempty"`
+	From          money.Amount `json:"amount_from,omitempty"`
+	To            money.Amount `json:"amount_to,omitempty"`
+	PPM           int64        `json:"ppm"` // rate in millionths: 0.60 % is 6000
+	Fixed         money.Amount `json:"fixed,omitempty"`
+	Min           money.Amount `json:"min,omitempty"`
+	Cap           money.Amount `json:"cap,omitempty"`        // 0: no cap
+	MinAmount     money.Amount `json:"min_amount,omitempty"` // smallest sale accepted
+	OnFeeGEAmount string       `json:"on_fee_ge_amount"`     // RejectSale, CapAtAmount or AllowNegative
+}
+
+// What a rule does with a sale whose fee is not below its amount.
+const (
+	RejectSale    = "reject"
+	CapAtAmount   = "cap_at_amount"
+	AllowNegative = "allow_negative"
+)
+
+// SettleFee is the price of a settlement speed.
+type SettleFee struct {
+	Speed  Speed        `json:"speed"`
+	PPM    int64        `json:"ppm,omitempty"`
+	Fixed  money.Amount `json:"fixed,omitempty"`
+	Cap    money.Amount `json:"cap,omitempty"`
+	Base   string       `json:"base"`   // BaseNet or BaseGross
+	Bearer string       `json:"bearer"` // merchant
+}
+
+// What a settlement fee is taken of.
+const (
+	BaseNet   = "net"
+	BaseGross = "gross"
+)
+
+// Extra is a fee that no sale causes: the SIM card's year, the device, a repair.
+type Extra struct {
+	Kind     string       `json:"kind"` // sim_year, device, repair or deposit
+	Amount   money.Amount `json:"amount"`
+	FreeDays int          `json:"free_days,omitempty"` // not taken in the first days
+	Waiver   *Waiver      `json:"waiver,omitempty"`
+}
+
+// Waiver lets an extra go when the merchant sells enough in its first days.
+type Waiver struct {
+	Sales      money.Amount `json:"sales"`
+	WithinDays int          `json:"within_days"`
+}
+
+// NoticeDays is how long before a new version takes effect merchants must have
+// been told.
+const NoticeDays = 30
+
+// Plans holds every known version of every plan and the classes of merchant
+// category codes. It is immutable and safe for concurrent use.
+type Plans struct {
+	byCode  map[string][]*FeePlan // ascending version
+	classes map[string]string     // MCC -> class
+}
+
+//go:embed plans.json
+var builtInPlans []byte
+
+var builtIn = func() *Plans {
+	p, err := (&Plans{}).With(bytes.NewReader(builtInPlans))
+	if err != nil {
+		panic("merchant: embedded plans.json: " + err.Error())
+	}
+	return p
+}()
+
+// BuiltIn returns the plans that ship with the binary: ESIGN-STD and MICRO-2025.
+func BuiltIn() *Plans { return builtIn }
+
+// ErrPlan says that there is no such plan or version.
+var ErrPlan = errors.New("merchant: no such fee plan")
+
+// With returns the plans with those that r holds added, as JSON in the layout
+// of the embedded plans.json. A version that is already known may be repeated
+// but not changed.
+func (p *Plans) With(r io.Reader) (*Plans, error) {
+	var file struct {
+		Classes map[string][]string `json:"mcc_classes"`
+		Plans   []*FeePlan          `json:"plans"`
+	}
+	if err := decodeStrict(r, &file); err != nil {
+		return nil, fmt.Errorf("merchant: fee plans: %w", err)
+	}
+	out := &Plans{byCode: map[string][]*FeePlan{}, classes: map[string]string{}}
+	for code, versions := range p.byCode {
+		out.byCode[code] = slices.Clone(versions)
+	}
+	maps.Copy(out.classes, p.classes)
+	for class, codes := range file.Classes {
+		for _, mcc := range codes {
+			if !digits(mcc, 4) {
+				return nil, fmt.Errorf("merchant: fee plans: MCC %q of class %s is not four digits", mcc, class)
+			}
+			out.classes[mcc] = class
+		}
+	}
+	for _, plan := range file.Plans {
+		if err := plan.check(); err != nil {
+			return nil, err
+		}
+		versions := out.byCode[plan.Code]
+		i, known := slices.BinarySearchFunc(versions, plan.Version, func(v *FeePlan, n int) int { return v.Version - n })
+		if known {
+			if !samePlan(versions[i], plan) {
+				return nil, fmt.Errorf("merchant: plan %s version %d is known with other content; a new price needs a new version", plan.Code, plan.Version)
+			}
+			continue
+		}
+		out.byCode[plan.Code] = slices.Insert(versions, i, plan)
+	}
+	return out, nil
+}
+
+func samePlan(a, b *FeePlan) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// check refuses a plan whose data cannot be meant.
+func (p *FeePlan) check() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("merchant: plan %q version %d: %s", p.Code, p.Version, fmt.Sprintf(format, args...))
+	}
+	if p.Code == "" || p.Version < 1 {
+		return bad("needs a code and a version from 1")
+	}
+	if p.Version > 1 && p.EffectiveFrom != 0 && (p.NoticeSent == 0 || p.EffectiveFrom < p.NoticeSent.AddDays(NoticeDays)) {
+		return bad("takes effect %s, which is not %d days after its notice (%s)", p.EffectiveFrom, NoticeDays, p.NoticeSent)
+	}
+	if len(p.Rules) == 0 || len(p.SettleFees) == 0 {
+		return bad("needs at least one rule and one settle fee")
+	}
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		switch {
+		case r.Channel != Card && r.Channel != QR && r.Channel != AnyChannel:
+			return bad("rule %d: channel %q is not card, qr or any", i+1, r.Channel)
+		case r.CardType != Credit && r.CardType != Debit && r.CardType != QuasiCredit && r.CardType != AnyCardType:
+			return bad("rule %d: card_type %q is not credit, debit, quasi_credit or any", i+1, r.CardType)
+		case r.Entry != AnyEntry && r.Entry != ContactlessNoPIN:
+			return bad("rule %d: entry %q is not contactless_no_pin or any", i+1, r.Entry)
+		case r.PPM < 0 || r.PPM > money.Million || r.Fixed < 0 || r.Min < 0 || r.Cap < 0 || r.MinAmount < 0 || r.From < 0 || r.To < 0:
+			return bad("rule %d: rates are 0 to 1000000 ppm and amounts not negative", i+1)
+		case r.Cap > 0 && r.Min > r.Cap:
+			return bad("rule %d: the minimum %s is above the cap %s", i+1, r.Min, r.Cap)
+		case r.To > 0 && r.To <= r.From:
+			return bad("rule %d: the band from %s to %s is empty", i+1, r.From, r.To)
+		case r.OnFeeGEAmount != RejectSale && r.OnFeeGEAmount != CapAtAmount && r.OnFeeGEAmount != AllowNegative:
+			return bad("rule %d: on_fee_ge_amount %q is not reject, cap_at_amount or allow_negative", i+1, r.OnFeeGEAmount)
+		}
+	}
+	for i := range p.SettleFees {
+		s := &p.SettleFees[i]
+		if s.Speed != T1 && s.Speed != D1 && s.Speed != D0 && s.Speed != S0 || s.Base != BaseNet && s.Base != BaseGross ||
+			s.PPM < 0 || s.PPM > money.Million || s.Fixed < 0 || s.Cap < 0 {
+			return bad("settle fee %d: speed is T1, D1, D0 or S0, base net or gross, rates 0 to 1000000 ppm", i+1)
+		}
+	}
+	return nil
+}
+
+// UnmarshalText reads "any" as the empty matcher.
+func (c *Channel) UnmarshalText(b []byte) error { *c = Channel(unlessAny(b)); return nil }
+
+// UnmarshalText reads "any" as the empty matcher.
+func (c *CardType) UnmarshalText(b []byte) error { *c = CardType(unlessAny(b)); return nil }
+
+// UnmarshalText reads "any" as the empty matcher.
+func (e *Entry) UnmarshalText(b []byte) error { *e = Entry(unlessAny(b)); return nil }
+
+func unlessAny(b []byte) string {
+	if string(b) == "any" {
+		return ""
+	}
+	return string(b)
+}
+
+// Codes lists the codes of the known plans, in order.
+func (p *Plans) Codes() []string { return slices.Sorted(maps.Keys(p.byCode)) }
+
+// InForce returns the version of a plan that prices the sales of a business
+// date: the highest one that has taken effect by then.
+func (p *Plans) InForce(code string, date calendar.Date) (*FeePlan, error) {
+	versions := p.byCode[code]
+	for i := len(versions) - 1; i >= 0; i-- {
+		if v := versions[i]; v.EffectiveFrom != 0 && v.EffectiveFrom <= date {
+			return v, nil
+		}
+	}
+	if len(versions) == 0 {
+		return nil, p.unknown(code)
+	}
+	return nil, fmt.Errorf("%w: no version of %s is in force on %s", ErrPlan, code, date)
+}
+
+// Version returns one version of a plan, in force or not.
+func (p *Plans) Version(code string, version int) (*FeePlan, error) {
+	for _, v := range p.byCode[code] {
+		if v.Version == version {
+			return v, nil
+		}
+	}
+	if len(p.byCode[code]) == 0 {
+		return nil, p.unknown(code)
+	}
+	return nil, fmt.Errorf("%w: %s has no version %d; it has %d", ErrPlan, code, version, len(p.byCode[code]))
+}
+
+func (p *Plans) unknown(code string) error {
+	return fmt.Errorf("%w: %q; known are %s", ErrPlan, code, strings.Join(p.Codes(), ", "))
+}
+
+// MCCClass returns the class of a merchant category code: exempt, discount or
+// standard.
+func (p *Plans) MCCClass(mcc string) string {
+	if class, named := p.classes[mcc]; named {
+		return class
+	}
+	return "standard"
+}
