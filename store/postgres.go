@@ -1,0 +1,427 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// postgresDB is the shared engine: a pool of connections, and two writers for
+// every queue.
+type postgresDB struct {
+	pool   *pgxpool.Pool
+	m      *meters
+	broken chan struct{}
+
+	mu      sync.Mutex
+	queues  []gatherer
+	closing bool
+	quit    chan struct{}
+	writers sync.WaitGroup
+
+	closed sync.Once
+}
+
+const (
+	// writersPerQueue: with one the database idles while a group is gathered,
+	// with three and more the groups get smaller and the total falls.
+	writersPerQueue = 2
+	// attempts of a whole function on 40001 and 40P01.
+	attempts = 5
+	// groupTimeout bounds one group's transaction from begin to commit.
+	groupTimeout = 15 * time.Second
+)
+
+func openPostgres(ctx context.Context, url string, m *meters) (engine, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("store: the postgres url cannot be read") // its text may hold a password
+	}
+	cfg.MaxConns = max(cfg.MaxConns, 16)
+	set := func(name, value string) {
+		if _, given := cfg.ConnConfig.RuntimeParams[name]; !given {
+			cfg.ConnConfig.RuntimeParams[name] = value
+		}
+	}
+	set("application_name", "acquirer")
+	set("statement_timeout", "10s")
+	set("lock_timeout", "5s")
+	set("idle_in_transaction_session_timeout", "30s")
+	set("timezone", "UTC")
+	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+		var commit, fsync, isolation string
+		err := c.QueryRow(ctx, "select current_setting('synchronous_commit'), current_setting('fsync'), current_setting('default_transaction_isolation')").Scan(&commit, &fsync, &isolation)
+		if err != nil {
+			return err
+		}
+		switch commit {
+		case "on", "remote_apply", "remote_write":
+		default:
+			return fmt.Errorf("store: synchronous_commit is %s: an answered approval could be lost; set it to on", commit)
+		}
+		if fsync != "on" {
+			return fmt.Errorf("store: fsync is %s: an answered approval could be lost; set it to on", fsync)
+		}
+		if isolation != "read committed" {
+			return fmt.Errorf("store: default_transaction_isolation is %q: want read committed", isolation)
+		}
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return &postgresDB{pool: pool, m: m, broken: make(chan struct{}), quit: make(chan struct{})}, nil
+}
+
+func (d *postgresDB) postgres() bool          { return true }
+func (d *postgresDB) failed() <-chan struct{} { return d.broken }
+
+func (d *postgresDB) write(ctx context.Context, f func(Tx) error) error {
+	if d.isClosing() {
+		return ErrClosed
+	}
+	err := d.transact(ctx, func(tx Tx) error { return guard(func() error { return f(tx) }) })
+	if p, ok := err.(*panicked); ok {
+		panic(p.value)
+	}
+	return err
+}
+
+func (d *postgresDB) isClosing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closing
+}
+
+// transact runs f in a transaction, again as a whole when the database asks
+// for it.
+func (d *postgresDB) transact(ctx context.Context, f func(Tx) error) error {
+	for try := 1; ; try++ {
+		err := d.attempt(ctx, f)
+		if err == nil || !retryable(err) || errors.Is(err, ErrInDoubt) || try == attempts {
+			return err
+		}
+		d.m.retries.Inc()
+		pause := time.NewTimer(time.Duration(rand.Int64N(int64(try) * int64(4*time.Millisecond))))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		}
+	}
+}
+
+func (d *postgresDB) attempt(ctx context.Context, f func(Tx) error) (err error) {
+	conn, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return poolError(err)
+	}
+	defer conn.Release()
+	begun, err := conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	tx := &postgresTx{ctx: ctx, tx: begun}
+	defer func() {
+		for _, h := range tx.after {
+			h(err)
+		}
+	}()
+	err = f(tx)
+	tx.closeRows()
+	if err == nil {
+		err = tx.failed
+	}
+	if err != nil {
+		tx.rollback()
+		return err
+	}
+	start := time.Now()
+	err = begun.Commit(ctx)
+	d.m.committed(start)
+	return d.committed(err)
+}
+
+// committed reads what COMMIT said. Only an answer of the server, on a
+// connection that lives on, is a no.
+func (d *postgresDB) committed(err error) error {
+	var said *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, pgx.ErrTxCommitRollback):
+		return errors.New("store: the transaction had failed and was rolled back")
+	case errors.As(err, &said) && said.Severity == "ERROR":
+		return duplicate(err)
+	}
+	d.m.doubts.Inc()
+	return inDoubt(err)
+}
+
+func retryable(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) && (said.Code == "40001" || said.Code == "40P01")
+}
+
+// duplicate lets errors.Is(err, ErrDuplicate) see a unique violation.
+func duplicate(err error) error {
+	var said *pgconn.PgError
+	if errors.As(err, &said) && said.Code == "23505" {
+		return fmt.Errorf("%w: %w", ErrDuplicate, err)
+	}
+	return err
+}
+
+func poolError(err error) error {
+	if err != nil && err.Error() == "closed pool" {
+		return ErrClosed
+	}
+	return err
+}
+
+// read sees one moment: REPEATABLE READ, which never blocks and never fails
+// in a read-only transaction.
+func (d *postgresDB) read(ctx context.Context, f func(Tx) error) error {
+	if d.isClosing() {
+		return ErrClosed
+	}
+	conn, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return poolError(err)
+	}
+	defer conn.Release()
+	begun, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return err
+	}
+	tx := &postgresTx{ctx: ctx, tx: begun}
+	defer tx.rollback()
+	err = f(tx)
+	tx.closeRows()
+	for _, h := range tx.after {
+		h(errReadOnly)
+	}
+	if err == nil {
+		err = tx.failed
+	}
+	return err
+}
+
+type postgresTx struct {
+	ctx    context.Context
+	tx     pgx.Tx
+	failed error
+	rows   *Rows
+	after  []func(error)
+}
+
+func (tx *postgresTx) Postgres() bool      { return true }
+func (tx *postgresTx) After(f func(error)) { tx.after = append(tx.after, f) }
+
+// rollback also frees the connection when the caller's time is over.
+func (tx *postgresTx) rollback() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tx.ctx), 5*time.Second)
+	defer cancel()
+	if err := tx.tx.Rollback(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+		// The connection is broken and the pool drops it; the server rolls
+		// back by itself.
+		return
+	}
+}
+
+func (tx *postgresTx) closeRows() {
+	if tx.rows != nil {
+		tx.rows.Close()
+	}
+}
+
+func (tx *postgresTx) ready(args []any) error {
+	if tx.failed != nil {
+		return fmt.Errorf("store: the transaction failed before: %w", tx.failed)
+	}
+	if tx.rows != nil && !tx.rows.over {
+		tx.failed = errors.New("store: a statement before the rows of the last one were closed")
+		return tx.failed
+	}
+	for i, a := range args {
+		p, err := plain(a, true)
+		if err != nil {
+			tx.failed = err
+			return err
+		}
+		args[i] = p
+	}
+	return nil
+}
+
+func (tx *postgresTx) Exec(sql string, args ...any) (int64, error) {
+	if err := tx.ready(args); err != nil {
+		return 0, err
+	}
+	tag, err := tx.tx.Exec(tx.ctx, sql, args...)
+	if err != nil {
+		tx.failed = duplicate(err)
+		return 0, tx.failed
+	}
+	return tag.RowsAffected(), nil
+}
+
+func (tx *postgresTx) Query(sql string, args ...any) (*Rows, error) {
+	if err := tx.ready(args); err != nil {
+		return nil, err
+	}
+	rows, err := tx.tx.Query(tx.ctx, sql, args...)
+	if err != nil {
+		tx.failed = duplicate(err)
+		return nil, tx.failed
+	}
+	tx.rows = &Rows{from: &postgresCursor{tx, rows}}
+	return tx.rows, nil
+}
+
+func (tx *postgresTx) QueryRow(sql string, args ...any) Row {
+	rows, err := tx.Query(sql, args...)
+	return Row{rows, err}
+}
+
+type postgresCursor struct {
+	tx   *postgresTx
+	rows pgx.Rows
+}
+
+func (c *postgresCursor) next() (bool, error) {
+	if c.rows.Next() {
+		return true, nil
+	}
+	return false, c.fail(c.rows.Err())
+}
+
+func (c *postgresCursor) fail(err error) error {
+	if err != nil {
+		err = duplicate(err)
+		if c.tx.failed == nil {
+			c.tx.failed = err
+		}
+	}
+	return err
+}
+
+func (c *postgresCursor) close() error {
+	c.rows.Close()
+	return c.fail(c.rows.Err())
+}
+
+func (c *postgresCursor) scan(dest []any) error {
+	if n := len(c.rows.FieldDescriptions()); n != len(dest) {
+		return fmt.Errorf("store: Scan into %d variables: the row has %d columns", len(dest), n)
+	}
+	values, err := c.rows.Values()
+	if err != nil {
+		return err
+	}
+	for i, v := range values {
+		switch n := v.(type) {
+		case int32:
+			v = int64(n)
+		case int16:
+			v = int64(n)
+		case bool:
+			v = int64(0)
+			if n {
+				v = int64(1)
+			}
+		}
+		if err := fill(dest[i], v); err != nil {
+			return fmt.Errorf("%w (column %d)", err, i+1)
+		}
+	}
+	return nil
+}
+
+func (d *postgresDB) attach(q gatherer) {
+	bell := make(chan struct{}, 1)
+	ring := func() {
+		select {
+		case bell <- struct{}{}:
+		default:
+		}
+	}
+	q.connect(ring)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closing {
+		q.shut(ErrClosed)
+		return
+	}
+	d.queues = append(d.queues, q)
+	for range writersPerQueue {
+		d.writers.Add(1)
+		go d.writer(q, bell)
+	}
+}
+
+// writer serves one queue until the database closes.
+func (d *postgresDB) writer(q gatherer, bell <-chan struct{}) {
+	defer d.writers.Done()
+	for {
+		select {
+		case <-bell:
+			if g := q.take(); g != nil {
+				d.carry(g)
+			}
+		case <-d.quit:
+			for g := q.take(); g != nil; g = q.take() {
+				d.carry(g)
+			}
+			return
+		}
+	}
+}
+
+// carry writes a group in one transaction, or, when that fails, one member
+// after the other.
+func (d *postgresDB) carry(g group) {
+	d.m.size.WithLabelValues(g.label()).Observe(float64(g.size()))
+	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
+	defer cancel()
+	err := d.transact(ctx, g.apply)
+	if err == nil || g.size() == 1 || errors.Is(err, ErrInDoubt) || ctx.Err() != nil {
+		for i := range g.size() {
+			g.finish(i, err)
+		}
+		return
+	}
+	for i := range g.size() {
+		g.finish(i, d.transact(ctx, func(tx Tx) error { return g.applyOne(tx, i) }))
+	}
+}
+
+// close lets what waits be written, then closes the pool.
+func (d *postgresDB) close() error {
+	d.closed.Do(func() {
+		d.mu.Lock()
+		d.closing = true
+		queues := d.queues
+		d.mu.Unlock()
+		close(d.quit)
+		d.writers.Wait()
+		for _, q := range queues {
+			q.shut(ErrClosed)
+		}
+		d.pool.Close()
+	})
+	return nil
+}

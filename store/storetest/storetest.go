@@ -1,0 +1,292 @@
+// Package storetest gives tests a real database of each engine: SQLite in a
+// temporary directory, and PostgreSQL started from the binaries of this
+// machine or named by ACQUIRER_TEST_POSTGRES (a URL of a database the tests
+// may make schemas in).
+package storetest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"acquirer/store"
+)
+
+// Main runs the tests of a package and stops the PostgreSQL they started. A
+// package that uses Postgres calls it from TestMain:
+//
+//	func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+func Main(m *testing.M) int {
+	defer Stop()
+	return m.Run()
+}
+
+// Each runs f as a subtest on each engine, with an empty, migrated database.
+func Each(t *testing.T, schemas []store.Schema, f func(t *testing.T, db *store.DB)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { f(t, SQLite(t, schemas...)) })
+	t.Run("postgres", func(t *testing.T) { f(t, Postgres(t, schemas...)) })
+}
+
+// SQLite opens a new database in a temporary directory.
+func SQLite(t testing.TB, schemas ...store.Schema) *store.DB {
+	t.Helper()
+	return open(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"), schemas)
+}
+
+// Postgres opens a new, empty database of the shared server.
+func Postgres(t testing.TB, schemas ...store.Schema) *store.DB {
+	t.Helper()
+	return open(t, PostgresURL(t), schemas)
+}
+
+func open(t testing.TB, url string, schemas []store.Schema) *store.DB {
+	t.Helper()
+	db, err := store.Open(t.Context(), url, schemas...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("closing the store: %v", err)
+		}
+	})
+	return db
+}
+
+// PostgresURL makes a new, empty database in the shared server and returns
+// its URL. Without a server the test is skipped, loudly, or failed when
+// ACQUIRER_TEST_REQUIRE_POSTGRES=1.
+func PostgresURL(t testing.TB) string {
+	t.Helper()
+	server, err := shared()
+	if err != nil {
+		if os.Getenv("ACQUIRER_TEST_REQUIRE_POSTGRES") == "1" {
+			t.Fatalf("PostgreSQL is required and missing: %v", err)
+		}
+		t.Skipf("SKIPPED ON POSTGRESQL: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	admin, err := pgx.Connect(ctx, server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(ctx)
+	var random [6]byte
+	rand.Read(random[:])
+	name := "test_" + hex.EncodeToString(random[:])
+	if _, err := admin.Exec(ctx, "create database "+name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		admin, err := pgx.Connect(ctx, server)
+		if err != nil {
+			t.Errorf("dropping the test database: %v", err)
+			return
+		}
+		defer admin.Close(ctx)
+		if _, err := admin.Exec(ctx, "drop database "+name+" with (force)"); err != nil {
+			t.Errorf("dropping the test database: %v", err)
+		}
+	})
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+var server struct {
+	once sync.Once
+	url  string
+	err  error
+	stop func()
+}
+
+// shared is the URL of the server that all tests of this process use.
+func shared() (string, error) {
+	server.once.Do(func() {
+		if url := os.Getenv("ACQUIRER_TEST_POSTGRES"); url != "" {
+			server.url = url
+			return
+		}
+		server.url, server.stop, server.err = start()
+	})
+	return server.url, server.err
+}
+
+// Stop ends the server that this process started, if it did.
+func Stop() {
+	if server.stop != nil {
+		server.stop()
+		server.stop = nil
+	}
+}
+
+// start runs initdb and postgres in a temporary directory on a random port of
+// the loopback address, with fsync on, as a real one would.
+func start() (_ string, stop func(), err error) {
+	bin, err := binaries()
+	if err != nil {
+		return "", nil, err
+	}
+	dir, err := os.MkdirTemp("", "acquirer-postgres-")
+	if err != nil {
+		return "", nil, err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(dir)
+		}
+	}()
+	as, err := unprivileged(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	data := filepath.Join(dir, "data")
+	initdb := command(filepath.Join(bin, "initdb"), as, "-D", data, "-U", "acquirer", "-A", "trust", "-E", "UTF8", "--locale=C")
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return "", nil, fmt.Errorf("initdb: %w: %s", err, tail(out))
+	}
+	port, err := freePort()
+	if err != nil {
+		return "", nil, err
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return "", nil, err
+	}
+	// command makes the server die with this process where the system can:
+	// one that outlives a killed test would keep its port and its disk.
+	cmd := command(filepath.Join(bin, "postgres"), as, "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(port), "-k", dir,
+		"-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c", "log_min_messages=warning", "-c", "max_wal_size=1GB")
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		log.Close()
+		return "", nil, err
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	stop = func() {
+		cmd.Process.Signal(os.Interrupt) // fast shutdown
+		select {
+		case <-exited:
+		case <-time.After(20 * time.Second):
+			cmd.Process.Kill()
+			<-exited
+		}
+		log.Close()
+		os.RemoveAll(dir)
+	}
+	address := fmt.Sprintf("postgres://acquirer@127.0.0.1:%d/postgres?sslmode=disable", port)
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		c, err := pgx.Connect(ctx, address)
+		if err == nil {
+			c.Close(ctx)
+			cancel()
+			return address, stop, nil
+		}
+		cancel()
+		select {
+		case e := <-exited:
+			exited <- e
+			text, _ := os.ReadFile(log.Name())
+			stop()
+			return "", nil, fmt.Errorf("postgres ended: %v: %s", e, tail(text))
+		case <-time.After(30 * time.Millisecond): // polling: postgres has no way to say that it listens
+		}
+		if time.Now().After(deadline) {
+			stop()
+			return "", nil, fmt.Errorf("postgres does not answer: %w", err)
+		}
+	}
+}
+
+// binaries finds the directory of initdb and postgres.
+func binaries() (string, error) {
+	var dirs []string
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // where Debian keeps them
+	for i := len(found) - 1; i >= 0; i-- {
+		dirs = append(dirs, found[i])
+	}
+	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
+		dirs = append(dirs, strings.TrimSpace(string(out)))
+	}
+	if p, err := exec.LookPath("initdb"); err == nil {
+		dirs = append(dirs, filepath.Dir(p))
+	}
+	for _, d := range dirs {
+		ok := true
+		for _, name := range []string{"initdb", "postgres"} {
+			if _, err := os.Stat(filepath.Join(d, name)); err != nil {
+				ok = false
+			}
+		}
+		if ok {
+			return d, nil
+		}
+	}
+	return "", fmt.Errorf("no PostgreSQL: neither ACQUIRER_TEST_POSTGRES nor initdb and postgres (looked in %v, pg_config and PATH)", dirs)
+}
+
+// account is a user that postgres may run as: it refuses root.
+type account struct{ uid, gid uint32 }
+
+// unprivileged gives dir to another user when this process is root.
+func unprivileged(dir string) (*account, error) {
+	if runtime.GOOS == "windows" || os.Getuid() != 0 {
+		return nil, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, err
+		}
+		return &account{uint32(uid), uint32(gid)}, os.Chown(dir, int(uid), int(gid))
+	}
+	return nil, errors.New("postgres does not run as root and there is no user postgres or nobody")
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func tail(b []byte) string {
+	if len(b) > 2000 {
+		b = b[len(b)-2000:]
+	}
+	return string(b)
+}
+
