@@ -235,5 +235,5 @@ func SeedTerminal(i int) (tid, mid string) {
 
 // SeedMerchant is the MID of the j-th merchant of the seeded world, j from 0:
 // institution 898, area 1100 (Beijing), category 5411, then the merchant's
-// number (GB/T 20548: 3 + 4 + 4 + 4 digits).
+// number (3 + 4 + 4 + 4 digits).
 func SeedMerchant(j int) string { return fmt.Sprintf("89811005411%04d", 1+j) }

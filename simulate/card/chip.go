@@ -1,0 +1,196 @@
+package simcard
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"acquirer/card"
+	"acquirer/hsm/algo"
+)
+
+// Card is a synthetic card in a holder's hand. Like a real one it is in one
+// terminal at a time: it is not safe for concurrent use.
+type Card struct {
+	PAN     card.PAN
+	Number  string // the account number in clear
+	Expiry  string // YYMM
+	Track2  string // with '=' as separator
+	PIN     string // what the holder types: TypedPIN
+	PSN     string // two digits
+	HasChip bool
+
+	bad     bool      // BadChip
+	icc     *algo.Key // the card's own key, nil without a chip
+	atc     uint16
+	session *algo.Key // of the last cryptogram
+	arqc    [8]byte
+}
+
+// New makes the card of an account number of one of Issuers.
+func New(pan card.PAN) (*Card, error) {
+	number := pan.Reveal()
+	is, ok := IssuerOf(number)
+	if !ok {
+		return nil, fmt.Errorf("simcard: %s is not of a synthetic issuer", pan)
+	}
+	c := &Card{
+		PAN: pan, Number: number, Expiry: ExpiryFor(number), Track2: Track2For(number),
+		PIN: TypedPIN(number), PSN: fmt.Sprintf("%02d", PSNFor(number)),
+		HasChip: HasChip(number), bad: ConditionOf(number) == BadChip,
+	}
+	if !c.HasChip {
+		return c, nil
+	}
+	var err error
+	if c.icc, err = chipKey(is, number); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func chipKey(is Issuer, number string) (*algo.Key, error) {
+	imk := TestIMK(is.Name)
+	k, err := algo.NewDESKey(imk[:])
+	if err != nil {
+		return nil, fmt.Errorf("simcard: master key of %s: %w", is.Name, err)
+	}
+	icc, err := algo.ICCKey(k, algo.OptionA, number, fmt.Sprintf("%02d", PSNFor(number)))
+	if err != nil {
+		return nil, fmt.Errorf("simcard: key of a card of %s: %w", is.Name, err)
+	}
+	return icc, nil
+}
+
+// Terms is what a terminal tells the chip when it asks for a cryptogram. The
+// values are as the EMV tags carry them.
+type Terms struct {
+	Amount   [6]byte // 9F02, BCD
+	Other    [6]byte // 9F03, BCD
+	Country  [2]byte // 9F1A, BCD
+	TVR      [5]byte // 95
+	Currency [2]byte // 5F2A, BCD
+	Date     [3]byte // 9A, BCD YYMMDD
+	Type     byte    // 9C
+	UN       [4]byte // 9F37
+}
+
+// Answer is what the chip gives back.
+type Answer struct {
+	AC  [8]byte  // 9F26
+	CID byte     // 9F27: 80, an ARQC
+	ATC [2]byte  // 9F36
+	AIP [2]byte  // 82
+	IAD [19]byte // 9F10
+}
+
+// The chip's fixed values: AIP with SDA, DDA, cardholder verification,
+// terminal risk management and issuer authentication; key index 1,
+// cryptogram version 01 (PBOC, 3DES), CVR "ARQC in the first GENERATE AC",
+// then issuer discretionary data of 10 bytes without a balance.
+var (
+	aip = [2]byte{0x7C, 0x00}
+	iad = [19]byte{0x07, 0x01, 0x01, 0x03, 0xA0, 0x00, 0x00, 0x01, 0x0A, 0x01}
+)
+
+// ErrNoChip is the answer of a card without a chip.
+var ErrNoChip = errors.New("simcard: the card has no chip")
+
+// MaxARQCData is the length of AppendARQCData's result.
+const MaxARQCData = 6 + 6 + 2 + 5 + 2 + 3 + 1 + 4 + 2 + 2 + 4
+
+// AppendARQCData appends what the ARQC is computed over: 9F02 9F03 9F1A 95
+// 5F2A 9A 9C 9F37 82 9F36 and the CVR out of 9F10 (PBOC 3.0 part 5 annex D;
+// hsm.md 1.5).
+func AppendARQCData(dst []byte, t *Terms, aip, atc [2]byte, cvr [4]byte) []byte {
+	dst = append(dst, t.Amount[:]...)
+	dst = append(dst, t.Other[:]...)
+	dst = append(dst, t.Country[:]...)
+	dst = append(dst, t.TVR[:]...)
+	dst = append(dst, t.Currency[:]...)
+	dst = append(dst, t.Date[:]...)
+	dst = append(dst, t.Type)
+	dst = append(dst, t.UN[:]...)
+	dst = append(dst, aip[:]...)
+	dst = append(dst, atc[:]...)
+	return append(dst, cvr[:]...)
+}
+
+// GenerateAC counts the transaction and computes its ARQC.
+func (c *Card) GenerateAC(t *Terms) (Answer, error) {
+	if c.icc == nil {
+		return Answer{}, ErrNoChip
+	}
+	if c.atc == 0xFFFF {
+		return Answer{}, errors.New("simcard: the transaction counter is used up")
+	}
+	c.atc++
+	a := Answer{CID: 0x80, AIP: aip, IAD: iad}
+	binary.BigEndian.PutUint16(a.ATC[:], c.atc)
+	var err error
+	if c.session, err = algo.PBOCSessionKey(c.icc, a.ATC); err != nil {
+		return Answer{}, err
+	}
+	var room [MaxARQCData]byte
+	data := AppendARQCData(room[:0], t, a.AIP, a.ATC, [4]byte(a.IAD[3:7]))
+	if a.AC, err = algo.ARQC(c.session, algo.PadBit, data); err != nil {
+		return Answer{}, err
+	}
+	if c.bad {
+		a.AC[7] ^= 0xFF
+	}
+	c.arqc = a.AC
+	return a, nil
+}
+
+// ErrARPC says that the card did not recognise its issuer.
+var ErrARPC = errors.New("simcard: issuer authentication failed")
+
+// CheckARPC is the card's side of EXTERNAL AUTHENTICATE: issuerData is tag 91,
+// 8 bytes of ARPC and 2 of response code, for the last GenerateAC.
+func (c *Card) CheckARPC(issuerData []byte) error {
+	if c.session == nil || len(issuerData) != 10 {
+		return ErrARPC
+	}
+	want, err := algo.ARPC1(c.session, c.arqc, [2]byte(issuerData[8:]))
+	if err != nil || want != [8]byte(issuerData) {
+		return ErrARPC
+	}
+	return nil
+}
+
+// ATC is the card's transaction counter.
+func (c *Card) ATC() uint16 { return c.atc }
+
+// SetATC continues a counter from an earlier run.
+func (c *Card) SetATC(n uint16) { c.atc = n }
+
+// IssuerCheck is the issuer's side: it verifies the ARQC that the chip of pan
+// computed over data with counter atc, and returns tag 91 for the answer: the
+// ARPC to the response code arc (two characters of DE 39) and arc.
+func IssuerCheck(pan string, atc [2]byte, data []byte, arqc [8]byte, arc [2]byte) ([10]byte, error) {
+	var tag91 [10]byte
+	is, ok := IssuerOf(pan)
+	if !ok {
+		return tag91, errors.New("simcard: account number of no synthetic issuer")
+	}
+	icc, err := chipKey(is, pan)
+	if err != nil {
+		return tag91, err
+	}
+	session, err := algo.PBOCSessionKey(icc, atc)
+	if err != nil {
+		return tag91, err
+	}
+	want, err := algo.ARQC(session, algo.PadBit, data)
+	if err != nil {
+		return tag91, err
+	}
+	if want != arqc {
+		return tag91, errors.New("simcard: cryptogram is wrong")
+	}
+	arpc, err := algo.ARPC1(session, arqc, arc)
+	copy(tag91[:], arpc[:])
+	copy(tag91[8:], arc[:])
+	return tag91, err
+}
