@@ -1,0 +1,138 @@
+package merchant
+
+import (
+	"errors"
+	"fmt"
+
+	"acquirer/store"
+)
+
+// Schema is the merchants and terminals. Every change takes the next number of
+// merchant_version and writes it into the row, so that another node finds what
+// it has not seen by one comparison.
+var Schema = store.Schema{Name: "merchant", Steps: []string{`
+create table merchant_version (
+	id      BIGINT primary key,
+	version BIGINT not null
+);
+insert into merchant_version (id, version) values (1, 0);
+create table merchant (
+	mid            TEXT primary key,
+	name           TEXT not null,
+	mcc            TEXT not null,
+	status         TEXT not null,
+	city           TEXT not null,
+	area           TEXT not null,
+	plan           TEXT not null,
+	speed          TEXT not null,
+	tier           TEXT not null,
+	account_sealed BYTEA,
+	account_masked TEXT not null,
+	account_name   TEXT not null,
+	account_bank   TEXT not null,
+	account_class  INTEGER not null,
+	version        BIGINT not null
+);
+create table merchant_terminal (
+	tid        TEXT primary key,
+	mid        TEXT not null,
+	serial     TEXT not null,
+	status     TEXT not null,
+	mac        TEXT not null,
+	shape      TEXT not null,
+	key_set    INTEGER not null,
+	tmk        TEXT not null,
+	tpk        TEXT not null,
+	tak        TEXT not null,
+	tdk        TEXT not null,
+	generation BIGINT not null,
+	signed_in  BIGINT not null,
+	old_tpk    TEXT not null,
+	old_tak    TEXT not null,
+	old_tdk    TEXT not null,
+	old_generation BIGINT not null,
+	old_signed_in  BIGINT not null,
+	batch      INTEGER not null,
+	version    BIGINT not null
+);
+create index merchant_changed on merchant (version);
+create index merchant_terminal_changed on merchant_terminal (version)`}}
+
+const merchantColumns = `mid, name, mcc, status, city, area, plan, speed, tier,
+	account_sealed, account_masked, account_name, account_bank, account_class, version`
+
+const terminalColumns = `tid, mid, serial, status, mac, shape, key_set, tmk, tpk, tak, tdk, generation, signed_in,
+	old_tpk, old_tak, old_tdk, old_generation, old_signed_in, batch, version`
+
+func scanMerchant(r *store.Rows, m *Merchant) error {
+	return r.Scan(&m.MID, &m.Name, &m.MCC, &m.Status, &m.City, &m.Area, &m.Plan, &m.Speed, &m.Tier,
+		&m.Account.Sealed, &m.Account.Masked, &m.Account.Name, &m.Account.Bank, &m.Account.Class, &m.Version)
+}
+
+func scanTerminal(r *store.Rows, t *Terminal) error {
+	return r.Scan(&t.TID, &t.MID, &t.Serial, &t.Status, &t.Profile.MAC, &t.Profile.Shape, &t.Profile.KeySet, &t.TMK,
+		&t.Keys.TPK, &t.Keys.TAK, &t.Keys.TDK, &t.Keys.Generation, &t.Keys.SignedIn,
+		&t.Previous.TPK, &t.Previous.TAK, &t.Previous.TDK, &t.Previous.Generation, &t.Previous.SignedIn, &t.Batch, &t.Version)
+}
+
+// nextVersion takes the next number. On PostgreSQL its row lock is held to the
+// end of the transaction, so numbers become visible in their order.
+func nextVersion(tx store.Tx) (int64, error) {
+	var v int64
+	err := tx.QueryRow("update merchant_version set version = version + 1 where id = 1 returning version").Scan(&v)
+	return v, err
+}
+
+func readVersion(tx store.Tx) (v int64, err error) {
+	err = tx.QueryRow("select version from merchant_version where id = 1").Scan(&v)
+	return v, err
+}
+
+func saveMerchant(tx store.Tx, m *Merchant) error {
+	_, err := tx.Exec(`insert into merchant (`+merchantColumns+`)
+		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)
+		on conflict (mid) do update set name = excluded.name, mcc = excluded.mcc, status = excluded.status, city = excluded.city,
+			area = excluded.area, plan = excluded.plan, speed = excluded.speed, tier = excluded.tier,
+			account_sealed = excluded.account_sealed, account_masked = excluded.account_masked, account_name = excluded.account_name,
+			account_bank = excluded.account_bank, account_class = excluded.account_class, version = excluded.version`,
+		m.MID, m.Name, m.MCC, m.Status, m.City, m.Area, m.Plan, m.Speed, m.Tier,
+		m.Account.Sealed, m.Account.Masked, m.Account.Name, m.Account.Bank, m.Account.Class, m.Version)
+	return err
+}
+
+func saveTerminal(tx store.Tx, t *Terminal) error {
+	_, err := tx.Exec(`insert into merchant_terminal (`+terminalColumns+`)
+		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20)
+		on conflict (tid) do update set mid = excluded.mid, serial = excluded.serial, status = excluded.status, mac = excluded.mac,
+			shape = excluded.shape, key_set = excluded.key_set, tmk = excluded.tmk, tpk = excluded.tpk, tak = excluded.tak, tdk = excluded.tdk,
+			generation = excluded.generation, signed_in = excluded.signed_in, old_tpk = excluded.old_tpk, old_tak = excluded.old_tak,
+			old_tdk = excluded.old_tdk, old_generation = excluded.old_generation, old_signed_in = excluded.old_signed_in,
+			batch = excluded.batch, version = excluded.version`,
+		t.TID, t.MID, t.Serial, t.Status, t.Profile.MAC, t.Profile.Shape, t.Profile.KeySet, t.TMK,
+		t.Keys.TPK, t.Keys.TAK, t.Keys.TDK, t.Keys.Generation, t.Keys.SignedIn,
+		t.Previous.TPK, t.Previous.TAK, t.Previous.TDK, t.Previous.Generation, t.Previous.SignedIn, t.Batch, t.Version)
+	return err
+}
+
+// lockTerminal reads a terminal's row and keeps others from changing it until
+// the transaction ends.
+func lockTerminal(tx store.Tx, tid string) (*Terminal, error) {
+	rows, err := tx.Query("select "+terminalColumns+" from merchant_terminal where tid = $1 for update", tid)
+	all, err := store.All(rows, err, scanTerminal)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%w: terminal %q", ErrUnknown, tid)
+	}
+	return &all[0], nil
+}
+
+func hasMerchant(tx store.Tx, mid string) (bool, error) {
+	var one int
+	err := tx.QueryRow("select 1 from merchant where mid = $1", mid).Scan(&one)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
