@@ -134,6 +134,9 @@ func unseal(text, passphrase []byte) ([]byte, error) {
 	if err := dec.Decode(&f); err != nil {
 		return damaged("it is cut off or not JSON")
 	}
+	if _, err := dec.Token(); err != io.EOF {
+		return damaged("something stands behind its end")
+	}
 	if f.Format != sealedFormat {
 		return damaged("it is no master key file")
 	}

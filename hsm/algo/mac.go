@@ -2,6 +2,7 @@ package algo
 
 import (
 	"crypto/subtle"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 )
@@ -32,7 +33,7 @@ func (s *scratch) cbc(b interface{ Encrypt(dst, src []byte) }, n int, pad Paddin
 		b.Encrypt(x, x)
 	}
 	for len(data) > n || pad == PadBit && len(data) == n {
-		subtle.XORBytes(x, x, data[:n])
+		xorBlock(x, data)
 		b.Encrypt(x, x)
 		data = data[n:]
 	}
@@ -172,10 +173,17 @@ func (k *Key) unionPay(s *scratch, n int, data []byte) {
 func foldXOR(out, data []byte) {
 	clear(out)
 	for len(data) > len(out) {
-		subtle.XORBytes(out, out, data)
+		xorBlock(out, data)
 		data = data[len(out):]
 	}
 	subtle.XORBytes(out, out, data)
+}
+
+// xorBlock XORs as much of data as x has, 8 or 16 bytes, into x.
+func xorBlock(x, data []byte) {
+	for i := 0; i < len(x); i += 8 {
+		binary.NativeEndian.PutUint64(x[i:], binary.NativeEndian.Uint64(x[i:])^binary.NativeEndian.Uint64(data[i:]))
+	}
 }
 
 // hexUpper writes bytes the way every published vector does.

@@ -140,16 +140,12 @@ func less(a, b int) int { return int(uint(a-b) >> 63) }
 // accountField is 0000 and the twelve digits left of the check digit, zeros
 // in front when there are fewer.
 func accountField(pan string) (b [8]byte, ok bool) {
-	if len(pan) < 2 || len(pan) > 19 {
+	if len(pan) < 2 || len(pan) > 19 || !isDigits(pan) {
 		return b, false
 	}
 	pan = pan[:len(pan)-1]
 	for i := range min(12, len(pan)) {
-		d := pan[len(pan)-1-i] - '0'
-		if d > 9 {
-			return [8]byte{}, false
-		}
-		setNibble(&b, 15-i, d)
+		setNibble(&b, 15-i, pan[len(pan)-1-i]-'0')
 	}
 	return b, true
 }
