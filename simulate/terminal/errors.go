@@ -1,0 +1,67 @@
+package terminal
+
+import (
+	"fmt"
+
+	"acquirer/spec"
+)
+
+// Failure is why a terminal has no valid answer, in one word. It stands in
+// the error's chain: errors.Is(err, ErrTimeout).
+type Failure string
+
+// The failures. After all of them but ErrDial, ErrNoKeys and ErrPending the
+// host may have acted, so a sale leaves a pending reversal with the reason
+// shown.
+const (
+	ErrDial     Failure = "dial"     // no connection: nothing has left the terminal
+	ErrLine     Failure = "line"     // the connection broke while an answer was awaited (98)
+	ErrTimeout  Failure = "timeout"  // no answer in time (98)
+	ErrMAC      Failure = "mac"      // the approval's MAC is wrong or missing (A0)
+	ErrFormat   Failure = "format"   // the answer cannot be read (06)
+	ErrMismatch Failure = "mismatch" // the answer does not fit the request, protocol.md 1.6 (06)
+	ErrARPC     Failure = "arpc"     // the card refused the issuer's cryptogram (06)
+	ErrNoKeys   Failure = "no_keys"  // the terminal has not signed in
+	ErrPending  Failure = "pending"  // the pending reversal was not taken, nothing is sold before it is
+	ErrKeys     Failure = "keys"     // the working keys of a sign-in are unusable
+	ErrState    Failure = "state"    // the state could not be saved, nothing was sent
+)
+
+var failureTexts = map[Failure]string{
+	ErrDial:     "no connection",
+	ErrLine:     "connection lost before the answer",
+	ErrTimeout:  "no answer in time",
+	ErrMAC:      "MAC of the answer is wrong or missing",
+	ErrFormat:   "answer cannot be read",
+	ErrMismatch: "answer does not fit the request",
+	ErrARPC:     "card refused the issuer's cryptogram",
+	ErrNoKeys:   "not signed in",
+	ErrPending:  "a reversal is pending and was not taken by the host",
+	ErrKeys:     "working keys refused",
+	ErrState:    "state not saved",
+}
+
+func (f Failure) Error() string { return failureTexts[f] }
+
+// failure wraps the cause of f with the terminal and the type of the message
+// it was about, 0 for raw bytes.
+func (t *Terminal) failure(f Failure, what spec.MTI, cause error) error {
+	name := "raw bytes"
+	if what != 0 {
+		name = what.String()
+	}
+	if cause == nil {
+		return fmt.Errorf("terminal %s: %s: %w", t.cfg.TID, name, f)
+	}
+	return fmt.Errorf("terminal %s: %s: %w: %w", t.cfg.TID, name, f, cause)
+}
+
+// Refusal is an answer to a management message that is not 00.
+type Refusal struct {
+	TID, What string
+	Code      string // DE 39
+}
+
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("terminal %s: %s answered %s", r.TID, r.What, r.Code)
+}
