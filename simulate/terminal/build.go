@@ -67,10 +67,13 @@ func (t *Terminal) set60(m *spec.Message, message, network string, financial, fa
 	m.SetText(60, b)
 }
 
+// keySets is DE 60.3 of sign-in by Profile.KeySet.
+var keySets = map[int]string{1: "001", 3: "003", 4: "004"}
+
 func (t *Terminal) buildSignIn() *spec.Message {
 	m := t.begin(0x0800)
 	m.SetInt(11, int64(t.NextSTAN()))
-	t.set60(m, "00", t.cfg.Profile.KeySet, false, false)
+	t.set60(m, "00", keySets[t.cfg.Profile.KeySet], false, false)
 	m.Set(63, t.cfg.Profile.Operator)
 	return m
 }

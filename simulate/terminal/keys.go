@@ -13,25 +13,28 @@ type MACAlg string
 // 8 upper-case hex characters, the others with 8 bytes.
 const (
 	MACUnionPay MACAlg = "unionpay" // ECB fold, single or double length (protocol.md 5.2)
-	MACX919     MACAlg = "x9.19"    // retail MAC, double length only (5.3)
+	MACX99      MACAlg = "x99"      // CBC-MAC, single or double length
+	MACX919     MACAlg = "x919"     // retail MAC, double length only (5.3)
 	MACCMAC     MACAlg = "cmac"     // TDES CMAC, NIST SP 800-38B
 )
 
 // computeMAC is DE 64 over block, which runs from the MTI to the field before
 // it. It does not allocate.
 func computeMAC(tak *algo.Key, alg MACAlg, block []byte) (out [8]byte, err error) {
-	var last [16]byte
 	switch alg {
 	case MACUnionPay:
 		return tak.UnionPayMAC(block), nil
+	case MACX99:
+		tak.AppendCBCMAC(out[:0], algo.PadZeros, block)
+		return out, nil
 	case MACX919:
 		_, err := tak.AppendRetailMAC(out[:0], algo.PadZeros, block)
 		return out, err
 	case MACCMAC:
-		copy(out[:], tak.AppendCMAC(last[:0], block))
+		tak.AppendCMAC(out[:0], block)
 		return out, nil
 	}
-	return out, fmt.Errorf("terminal: profile names MAC %q; it is unionpay, x9.19 or cmac", alg)
+	return out, fmt.Errorf("terminal: profile names MAC %q; it is unionpay, x99, x919 or cmac", alg)
 }
 
 // pinBlock is DE 52: format 0 under the TPK (protocol.md 6.1, 6.2).

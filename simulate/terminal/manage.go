@@ -21,8 +21,8 @@ func (t *Terminal) SignIn(ctx context.Context) error {
 	if err != nil {
 		return t.failure(ErrKeys, 0x0800, err)
 	}
-	if want := t.cfg.Profile.KeySet; (want == "004") != (keys.TDK != nil) || (want == "001") != (keys.PIK.Len() == 8) {
-		return t.failure(ErrKeys, 0x0800, fmt.Errorf("DE 62 of %d bytes is not set %s", len(t.ans.Bytes(62)), want))
+	if want := t.cfg.Profile.KeySet; (want == 4) != (keys.TDK != nil) || (want == 1) != (keys.PIK.Len() == 8) {
+		return t.failure(ErrKeys, 0x0800, fmt.Errorf("DE 62 of %d bytes is not set %03d", len(t.ans.Bytes(62)), want))
 	}
 	t.keys, t.resign = keys, res.Demand == spec.DemandSignIn
 	if batch := batchOf(&t.ans); batch > 0 {

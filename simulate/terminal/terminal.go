@@ -40,8 +40,9 @@ func DialTCP(addr string, conf *tls.Config) Dialer {
 type Profile struct {
 	TPDU     string `json:"tpdu,omitempty"`     // 10 hex digits
 	Header   string `json:"header,omitempty"`   // 12 hex digits (protocol.md 1.4)
-	KeySet   string `json:"key_set,omitempty"`  // DE 60.3 of sign-in: 001, 003 or 004
+	KeySet   int    `json:"key_set,omitempty"`  // DE 60.3 of sign-in: 1, 3 or 4
 	MAC      MACAlg `json:"mac,omitempty"`      // how DE 64 is made
+	Shape    string `json:"shape,omitempty"`    // of the MAC key, for the host: a terminal sees it in DE 62
 	Operator string `json:"operator,omitempty"` // DE 63.1 of sign-in
 	Tries    int    `json:"tries,omitempty"`    // how often a reversal is sent in one go
 	// GiveUp drops a reversal that was not accepted after Tries, as terminals
@@ -52,7 +53,7 @@ type Profile struct {
 
 // DefaultProfile is a common terminal: double-length keys and the UnionPay MAC.
 var DefaultProfile = Profile{
-	TPDU: "6000030000", Header: "603100311108", KeySet: "003",
+	TPDU: "6000030000", Header: "603100311108", KeySet: 3,
 	MAC: MACUnionPay, Operator: "01 ", Tries: 3,
 }
 
@@ -64,7 +65,7 @@ func (p Profile) withDefaults() Profile {
 	if p.Header == "" {
 		p.Header = d.Header
 	}
-	if p.KeySet == "" {
+	if p.KeySet == 0 {
 		p.KeySet = d.KeySet
 	}
 	if p.MAC == "" {
@@ -81,10 +82,10 @@ func (p Profile) withDefaults() Profile {
 
 func (p Profile) check() error {
 	switch {
-	case p.KeySet != "001" && p.KeySet != "003" && p.KeySet != "004":
-		return fmt.Errorf("terminal: profile: key_set %q is none of 001, 003, 004", p.KeySet)
-	case p.MAC != MACUnionPay && p.MAC != MACX919 && p.MAC != MACCMAC:
-		return fmt.Errorf("terminal: profile: mac %q is none of unionpay, x9.19, cmac", p.MAC)
+	case p.KeySet != 1 && p.KeySet != 3 && p.KeySet != 4:
+		return fmt.Errorf("terminal: profile: key_set %d is none of 1, 3, 4", p.KeySet)
+	case p.MAC != MACUnionPay && p.MAC != MACX99 && p.MAC != MACX919 && p.MAC != MACCMAC:
+		return fmt.Errorf("terminal: profile: mac %q is none of unionpay, x99, x919, cmac", p.MAC)
 	case p.Tries < 1 || p.Tries > 10:
 		return fmt.Errorf("terminal: profile: tries %d is not 1 to 10", p.Tries)
 	case len(p.Operator) > 3:

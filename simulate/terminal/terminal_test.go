@@ -79,12 +79,13 @@ func TestSales(t *testing.T) {
 		p       Profile
 		fullMAK bool
 	}{
-		"single DES":            {p: Profile{KeySet: "001"}},
-		"double, single MAK":    {p: Profile{KeySet: "003"}},
-		"double, double MAK":    {p: Profile{KeySet: "003"}, fullMAK: true},
-		"double with track key": {p: Profile{KeySet: "004"}},
-		"X9.19":                 {p: Profile{KeySet: "003", MAC: MACX919}, fullMAK: true},
-		"CMAC":                  {p: Profile{KeySet: "004", MAC: MACCMAC}, fullMAK: true},
+		"single DES":            {p: Profile{KeySet: 1}},
+		"double, single MAK":    {p: Profile{KeySet: 3}},
+		"double, double MAK":    {p: Profile{KeySet: 3}, fullMAK: true},
+		"double with track key": {p: Profile{KeySet: 4}},
+		"X9.19":                 {p: Profile{KeySet: 3, MAC: MACX919}, fullMAK: true},
+		"X9.9":                  {p: Profile{KeySet: 1, MAC: MACX99}},
+		"CMAC":                  {p: Profile{KeySet: 4, MAC: MACCMAC}, fullMAK: true},
 	}
 	for name, c := range profiles {
 		t.Run(name, func(t *testing.T) {
@@ -165,7 +166,7 @@ func TestSignInVectors(t *testing.T) {
 	}
 	for source, de62 := range bySource {
 		t.Run(source, func(t *testing.T) {
-			set := map[int]string{40: "003", 60: "004"}[len(de62)]
+			set := map[int]int{40: 3, 60: 4}[len(de62)]
 			h := newHost(t)
 			bad := -1
 			h.reply = func(_ *host, _, ans *spec.Message) []byte {
@@ -365,7 +366,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"Dial":     func(c *Config) { c.Dial = nil },
 		"tpdu":     func(c *Config) { c.Profile.TPDU = "60" },
 		"header":   func(c *Config) { c.Profile.Header = "zz3100000000" },
-		"key_set":  func(c *Config) { c.Profile.KeySet = "005" },
+		"key_set":  func(c *Config) { c.Profile.KeySet = 5 },
 		"mac":      func(c *Config) { c.Profile.MAC = "sm4" },
 		"tries":    func(c *Config) { c.Profile.Tries = 99 },
 		"operator": func(c *Config) { c.Profile.Operator = "0001" },
