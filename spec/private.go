@@ -14,7 +14,7 @@ type DE60 struct {
 	Batch           int // 60.2, n6
 	NetworkCode     int // 60.3, n3: 1, 3, 4 sign-in, 2 sign-off, 301 echo, 201 settlement
 	Capability      int // 60.4, n1: 2 stripe only, 5 contact chip, 6 contactless
-	ICCondition     int // 60.5, n1: 1 last chip read failed not, 2 fallback
+	ICCondition     int // 60.5, n1: 1 last chip read good, 2 fallback after a failed one
 	PartialApproval int // 60.6, n1: 1 partial approval and balance supported
 	AccountType     int // 60.7, n3
 	Digits          int // how many digits were there
@@ -30,8 +30,11 @@ func ParseDE60(m *Message) (DE60, bool) {
 	if m.d != UnionPayPOS || m.Len(60) < 8 {
 		return DE60{}, false
 	}
-	var room [1000]byte
-	return parseDE60(m.AppendText(room[:0], 60)), true
+	var room [17]byte
+	n := min(m.Len(60), len(room))
+	d := parseDE60(BCDLeft.appendText(room[:0], m.Bytes(60)[:(n+1)/2], n))
+	d.Digits = m.Len(60)
+	return d, true
 }
 
 func parseDE60(digits []byte) DE60 {
@@ -77,9 +80,10 @@ func ParseDE61(m *Message) (DE61, bool) {
 	if m.d != UnionPayPOS || m.Len(61) < 12 {
 		return DE61{}, false
 	}
-	var room [1000]byte
-	t := m.AppendText(room[:0], 61)
-	d := DE61{Batch: decimal(t[:6]), STAN: decimal(t[6:12]), Digits: len(t)}
+	var room [16]byte
+	n := min(m.Len(61), len(room))
+	t := BCDLeft.appendText(room[:0], m.Bytes(61)[:(n+1)/2], n)
+	d := DE61{Batch: decimal(t[:6]), STAN: decimal(t[6:12]), Digits: m.Len(61)}
 	if len(t) >= 16 {
 		d.Date = decimal(t[12:16])
 	}
@@ -151,7 +155,7 @@ var ErrElement = errors.New("spec: wrong element")
 func WalkDE59(b []byte) iter.Seq2[Element, error] {
 	return func(yield func(Element, error) bool) {
 		for o := 0; o < len(b); {
-			v, n, err := readElement(b, o)
+			v, n, err := readElement(b, o, 3)
 			e := Element{Value: v}
 			if err == nil {
 				e.Tag = string(b[o : o+2])
@@ -164,25 +168,31 @@ func WalkDE59(b []byte) iter.Seq2[Element, error] {
 	}
 }
 
-func readElement(b []byte, o int) (value []byte, n int, err error) {
-	if len(b)-o < 5 {
-		return nil, 0, fmt.Errorf("%w: byte %d: want a tag of 2 and a length of 3, found %d bytes", ErrElement, o, len(b)-o)
+// readElement reads the element at o, whose length has width digits (3 but for
+// the variant of de59Start).
+func readElement(b []byte, o, width int) (value []byte, n int, err error) {
+	head := 2 + width
+	if len(b)-o < head {
+		return nil, 0, fmt.Errorf("%w: byte %d: want a tag of 2 and a length of %d, found %d bytes", ErrElement, o, width, len(b)-o)
 	}
-	length := ASCIILLL.read(b[o+2 : o+5])
-	if length < 0 {
-		return nil, 0, fmt.Errorf("%w: byte %d: the length is not three digits", ErrElement, o+2)
+	length := 0
+	for _, c := range b[o+2 : o+head] {
+		if c-'0' > 9 {
+			return nil, 0, fmt.Errorf("%w: byte %d: the length is not %d digits", ErrElement, o+2, width)
+		}
+		length = length*10 + int(c-'0')
 	}
-	if length > len(b)-o-5 {
-		return nil, 0, fmt.Errorf("%w: byte %d: length %d, but %d bytes are left", ErrElement, o+2, length, len(b)-o-5)
+	if length > len(b)-o-head {
+		return nil, 0, fmt.Errorf("%w: byte %d: length %d, but %d bytes are left", ErrElement, o+2, length, len(b)-o-head)
 	}
-	return b[o+5 : o+5+length : o+5+length], 5 + length, nil
+	return b[o+head : o+head+length : o+head+length], head + length, nil
 }
 
 // FindDE59 gives the value of the first element with a tag, without
 // allocation; false also when the elements before it cannot be read.
 func FindDE59(b []byte, tag string) ([]byte, bool) {
 	for o := 0; o < len(b); {
-		v, n, err := readElement(b, o)
+		v, n, err := readElement(b, o, 3)
 		if err != nil {
 			return nil, false
 		}

@@ -1,0 +1,258 @@
+package spec
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Capture is a message as it was recorded, with whatever framing stands before
+// it: a terminal's message with or without its two-byte length, TPDU, FD block
+// and header, a CUPS message with or without its 46-byte header, or that header
+// alone.
+type Capture struct {
+	Dialect *Dialect
+	Length  int     // the two-byte length, -1 when there is none
+	TPDU    []byte  // 5 bytes or none
+	Header  []byte  // 6 bytes, 46 for CUPS, or none
+	Extra   []byte  // the FD block with tag and length, or none
+	Message Message // MTI 0 when there is nothing behind the header
+}
+
+// CaptureError is a recording that cannot be read: in which framing it was
+// tried and what is wrong. The bytes themselves are not told.
+type CaptureError struct {
+	Framing string
+	Base    int    // where the message begins in the recording
+	Err     error  // *ParseError, *FrameError or *HeaderError
+	Fields  []Item // what was read before, masked
+}
+
+func (e *CaptureError) Error() string {
+	s := e.Framing + ": " + e.Err.Error()
+	var p *ParseError
+	if e.Base > 0 && errors.As(e.Err, &p) {
+		s += " (byte " + strconv.Itoa(e.Base+p.Offset) + " of the input)"
+	}
+	return s
+}
+
+func (e *CaptureError) Unwrap() error { return e.Err }
+
+// shape is one way in which a recording may be framed.
+type shape struct {
+	name                 string
+	length, tpdu, header bool
+}
+
+// shapes are tried in this order; the first that reads to the end is taken.
+var shapes = [...]shape{
+	{"length, TPDU, header, message", true, true, true},
+	{"TPDU, header, message", false, true, true},
+	{"message", false, false, false},
+	{"length, message", true, false, false},
+	{"length, TPDU, message", true, true, false},
+	{"TPDU, message", false, true, false},
+	{"length, header, message", true, false, true},
+	{"header, message", false, false, true},
+}
+
+// ReadCapture finds the framing of b and, when d is nil, the dialect. The
+// capture refers to b. The error is a *CaptureError about the framing that
+// reads furthest.
+func ReadCapture(b []byte, d *Dialect) (*Capture, error) {
+	if len(b) == 0 {
+		return nil, &CaptureError{Framing: "recording", Err: &FrameError{Want: "a message", Got: "nothing"}}
+	}
+	c := &Capture{Length: -1}
+	var best *CaptureError
+	reach := -2
+	note := func(framing string, base, got int, err error) {
+		if got > reach {
+			reach = got
+			best = &CaptureError{Framing: framing, Base: base, Err: err}
+			if got > 4 {
+				best.Fields = Describe(&c.Message)
+			}
+		}
+	}
+	if d == nil || d == UnionPayPOS {
+		for _, s := range shapes {
+			base, got, err := c.readPOS(b, s)
+			if err == nil {
+				return c, nil
+			}
+			note("unionpay-pos: "+s.name, base, got, err)
+		}
+	}
+	if d == nil || d == CUPS {
+		if len(b) > 0 && b[0] == CUPSHeaderSize {
+			got, err := c.readCUPSHeader(b)
+			if err == nil {
+				return c, nil
+			}
+			note("cups: header, message", CUPSHeaderSize, got, err)
+		}
+		c.TPDU, c.Header, c.Extra, c.Length = nil, nil, nil, -1
+		got, err := c.message(CUPS, b, 0)
+		if err == nil {
+			return c, nil
+		}
+		note("cups: message", 0, got, err)
+	}
+	if best == nil {
+		return nil, fmt.Errorf("spec: %s is not a dialect of recordings", d.name)
+	}
+	return nil, best
+}
+
+// message parses the message at base; got is how far the reading made sense.
+func (c *Capture) message(d *Dialect, b []byte, base int) (got int, err error) {
+	c.Dialect = d
+	if base > len(b) {
+		return -1, d.fail(0, 0, strconv.Itoa(d.mti.size(4))+" bytes", "the end of the input")
+	}
+	m := &c.Message
+	err = d.parse(m, b[base:])
+	var p *ParseError
+	if errors.As(err, &p) {
+		if p.Field == 0 {
+			return -1, err
+		}
+		m.keepBelow(p.Field, b[base:])
+	}
+	if m.mti>>12 != 0 || m.mti>>8 == 0 {
+		return -1, d.fail(0, 0, "a message type of version 0", m.mti.String())
+	}
+	if err != nil {
+		return base + p.Offset, err
+	}
+	return len(b), nil
+}
+
+// keepBelow makes what was read of raw before field n failed a message.
+func (m *Message) keepBelow(n int, raw []byte) {
+	m.raw = raw
+	for i := 2; i <= maxField && n >= 0; i++ {
+		if i >= n {
+			m.Unset(i)
+		}
+	}
+}
+
+// readPOS tries one framing. A right length counts for more than any number of
+// fields read without it.
+func (c *Capture) readPOS(b []byte, s shape) (base, got int, err error) {
+	c.Length, c.TPDU, c.Header, c.Extra = -1, nil, nil, nil
+	o := 0
+	var wrong error
+	if s.length {
+		if len(b) < lengthSize {
+			return 0, -1, &FrameError{Length: len(b), Want: "two bytes of length", Got: strconv.Itoa(len(b))}
+		}
+		c.Length = int(binary.BigEndian.Uint16(b))
+		o = lengthSize
+		if c.Length != len(b)-o {
+			wrong = &FrameError{Length: c.Length, Want: strconv.Itoa(c.Length) + " bytes behind the length", Got: strconv.Itoa(len(b) - o)}
+		}
+	}
+	if s.tpdu {
+		if o+tpduSize > len(b) || b[o] != 0x60 && b[o] != 0x68 {
+			return 0, -1, &FrameError{Length: len(b), Offset: o, Want: "a TPDU of 5 bytes, beginning with 60", Got: found(len(b) - o)}
+		}
+		c.TPDU = b[o : o+tpduSize : o+tpduSize]
+		o += tpduSize
+		if s.header && o+3 <= len(b) && b[o] == extraTag {
+			n := 3 + int(binary.BigEndian.Uint16(b[o+1:]))
+			if o+n > len(b) {
+				return 0, -1, &FrameError{Length: len(b), Offset: o, Want: "an FD block of " + strconv.Itoa(n-3) + " bytes", Got: found(len(b) - o - 3)}
+			}
+			c.Extra = b[o : o+n : o+n]
+			o += n
+		}
+	}
+	if s.header {
+		if o+headerSize > len(b) {
+			return 0, -1, &FrameError{Length: len(b), Offset: o, Want: "a header of 6 bytes", Got: found(len(b) - o)}
+		}
+		c.Header = b[o : o+headerSize : o+headerSize]
+		o += headerSize
+	}
+	got, err = c.message(UnionPayPOS, b, o)
+	switch {
+	case got < 0: // no message there: the more of the framing fits, the likelier it is meant
+		switch {
+		case s.length && wrong == nil:
+			got = 4
+		case s.tpdu && s.header && !s.length:
+			got = 3
+		case s.length && s.tpdu && s.header:
+			got = 2
+		case !s.length && !s.tpdu && !s.header:
+			got = 1
+		}
+		return o, got, err
+	case wrong == nil && err != nil && s.length:
+		return o, got + len(b), err
+	case wrong == nil:
+		return o, got, err
+	case err == nil:
+		return o, got, wrong
+	}
+	return o, got, err
+}
+
+// readCUPSHeader reads a header and what follows, if anything does.
+func (c *Capture) readCUPSHeader(b []byte) (got int, err error) {
+	c.Length, c.TPDU, c.Extra = -1, nil, nil
+	_, total, err := ParseCUPSHeader(b)
+	if err != nil {
+		return 1, err
+	}
+	c.Header = b[:CUPSHeaderSize:CUPSHeaderSize]
+	if len(b) == CUPSHeaderSize {
+		c.Dialect = CUPS
+		c.Message.Reset(CUPS, 0)
+		return len(b), nil
+	}
+	got, err = c.message(CUPS, b, CUPSHeaderSize)
+	if total != len(b) && (err == nil || got < CUPSHeaderSize) {
+		return 2 * len(b), &HeaderError{Offset: 2, Want: "a total length of " + strconv.Itoa(len(b)) + " as the input has", Got: strconv.Itoa(total)}
+	}
+	return got + len(b), err
+}
+
+// Append writes the capture behind dst, the length and the CUPS header's total
+// length computed.
+func (c *Capture) Append(dst []byte) ([]byte, error) {
+	start := len(dst)
+	if c.Length >= 0 {
+		dst = append(dst, 0, 0)
+	}
+	dst = append(dst, c.TPDU...)
+	dst = append(dst, c.Extra...)
+	dst = append(dst, c.Header...)
+	if c.Message.mti == 0 && len(c.Header) == CUPSHeaderSize {
+		return dst, nil
+	}
+	dst, err := c.Message.Append(dst)
+	if err != nil {
+		return dst[:start], err
+	}
+	if c.Length >= 0 {
+		n := len(dst) - start - lengthSize
+		if n > maxFrameSize {
+			return dst[:start], &FrameError{Length: n, Want: "at most 65535 bytes", Got: strconv.Itoa(n)}
+		}
+		binary.BigEndian.PutUint16(dst[start:], uint16(n))
+	}
+	if len(c.Header) == CUPSHeaderSize {
+		n := len(dst) - start
+		if n > CUPSMaxLength {
+			return dst[:start], &HeaderError{Offset: 2, Want: "a total length of at most 9999", Got: strconv.Itoa(n)}
+		}
+		appendDecimal(dst[:start+2], n, 4)
+	}
+	return dst, nil
+}
