@@ -1,0 +1,292 @@
+package routing
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"acquirer/spec"
+)
+
+// call is one request in flight. Its caller and the session's writer both hold
+// it; the last to let go returns it to the pool.
+type call struct {
+	key        uint64 // MTI of the answer and STAN
+	prefer     uint32 // picks the line
+	rrn        text
+	terminal   text
+	amount     text
+	management bool // 0820 of our own, not a caller's request
+	signed     bool
+	generation uint32 // of the key that signed it
+	frame      []byte // header and message
+
+	state   atomic.Int32
+	holders atomic.Int32
+	timer   *time.Timer
+
+	inbox   []inbound     // under Issuer.mu: answers that match, not yet judged
+	arrived chan struct{} // 1-buffered: look into inbox
+}
+
+// inbound is a received message and the line that brought it.
+type inbound struct {
+	body []byte
+	line int
+}
+
+// maxInbox is how many answers to one request wait for its caller to judge
+// their MACs; one is the rule.
+const maxInbox = 4
+
+// What became of a call's frame. The writer moves queued to handed just before
+// the bytes go to the socket: from then on they may have left the house.
+const (
+	queued    int32 = iota
+	handed          // given to the socket, whole or in part
+	unsent          // the socket refused before its first byte
+	withdrawn       // taken back by the caller while it was queued
+)
+
+// text is a short field kept for comparison.
+type text struct {
+	n int
+	b [16]byte
+}
+
+func (t *text) set(v []byte) { t.n = copy(t.b[:], v) }
+
+// fits: what the request did not carry, the answer may.
+func (t *text) fits(v []byte) bool { return t.n == 0 || string(t.b[:t.n]) == string(v) }
+
+func newCall() *call {
+	c := &call{arrived: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+	c.timer.Stop()
+	return c
+}
+
+func (c *call) reset(answer spec.MTI, stan uint32) {
+	c.key = callKey(answer, stan)
+	c.signed, c.generation, c.inbox = false, 0, c.inbox[:0]
+	c.state.Store(queued)
+	c.holders.Store(1)
+	select {
+	case <-c.arrived:
+	default:
+	}
+}
+
+func callKey(answer spec.MTI, stan uint32) uint64 { return uint64(answer)<<32 | uint64(stan) }
+
+func (c *call) hold() { c.holders.Add(1) }
+
+func (c *call) release(pool *sync.Pool) {
+	if c.holders.Add(-1) == 0 {
+		pool.Put(c)
+	}
+}
+
+// takeBack reports whether no byte of the frame can have left the house, and
+// makes it ready for another session. The session it was on has ended.
+func (c *call) takeBack() bool {
+	if s := c.state.Load(); s == queued || s == unsent {
+		c.state.Store(queued)
+		return true
+	}
+	return false
+}
+
+// matches holds an answer against what the request said.
+func (c *call) matches(m *spec.Message) bool {
+	return c.rrn.fits(m.Bytes(37)) && c.terminal.fits(m.Bytes(41)) && c.amount.fits(m.Bytes(4))
+}
+
+// recentSize is how many finished requests are remembered, to tell a late
+// answer from a second one and both from a stranger.
+const recentSize = 4096
+
+type finished struct {
+	key uint64
+	rrn text
+	end ending
+}
+
+type ending uint8
+
+const (
+	wasAnswered ending = iota + 1
+	wasGivenUp
+)
+
+// StrayKind is a kind of message that found no caller; its text is the label
+// of acquirer_issuer_unmatched_total.
+type StrayKind string
+
+// The kinds. Mismatch and BadMAC are alarms: they came for a request that is
+// in flight, and were wrong.
+const (
+	Late      StrayKind = "late"      // its request had been given up
+	Duplicate StrayKind = "duplicate" // its request had been answered
+	Stranger  StrayKind = "stranger"  // no request of ours, or one long gone
+	Mismatch  StrayKind = "mismatch"  // RRN, terminal or amount differ from the request's
+	BadMAC    StrayKind = "mac"       // DE 128 is missing or wrong
+	Malformed StrayKind = "malformed" // not a message of the dialect
+	Rejected  StrayKind = "rejected"  // the network refused it: reject code in the header
+)
+
+var strayKinds = []StrayKind{Late, Duplicate, Stranger, Mismatch, BadMAC, Malformed, Rejected}
+
+// Stray is a message that found no caller.
+type Stray struct {
+	Issuer  string
+	Line    int
+	Kind    StrayKind
+	Message *spec.Message // valid during the call only; empty when it was malformed
+}
+
+// register enters c into the table of what is in flight.
+func (i *Issuer) register(c *call) Why {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closing && !c.management {
+		return Closing
+	}
+	if _, twice := i.pending[c.key]; twice {
+		return SameTrace
+	}
+	i.pending[c.key] = c
+	if !c.management {
+		i.waiting++
+	}
+	return ""
+}
+
+// forget takes c out of the table; mu is held. From here on nobody lays
+// anything into c.
+func (i *Issuer) forget(c *call, end ending) {
+	delete(i.pending, c.key)
+	i.recent[recentSlot(c.key)] = finished{c.key, c.rrn, end}
+	if c.management {
+		return
+	}
+	if i.waiting--; i.waiting == 0 && i.empty != nil {
+		close(i.empty) // once: Close lets nobody in anymore
+		i.empty = nil
+	}
+}
+
+// deliver lays an answer into the call it belongs to, or counts it as a stray.
+// It runs on the session's reader and never blocks.
+func (i *Issuer) deliver(line int, m *spec.Message, body []byte) {
+	stan, _ := m.Int(11)
+	key := callKey(m.MTI(), uint32(stan))
+	i.mu.Lock()
+	c := i.pending[key]
+	var kind StrayKind
+	switch {
+	case c == nil:
+		kind = i.recent[recentSlot(key)].kind(key, m)
+	case !c.matches(m):
+		kind = Mismatch
+	case len(c.inbox) == maxInbox:
+		kind = Duplicate
+	default:
+		c.inbox = append(c.inbox, inbound{body, line})
+		select {
+		case c.arrived <- struct{}{}:
+		default: // the caller has not yet looked; it empties the inbox when it does
+		}
+	}
+	i.mu.Unlock()
+	if kind != "" {
+		i.stray(kind, line, m)
+	}
+}
+
+// accept judges the answers that the reader laid into c: the first whose MAC
+// is right is the answer, those before it are counted as wrong and c goes back
+// to waiting as if they had not come.
+func (i *Issuer) accept(ctx context.Context, c *call, ans *spec.Message) bool {
+	for {
+		i.mu.Lock()
+		if len(c.inbox) == 0 {
+			i.mu.Unlock()
+			return false
+		}
+		in := c.inbox[0]
+		c.inbox = append(c.inbox[:0], c.inbox[1:]...)
+		i.mu.Unlock()
+		err := spec.CUPS.Parse(ans, in.body)
+		if err == nil && c.signed {
+			err = i.verify(ctx, ans, c.generation)
+		}
+		if err != nil {
+			i.stray(BadMAC, in.line, ans)
+			continue
+		}
+		i.mu.Lock()
+		i.forget(c, wasAnswered)
+		i.mu.Unlock()
+		i.strays(c, Duplicate)
+		return true
+	}
+}
+
+func (i *Issuer) verify(ctx context.Context, m *spec.Message, generation uint32) error {
+	if !m.Has(128) {
+		return ErrMAC
+	}
+	block, mac := spec.SignedPart(m.Raw())
+	return i.cfg.Keys.Verify(ctx, block, mac, generation)
+}
+
+// settle ends a request without an answer, unless one came at the very end:
+// after a frame has left, the table is left only with an empty inbox.
+func (i *Issuer) settle(ctx context.Context, c *call, ans *spec.Message, left bool, why Why, err error) error {
+	ctx = context.WithoutCancel(ctx) // its end may be what brought us here
+	for {
+		if left && i.accept(ctx, c, ans) {
+			return nil
+		}
+		i.mu.Lock()
+		if !left || len(c.inbox) == 0 {
+			i.forget(c, wasGivenUp)
+			i.mu.Unlock()
+			i.strays(c, Stranger) // answers to what was never sent
+			return i.fail(left, why, err)
+		}
+		i.mu.Unlock()
+	}
+}
+
+// recentSlot spreads keys over the memory of finished requests.
+func recentSlot(key uint64) uint64 { return (key + key>>32*61) % recentSize }
+
+func (f *finished) kind(key uint64, m *spec.Message) StrayKind {
+	switch {
+	case f.end == 0 || f.key != key || !f.rrn.fits(m.Bytes(37)):
+		return Stranger
+	case f.end == wasAnswered:
+		return Duplicate
+	}
+	return Late
+}
+
+// stray counts and tells.
+func (i *Issuer) stray(kind StrayKind, line int, m *spec.Message) {
+	i.met.stray(kind)
+	i.cfg.Observe(Stray{Issuer: i.cfg.Name, Line: line, Kind: kind, Message: m})
+}
+
+// strays counts and tells what was left in the inbox of a finished call.
+func (i *Issuer) strays(c *call, kind StrayKind) {
+	for _, in := range c.inbox {
+		var m spec.Message
+		if spec.CUPS.Parse(&m, in.body) == nil {
+			i.stray(kind, in.line, &m)
+		}
+	}
+	clear(c.inbox)
+	c.inbox = c.inbox[:0]
+}
