@@ -107,7 +107,14 @@ func (m *Message) setExact(n int, s string) {
 		if t, ok := strings.CutSuffix(s, "f"); ok && len(t)&1 != 0 {
 			s, pad = t, 15
 		} else if c.kind == BCDEither && len(s) == int(c.max)+1 && s[0] == '0' && s[len(s)-1] != '0' {
-			m.setNibbles(n, s)
+			start := m.begin(c)
+			a, units, err := BCDLeft.appendWire(m.arena, []byte(s), 0)
+			m.arena = a
+			if err != nil {
+				m.refuse(n, err.Error())
+				return
+			}
+			m.put(n, c, start, units-1)
 			return
 		}
 	case BCDRight:
@@ -120,18 +127,6 @@ func (m *Message) setExact(n int, s string) {
 }
 
 const maskedValue = "the value is masked; only the output of decode --reveal can be encoded"
-
-// setNibbles sets a fixed field of odd length from all its nibbles.
-func (m *Message) setNibbles(n int, s string) {
-	start := len(m.arena)
-	a, units, err := BCDLeft.appendWire(m.arena, []byte(s), 0)
-	m.arena = a
-	if err != nil {
-		m.refuse(n, err.Error())
-		return
-	}
-	m.put(n, &m.d.cells[n], start, units-1)
-}
 
 // chars is the text that spans count in.
 func (v *view) chars(n int) []byte { return v.m.AppendText(nil, n) }

@@ -69,8 +69,13 @@ func (m *Message) Bytes(n int) []byte {
 	if !m.Has(n) {
 		return nil
 	}
+	return m.wire(n)
+}
+
+// wire is Bytes of a field that is present.
+func (m *Message) wire(n int) []byte {
 	s := m.slots[n]
-	end := int(s.off) + m.d.cells[n].kind.size(int(s.units))
+	end := s.off + uint32(m.d.cells[n].kind.size(int(s.units)))
 	if h, b := mask(n); m.own[h]&b != 0 {
 		return m.arena[s.off:end:end]
 	}
@@ -93,7 +98,7 @@ func (m *Message) AppendText(dst []byte, n int) []byte {
 	if !m.Has(n) {
 		return dst
 	}
-	return m.d.cells[n].kind.appendText(dst, m.Bytes(n), int(m.slots[n].units))
+	return m.d.cells[n].kind.appendText(dst, m.wire(n), int(m.slots[n].units))
 }
 
 // Text is AppendText as a string, "" when DE n is absent.
@@ -165,20 +170,37 @@ func (m *Message) cell(n int) *cell {
 	return &m.d.cells[n]
 }
 
-// put records that the last bytes of the arena, from start, are DE n.
+// begin makes room for the length of a value in the arena and gives where the
+// value will start.
+func (m *Message) begin(c *cell) int {
+	switch c.prefix {
+	case 1:
+		m.arena = append(m.arena, 0)
+	case 2:
+		m.arena = append(m.arena, 0, 0)
+	case 3:
+		m.arena = append(m.arena, 0, 0, 0)
+	}
+	return len(m.arena)
+}
+
+// put records that the arena from start is DE n, and writes its length before
+// it, so that fields set in their order lie as they are sent.
 func (m *Message) put(n int, c *cell, start, units int) {
-	if c.length == Fixed && units != int(c.max) {
+	switch {
+	case c.length == Fixed && units != int(c.max):
 		m.refuse(n, "length "+strconv.Itoa(units)+", want "+strconv.Itoa(int(c.max)))
-	} else if units > int(c.max) {
+	case units > int(c.max):
 		m.refuse(n, "length "+strconv.Itoa(units)+", want at most "+strconv.Itoa(int(c.max)))
-	} else {
+	default:
+		c.length.write(m.arena[start-int(c.prefix):], units)
 		m.slots[n] = slot{off: uint32(start), units: uint16(units)}
 		h, b := mask(n)
 		m.bits[h] |= b
 		m.own[h] |= b
 		return
 	}
-	m.arena = m.arena[:start]
+	m.arena = m.arena[:start-int(c.prefix)]
 }
 
 // Set gives DE n the value that text says: digits, text, a track with '=' or
@@ -197,12 +219,17 @@ func (m *Message) setText(n int, text []byte, pad byte) {
 	if c == nil {
 		return
 	}
-	start := len(m.arena)
-	a, units, err := c.kind.appendWire(m.arena, text, pad)
+	m.encode(n, c, c.kind, text, pad)
+}
+
+// encode appends a text to the arena as kind k and makes it DE n.
+func (m *Message) encode(n int, c *cell, k Kind, text []byte, pad byte) {
+	start := m.begin(c)
+	a, units, err := k.appendWire(m.arena, text, pad)
 	m.arena = a
 	if err != nil {
 		m.refuse(n, err.Error())
-		m.arena = m.arena[:start]
+		m.arena = m.arena[:start-int(c.prefix)]
 		return
 	}
 	m.put(n, c, start, units)
@@ -218,7 +245,7 @@ func (m *Message) SetBytes(n int, b []byte) {
 		m.refuse(n, "digits are set with Set or SetInt, not as bytes")
 		return
 	}
-	start := len(m.arena)
+	start := m.begin(c)
 	m.arena = append(m.arena, b...)
 	m.put(n, c, start, len(b))
 }
@@ -261,14 +288,22 @@ func (m *Message) Copy(from *Message, fields ...int) {
 		if c == nil {
 			return
 		}
-		if fk := from.d.cells[n].kind; fk == c.kind {
-			start := len(m.arena)
-			m.arena = append(m.arena, from.Bytes(n)...)
-			m.put(n, c, start, from.Len(n))
-			continue
+		w, units := from.wire(n), int(from.slots[n].units)
+		switch fk := from.d.cells[n].kind; {
+		case fk == c.kind:
+			start := m.begin(c)
+			m.arena = append(m.arena, w...)
+			m.put(n, c, start, units)
+		case fk.numeric() && c.kind == Digits, fk == Track && c.kind == TrackText:
+			start := m.begin(c)
+			m.arena = fk.appendText(m.arena, w, units)
+			m.put(n, c, start, units)
+		case fk == Digits || fk == TrackText:
+			m.encode(n, c, c.kind, w, 0)
+		default:
+			m.text = fk.appendText(m.text[:0], w, units)
+			m.encode(n, c, c.kind, m.text, 0)
 		}
-		m.text = from.AppendText(m.text[:0], n)
-		m.setText(n, m.text, 0)
 	}
 }
 
@@ -304,6 +339,11 @@ func (m *Message) Append(dst []byte) ([]byte, error) {
 	} else {
 		dst = binary.BigEndian.AppendUint64(dst, m.bits[0])
 	}
+	// A run is a stretch of raw or arena in which the fields already lie as
+	// they are sent: a message built in order is one run, a relayed one few.
+	var run []byte
+	start, end := uint32(0), uint32(0)
+	ours := false
 	for half, w := range m.bits {
 		for w != 0 {
 			z := bits.LeadingZeros64(w)
@@ -311,18 +351,19 @@ func (m *Message) Append(dst []byte) ([]byte, error) {
 			w &^= bit
 			n := half<<6 + z + 1
 			c, s := &m.d.cells[n], m.slots[n]
-			if c.length != Fixed {
-				dst = c.length.append(dst, int(s.units))
+			first := s.off - uint32(c.prefix)
+			last := s.off + uint32(c.kind.size(int(s.units)))
+			if own := m.own[half]&bit != 0; run == nil || own != ours || first != end {
+				dst = append(dst, run[start:end]...)
+				run, ours, start = m.raw, own, first
+				if own {
+					run = m.arena
+				}
 			}
-			end := int(s.off) + c.kind.size(int(s.units))
-			if m.own[half]&bit != 0 {
-				dst = append(dst, m.arena[s.off:end]...)
-			} else {
-				dst = append(dst, m.raw[s.off:end]...)
-			}
+			end = last
 		}
 	}
-	return dst, nil
+	return append(dst, run[start:end]...), nil
 }
 
 // SignedPart splits a packed message that ends in DE 64 or DE 128 into the

@@ -210,7 +210,6 @@ func AppendDE59(dst []byte, tag string, value []byte) ([]byte, error) {
 	if len(tag) != 2 || len(value) > 999 {
 		return dst, fmt.Errorf("%w: tag %q with %s bytes, want two characters and at most 999 bytes", ErrElement, tag, strconv.Itoa(len(value)))
 	}
-	dst = append(dst, tag...)
-	dst = ASCIILLL.append(dst, len(value))
+	dst = appendDecimal(append(dst, tag...), len(value), 3)
 	return append(dst, value...), nil
 }

@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -134,38 +135,35 @@ func (k Kind) appendText(dst, w []byte, n int) []byte {
 		k = either(w, n)
 	}
 	switch k {
-	case BCDLeft, mtiBCD:
-		for _, b := range w[:n/2] {
-			dst = append(dst, '0'+b>>4, '0'+b&15)
-		}
-		if n&1 != 0 {
-			dst = append(dst, '0'+w[n/2]>>4)
-		}
-		return dst
-	case BCDRight:
-		if n&1 != 0 {
-			dst = append(dst, '0'+w[0]&15)
-			w = w[1:]
-		}
-		for _, b := range w {
-			dst = append(dst, '0'+b>>4, '0'+b&15)
-		}
-		return dst
+	case BCDLeft, BCDRight, mtiBCD:
+		return appendNibbles(dst, w, n, k == BCDRight, hexDigits)
 	case Track:
-		for _, b := range w[:n/2] {
-			dst = append(dst, trackDigits[b>>4], trackDigits[b&15])
-		}
-		if n&1 != 0 {
-			dst = append(dst, trackDigits[w[n/2]>>4])
-		}
-		return dst
+		return appendNibbles(dst, w, n, false, trackDigits)
 	case Binary, bitmapBits:
-		for _, b := range w {
-			dst = append(dst, hexDigits[b>>4], hexDigits[b&15])
-		}
-		return dst
+		return appendNibbles(dst, w, 2*len(w), false, hexDigits)
 	}
 	return append(dst, w...)
+}
+
+// appendNibbles writes n nibbles of w as characters; the padding of an odd
+// number is in front when right is set.
+func appendNibbles(dst, w []byte, n int, right bool, digits string) []byte {
+	_ = digits[15]
+	start := len(dst)
+	dst = slices.Grow(dst, n)[:start+n]
+	out := dst[start:]
+	if right && n&1 != 0 {
+		out[0] = digits[w[0]&15]
+		out, w = out[1:], w[1:]
+	}
+	for len(out) >= 2 {
+		out[0], out[1] = digits[w[0]>>4], digits[w[0]&15]
+		out, w = out[2:], w[1:]
+	}
+	if len(out) > 0 {
+		out[0] = digits[w[0]>>4]
+	}
+	return dst
 }
 
 // appendWire appends the wire form of a text and gives its length in units.
@@ -175,21 +173,30 @@ func (k Kind) appendWire(dst []byte, text []byte, pad byte) ([]byte, int, error)
 	n := len(text)
 	switch k {
 	case BCDLeft, BCDEither, BCDRight, mtiBCD:
-		for i, c := range text {
-			if c-'0' > 9 {
-				return dst, 0, fmt.Errorf("character %d is not a decimal digit", i+1)
-			}
-		}
-		i := 0
+		start, size := len(dst), (n+1)/2
+		dst = slices.Grow(dst, size)[:start+size]
+		w, t := dst[start:], text
+		bad := byte(0)
 		if k == BCDRight && n&1 != 0 {
-			dst = append(dst, pad<<4|text[0]&15)
-			i = 1
+			bad = badDigit(t[0])
+			w[0] = pad<<4 | t[0]&15
+			w, t = w[1:], t[1:]
 		}
-		for ; i+1 < n; i += 2 {
-			dst = append(dst, text[i]<<4|text[i+1]&15)
+		for len(t) >= 2 && len(w) > 0 {
+			bad |= badDigit(t[0]) | badDigit(t[1])
+			w[0] = t[0]<<4 | t[1]&15
+			w, t = w[1:], t[2:]
 		}
-		if i < n {
-			dst = append(dst, text[i]<<4|pad)
+		if len(t) > 0 {
+			bad |= badDigit(t[0])
+			w[0] = t[0]<<4 | pad
+		}
+		if bad != 0 {
+			i := 0
+			for text[i]-'0' < 10 {
+				i++
+			}
+			return dst[:start], 0, fmt.Errorf("character %d is not a decimal digit", i+1)
 		}
 		return dst, n, nil
 	case Track:
@@ -225,6 +232,12 @@ func (k Kind) appendWire(dst []byte, text []byte, pad byte) ([]byte, int, error)
 		}
 	}
 	return append(dst, text...), n, nil
+}
+
+// badDigit is 0 for the characters 0 to 9.
+func badDigit(c byte) byte {
+	c ^= '0'
+	return (c | (c + 6)) & 0xf0
 }
 
 func trackNibble(c byte) byte {
@@ -343,19 +356,18 @@ func (l Length) read(b []byte) int {
 	return -1
 }
 
-// append writes n, which is at most most().
-func (l Length) append(dst []byte, n int) []byte {
+// write puts n, which is at most most(), at the start of b.
+func (l Length) write(b []byte, n int) {
 	switch l {
 	case BCDLL:
-		return append(dst, byte(n/10<<4|n%10))
+		b[0] = byte(n/10<<4 | n%10)
 	case BCDLLL:
-		return append(dst, byte(n/100), byte(n/10%10<<4|n%10))
+		b[0], b[1] = byte(n/100), byte(n/10%10<<4|n%10)
 	case ASCIILL:
-		return append(dst, byte('0'+n/10), byte('0'+n%10))
+		b[0], b[1] = byte('0'+n/10), byte('0'+n%10)
 	case ASCIILLL:
-		return append(dst, byte('0'+n/100), byte('0'+n/10%10), byte('0'+n%10))
+		b[0], b[1], b[2] = byte('0'+n/100), byte('0'+n/10%10), byte('0'+n%10)
 	}
-	return dst
 }
 
 // EncodeLength makes Length a prefix.Prefixer.
@@ -369,7 +381,9 @@ func (l Length) EncodeLength(maxLen, length int) ([]byte, error) {
 	if length > maxLen || length > l.most() {
 		return nil, fmt.Errorf("length %d, want at most %d", length, min(maxLen, l.most()))
 	}
-	return l.append(nil, length), nil
+	b := make([]byte, l.size())
+	l.write(b, length)
+	return b, nil
 }
 
 // DecodeLength makes Length a prefix.Prefixer.
