@@ -1,0 +1,287 @@
+package switching
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"acquirer/card"
+	"acquirer/journal"
+	"acquirer/routing"
+	"acquirer/spec"
+)
+
+// OwedConfig is how reversals are sent to issuers.
+type OwedConfig struct {
+	Interval    time.Duration // between looks at the list, besides the bell
+	Backoff     time.Duration // after the first unacknowledged try; doubles, with jitter
+	BackoffMax  time.Duration
+	MaxAttempts int // then a person takes over
+	Concurrency int // in flight towards one issuer
+}
+
+// Recover owes a reversal for everything that the last run left open (W5). It
+// runs before the listener opens.
+func (s *Switch) Recover(ctx context.Context) error {
+	n, err := s.journal.OweOpenAtStart(ctx)
+	if err != nil {
+		return fmt.Errorf("switch: what the last run left open could not be owed: %w", err)
+	}
+	if n > 0 {
+		s.log.Warn("the last run left transactions open; their reversals are owed", "count", n)
+		s.ringOwed()
+	}
+	return nil
+}
+
+// ringOwed wakes RunOwed; a ring that is already waiting is enough.
+func (s *Switch) ringOwed() {
+	select {
+	case s.owedBell <- struct{}{}:
+	default:
+	}
+}
+
+// RunOwed sends what is owed until ctx ends, and waits for what it has in
+// flight. Each record has its own schedule: one that fails or panics never
+// holds up the others (fault 30).
+func (s *Switch) RunOwed(ctx context.Context) {
+	o := owedRun{s: s, slots: map[string]chan struct{}{}}
+	for name := range s.legs {
+		o.slots[name] = make(chan struct{}, s.cfg.Owed.Concurrency)
+	}
+	look := time.NewTicker(s.cfg.Owed.Interval)
+	defer look.Stop()
+	sweep := time.NewTicker(5 * time.Second)
+	defer sweep.Stop()
+	count := time.NewTicker(time.Second)
+	defer count.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			o.wg.Wait()
+			return
+		case <-s.owedBell:
+			o.dispatch(ctx)
+		case <-look.C:
+			o.dispatch(ctx)
+		case <-sweep.C:
+			if n, err := s.journal.OweLost(ctx); err != nil {
+				s.log.Error("looking for lost transactions failed", "error", err.Error())
+			} else if n > 0 {
+				s.log.Warn("transactions were lost past their deadline; their reversals are owed", "count", n)
+			}
+		case <-count.C:
+			s.countOwed(ctx)
+		}
+	}
+}
+
+func (s *Switch) countOwed(ctx context.Context) {
+	c, err := s.journal.Debts(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.Error("counting owed reversals failed", "error", err.Error())
+		}
+		return
+	}
+	s.metrics.owed.WithLabelValues("due").Set(float64(c.Owed))
+	s.metrics.owed.WithLabelValues("manual").Set(float64(c.Manual))
+	age := 0.0
+	if !c.Oldest.IsZero() {
+		age = time.Since(c.Oldest).Seconds()
+	}
+	s.metrics.owedOldest.Set(age)
+}
+
+// owedRun is the reversals this node has in flight.
+type owedRun struct {
+	s     *Switch
+	slots map[string]chan struct{} // by issuer
+	wg    sync.WaitGroup
+}
+
+// dispatch claims what is due, as much as there are free slots, and sends each
+// record on its own.
+func (o *owedRun) dispatch(ctx context.Context) {
+	free := 0
+	for _, slot := range o.slots {
+		free = max(free, cap(slot)-len(slot))
+	}
+	if free == 0 {
+		return
+	}
+	entries, err := o.s.journal.Claim(ctx, free, o.s.longest()+journal.Grace)
+	if err != nil {
+		if ctx.Err() == nil {
+			o.s.log.Error("claiming owed reversals failed", "error", err.Error())
+		}
+		return
+	}
+	for _, e := range entries {
+		slot := o.slots[e.Issuer]
+		if slot == nil {
+			o.s.giveUp(ctx, e, "issuer "+e.Issuer+" is not configured any more")
+			continue
+		}
+		select {
+		case slot <- struct{}{}:
+		default: // this issuer is busy: another time, others go on
+			o.s.retry(ctx, e, time.Now().Add(o.s.cfg.Owed.Interval), "waited for a free slot")
+			continue
+		}
+		o.wg.Go(func() {
+			defer func() { <-slot; o.s.ringOwedIfMore(len(entries), free) }()
+			o.s.sendOwed(context.WithoutCancel(ctx), e)
+		})
+	}
+}
+
+// ringOwedIfMore looks again at once when a claim was as large as it could be.
+func (s *Switch) ringOwedIfMore(claimed, most int) {
+	if claimed == most {
+		s.ringOwed()
+	}
+}
+
+// sendOwed sends one reversal and decides what becomes of it.
+func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
+	result := "failed"
+	defer func() {
+		if p := recover(); p != nil {
+			s.metrics.panics.Inc()
+			s.log.Error("sending a reversal panicked", "rrn", e.RRN, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.again(ctx, e, "panic")
+		}
+		s.metrics.owedAttempts.WithLabelValues(e.Issuer, result).Inc()
+	}()
+	var req, ans spec.Message
+	r, err := s.legReversal(ctx, e)
+	if err != nil {
+		s.again(ctx, e, err.Error())
+		return
+	}
+	routing.BuildReversal(&req, &r)
+	if err := s.legs[e.Issuer].Issuer.Send(ctx, &req, &ans); err != nil {
+		result = "unanswered"
+		if errors.Is(err, routing.ErrUnreachable) {
+			result = "unreachable"
+		}
+		s.again(ctx, e, whyOf(err))
+		return
+	}
+	code := ResponseCode(ans.Text(39))
+	switch {
+	case code.Approves():
+		result = "acknowledged"
+		s.acknowledge(ctx, e, "acknowledged with "+string(code))
+	case code == RCNoOriginal && time.Now().After(e.Deadline.Add(journal.Grace)):
+		result = "unknown_there"
+		s.acknowledge(ctx, e, "the issuer has no such original")
+	case code == RCNoOriginal, code == RCIssuerUnreachable, code == "92", code == "90", code == RCMalfunction, code == RCInProgress, code == RCTimeout, code == RCIssuerTimeout, code == RCMAC:
+		// The original may still be on its way (fault 28), or they are busy.
+		result = "not_yet"
+		s.again(ctx, e, "answered "+string(code))
+	default:
+		result = "refused"
+		s.giveUp(ctx, e, "the issuer refused the reversal with "+string(code))
+	}
+}
+
+// again schedules the next try with back-off and jitter; after MaxAttempts a
+// person takes over.
+func (s *Switch) again(ctx context.Context, e *journal.Entry, note string) {
+	if int(e.Debt.Tries) >= s.cfg.Owed.MaxAttempts {
+		s.giveUp(ctx, e, fmt.Sprintf("%d tries, the last: %s", e.Debt.Tries, note))
+		return
+	}
+	s.retry(ctx, e, time.Now().Add(backoff(s.cfg.Owed, int(e.Debt.Tries))), note)
+}
+
+// backoff doubles with every try up to its cap and takes a random point in the
+// upper half, so that reversals do not march in step.
+func backoff(c OwedConfig, tries int) time.Duration {
+	d := c.Backoff << min(max(tries-1, 0), 20)
+	if d <= 0 || d > c.BackoffMax {
+		d = c.BackoffMax
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+func (s *Switch) retry(ctx context.Context, e *journal.Entry, at time.Time, note string) {
+	s.settled(e, "rescheduled", s.journal.RetryAt(ctx, e.Debt.ID, at, note))
+}
+
+func (s *Switch) acknowledge(ctx context.Context, e *journal.Entry, note string) {
+	s.settled(e, "acknowledged", s.journal.Acknowledge(ctx, e.Debt.ID, note))
+}
+
+func (s *Switch) giveUp(ctx context.Context, e *journal.Entry, note string) {
+	s.log.Error("a reversal needs a person", "rrn", e.RRN, "issuer", e.Issuer, "card", e.PANMasked, "amount", e.Amount.String(), "why", note)
+	s.settled(e, "given up", s.journal.GiveUpOn(ctx, e.Debt.ID, note))
+}
+
+// settled reports a list that could not be updated; the lease ends and the
+// record comes due again, since a reversal may be repeated.
+func (s *Switch) settled(e *journal.Entry, what string, err error) {
+	if err != nil {
+		s.log.Error("a reversal could not be "+what+"; it comes due again", "rrn", e.RRN, "error", err.Error())
+	}
+}
+
+// legReversal is the original as it went to the issuer, and why it is undone.
+func (s *Switch) legReversal(ctx context.Context, e *journal.Entry) (routing.Reversal, error) {
+	pan, expiry, err := s.openCard(ctx, e)
+	if err != nil {
+		return routing.Reversal{}, err
+	}
+	r := routing.Reversal{
+		Original: routing.Purchase{
+			MTI: spec.MTI(e.MTI), Processing: fmt.Sprintf("%06d", e.ProcessingCode), Amount: e.Amount, Sent: e.Transmitted, STAN: uint32(e.Trace), RRN: e.RRN,
+			PAN: pan, Expiry: expiry, EntryMode: fmt.Sprintf("%03d", e.EntryMode), Condition: "00",
+			Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer, Receiver: s.legs[e.Issuer].Issuer.Institution(),
+			Terminal: e.Terminal, Merchant: e.Merchant,
+		},
+		STAN: uint32(s.nextTrace()), Sent: time.Now(), Reason: reversalReason(e.Debt.Why), Repeat: e.Debt.Tries > 1,
+	}
+	if m, ok := s.terminals.Merchant([]byte(e.Merchant)); ok {
+		r.Original.Name, r.Original.Category = gbk(m.Name), m.MCC
+	}
+	if e.Outcome != nil {
+		r.Approval = e.Outcome.Approval
+	}
+	return r, nil
+}
+
+// reversalReason is the message reason towards the issuer.
+func reversalReason(w journal.Why) string {
+	switch w {
+	case "98", journal.WhyUnanswered, journal.WhyInterrupted:
+		return routing.ReasonTimeout
+	case "A0", "06", "96", journal.WhyUndelivered, journal.WhyAnswerWrong:
+		return routing.ReasonDevice
+	}
+	return routing.ReasonCancelled
+}
+
+// openCard opens what sealCard sealed.
+func (s *Switch) openCard(ctx context.Context, e *journal.Entry) (card.PAN, card.Expiry, error) {
+	var aad [8]byte
+	binary.BigEndian.PutUint64(aad[:], uint64(e.ID))
+	clear, err := s.hsm.Decrypt(ctx, s.dataKey, aad[:], e.PANSealed)
+	if err != nil {
+		return card.PAN{}, "", fmt.Errorf("the card of %s cannot be opened: %w", e.RRN, err)
+	}
+	digits, expiry, _ := strings.Cut(string(clear), "=")
+	pan, err := card.ParsePAN(digits)
+	return pan, card.Expiry(expiry), err
+}
+
+// Owed is how much is on the list, for the console and the demo.
+func (s *Switch) Owed(ctx context.Context) (journal.DebtCounts, error) { return s.journal.Debts(ctx) }

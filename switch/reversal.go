@@ -1,0 +1,118 @@
+package switching
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/card"
+	"acquirer/journal"
+	"acquirer/money"
+	"acquirer/store"
+)
+
+// reversal is the terminal's 0400: it got no answer (98), could not believe it
+// (A0) or could not finish (06, 96). It is answered as soon as it is durable
+// that the issuer is owed the reversal; the issuer itself may take its time.
+func (s *Switch) reversal(ctx context.Context, w *work) {
+	t, why, note := s.describedOriginal(ctx, w)
+	w.step(stepCheck)
+	if note != "" {
+		s.log.Warn("reversal refused", "why", note)
+		w.reason = journal.FormatError
+		s.refuse(w, RCFormat)
+		return
+	}
+	var options []journal.ReverseOption
+	if yesterday, near := s.justCut(w.started, t.Day); near {
+		options = append(options, journal.OriginalAlsoOn(yesterday))
+	}
+	step, cancel := s.storeContext(ctx)
+	defer cancel()
+	r, err := s.journal.Reverse(step, t, why, time.Now(), options...)
+	if errors.Is(err, store.ErrInDoubt) { // repeating it changes nothing and tells
+		again, cancel := s.storeContext(ctx)
+		defer cancel()
+		r, err = s.journal.Reverse(again, t, why, time.Now(), options...)
+	}
+	w.step(stepClose)
+	if err != nil {
+		s.log.Error("a terminal's reversal could not be recorded", "terminal", t.Terminal, "stan", t.STAN, "error", err.Error())
+		w.reason = journal.StoreTrouble
+		if w.silent = errors.Is(err, store.ErrInDoubt); !w.silent {
+			s.refuse(w, RCMalfunction)
+		}
+		return
+	}
+	s.answerReversal(w, r)
+}
+
+// describedOriginal is the sale that the 0400 wants taken back, as far as it
+// says: same trace number and batch, amount, and mostly the card. note says
+// what is missing.
+func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Transaction, why journal.Why, note string) {
+	m := &w.req
+	stan, ok := m.Int(11)
+	if !ok {
+		return nil, "", "DE 11 is missing"
+	}
+	amount, ok := m.Int(4)
+	if !ok {
+		return nil, "", "DE 4 is missing"
+	}
+	switch code := m.Text(39); code {
+	case "98", "96", "A0", "06":
+		why = journal.Why(code)
+	default:
+		return nil, "", "DE 39 is no reason for a reversal"
+	}
+	w.amount = money.Amount(amount)
+	now := w.started
+	t = &journal.Transaction{
+		ID: w.id(),
+		Key: journal.Key{Day: calendar.BusinessDate(now, s.cfg.CutOff), Terminal: w.terminal.TID,
+			Batch: int32(w.de60.Batch), STAN: int32(stan), Kind: journal.Sale},
+		Merchant: w.terminal.MID, MTI: 0x0200, Amount: w.amount, ProcessingCode: int32Of(m, 3), EntryMode: int32Of(m, 22), Currency: int32Of(m, 49),
+		RRN: rrnOf(w.id()), Opened: now, Deadline: now, Node: int32(store.Node()),
+	}
+	if !m.Has(2) {
+		return t, why, ""
+	}
+	pan, err := card.ParsePAN(m.Text(2))
+	if err != nil {
+		return nil, "", "DE 2 is no account number"
+	}
+	w.pan = pan
+	t.PANMasked = pan.Masked()
+	if t.PANToken, err = s.hsm.Token(ctx, s.tokenKey, []byte(pan.Reveal())); err != nil {
+		return nil, "", "the HSM failed"
+	}
+	return t, why, ""
+}
+
+// answerReversal is the 0410. What happened is the same for a repeat.
+func (s *Switch) answerReversal(w *work, r journal.Reversal) {
+	rc := RCApproved
+	switch r.Effect {
+	case journal.NotFound:
+		rc, w.reason = s.cfg.ReversalNotFound, journal.OriginalNotFound
+	case journal.Mismatch:
+		rc, w.reason = RCNoOriginal, journal.OriginalDiffers
+	case journal.WasInFlight, journal.Reversing:
+		w.reason = journal.Approved
+		s.ringOwed()
+	default:
+		w.reason = journal.Approved
+	}
+	s.startAnswer(w, w.started)
+	w.rep.Unset(14)
+	w.rc = rc
+	w.rep.Set(39, string(rc))
+	if o := r.Original; o != nil && r.Effect != journal.Mismatch {
+		w.rep.Set(37, o.RRN)
+		w.issuer = o.Issuer
+		w.journaled, w.journalID = true, o.ID
+	}
+	s.pack(w)
+}

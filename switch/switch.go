@@ -1,0 +1,133 @@
+// Package switching is the switch: terminals in, answers out. (The folder is
+// switch; that word is a keyword of the language.)
+//
+// One message runs from serveTerminal (terminal.go) through handle
+// (handlers.go) to its own file: purchase.go, reversal.go, signin.go. What the
+// issuers are owed is in owed.go, DE 39 in response.go alone.
+package switching
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"acquirer/hsm"
+	"acquirer/journal"
+	"acquirer/merchant"
+	"acquirer/routing"
+	"acquirer/spec"
+	"acquirer/store"
+)
+
+// Config is how the switch behaves; cmd/acquirer fills it from the settings of
+// docs/configuration.md.
+type Config struct {
+	MaxConnections   int
+	MaxFrame         int // bytes
+	FrameTimeout     time.Duration
+	IdleTimeout      time.Duration
+	WriteTimeout     time.Duration
+	TLS              *tls.Config
+	StoreTimeout     time.Duration // for one durable step; after it the transaction is in doubt
+	TimeoutCode      ResponseCode  // DE 39 when the issuer did not answer: 98 or 68
+	ReversalNotFound ResponseCode  // DE 39 for a reversal without an original: 25 or 00
+	Acquirer         string        // DE 32, 8 to 11 digits
+	CutOff           time.Duration // time of day, Beijing
+	Owed             OwedConfig
+}
+
+// Leg is one issuer as the switch uses it: its lines and its keys.
+type Leg struct {
+	Issuer *routing.Issuer
+	Keys   *ZoneKeys
+}
+
+// House is what the switch stands on. Every field is needed.
+type House struct {
+	Store     *store.DB
+	Journal   *journal.Journal
+	Terminals *merchant.Registry
+	Plans     *merchant.Plans
+	BINs      *routing.Table
+	Legs      map[string]Leg // by issuer name, as the BIN table has it
+	HSM       hsm.HSM
+	DataKey   hsm.Key // seals account numbers at rest (hsm.UseDEK)
+	TokenKey  hsm.Key // makes their look-up tokens (hsm.UseHMAC)
+	Log       *slog.Logger
+	Metrics   prometheus.Registerer
+}
+
+// Switch serves terminals. Make it with New, recover with Recover, then Serve.
+type Switch struct {
+	cfg       Config
+	store     *store.DB
+	journal   *journal.Journal
+	terminals *merchant.Registry
+	plans     *merchant.Plans
+	bins      *routing.Table
+	legs      map[string]Leg
+	hsm       hsm.HSM
+	dataKey   hsm.Key
+	tokenKey  hsm.Key
+	log       *slog.Logger
+	metrics   *metrics
+	tls       *tls.Config
+
+	conns    connections
+	works    sync.Pool
+	trace    atomic.Uint32 // DE 11 towards the issuers
+	undecide undecided
+	owedBell chan struct{}
+}
+
+// New checks that the house is complete.
+func New(cfg Config, h House) (*Switch, error) {
+	for what, missing := range map[string]bool{
+		"store": h.Store == nil, "journal": h.Journal == nil, "terminals": h.Terminals == nil, "plans": h.Plans == nil,
+		"BIN table": h.BINs == nil, "HSM": h.HSM == nil, "data key": h.DataKey == "", "token key": h.TokenKey == "", "log": h.Log == nil, "metrics": h.Metrics == nil,
+	} {
+		if missing {
+			return nil, errors.New("switch: no " + what)
+		}
+	}
+	for _, name := range h.BINs.Issuers() {
+		if leg, ok := h.Legs[name]; !ok || leg.Issuer == nil || leg.Keys == nil {
+			return nil, fmt.Errorf("switch: the BIN table names issuer %q, which is not configured", name)
+		}
+	}
+	if cfg.StoreTimeout <= 0 {
+		cfg.StoreTimeout = 10 * time.Second
+	}
+	s := &Switch{cfg: cfg, store: h.Store, journal: h.Journal, terminals: h.Terminals, plans: h.Plans, bins: h.BINs, legs: h.Legs,
+		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, log: h.Log, metrics: newMetrics(h.Metrics), tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
+	s.works.New = func() any { return &work{dialect: spec.UnionPayPOS} }
+	s.trace.Store(rand.Uint32N(1_000_000)) // a restart does not reuse the numbers in flight at the last stop
+	return s, nil
+}
+
+// nextTrace is DE 11 towards the issuers: 1 to 999999, unique among what is in
+// flight together with the RRN.
+func (s *Switch) nextTrace() int { return int(s.trace.Add(1)%999_999) + 1 }
+
+// rrnOf is DE 37: the journal's id in base 36, twelve characters, so that a
+// receipt names its row (docs/ARCHITECTURE.md).
+func rrnOf(id int64) string {
+	text := strings.ToUpper(strconv.FormatInt(id, 36))
+	return strings.Repeat("0", max(0, 12-len(text))) + text
+}
+
+// storeContext bounds one durable step. It does not end with the connection or
+// the listener: a transaction that began is carried to its end.
+func (s *Switch) storeContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StoreTimeout)
+}
