@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"testing"
@@ -139,31 +138,5 @@ func TestMigrationRefusals(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func BenchmarkInsert(b *testing.B) {
-	for name, open := range map[string]func(testing.TB, ...store.Schema) *store.DB{"sqlite": storetest.SQLite, "postgres": storetest.Postgres} {
-		for _, callers := range []int{1, 64} {
-			b.Run(fmt.Sprintf("%s/%d", name, callers), func(b *testing.B) {
-				db := open(b, things...)
-				q := store.Gather(db, "bench", func(tx store.Tx, batch []int64) error {
-					for _, id := range batch {
-						if _, err := tx.Exec("insert into thing (id, n) values ($1, $2)", id, id&0x7fffffff); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
-				b.SetParallelism(callers)
-				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						if err := q.Do(context.Background(), store.NewID()); err != nil {
-							b.Error(err)
-						}
-					}
-				})
-			})
-		}
 	}
 }

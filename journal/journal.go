@@ -1,0 +1,392 @@
+// Package journal keeps every transaction the switch has seen, and where it
+// stands. A transaction is opened once and closed once, each a durable write
+// of its own; what was opened and not closed, or approved and then taken back,
+// is owed a reversal.
+//
+// The tables are appended to: txn (opened) and outcome (closed). The second
+// of two closers loses on the key of outcome, which is the compare-and-set of
+// write rule W3. Only owed, the work list of reversals, is updated.
+package journal
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/money"
+	"acquirer/store"
+)
+
+// Kind is the kind of business a transaction does, part of its key: one trace
+// number serves a sale and, later, its reversal.
+type Kind uint8
+
+// The numbers are stored.
+const (
+	Sale           Kind = 1
+	Void           Kind = 2
+	Refund         Kind = 3
+	PreAuth        Kind = 4
+	PreAuthVoid    Kind = 5
+	Completion     Kind = 6
+	CompletionVoid Kind = 7
+	Inquiry        Kind = 8
+)
+
+var kindNames = [...]string{"none", "sale", "void", "refund", "pre-authorisation", "pre-authorisation void", "completion", "completion void", "inquiry"}
+
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return "unknown kind"
+}
+
+// Channel is what the fee and the limits depend on.
+type Channel uint8
+
+// The numbers are stored.
+const (
+	Credit Channel = 1
+	Debit  Channel = 2
+	QR     Channel = 3
+)
+
+var channelNames = [...]string{"none", "credit", "debit", "qr"}
+
+func (c Channel) String() string {
+	if int(c) < len(channelNames) {
+		return channelNames[c]
+	}
+	return "unknown channel"
+}
+
+// Key is what makes two messages of a terminal the same transaction.
+type Key struct {
+	Day      calendar.Date // business date
+	Terminal string        // DE 41
+	Batch    int32         // DE 60.2
+	STAN     int32         // DE 11
+	Kind     Kind
+}
+
+// Transaction is one transaction as it was opened. It never changes.
+type Transaction struct {
+	ID       int64  // store.NewID
+	Key             // unique
+	Merchant string // DE 42
+
+	MTI            uint16 // as hex, 0x0200
+	ProcessingCode int32  // DE 3
+	EntryMode      int32  // DE 22
+	Amount         money.Amount
+	Currency       int32 // DE 49, 156
+
+	PANToken  [16]byte // keyed token of the account number, for look-ups and limits
+	PANMasked string
+	PANSealed []byte // account number and expiry under the data key, for the reversal; nil when not needed
+	Channel   Channel
+	Issuer    string // routing's name of where it goes; "" when it goes nowhere
+
+	RRN         string    // DE 37, given by this house
+	Trace       int32     // DE 11 towards the issuer
+	Transmitted time.Time // DE 7 towards the issuer
+	Fingerprint [16]byte  // over what a repeat must have in common
+
+	Opened   time.Time
+	Deadline time.Time // after this nobody waits for it any more
+	Node     int32     // store.Node
+	// SpentOn is the Beijing calendar day whose limits it spends; 0 when it
+	// spends none.
+	SpentOn calendar.Date
+	// Unassessed: the merchant's risk has not been assessed, which some limits
+	// ask. It is not stored.
+	Unassessed bool
+}
+
+// Outcome is how a transaction was closed. It never changes. With the
+// Transaction it holds everything the first answer was made of.
+type Outcome struct {
+	ID         int64 // in the order of closing
+	Reason     Reason
+	Approval   string // DE 38
+	IssuerCode string // DE 39 as the issuer gave it
+	Additional string // DE 44
+	Chip       []byte // DE 55 of the answer
+	Settles    int32  // DE 15 of the issuer, as MMDD; 0 when absent
+	Extra      []byte // whatever else the answer carried, in a form of switch's own; no card data
+	Note       string // one line for people: which limit, which field
+	Closed     time.Time
+}
+
+// Why says what made a reversal necessary: DE 39 of the terminal's 0400 (98,
+// 96, A0, 06) or one of ours.
+type Why string
+
+// Reasons of this house.
+const (
+	WhyUnanswered  Why = "unanswered"  // no answer from the issuer in time
+	WhyInterrupted Why = "interrupted" // the process ended, or the store failed
+	WhyUndelivered Why = "undelivered" // approved, and the terminal could not be told
+	WhyAnswerWrong Why = "answer"      // an answer that does not match
+)
+
+// Debt is a reversal owed to an issuer.
+type Debt struct {
+	ID      int64
+	Why     Why
+	Created time.Time
+	Due     time.Time // when to try (again)
+	Tries   int32     // how often it was sent
+	State   State     // Owed, Reversed or Manual
+	Note    string    // what the last try met
+	Ended   time.Time // when it was acknowledged or given up
+}
+
+// Entry is a transaction with everything known about it. Outcome is nil while
+// it is open, Debt is nil unless a reversal is or was owed.
+type Entry struct {
+	Transaction
+	Outcome *Outcome
+	Debt    *Debt
+}
+
+// State is where the transaction stands.
+func (e *Entry) State() State {
+	switch {
+	case e.Debt != nil:
+		return e.Debt.State
+	case e.Outcome == nil:
+		return Open
+	case e.Outcome.Reason == Approved:
+		return StateApproved
+	default:
+		return StateDeclined
+	}
+}
+
+// Limits is what the journal needs of velocity limits: their spending is part
+// of its own writes. cmd wires the package limits in.
+type Limits interface {
+	// Begin is called before anything of a batch is written, with the days
+	// that may be spent.
+	Begin(tx store.Tx, days []calendar.Date) error
+	// Move gives back what the first transactions had spent and then asks for
+	// the quota of the second, one after the other. refuse is called with the
+	// index of each that does not get it, LimitAmount or LimitCount, and the
+	// rule in words.
+	Move(tx store.Tx, back, spend []*Transaction, refuse func(i int, r Reason, note string)) error
+}
+
+// Journal writes and reads transactions. Its methods may be called from any
+// goroutine.
+type Journal struct {
+	db     *store.DB
+	limits Limits
+	queue  *store.Queue[*op]
+	feed   feed
+	sweep  sync.Mutex
+}
+
+// New makes a journal on db, which was opened with Schema. limits may be nil:
+// nothing is limited then.
+func New(db *store.DB, limits Limits) *Journal {
+	j := &Journal{db: db, limits: limits}
+	j.queue = store.Gather(db, "journal", j.apply)
+	return j
+}
+
+// op is one value on the hot path: exactly one of its halves is used. The
+// answers are written by the store's writer.
+type op struct {
+	what  uint8
+	txn   Transaction
+	close *Outcome // opClose: how; opOpen: the refusal it is closed with at once
+	owe   Debt     // opClose: the debt, when close.Reason owes; opReverse: why and when
+	also  calendar.Date
+	byID  bool
+
+	// answers
+	opened  Opened
+	closed  Closed
+	reverse Reversal
+	event   *Entry // for the feed
+}
+
+const (
+	opOpen uint8 = iota
+	opClose
+	opReverse
+)
+
+// Verdict is what became of an Open.
+type Verdict uint8
+
+const (
+	// Fresh: recorded, and its limits are spent. Send it.
+	Fresh Verdict = iota + 1
+	// Refused: recorded and closed. First.Outcome says why.
+	Refused
+	// Repeat: the same was opened before and is closed: First is how.
+	Repeat
+	// InFlight: the same was opened before and is not decided. Do not send it.
+	InFlight
+	// Conflict: the key belongs to a transaction with another fingerprint.
+	Conflict
+	// Buried: its reversal came first. Refuse it.
+	Buried
+)
+
+var verdictNames = [...]string{"none", "fresh", "refused", "repeat", "in flight", "conflict", "buried"}
+
+func (v Verdict) String() string {
+	if int(v) < len(verdictNames) {
+		return verdictNames[v]
+	}
+	return "unknown verdict"
+}
+
+// Opened answers Open. First is the recorded transaction the verdict speaks
+// of: the new one when Refused, the earlier one when Repeat, InFlight,
+// Conflict or Buried, nil when Fresh.
+type Opened struct {
+	Verdict Verdict
+	First   *Entry
+}
+
+// OpenOption refines an Open.
+type OpenOption func(*op)
+
+// AlsoOn looks for the same transaction on another business date too: a
+// repeat that comes just after the cut-off carries yesterday's key.
+func AlsoOn(day calendar.Date) OpenOption { return func(o *op) { o.also = day } }
+
+// ClosedWith records t and closes it at once, in the same write: a refusal
+// that leaves a trace. Nothing is spent.
+func ClosedWith(out Outcome) OpenOption { return func(o *op) { o.close = &out } }
+
+// Open records t before anything is sent (W1). When it returns Fresh, t and
+// the limits it spent are durable. With store.ErrInDoubt they may be: send
+// nothing; if the row is there the sweep finds it. t.ID is given here when it
+// is 0.
+func (j *Journal) Open(ctx context.Context, t *Transaction, options ...OpenOption) (Opened, error) {
+	if t.ID == 0 {
+		t.ID = store.NewID()
+	}
+	o := &op{what: opOpen, txn: *t}
+	for _, f := range options {
+		f(o)
+	}
+	if err := j.queue.Do(ctx, o); err != nil {
+		return Opened{}, err
+	}
+	return o.opened, nil
+}
+
+// Closed answers Close. Winner is the outcome that stands: the caller's own
+// when Won, another closer's otherwise (the sweep's, or a reversal's).
+type Closed struct {
+	Won    bool
+	Winner Outcome
+	// DebtID is the reversal owed, when this close owes one.
+	DebtID int64
+}
+
+// CloseOption refines a Close.
+type CloseOption func(*op)
+
+// DueAt is when the reversal is to be sent, for reasons that owe one; at once
+// when not given.
+func DueAt(t time.Time) CloseOption { return func(o *op) { o.owe.Due = t } }
+
+// Because is why the reversal is owed; derived from the reason when not given.
+func Because(w Why) CloseOption { return func(o *op) { o.owe.Why = w } }
+
+// Close records how t, which Open said is Fresh, ended (W2), puts the
+// reversal on the list when the reason owes one, and gives its limits back
+// unless it was approved, all in one write. Only the first closer wins (W3).
+// With store.ErrInDoubt the outcome may stand: tell the terminal nothing;
+// Close again with the same outcome tells, or Get does.
+func (j *Journal) Close(ctx context.Context, t *Transaction, out Outcome, options ...CloseOption) (Closed, error) {
+	o := &op{what: opClose, txn: *t, close: &out}
+	for _, f := range options {
+		f(o)
+	}
+	if err := j.queue.Do(ctx, o); err != nil {
+		return Closed{}, err
+	}
+	return o.closed, nil
+}
+
+// Effect is what a reversal met.
+type Effect uint8
+
+const (
+	// NotFound: no such original. A tombstone stands in its place, so that it
+	// is refused if it comes late (fault 15).
+	NotFound Effect = iota + 1
+	// WasInFlight: the original was open; it is closed now as
+	// TerminalReversed, and the reversal is owed.
+	WasInFlight
+	// Reversing: the original was approved; its limits are given back and the
+	// reversal is owed.
+	Reversing
+	// AlreadyReversed: a reversal is owed or done already.
+	AlreadyReversed
+	// NothingToDo: the original was refused; the issuer holds nothing.
+	NothingToDo
+	// Mismatch: the original has another amount or card. Nothing was done.
+	Mismatch
+)
+
+var effectNames = [...]string{"none", "not found", "was in flight", "reversing", "already reversed", "nothing to do", "mismatch"}
+
+func (e Effect) String() string {
+	if int(e) < len(effectNames) {
+		return effectNames[e]
+	}
+	return "unknown effect"
+}
+
+// Reversal answers Reverse and ReverseByID. Original is the transaction that
+// was found, after what was done to it; the tombstone when NotFound.
+type Reversal struct {
+	Effect   Effect
+	Original *Entry
+}
+
+// ReverseOption refines a Reverse.
+type ReverseOption func(*op)
+
+// OriginalAlsoOn looks for the original on another business date too.
+func OriginalAlsoOn(day calendar.Date) ReverseOption { return func(o *op) { o.also = day } }
+
+// Reverse takes a transaction back because the terminal asks (0400). t is the
+// original as the reversal describes it: its key, amount, card and whatever a
+// tombstone should hold; t.Fingerprint is not compared. A zero PANToken
+// matches any card. at is when the reversal is to be sent to the issuer.
+// Repeating it changes nothing and gives AlreadyReversed.
+func (j *Journal) Reverse(ctx context.Context, t *Transaction, why Why, at time.Time, options ...ReverseOption) (Reversal, error) {
+	if t.ID == 0 {
+		t.ID = store.NewID()
+	}
+	o := &op{what: opReverse, txn: *t, owe: Debt{Why: why, Due: at}}
+	for _, f := range options {
+		f(o)
+	}
+	if err := j.queue.Do(ctx, o); err != nil {
+		return Reversal{}, err
+	}
+	return o.reverse, nil
+}
+
+// ReverseByID takes a transaction back because this house must: it was
+// approved and the terminal could not be told. NotFound leaves no tombstone.
+func (j *Journal) ReverseByID(ctx context.Context, id int64, why Why, at time.Time) (Reversal, error) {
+	o := &op{what: opReverse, byID: true, txn: Transaction{ID: id}, owe: Debt{Why: why, Due: at}}
+	if err := j.queue.Do(ctx, o); err != nil {
+		return Reversal{}, err
+	}
+	return o.reverse, nil
+}

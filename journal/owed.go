@@ -1,0 +1,267 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"acquirer/store"
+)
+
+// Grace is how long after a transaction's deadline, and after its id was
+// made, others wait before they take it for lost. It covers the slowest write
+// and a node whose clock is a little off.
+const Grace = 30 * time.Second
+
+// MaxLife is the longest a transaction may stay open: its deadline must be
+// nearer. Beyond MaxLife and Grace everything is closed or swept.
+const MaxLife = 3 * time.Minute
+
+// OweOpenAtStart owes a reversal for everything that an earlier run of this
+// node left open (W5). Call it before the listener opens. On SQLite, which one
+// process owns, that is everything open; on PostgreSQL it is what this node
+// (store.Node) opened, and what others opened and left past its deadline.
+func (j *Journal) OweOpenAtStart(ctx context.Context) (int, error) {
+	return j.oweOpen(ctx, time.Now(), true)
+}
+
+// OweLost owes a reversal for what is open past its deadline and Grace: a
+// handler that was lost, or another node that died. Call it every few seconds.
+// Each transaction is looked at once, when it is old enough: the place
+// reached is kept in the database.
+func (j *Journal) OweLost(ctx context.Context) (int, error) {
+	return j.oweOpen(ctx, time.Now(), false)
+}
+
+// sweepPage is how many transactions one query of a sweep looks at.
+const sweepPage = 5000
+
+// oweOpen walks from the mark, below which everything is closed, and closes
+// what it finds open as Interrupted.
+func (j *Journal) oweOpen(ctx context.Context, now time.Time, start bool) (int, error) {
+	j.sweep.Lock()
+	defer j.sweep.Unlock()
+	postgres := j.db.Postgres()
+	var mark int64
+	err := j.db.Read(ctx, func(tx store.Tx) error {
+		err := tx.QueryRow("select id from journal_mark where name = 'closed'").Scan(&mark)
+		if err == store.ErrNotFound {
+			mark, err = -1, nil
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("journal: reading the sweep's mark: %w", err)
+	}
+	// Ids below settled are old enough that no write of theirs is under way
+	// and no deadline of theirs is ahead.
+	settled := store.IDAt(now.Add(-MaxLife - Grace))
+	limit := settled
+	if start {
+		limit = store.IDAt(now.Add(24 * time.Hour)) // also ids made on a clock that was ahead
+	}
+	from, stuck, owed := mark, int64(0), 0
+	for from < limit {
+		found, last, err := j.openBetween(ctx, from, limit)
+		if err != nil {
+			return owed, err
+		}
+		for _, e := range found {
+			lost := now.After(e.Deadline.Add(Grace)) || start && (!postgres || e.Node == int32(store.Node()))
+			if !lost {
+				if stuck == 0 {
+					stuck = e.ID
+				}
+				continue
+			}
+			closed, err := j.Close(ctx, &e.Transaction, Outcome{Reason: Interrupted, Closed: now, Note: "left open"}, Because(WhyInterrupted), DueAt(now))
+			if err != nil {
+				return owed, fmt.Errorf("journal: owing the reversal of %d: %w", e.ID, err)
+			}
+			if closed.Won {
+				owed++
+			}
+		}
+		from = last
+	}
+	next := min(settled, limit)
+	if stuck != 0 {
+		next = min(next, stuck-1)
+	}
+	if next <= mark {
+		return owed, nil
+	}
+	err = j.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec("insert into journal_mark (name, id) values ('closed', $1) on conflict (name) do update set id = $1 where journal_mark.id < $1", next)
+		return err
+	})
+	if err != nil {
+		return owed, fmt.Errorf("journal: writing the sweep's mark: %w", err)
+	}
+	return owed, nil
+}
+
+// openBetween returns the open transactions of the next page of ids after
+// from, and where the page ends. The walk follows the primary keys, so that
+// the hot tables need no index for it.
+func (j *Journal) openBetween(ctx context.Context, from, limit int64) (found []*Entry, last int64, err error) {
+	err = j.db.Read(ctx, func(tx store.Tx) error {
+		found, last = nil, limit
+		err := tx.QueryRow("select id from txn where id > $1 and id <= $2 order by id limit 1 offset $3", from, limit, sweepPage-1).Scan(&last)
+		if err != nil && err != store.ErrNotFound {
+			return err
+		}
+		rows, err := tx.Query(entries+"where t.id > $1 and t.id <= $2 and o.id is null order by t.id", from, last)
+		if err != nil {
+			return err
+		}
+		found, err = scanEntries(rows)
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("journal: looking for open transactions: %w", err)
+	}
+	return found, last, nil
+}
+
+func scanEntries(rows *store.Rows) ([]*Entry, error) {
+	defer rows.Close()
+	var all []*Entry
+	for rows.Next() {
+		e := new(Entry)
+		if err := scanEntry(rows, e); err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, rows.Err()
+}
+
+// Claim takes up to n reversals that are due and that nobody is sending, and
+// leases them to this node for the given time: nobody else sends them until
+// then. Each comes with its transaction; Debt.Tries counts this try. Every
+// claimed reversal ends in Acknowledge, RetryAt or GiveUpOn, or comes due
+// again when the lease ends.
+func (j *Journal) Claim(ctx context.Context, n int, lease time.Duration) ([]*Entry, error) {
+	var claimed []*Entry
+	now := time.Now()
+	err := j.db.Write(ctx, func(tx store.Tx) error {
+		claimed = nil
+		rows, err := tx.Query("select id from owed where state = 4 and due <= $1 and leased <= $1 order by due limit $2 for update skip locked", micro(now), n)
+		ids, err := store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		for _, id := range ids {
+			if _, err := tx.Exec("update owed set holder = $1, leased = $2, tries = tries + 1 where id = $3", store.Node(), micro(now.Add(lease)), id); err != nil {
+				return err
+			}
+			e, err := entry(tx, entries+"where w.id = $1", id)
+			if err != nil {
+				return err
+			}
+			if e == nil {
+				return fmt.Errorf("journal: reversal %d has no transaction", id)
+			}
+			claimed = append(claimed, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("journal: claiming reversals: %w", err)
+	}
+	return claimed, nil
+}
+
+// Acknowledge ends a reversal: the issuer confirmed it, or a person did.
+func (j *Journal) Acknowledge(ctx context.Context, debt int64, note string) error {
+	return j.settle(ctx, debt, Acknowledge, note, time.Now(), time.Time{})
+}
+
+// GiveUpOn hands a reversal to a person: refused by the issuer, or tried
+// often enough. It is never dropped.
+func (j *Journal) GiveUpOn(ctx context.Context, debt int64, note string) error {
+	return j.settle(ctx, debt, GiveUp, note, time.Now(), time.Time{})
+}
+
+// Resume puts a reversal that was given up back on the list.
+func (j *Journal) Resume(ctx context.Context, debt int64, at time.Time) error {
+	return j.settle(ctx, debt, Resume, "resumed", time.Time{}, at)
+}
+
+// RetryAt gives up the lease of a reversal and sets when it comes due again.
+func (j *Journal) RetryAt(ctx context.Context, debt int64, at time.Time, note string) error {
+	err := j.db.Write(ctx, func(tx store.Tx) error {
+		n, err := tx.Exec("update owed set due = $2, leased = 0, note = $3 where id = $1 and state = 4", debt, micro(at), clean(note))
+		if err == nil && n == 0 {
+			err = store.ErrNotFound
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("journal: rescheduling reversal %d: %w", debt, err)
+	}
+	return nil
+}
+
+// settle moves a debt by the one function that knows the arrows.
+func (j *Journal) settle(ctx context.Context, debt int64, e Event, note string, ended, due time.Time) error {
+	err := j.db.Write(ctx, func(tx store.Tx) error {
+		var s State
+		var was int64
+		if err := tx.QueryRow("select state, due from owed where id = $1 for update", debt).Scan(&s, &was); err != nil {
+			return err
+		}
+		next, err := s.Next(e)
+		if err != nil {
+			if s == Reversed && e == Acknowledge {
+				return nil // acknowledged twice: the issuer repeated itself
+			}
+			return err
+		}
+		if !due.IsZero() {
+			was = micro(due)
+		}
+		_, err = tx.Exec("update owed set state = $2, note = $3, ended = $4, due = $5, leased = 0 where id = $1", debt, next, clean(note), micro(ended), was)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("journal: reversal %d: %s: %w", debt, e, err)
+	}
+	return nil
+}
+
+// DebtCounts are the reversals on the list.
+type DebtCounts struct {
+	Owed   int
+	Manual int
+	Oldest time.Time // creation of the oldest owed one; zero when there is none
+}
+
+// Debts counts the reversals that are owed or with a person.
+func (j *Journal) Debts(ctx context.Context) (DebtCounts, error) {
+	var c DebtCounts
+	err := j.db.Read(ctx, func(tx store.Tx) error {
+		var oldest int64
+		if err := tx.QueryRow("select count(*), coalesce(min(created), 0) from owed where state = 4").Scan(&c.Owed, &oldest); err != nil {
+			return err
+		}
+		c.Oldest = instant(oldest)
+		return tx.QueryRow("select count(*) from owed where state = 6").Scan(&c.Manual)
+	})
+	return c, err
+}
+
+// DebtList returns up to n reversals that stand in state, the oldest first.
+func (j *Journal) DebtList(ctx context.Context, state State, n int) ([]*Entry, error) {
+	var all []*Entry
+	err := j.db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query(entries+"where w.state = $1 order by w.id limit $2", state, n)
+		if err != nil {
+			return err
+		}
+		all, err = scanEntries(rows)
+		return err
+	})
+	return all, err
+}

@@ -1,0 +1,200 @@
+package journal
+
+import (
+	"context"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/money"
+	"acquirer/store"
+)
+
+// Get reads one transaction; store.ErrNotFound when there is none.
+func (j *Journal) Get(ctx context.Context, id int64) (*Entry, error) {
+	return j.one(ctx, entryByID, id)
+}
+
+// Find reads the transaction with the key; store.ErrNotFound when there is
+// none.
+func (j *Journal) Find(ctx context.Context, k Key) (*Entry, error) {
+	return j.one(ctx, entryByKey, k.Day, k.Terminal, k.Batch, k.STAN, k.Kind)
+}
+
+func (j *Journal) one(ctx context.Context, sql string, args ...any) (e *Entry, err error) {
+	err = j.db.Read(ctx, func(tx store.Tx) error {
+		e, err = entry(tx, sql, args...)
+		if err == nil && e == nil {
+			err = store.ErrNotFound
+		}
+		return err
+	})
+	return e, err
+}
+
+func (j *Journal) many(ctx context.Context, sql string, args ...any) (all []*Entry, err error) {
+	err = j.db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query(sql, args...)
+		if err != nil {
+			return err
+		}
+		all, err = scanEntries(rows)
+		return err
+	})
+	return all, err
+}
+
+// Last reads the n transactions opened last, the newest first.
+func (j *Journal) Last(ctx context.Context, n int) ([]*Entry, error) {
+	return j.many(ctx, entries+"order by t.id desc limit $1", n)
+}
+
+// LastBefore reads the n transactions opened before the one with the given
+// id, the newest first: the next page of Last.
+func (j *Journal) LastBefore(ctx context.Context, id int64, n int) ([]*Entry, error) {
+	return j.many(ctx, entries+"where t.id < $1 order by t.id desc limit $2", id, n)
+}
+
+// ByRRN reads the transactions with a reference number (DE 37) that were
+// opened between from and to. The span is walked: RRN has no index, since one
+// more costs every transaction 15 % of its write.
+func (j *Journal) ByRRN(ctx context.Context, rrn string, from, to time.Time) ([]*Entry, error) {
+	return j.many(ctx, entries+"where t.id >= $1 and t.id < $2 and t.rrn = $3 order by t.id", store.IDAt(from), store.IDAt(to), rrn)
+}
+
+// OfTerminal reads a terminal's transactions of a business date and batch, in
+// the order they were opened.
+func (j *Journal) OfTerminal(ctx context.Context, day calendar.Date, terminal string, batch int32) ([]*Entry, error) {
+	return j.many(ctx, entries+"where t.day = $1 and t.terminal = $2 and t.batch = $3 order by t.id", day, terminal, batch)
+}
+
+// Clearing is one fact for the ledger: a transaction was approved, or a
+// transaction that had been approved was taken back.
+type Clearing struct {
+	ID    int64 // cursor: the place in the order of closing
+	Taken bool  // false approved, true taken back
+	At    time.Time
+	Entry *Entry
+}
+
+// ClearingOverlap is how long a write may take from giving an id to being
+// seen. On PostgreSQL, where several writers commit side by side, a follower
+// of ClearingSince starts each call that much before its last cursor (see
+// ClearingFrom) and meets some facts twice; its own unique keys make that
+// harmless. On SQLite one writer commits in the order of the ids.
+const ClearingOverlap = 20 * time.Second
+
+// ClearingFrom is where to ask ClearingSince again after reaching cursor.
+func (j *Journal) ClearingFrom(cursor int64) int64 {
+	if !j.db.Postgres() {
+		return cursor
+	}
+	return min(cursor, store.IDAt(time.Now().Add(-ClearingOverlap)))
+}
+
+// ClearingSince reads up to n facts after cursor, in the order of closing.
+// Transactions that were never approved are not among them, however they
+// ended.
+func (j *Journal) ClearingSince(ctx context.Context, cursor int64, n int) ([]Clearing, error) {
+	var all []Clearing
+	err := j.db.Read(ctx, func(tx store.Tx) error {
+		all = nil
+		rows, err := tx.Query(`select f.id, f.taken, f.txn from (
+			select id, 0 as taken, txn from outcome where id > $1 and reason = 1
+			union all
+			select id, 1 as taken, txn from owed where id > $1 and approved = 1
+		) f order by f.id limit $2`, cursor, n)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var ids []int64
+		for rows.Next() {
+			var c Clearing
+			var txn int64
+			if err := rows.Scan(&c.ID, &c.Taken, &txn); err != nil {
+				return err
+			}
+			all = append(all, c)
+			ids = append(ids, txn)
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		for i := range all {
+			if all[i].Entry, err = entry(tx, entryByID, ids[i]); err != nil {
+				return err
+			}
+			if all[i].Entry == nil {
+				return store.ErrNotFound
+			}
+			all[i].At = all[i].Entry.Outcome.Closed
+			if all[i].Taken {
+				all[i].At = all[i].Entry.Debt.Created
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// Total counts and sums the transactions of a day that ended the same way.
+type Total struct {
+	Terminal string // set by TotalsByTerminal
+	Merchant string // set by TotalsByTerminal
+	Issuer   string // set by TotalsByIssuer
+	Kind     Kind
+	Channel  Channel
+	State    State
+	Count    int64
+	Sum      money.Amount
+}
+
+const stateColumn = `case when w.id is not null then w.state when o.id is null then 1 when o.reason = 1 then 2 else 3 end`
+
+// TotalsByIssuer sums a business date by issuer, kind, channel and state.
+func (j *Journal) TotalsByIssuer(ctx context.Context, day calendar.Date) ([]Total, error) {
+	return j.totals(ctx, day, "t.issuer as issuer, '' as terminal, '' as merchant")
+}
+
+// TotalsByTerminal sums a business date by terminal, kind, channel and state.
+func (j *Journal) TotalsByTerminal(ctx context.Context, day calendar.Date) ([]Total, error) {
+	return j.totals(ctx, day, "'' as issuer, t.terminal as terminal, t.merchant as merchant")
+}
+
+func (j *Journal) totals(ctx context.Context, day calendar.Date, by string) (all []Total, err error) {
+	err = j.db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query(`select issuer, terminal, merchant, kind, channel, state, count(*), cast(sum(amount) as BIGINT) from (
+			select `+by+`, t.kind as kind, t.channel as channel, `+stateColumn+` as state, t.amount as amount
+			from txn t left join outcome o on o.txn = t.id left join owed w on w.txn = t.id where t.day = $1
+		) x group by issuer, terminal, merchant, kind, channel, state order by issuer, terminal, merchant, kind, channel, state`, day)
+		all, err = store.All(rows, err, func(r *store.Rows, t *Total) error {
+			return r.Scan(&t.Issuer, &t.Terminal, &t.Merchant, &t.Kind, &t.Channel, &t.State, &t.Count, &t.Sum)
+		})
+		return err
+	})
+	return all, err
+}
+
+// SpentOn calls each with every transaction that still holds quota of the
+// given Beijing day: open or approved, and not taken back. It is what limits
+// kept in memory are rebuilt from. The transactions hold what the limits
+// need: key, merchant, channel, amount, card token.
+func (j *Journal) SpentOn(tx store.Tx, day calendar.Date, each func(*Transaction)) error {
+	// Ids sort by time; an hour's slack covers a clock that was set.
+	from := store.IDAt(day.Time().Add(-time.Hour))
+	rows, err := tx.Query(`select t.id, t.terminal, t.merchant, t.channel, t.amount, t.token from txn t
+		left join outcome o on o.txn = t.id left join owed w on w.txn = t.id
+		where t.id >= $1 and t.spent_on = $2 and w.id is null and (o.id is null or o.reason = 1)`, from, day)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	t := Transaction{SpentOn: day}
+	for rows.Next() {
+		if err := rows.Scan(&t.ID, &t.Terminal, &t.Merchant, &t.Channel, &t.Amount, &t.PANToken); err != nil {
+			return err
+		}
+		each(&t)
+	}
+	return rows.Err()
+}

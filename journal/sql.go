@@ -1,0 +1,221 @@
+package journal
+
+import (
+	"strings"
+	"time"
+
+	"acquirer/store"
+)
+
+// Schema is the tables of the journal. The unique key of txn leads with the
+// day, so that inserts touch the end of the index whatever the terminal
+// (measured: 2 % slower at 10 million rows, against 16-20 % when the terminal
+// leads). outcome has an id of its own, in the order of closing, which is the
+// order the ledger reads it in.
+var Schema = store.Schema{Name: "journal", Steps: []string{`
+create table txn (
+	id BIGINT primary key,
+	day INTEGER not null,          -- business date, yyyymmdd
+	terminal TEXT not null,        -- DE 41
+	batch INTEGER not null,        -- DE 60.2
+	stan INTEGER not null,         -- DE 11
+	kind INTEGER not null,
+	merchant TEXT not null,        -- DE 42
+	mti INTEGER not null,
+	processing INTEGER not null,   -- DE 3
+	entry INTEGER not null,        -- DE 22
+	amount BIGINT not null,        -- fen
+	currency INTEGER not null,     -- DE 49
+	token BYTEA not null,          -- of the account number, keyed
+	masked TEXT not null,
+	sealed BYTEA,                  -- account number and expiry, encrypted
+	channel INTEGER not null,
+	issuer TEXT not null,
+	rrn TEXT not null,             -- DE 37
+	trace INTEGER not null,        -- DE 11 towards the issuer
+	transmitted BIGINT not null,   -- DE 7 towards the issuer, microseconds
+	fingerprint BYTEA not null,
+	opened BIGINT not null,
+	deadline BIGINT not null,
+	node INTEGER not null,
+	spent_on INTEGER not null      -- Beijing day whose limits it spends, 0 none
+);
+create unique index txn_key on txn (day, terminal, batch, stan, kind);
+create table outcome (
+	id BIGINT primary key,
+	txn BIGINT not null,
+	reason INTEGER not null,
+	approval TEXT not null,        -- DE 38
+	issuer_code TEXT not null,     -- DE 39 of the issuer
+	additional TEXT not null,      -- DE 44
+	chip BYTEA,                    -- DE 55 of the answer
+	settles INTEGER not null,      -- DE 15, MMDD
+	extra BYTEA,
+	note TEXT not null,
+	closed BIGINT not null
+);
+create unique index outcome_txn on outcome (txn);
+create table owed (
+	id BIGINT primary key,
+	txn BIGINT not null,
+	why TEXT not null,
+	created BIGINT not null,
+	due BIGINT not null,
+	tries INTEGER not null,
+	state INTEGER not null,        -- 4 owed, 5 reversed, 6 manual
+	holder INTEGER not null,       -- node that is sending it
+	leased BIGINT not null,        -- until when
+	note TEXT not null,
+	ended BIGINT not null,
+	approved INTEGER not null      -- 1 when the transaction had been approved
+);
+create unique index owed_txn on owed (txn);
+create index owed_due on owed (due) where state = 4;
+create table journal_mark (
+	name TEXT primary key,
+	id BIGINT not null
+)`}}
+
+const (
+	txnColumns = `id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,
+		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent_on`
+	txnCount       = 25
+	outcomeColumns = `id, txn, reason, approval, issuer_code, additional, chip, settles, extra, note, closed`
+	outcomeCount   = 11
+	owedColumns    = `id, txn, why, created, due, tries, state, holder, leased, note, ended, approved`
+	owedCount      = 12
+)
+
+var (
+	insertTxn = "insert into txn (" + txnColumns + ") values (" + numbered(txnCount) +
+		") on conflict (day, terminal, batch, stan, kind) do nothing"
+	insertOutcome = "insert into outcome (" + outcomeColumns + ") values (" + numbered(outcomeCount) + ") on conflict (txn) do nothing"
+	insertOwed    = "insert into owed (" + owedColumns + ") values (" + numbered(owedCount) + ") on conflict (txn) do nothing"
+
+	// entries reads a transaction with what became of it.
+	entries = "select " + prefixed("t", txnColumns) + ", " + prefixed("o", outcomeColumns) + ", " + prefixed("w", owedColumns) +
+		" from txn t left join outcome o on o.txn = t.id left join owed w on w.txn = t.id "
+	entryByKey = entries + "where t.day = $1 and t.terminal = $2 and t.batch = $3 and t.stan = $4 and t.kind = $5"
+	entryByID  = entries + "where t.id = $1"
+)
+
+func numbered(n int) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteByte('$')
+		if i >= 9 {
+			b.WriteByte(byte('0' + (i+1)/10))
+		}
+		b.WriteByte(byte('0' + (i+1)%10))
+	}
+	return b.String()
+}
+
+func prefixed(table, columns string) string {
+	names := strings.Split(columns, ",")
+	for i, n := range names {
+		names[i] = table + "." + strings.TrimSpace(n)
+	}
+	return strings.Join(names, ", ")
+}
+
+// micro and instant store times; the zero time is 0.
+func micro(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func instant(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us)
+}
+
+// clean keeps text that came over a wire storable in both engines: valid
+// UTF-8 without NUL.
+func clean(s string) string {
+	for i := 0; i < len(s); i++ {
+		if s[i] == 0 || s[i] >= 0x80 {
+			return strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "?")
+		}
+	}
+	return s
+}
+
+func writeTxn(tx store.Tx, t *Transaction) (fresh bool, err error) {
+	n, err := tx.Exec(insertTxn, t.ID, int64(t.Day), t.Terminal, int64(t.Batch), int64(t.STAN), int64(t.Kind), t.Merchant,
+		int64(t.MTI), int64(t.ProcessingCode), int64(t.EntryMode), int64(t.Amount), int64(t.Currency), t.PANToken[:], t.PANMasked, t.PANSealed,
+		int64(t.Channel), t.Issuer, t.RRN, int64(t.Trace), micro(t.Transmitted), t.Fingerprint[:], micro(t.Opened), micro(t.Deadline),
+		int64(t.Node), int64(t.SpentOn))
+	return n == 1, err
+}
+
+func writeOutcome(tx store.Tx, txn int64, o *Outcome) (won bool, err error) {
+	n, err := tx.Exec(insertOutcome, o.ID, txn, int64(o.Reason), o.Approval, o.IssuerCode, o.Additional, o.Chip, int64(o.Settles), o.Extra, o.Note, micro(o.Closed))
+	return n == 1, err
+}
+
+func writeOwed(tx store.Tx, txn int64, d *Debt, approved bool) (fresh bool, err error) {
+	n, err := tx.Exec(insertOwed, d.ID, txn, string(d.Why), micro(d.Created), micro(d.Due), int64(d.Tries), int64(d.State), int64(0), int64(0), d.Note, micro(d.Ended), approved)
+	return n == 1, err
+}
+
+// scanEntry reads a row of entries; more are destinations of columns behind.
+func scanEntry(rows *store.Rows, e *Entry, more ...any) error {
+	var transmitted, opened, deadline int64
+	var o struct {
+		id, txn, reason, settles, closed       *int64
+		approval, issuerCode, additional, note *string
+		chip, extra                            []byte
+	}
+	var w struct {
+		id, txn, created, due, tries, state, holder, leased, ended, approved *int64
+		why, note                                                            *string
+	}
+	t := &e.Transaction
+	err := rows.Scan(append([]any{&t.ID, &t.Day, &t.Terminal, &t.Batch, &t.STAN, &t.Kind, &t.Merchant, &t.MTI, &t.ProcessingCode, &t.EntryMode,
+		&t.Amount, &t.Currency, &t.PANToken, &t.PANMasked, &t.PANSealed, &t.Channel, &t.Issuer, &t.RRN, &t.Trace, &transmitted,
+		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn,
+		&o.id, &o.txn, &o.reason, &o.approval, &o.issuerCode, &o.additional, &o.chip, &o.settles, &o.extra, &o.note, &o.closed,
+		&w.id, &w.txn, &w.why, &w.created, &w.due, &w.tries, &w.state, &w.holder, &w.leased, &w.note, &w.ended, &w.approved}, more...)...)
+	if err != nil {
+		return err
+	}
+	t.Transmitted, t.Opened, t.Deadline = instant(transmitted), instant(opened), instant(deadline)
+	if o.id != nil {
+		e.Outcome = &Outcome{ID: *o.id, Reason: Reason(*o.reason), Approval: *o.approval, IssuerCode: *o.issuerCode, Additional: *o.additional,
+			Chip: o.chip, Settles: int32(*o.settles), Extra: o.extra, Note: *o.note, Closed: instant(*o.closed)}
+	}
+	if w.id != nil {
+		e.Debt = &Debt{ID: *w.id, Why: Why(*w.why), Created: instant(*w.created), Due: instant(*w.due), Tries: int32(*w.tries),
+			State: State(*w.state), Note: *w.note, Ended: instant(*w.ended)}
+	}
+	return nil
+}
+
+// entry reads the one entry of a query, nil when there is none.
+func entry(tx store.Tx, sql string, args ...any) (*Entry, error) {
+	rows, err := tx.Query(sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return nil, rows.Err()
+	}
+	e := new(Entry)
+	if err := scanEntry(rows, e); err != nil {
+		return nil, err
+	}
+	return e, rows.Close()
+}
+
+func entryAt(tx store.Tx, k Key) (*Entry, error) {
+	return entry(tx, entryByKey, int64(k.Day), k.Terminal, int64(k.Batch), int64(k.STAN), int64(k.Kind))
+}
