@@ -158,7 +158,7 @@ func (c *Capture) readPOS(b []byte, s shape) (base, got int, err error) {
 		}
 	}
 	if s.tpdu {
-		if o+tpduSize > len(b) || b[o] != 0x60 && b[o] != 0x68 {
+		if o+tpduSize > len(b) || b[o] != 0x60 {
 			return 0, -1, &FrameError{Length: len(b), Offset: o, Want: "a TPDU of 5 bytes, beginning with 60", Got: found(len(b) - o)}
 		}
 		c.TPDU = b[o : o+tpduSize : o+tpduSize]
@@ -166,7 +166,7 @@ func (c *Capture) readPOS(b []byte, s shape) (base, got int, err error) {
 		if s.header && o+3 <= len(b) && b[o] == extraTag {
 			n := 3 + int(binary.BigEndian.Uint16(b[o+1:]))
 			if o+n > len(b) {
-				return 0, -1, &FrameError{Length: len(b), Offset: o, Want: "an FD block of " + strconv.Itoa(n-3) + " bytes", Got: found(len(b) - o - 3)}
+				return 0, 3, &FrameError{Length: len(b), Offset: o, Want: "an FD block of " + strconv.Itoa(n-3) + " bytes", Got: found(len(b) - o - 3)}
 			}
 			c.Extra = b[o : o+n : o+n]
 			o += n
@@ -174,7 +174,10 @@ func (c *Capture) readPOS(b []byte, s shape) (base, got int, err error) {
 	}
 	if s.header {
 		if o+headerSize > len(b) {
-			return 0, -1, &FrameError{Length: len(b), Offset: o, Want: "a header of 6 bytes", Got: found(len(b) - o)}
+			if s.tpdu && !s.length {
+				got = 3
+			}
+			return 0, got - 1, &FrameError{Length: len(b), Offset: o, Want: "a header of 6 bytes", Got: found(len(b) - o)}
 		}
 		c.Header = b[o : o+headerSize : o+headerSize]
 		o += headerSize
@@ -197,8 +200,10 @@ func (c *Capture) readPOS(b []byte, s shape) (base, got int, err error) {
 		return o, got + len(b), err
 	case wrong == nil:
 		return o, got, err
-	case err == nil:
-		return o, got, wrong
+	}
+	var p *ParseError
+	if err == nil || errors.As(err, &p) && p.Field == -1 {
+		return o, got + 1, wrong
 	}
 	return o, got, err
 }
@@ -208,7 +213,7 @@ func (c *Capture) readCUPSHeader(b []byte) (got int, err error) {
 	c.Length, c.TPDU, c.Extra = -1, nil, nil
 	_, total, err := ParseCUPSHeader(b)
 	if err != nil {
-		return 1, err
+		return min(5, len(b)-1), err
 	}
 	c.Header = b[:CUPSHeaderSize:CUPSHeaderSize]
 	if len(b) == CUPSHeaderSize {
