@@ -1,0 +1,303 @@
+package ledger
+
+import (
+	"strconv"
+
+	"acquirer/calendar"
+	"acquirer/money"
+)
+
+// The posting templates. Each returns transfers whose keys follow from what
+// they stand for, so that booking the same thing twice has one effect.
+
+func d(a Account, sub string, amount money.Amount) Leg { return Leg{Debit, a, sub, amount} }
+func c(a Account, sub string, amount money.Amount) Leg { return Leg{Credit, a, sub, amount} }
+
+// legs leaves out those of zero and turns those below zero to the other side.
+func legs(all ...Leg) []Leg {
+	out := all[:0]
+	for _, l := range all {
+		if l.Amount == 0 {
+			continue
+		}
+		if l.Amount < 0 {
+			l.Side, l.Amount = Debit+Credit-l.Side, -l.Amount
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// Clearing is an approved sale with its prices: what the ledger books of it.
+type Clearing struct {
+	Txn        int64         // the journal's id
+	Date       calendar.Date // business date
+	Merchant   string        // MID
+	Wallet     string        // a QR wallet's name, "" for cards
+	Amount     money.Amount
+	FeeRate    money.Amount // the merchant's fee by rate
+	FeeFixed   money.Amount // and its fixed part
+	IssuerFee  money.Amount
+	NetworkFee money.Amount
+	BrandFee   money.Amount
+}
+
+// SaleKey is the key under which a transaction's sale is booked.
+func SaleKey(txn int64) string { return "sale/" + strconv.FormatInt(txn, 10) }
+
+// Sale books what the network owes us, what it costs, what we owe the
+// merchant and what we earn. False when nothing of the sale is left to book.
+func (s *Clearing) Sale() (Transfer, bool) {
+	l := s.legs()
+	return Transfer{Key: SaleKey(s.Txn), Event: EventSale, Date: s.Date, Ref: strconv.FormatInt(s.Txn, 10), Kind: Posted, Legs: l}, len(l) > 0
+}
+
+// Reversal books the exact mirror of the sale, on the business date of the
+// reversal, with the sale's Ref.
+func (s *Clearing) Reversal(date calendar.Date) (Transfer, bool) {
+	l := s.legs()
+	for i := range l {
+		l[i].Side = Debit + Credit - l[i].Side
+	}
+	return Transfer{Key: "reversal/" + strconv.FormatInt(s.Txn, 10), Event: EventReversal, Date: date,
+		Ref: strconv.FormatInt(s.Txn, 10), Kind: Posted, Legs: l}, len(l) > 0
+}
+
+func (s *Clearing) legs() []Leg {
+	cost := s.IssuerFee + s.NetworkFee + s.BrandFee
+	account, sub := receivable(s.Wallet)
+	return legs(d(account, sub, s.Amount-cost), d(CostIssuer, "", s.IssuerFee), d(CostNetwork, "", s.NetworkFee), d(CostBrand, "", s.BrandFee),
+		c(MerchantPayable, s.Merchant, s.Amount-s.FeeRate-s.FeeFixed), c(IncomeRate, "", s.FeeRate), c(IncomeFixed, "", s.FeeFixed))
+}
+
+func receivable(wallet string) (Account, string) {
+	if wallet != "" {
+		return QRReceivable, wallet
+	}
+	return NetworkReceivable, ""
+}
+
+// Refund books money given back to a cardholder, with the part of the fees
+// that the plan returns to the merchant.
+func Refund(txn int64, date calendar.Date, merchant, wallet string, amount, feeRate, feeFixed money.Amount) Transfer {
+	account, sub := receivable(wallet)
+	return Transfer{Key: "refund/" + strconv.FormatInt(txn, 10), Event: EventRefund, Date: date, Ref: strconv.FormatInt(txn, 10), Kind: Posted,
+		Legs: legs(d(MerchantPayable, merchant, amount-feeRate-feeFixed), d(IncomeRate, "", feeRate), d(IncomeFixed, "", feeFixed), c(account, sub, amount))}
+}
+
+// NetworkReceipt books what the network (or a wallet) paid for a day against
+// what it owed; the difference waits in suspense.
+func NetworkReceipt(ref string, date calendar.Date, wallet string, expected, received money.Amount) (Transfer, bool) {
+	account, sub := receivable(wallet)
+	l := legs(d(ClientBank, "", received), c(account, sub, expected))
+	if diff := received - expected; diff > 0 {
+		l = append(l, c(SuspenseLong, "", diff))
+	} else if diff < 0 {
+		l = append(l, d(SuspenseShort, "", -diff))
+	}
+	return Transfer{Key: "receipt/" + ref, Event: EventNetworkReceipt, Date: date, Ref: ref, Kind: Posted, Legs: l}, len(l) > 0
+}
+
+// Payout is what the templates of a payout need to know of it.
+type Payout struct {
+	Ref      string // the reference the bank knows it by
+	Date     calendar.Date
+	Merchant string
+	Amount   money.Amount
+	Advance  bool // paid from OWN before the network paid (D0, S0)
+	Reissue  bool // pays what came back from an earlier payout
+	Cost     money.Amount
+}
+
+func (p *Payout) transfer(step string, e Event, k Kind, l ...Leg) Transfer {
+	return Transfer{Key: "payout/" + p.Ref + "/" + step, Event: e, Date: p.Date, Ref: p.Ref, Kind: k, Legs: legs(l...)}
+}
+
+func (p *Payout) resolve(step string, e Event, k Kind) Transfer {
+	t := p.transfer(step+"-"+k.String(), e, k)
+	t.Resolves = "payout/" + p.Ref + "/" + step
+	return t
+}
+
+// Reserve takes the money out of reach before the bank hears of the payout,
+// and for an advance the own funds too. ErrInsufficient when there is not
+// enough.
+func (p *Payout) Reserve() []Transfer {
+	from, event := MerchantPayable, EventPayoutReserve
+	if p.Reissue {
+		from, event = PayoutReturned, EventPayoutReissue
+	}
+	out := []Transfer{p.transfer("reserve", event, Pending, d(from, p.Merchant, p.Amount), c(PayoutInTransit, p.Merchant, p.Amount))}
+	if p.Advance {
+		out = append(out, p.transfer("advance", EventAdvance, Pending, d(AdvanceD0, p.Merchant, p.Amount), c(OwnBank, "", p.Amount)))
+	}
+	return out
+}
+
+// Success books that the bank paid.
+func (p *Payout) Success() []Transfer {
+	out := []Transfer{p.resolve("reserve", EventPayoutSuccess, Posting)}
+	if p.Advance {
+		out = append(out, p.resolve("advance", EventAdvance, Posting),
+			p.transfer("paid", EventPayoutSuccess, Posted, d(PayoutInTransit, p.Merchant, p.Amount), c(DueToOwnAdvance, p.Merchant, p.Amount)))
+	} else {
+		out = append(out, p.transfer("paid", EventPayoutSuccess, Posted, d(PayoutInTransit, p.Merchant, p.Amount), c(ClientBank, "", p.Amount)))
+	}
+	if p.Cost > 0 {
+		out = append(out, p.transfer("cost", EventPayoutCost, Posted, d(CostPayout, "", p.Cost), c(OwnBank, "", p.Cost)))
+	}
+	return out
+}
+
+// Failed gives everything that was reserved back.
+func (p *Payout) Failed() []Transfer {
+	out := []Transfer{p.resolve("reserve", EventPayoutFailed, Voiding)}
+	if p.Advance {
+		out = append(out, p.resolve("advance", EventPayoutFailed, Voiding))
+	}
+	return out
+}
+
+// Returned books money that came back from the merchant's bank days later. An
+// advance that the network's money has not repaid yet comes back to OWN.
+func (p *Payout) Returned(repaid bool) []Transfer {
+	if p.Advance && !repaid {
+		return []Transfer{p.transfer("returned", EventPayoutReturned, Posted,
+			d(OwnBank, "", p.Amount), c(AdvanceD0, p.Merchant, p.Amount),
+			d(DueToOwnAdvance, p.Merchant, p.Amount), c(PayoutReturned, p.Merchant, p.Amount))}
+	}
+	return []Transfer{p.transfer("returned", EventPayoutReturned, Posted, d(ClientBank, "", p.Amount), c(PayoutReturned, p.Merchant, p.Amount))}
+}
+
+// Repaid books that the network's money repaid an advance.
+func (p *Payout) Repaid() []Transfer {
+	return []Transfer{p.transfer("repaid", EventAdvanceRepaid, Posted,
+		d(DueToOwnAdvance, p.Merchant, p.Amount), c(ClientBank, "", p.Amount),
+		d(OwnBank, "", p.Amount), c(AdvanceD0, p.Merchant, p.Amount))}
+}
+
+// Long books that the bank paid a payout that was booked as failed: money is
+// gone that nobody is owed.
+func (p *Payout) Long() []Transfer {
+	if p.Advance {
+		return []Transfer{p.transfer("long", EventPayoutLong, Posted, d(AdvanceRisk, "", p.Amount), c(OwnBank, "", p.Amount))}
+	}
+	return []Transfer{p.transfer("long", EventPayoutLong, Posted, d(SuspenseShort, "", p.Amount), c(ClientBank, "", p.Amount))}
+}
+
+// D0Fee takes the fee for being paid early from a merchant's batch.
+func D0Fee(batch string, date calendar.Date, merchant string, fee money.Amount) Transfer {
+	return Transfer{Key: "d0fee/" + batch, Event: EventD0Fee, Date: date, Ref: batch, Kind: Posted,
+		Legs: legs(d(MerchantPayable, merchant, fee), c(IncomeD0, "", fee))}
+}
+
+// ExtraFee takes a fee that no sale causes: a SIM year, a repair.
+func ExtraFee(key string, date calendar.Date, merchant string, fee money.Amount) Transfer {
+	return Transfer{Key: "extra/" + key, Event: EventExtraFee, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(MerchantPayable, merchant, fee), c(IncomeDevice, "", fee))}
+}
+
+// Freeze takes a merchant's money out of payouts; Release gives it back. The
+// key names the case.
+func Freeze(key string, date calendar.Date, merchant string, amount money.Amount) Transfer {
+	return Transfer{Key: "freeze/" + key, Event: EventFreeze, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(MerchantPayable, merchant, amount), c(MerchantFrozen, merchant, amount))}
+}
+
+// Release is the way back of Freeze.
+func Release(key string, date calendar.Date, merchant string, amount money.Amount) Transfer {
+	return Transfer{Key: "release/" + key, Event: EventRelease, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(MerchantFrozen, merchant, amount), c(MerchantPayable, merchant, amount))}
+}
+
+// Chargeback books an issuer's chargeback and the network's fee for it;
+// frozen says that the amount was frozen before. Won is its mirror without the
+// fee.
+func Chargeback(key string, date calendar.Date, merchant string, amount, fee money.Amount, frozen bool) Transfer {
+	from := MerchantPayable
+	if frozen {
+		from = MerchantFrozen
+	}
+	return Transfer{Key: "chargeback/" + key, Event: EventChargeback, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(from, merchant, amount), d(CostErrors, "", fee), c(NetworkReceivable, "", amount+fee))}
+}
+
+// ChargebackWon gives a chargeback's amount back to the merchant.
+func ChargebackWon(key string, date calendar.Date, merchant string, amount money.Amount) Transfer {
+	return Transfer{Key: "chargeback-won/" + key, Event: EventChargebackWon, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(NetworkReceivable, "", amount), c(MerchantPayable, merchant, amount))}
+}
+
+// ToArrears moves a merchant's negative balance out of the payable; what is
+// collected later comes back with a negative amount and another key.
+func ToArrears(key string, date calendar.Date, merchant string, amount money.Amount) Transfer {
+	return Transfer{Key: "arrears/" + key, Event: EventArrears, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(Arrears, merchant, amount), c(MerchantPayable, merchant, amount))}
+}
+
+// LongItem books money the network has and we have not; it is resolved to the
+// merchant who delivered, or given back to the payer (贷记调整).
+func LongItem(key string, date calendar.Date, amount money.Amount) Transfer {
+	return Transfer{Key: "long/" + key, Event: EventLongItem, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(NetworkReceivable, "", amount), c(SuspenseLong, "", amount))}
+}
+
+// LongResolved ends a long item: to a merchant, or to the payer when merchant
+// is "".
+func LongResolved(key string, date calendar.Date, merchant string, amount money.Amount) Transfer {
+	to := c(NetworkReceivable, "", amount)
+	if merchant != "" {
+		to = c(MerchantPayable, merchant, amount)
+	}
+	return Transfer{Key: "long-resolved/" + key, Event: EventLongResolved, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(SuspenseLong, "", amount), to)}
+}
+
+// ShortItem books money we counted on and the network does not have.
+func ShortItem(key string, date calendar.Date, amount money.Amount) Transfer {
+	return Transfer{Key: "short/" + key, Event: EventShortItem, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(SuspenseShort, "", amount), c(NetworkReceivable, "", amount))}
+}
+
+// ShortResolved ends a short item: the merchant bears it, or it is written off
+// when merchant is "".
+func ShortResolved(key string, date calendar.Date, merchant string, amount money.Amount) Transfer {
+	from := d(WriteOff, "", amount)
+	if merchant != "" {
+		from = d(MerchantPayable, merchant, amount)
+	}
+	return Transfer{Key: "short-resolved/" + key, Event: EventShortResolved, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(from, c(SuspenseShort, "", amount))}
+}
+
+// Income is what a day earned and what it cost.
+type Income struct {
+	Rate, Fixed, D0, Device        money.Amount
+	Issuer, Network, Brand, Errors money.Amount
+}
+
+// Net is earnings less costs.
+func (i *Income) Net() money.Amount {
+	return i.Rate + i.Fixed + i.D0 + i.Device - i.Issuer - i.Network - i.Brand - i.Errors
+}
+
+// DailyClose moves a day's matched income and costs to what CLIENT owes OWN.
+func DailyClose(date calendar.Date, i *Income) (Transfer, bool) {
+	l := legs(d(IncomeRate, "", i.Rate), d(IncomeFixed, "", i.Fixed), d(IncomeD0, "", i.D0), d(IncomeDevice, "", i.Device),
+		c(CostIssuer, "", i.Issuer), c(CostNetwork, "", i.Network), c(CostBrand, "", i.Brand), c(CostErrors, "", i.Errors),
+		c(DueToOwnIncome, "", i.Net()))
+	return Transfer{Key: "close/" + date.String(), Event: EventClose, Date: date, Ref: date.String(), Kind: Posted, Legs: l}, len(l) > 0
+}
+
+// Sweep pays income from the client bank account to our own.
+func Sweep(key string, date calendar.Date, amount money.Amount) Transfer {
+	return Transfer{Key: "sweep/" + key, Event: EventSweep, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(DueToOwnIncome, "", amount), c(ClientBank, "", amount), d(OwnBank, "", amount), c(IncomeOwn, "", amount))}
+}
+
+// OwnFunds books money the acquirer puts into its own bank account, from which
+// early payouts are advanced.
+func OwnFunds(key string, date calendar.Date, amount money.Amount) Transfer {
+	return Transfer{Key: "funds/" + key, Event: EventOwnFunds, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(OwnBank, "", amount), c(OwnCapital, "", amount))}
+}
