@@ -1,0 +1,145 @@
+package hsm
+
+import (
+	"testing"
+
+	"acquirer/hsm/algo"
+)
+
+// verbs are the ones on a transaction's way, with cached keys.
+func verbs(tb testing.TB) map[string]func() error {
+	s := newHSM(tb)
+	var h HSM = s // as the switch calls it
+	tpk, terminal := form(tb, s, UseTPK, TDES16, compA, compB)
+	zpk, _ := form(tb, s, UseZPK, TDES16, compC, compD)
+	single := generate(tb, s, UseTAK, DES8)
+	double := generate(tb, s, UseTAK, TDES16)
+	zak := generate(tb, s, UseZAK, TDES16)
+	zak919 := generate(tb, s, UseZAK919, TDES16)
+	cmac := generate(tb, s, UseTAKCMAC, AES16)
+	sm4 := generate(tb, s, UseTAK, SM4)
+	token := generate(tb, s, UseHMAC, HMAC32)
+	p := pan(tb, testPAN)
+	block := pinBlock(tb, terminal, ISO0, "123456", testPAN)
+	data := make([]byte, 200)
+	sign := func(k Key, alg MACAlg) func() error {
+		return func() error { _, err := h.MAC(ctx, k, alg, data); return err }
+	}
+	verify := func(k Key, alg MACAlg) func() error {
+		mac, err := h.MAC(ctx, k, alg, data)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return func() error { return h.VerifyMAC(ctx, k, alg, data, mac[:]) }
+	}
+	return map[string]func() error{
+		"MAC/UnionPaySingle":       sign(single, MACUnionPay),
+		"MAC/UnionPayDouble":       sign(double, MACUnionPay),
+		"MAC/UnionPaySM4":          sign(sm4, MACUnionPay),
+		"MAC/X99":                  sign(zak, MACX99),
+		"MAC/X919":                 sign(zak919, MACX919),
+		"MAC/CMACAES":              sign(cmac, MACCMAC),
+		"VerifyMAC/UnionPayDouble": verify(double, MACUnionPay),
+		"VerifyMAC/X99":            verify(zak, MACX99),
+		"TranslatePIN/0to0": func() error {
+			_, err := h.TranslatePIN(ctx, tpk, ISO0, block, p, zpk, ISO0)
+			return err
+		},
+		"TranslatePIN/0to3": func() error {
+			_, err := h.TranslatePIN(ctx, tpk, ISO0, block, p, zpk, ISO3)
+			return err
+		},
+		"Token": func() error { _, err := h.Token(ctx, token, data[:16]); return err },
+	}
+}
+
+func TestHotVerbsDoNotAllocate(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector makes sync.Pool forget")
+	}
+	for name, f := range verbs(t) {
+		if err := f(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if n := testing.AllocsPerRun(500, func() {
+			if err := f(); err != nil {
+				t.Error(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s allocates %v times", name, n)
+		}
+	}
+}
+
+func BenchmarkVerbs(b *testing.B) {
+	all := verbs(b)
+	for _, name := range []string{
+		"TranslatePIN/0to0", "TranslatePIN/0to3", "MAC/UnionPaySingle", "MAC/UnionPayDouble", "MAC/UnionPaySM4",
+		"MAC/X99", "MAC/X919", "MAC/CMACAES", "VerifyMAC/UnionPayDouble", "VerifyMAC/X99", "Token",
+	} {
+		f := all[name]
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := f(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkParallel(b *testing.B) {
+	f := verbs(b)["TranslatePIN/0to0"]
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := f(); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+func BenchmarkOthers(b *testing.B) {
+	s := newHSM(b)
+	tmk, _ := form(b, s, UseTMK, TDES16, compA, compB)
+	imk, issuer := form(b, s, UseIMK, TDES16, compC, compD)
+	dek := generate(b, s, UseDEK, AES32)
+	tak := generate(b, s, UseTAK, TDES16)
+	c := Cryptogram{Scheme: PBOC, PAN: pan(b, testPAN), PSN: "01", ATC: [2]byte{0, 7}, Data: make([]byte, 40), ARC: [2]byte{'0', '0'}}
+	icc, err := algo.ICCKey(issuer, algo.OptionA, testPAN, "01")
+	if err != nil {
+		b.Fatal(err)
+	}
+	sk, err := algo.PBOCSessionKey(icc, c.ATC)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if c.ARQC, err = algo.ARQC(sk, algo.PadBit, c.Data); err != nil {
+		b.Fatal(err)
+	}
+	sealed, err := s.Encrypt(ctx, dek, nil, make([]byte, 19))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, v := range []struct {
+		name string
+		f    func() error
+	}{
+		{"VerifyARQC", func() error { _, err := s.VerifyARQC(ctx, imk, c); return err }},
+		{"Encrypt19", func() error { _, err := s.Encrypt(ctx, dek, nil, sealed[:19]); return err }},
+		{"Decrypt19", func() error { _, err := s.Decrypt(ctx, dek, nil, sealed); return err }},
+		{"WorkingKeys", func() error { _, err := s.WorkingKeys(ctx, tmk, Set003, MAKSingle); return err }},
+		{"UnwrapTDES", func() error { _, err := s.unwrap(tak); return err }},
+	} {
+		b.Run(v.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := v.f(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
