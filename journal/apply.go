@@ -22,25 +22,32 @@ func (j *Journal) apply(tx store.Tx, batch []*op) error {
 	for _, o := range batch {
 		o.opened, o.closed, o.reverse, o.event = Opened{}, Closed{}, Reversal{}, nil
 	}
+	var sorted [3][]*op
 	for _, o := range batch {
-		if o.what == opOpen {
+		sorted[o.what] = append(sorted[o.what], o)
+	}
+	if tx.Postgres() {
+		if err := openSet(tx, sorted[opOpen], b); err != nil {
+			return err
+		}
+		if err := closeSet(tx, sorted[opClose], b); err != nil {
+			return err
+		}
+	} else {
+		for _, o := range sorted[opOpen] {
 			if err := open(tx, o, b); err != nil {
 				return err
 			}
 		}
-	}
-	for _, o := range batch {
-		if o.what == opClose {
+		for _, o := range sorted[opClose] {
 			if err := closing(tx, o, b); err != nil {
 				return err
 			}
 		}
 	}
-	for _, o := range batch {
-		if o.what == opReverse {
-			if err := reverse(tx, o, b); err != nil {
-				return err
-			}
+	for _, o := range sorted[opReverse] {
+		if err := reverse(tx, o, b); err != nil {
+			return err
 		}
 	}
 	if err := j.spend(tx, b); err != nil {
@@ -189,17 +196,22 @@ func closing(tx store.Tx, o *op, b *moves) error {
 		return err
 	}
 	if !won {
-		e, err := entry(tx, entryByID, o.txn.ID)
-		if err != nil {
-			return err
-		}
-		if e == nil || e.Outcome == nil {
-			return fmt.Errorf("journal: closing %d: its outcome stands and its transaction does not", o.txn.ID)
-		}
-		o.closed = Closed{Winner: *e.Outcome}
-		return nil
+		return o.lost(tx)
 	}
 	return o.closes(tx, out, b)
+}
+
+// lost reads the outcome that stands.
+func (o *op) lost(tx store.Tx) error {
+	e, err := entry(tx, entryByID, o.txn.ID)
+	if err != nil {
+		return err
+	}
+	if e == nil || e.Outcome == nil {
+		return fmt.Errorf("journal: closing %d: its outcome stands and its transaction does not", o.txn.ID)
+	}
+	o.closed = Closed{Winner: *e.Outcome}
+	return nil
 }
 
 // closes goes on with an outcome that won.

@@ -20,17 +20,29 @@ create table limit_used (
 	primary key (day, scope, channel, subject)
 )`}}
 
-// lockRows makes the counters that are missing, locks all of them in the
-// order of their keys, so that writers never wait for each other in a circle,
-// and reads them.
+// lockRows locks counters in the order of their keys, so that writers never
+// wait for each other in a circle, and reads them. Those that are missing are
+// made first, with their neighbours already locked: the unique key orders two
+// writers who make the same.
 func lockRows(tx store.Tx, ks []key) (map[key]used, error) {
 	days, scopes, channels, subjects := columns(ks)
-	if _, err := tx.Exec(`insert into limit_used (day, scope, channel, subject, count, amount)
-		select d, s, c, j, 0, 0 from unnest($1::int[], $2::int[], $3::int[], $4::bytea[]) as k(d, s, c, j)
-		where not exists (select 1 from limit_used u where u.day = d and u.scope = s and u.channel = c and u.subject = j)
-		order by d, s, c, j on conflict do nothing`, days, scopes, channels, subjects); err != nil {
-		return nil, fmt.Errorf("limits: making counters: %w", err)
+	for try := 0; ; try++ {
+		all, err := readRows(tx, days, scopes, channels, subjects)
+		if err != nil || len(all) == len(ks) {
+			return all, err
+		}
+		if try > 0 {
+			return nil, fmt.Errorf("limits: locked %d counters of %d", len(all), len(ks))
+		}
+		if _, err := tx.Exec(`insert into limit_used (day, scope, channel, subject, count, amount)
+			select d, s, c, j, 0, 0 from unnest($1::int[], $2::int[], $3::int[], $4::bytea[]) as k(d, s, c, j)
+			order by d, s, c, j on conflict do nothing`, days, scopes, channels, subjects); err != nil {
+			return nil, fmt.Errorf("limits: making counters: %w", err)
+		}
 	}
+}
+
+func readRows(tx store.Tx, days, scopes, channels []int32, subjects [][]byte) (map[key]used, error) {
 	rows, err := tx.Query(`select u.day, u.scope, u.channel, u.subject, u.count, u.amount from limit_used u
 		join unnest($1::int[], $2::int[], $3::int[], $4::bytea[]) as k(d, s, c, j)
 		on u.day = d and u.scope = s and u.channel = c and u.subject = j
@@ -39,7 +51,7 @@ func lockRows(tx store.Tx, ks []key) (map[key]used, error) {
 		return nil, fmt.Errorf("limits: locking counters: %w", err)
 	}
 	defer rows.Close()
-	all := make(map[key]used, len(ks))
+	all := make(map[key]used, len(days))
 	for rows.Next() {
 		var k key
 		var u used

@@ -120,6 +120,7 @@ var server struct {
 	once sync.Once
 	url  string
 	err  error
+	pid  int
 	stop func()
 }
 
@@ -185,6 +186,7 @@ func start() (_ string, stop func(), err error) {
 		log.Close()
 		return "", nil, err
 	}
+	server.pid = cmd.Process.Pid
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	stop = func() {
@@ -290,3 +292,35 @@ func tail(b []byte) string {
 	return string(b)
 }
 
+// ServerCPU is the processor time that the started PostgreSQL has used, for
+// benchmarks; 0 where it cannot be told.
+func ServerCPU() time.Duration {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || server.pid == 0 {
+		return 0
+	}
+	var ticks int64
+	for _, name := range stats {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // ended since
+		}
+		_, rest, ok := strings.Cut(string(text), ") ")
+		if !ok {
+			continue
+		}
+		f := strings.Fields(rest)
+		pid, _, _ := strings.Cut(string(text), " ")
+		if len(f) < 13 || f[1] != strconv.Itoa(server.pid) && pid != strconv.Itoa(server.pid) {
+			continue
+		}
+		for _, n := range f[11:13] { // user and system time
+			v, err := strconv.ParseInt(n, 10, 64)
+			if err != nil {
+				return 0
+			}
+			ticks += v
+		}
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100
+}

@@ -1,0 +1,209 @@
+package journal
+
+import (
+	"fmt"
+
+	"acquirer/store"
+)
+
+// On PostgreSQL a batch is written with one statement per table, its columns
+// handed over as arrays: a third of the cost of a statement per transaction.
+// Whatever did not go the plain way (a repeat, a lost race, a reversal) is
+// rare and takes the loop's path.
+
+const (
+	insertTxnSet = "insert into txn (" + txnColumns + `) select * from unnest($1::bigint[], $2::int[], $3::text[], $4::int[], $5::int[],
+		$6::int[], $7::text[], $8::int[], $9::int[], $10::int[], $11::bigint[], $12::int[], $13::bytea[], $14::text[], $15::bytea[],
+		$16::int[], $17::text[], $18::text[], $19::int[], $20::bigint[], $21::bytea[], $22::bigint[], $23::bigint[], $24::int[], $25::int[])
+		on conflict (day, terminal, batch, stan, kind) do nothing`
+	insertOutcomeSet = "insert into outcome (" + outcomeColumns + `) select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::text[],
+		$6::text[], $7::bytea[], $8::int[], $9::bytea[], $10::text[], $11::bigint[])
+		on conflict (txn) do nothing`
+)
+
+// openSet records the opens of a batch.
+func openSet(tx store.Tx, ops []*op, b *moves) error {
+	var plain, odd []*op
+	for _, o := range ops {
+		if o.also != 0 && o.also != o.txn.Day {
+			odd = append(odd, o) // looks at another day first
+		} else {
+			plain = append(plain, o)
+		}
+	}
+	if len(plain) > 0 {
+		n, err := insertTxns(tx, plain)
+		if err != nil {
+			return err
+		}
+		fresh := plain
+		if n != int64(len(plain)) {
+			var err error
+			if fresh, err = split(tx, plain); err != nil {
+				return err
+			}
+		}
+		if err := recordedSet(tx, fresh, b); err != nil {
+			return err
+		}
+	}
+	for _, o := range odd {
+		if err := open(tx, o, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// split tells the ops that were recorded from those that met an earlier one,
+// and answers the latter.
+func split(tx store.Tx, ops []*op) (fresh []*op, err error) {
+	ids := make([]int64, len(ops))
+	for i, o := range ops {
+		ids[i] = o.txn.ID
+	}
+	mine, err := present(tx, "select id, 0 from txn where id = any($1::bigint[])", ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range ops {
+		if _, ok := mine[o.txn.ID]; ok {
+			fresh = append(fresh, o)
+			continue
+		}
+		first, err := entryAt(tx, o.txn.Key)
+		if err != nil {
+			return nil, err
+		}
+		if first == nil {
+			return nil, fmt.Errorf("journal: the transaction that stood in the way of %d is gone", o.txn.ID)
+		}
+		o.opened = met(o, first)
+	}
+	return fresh, nil
+}
+
+// present reads pairs of numbers.
+func present(tx store.Tx, sql string, ids []int64) (map[int64]int64, error) {
+	rows, err := tx.Query(sql, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := make(map[int64]int64, len(ids))
+	for rows.Next() {
+		var k, v int64
+		if err := rows.Scan(&k, &v); err != nil {
+			return nil, err
+		}
+		all[k] = v
+	}
+	return all, rows.Err()
+}
+
+// recordedSet goes on with transactions that are new: those that are refused
+// from the start are closed together.
+func recordedSet(tx store.Tx, fresh []*op, b *moves) error {
+	var refused []*op
+	for _, o := range fresh {
+		if o.close != nil {
+			refused = append(refused, o)
+			continue
+		}
+		if err := o.recorded(tx, b); err != nil {
+			return err
+		}
+	}
+	if len(refused) == 0 {
+		return nil
+	}
+	outs := decidedSet(refused)
+	n, err := insertOutcomes(tx, refused, outs)
+	if err != nil {
+		return err
+	}
+	if n != int64(len(refused)) {
+		return fmt.Errorf("journal: %d of %d new transactions have an outcome already", int64(len(refused))-n, len(refused))
+	}
+	for i, o := range refused {
+		o.opened = Opened{Refused, &Entry{Transaction: o.txn, Outcome: outs[i]}}
+		o.event = o.opened.First
+	}
+	return nil
+}
+
+func decidedSet(ops []*op) []*Outcome {
+	outs := make([]*Outcome, len(ops))
+	for i, o := range ops {
+		outs[i] = o.decided()
+	}
+	return outs
+}
+
+// closeSet records the closes of a batch.
+func closeSet(tx store.Tx, ops []*op, b *moves) error {
+	if len(ops) == 0 {
+		return nil
+	}
+	outs := decidedSet(ops)
+	n, err := insertOutcomes(tx, ops, outs)
+	if err != nil {
+		return err
+	}
+	var stands map[int64]int64 // transaction to outcome, when some have lost
+	if n != int64(len(ops)) {
+		ids := make([]int64, len(ops))
+		for i, o := range ops {
+			ids[i] = o.txn.ID
+		}
+		if stands, err = present(tx, "select txn, id from outcome where txn = any($1::bigint[])", ids); err != nil {
+			return err
+		}
+	}
+	for i, o := range ops {
+		if stands != nil && stands[o.txn.ID] != outs[i].ID {
+			if err := o.lost(tx); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := o.closes(tx, outs[i], b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func insertTxns(tx store.Tx, ops []*op) (int64, error) {
+	n := len(ops)
+	id, opened, deadline, transmitted, amount := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	ints := make([]int32, 13*n) // one piece of memory for the thirteen small columns
+	col := func(i int) []int32 { return ints[i*n : (i+1)*n : (i+1)*n] }
+	day, batch, stan, kind, mti, processing, entry := col(0), col(1), col(2), col(3), col(4), col(5), col(6)
+	currency, channel, trace, node, spent := col(7), col(8), col(9), col(10), col(11)
+	terminal, merchant, masked, issuer, rrn := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	token, sealed, fingerprint := make([][]byte, n), make([][]byte, n), make([][]byte, n)
+	for i, o := range ops {
+		t := &o.txn
+		id[i], day[i], terminal[i], batch[i], stan[i], kind[i] = t.ID, int32(t.Day), t.Terminal, t.Batch, t.STAN, int32(t.Kind)
+		merchant[i], mti[i], processing[i], entry[i] = t.Merchant, int32(t.MTI), t.ProcessingCode, t.EntryMode
+		amount[i], currency[i], token[i], masked[i], sealed[i] = t.Amount.Fen(), t.Currency, t.PANToken[:], t.PANMasked, t.PANSealed
+		channel[i], issuer[i], rrn[i], trace[i], transmitted[i] = int32(t.Channel), t.Issuer, t.RRN, t.Trace, micro(t.Transmitted)
+		fingerprint[i], opened[i], deadline[i], node[i], spent[i] = t.Fingerprint[:], micro(t.Opened), micro(t.Deadline), t.Node, int32(t.SpentOn)
+	}
+	return tx.Exec(insertTxnSet, id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,
+		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent)
+}
+
+func insertOutcomes(tx store.Tx, ops []*op, outs []*Outcome) (int64, error) {
+	n := len(ops)
+	id, txn, closed := make([]int64, n), make([]int64, n), make([]int64, n)
+	reason, settles := make([]int32, n), make([]int32, n)
+	approval, code, additional, note := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	chip, extra := make([][]byte, n), make([][]byte, n)
+	for i, o := range outs {
+		id[i], txn[i], reason[i], approval[i], code[i], additional[i] = o.ID, ops[i].txn.ID, int32(o.Reason), o.Approval, o.IssuerCode, o.Additional
+		chip[i], settles[i], extra[i], note[i], closed[i] = o.Chip, o.Settles, o.Extra, o.Note, micro(o.Closed)
+	}
+	return tx.Exec(insertOutcomeSet, id, txn, reason, approval, code, additional, chip, settles, extra, note, closed)
+}
