@@ -67,14 +67,18 @@ const (
 	Set004 KeySet = 4 // double-length and a track key, DE 62 of 60 bytes
 )
 
-// MAKShape is what stands in the 16 bytes of the MAC key of sets 003 and 004.
+// MAKShape is what stands in the 16 bytes of the MAC key of sets 003 and 004,
+// and which MAC the key is for. Set001 has room for a single length only.
 type MAKShape uint8
 
 // A single-length key followed by 8 zero bytes, which most acquirers send, or
-// a key of full double length.
+// a key of full double length. The TAK is made for MACUnionPay and MACX99, but
+// for MAKRetail, a double-length key for MACX919, and MAKCMAC, one for MACCMAC.
 const (
 	MAKSingle MAKShape = iota
 	MAKDouble
+	MAKRetail
+	MAKCMAC
 )
 
 // WorkingKeys are a terminal's keys until its next sign-in: for the host as

@@ -293,16 +293,25 @@ func (s *Software) CheckValue(_ context.Context, key Key) (KCV, error) {
 // that lost them signs in.
 func (s *Software) WorkingKeys(_ context.Context, tmk Key, set KeySet, shape MAKShape) (WorkingKeys, error) {
 	const verb = "WorkingKeys"
-	pinAlg, macAlg := TDES16, TDES16
+	pinAlg, macAlg, macUse := TDES16, TDES16, UseTAK
 	switch {
-	case shape > MAKDouble:
+	case shape > MAKCMAC:
 		return WorkingKeys{}, fmt.Errorf("hsm: %s: no such shape of MAC key: %d", verb, shape)
+	case set != Set001 && set != Set003 && set != Set004:
+		return WorkingKeys{}, fmt.Errorf("hsm: %s: DE 60.3 %03d names no key set known here, want 001, 003 or 004", verb, set)
 	case set == Set001:
 		pinAlg, macAlg = DES8, DES8
-	case set != Set003 && set != Set004:
-		return WorkingKeys{}, fmt.Errorf("hsm: %s: DE 60.3 %03d names no key set known here, want 001, 003 or 004", verb, set)
 	case shape == MAKSingle:
 		macAlg = DES8
+	}
+	switch shape {
+	case MAKRetail:
+		macUse = UseTAK919
+	case MAKCMAC:
+		macUse = UseTAKCMAC
+	}
+	if err := macUse.check(verb, macAlg); err != nil {
+		return WorkingKeys{}, err
 	}
 	kek, err := s.load(verb, tmk, UseTMK)
 	if err != nil {
@@ -323,7 +332,7 @@ func (s *Software) WorkingKeys(_ context.Context, tmk Key, set KeySet, shape MAK
 	if out.TPK, _, err = s.wrap(UseTPK, pinAlg, 'N', pik); err != nil {
 		return WorkingKeys{}, fmt.Errorf("hsm: %s: %w", verb, err)
 	}
-	if out.TAK, _, err = s.wrap(UseTAK, macAlg, 'N', mak); err != nil {
+	if out.TAK, _, err = s.wrap(macUse, macAlg, 'N', mak); err != nil {
 		return WorkingKeys{}, fmt.Errorf("hsm: %s: %w", verb, err)
 	}
 	if out.DE62, err = algo.AppendDE62(nil, kek.key, pik, mak, tdk); err != nil {

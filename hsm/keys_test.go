@@ -385,6 +385,8 @@ func TestSignIn(t *testing.T) {
 		{Set003, MAKDouble, 40, 16, 16},
 		{Set004, MAKSingle, 60, 16, 8},
 		{Set004, MAKDouble, 60, 16, 16},
+		{Set003, MAKRetail, 40, 16, 16},
+		{Set004, MAKCMAC, 60, 16, 16},
 	} {
 		what := fmt.Sprintf("set %03d, shape %d", c.set, c.shape)
 		w, err := s.WorkingKeys(ctx, tmk, c.set, c.shape)
@@ -399,9 +401,23 @@ func TestSignIn(t *testing.T) {
 			t.Errorf("%s: no zeros behind the MAC key", what)
 		}
 
-		mac, err := s.MAC(ctx, w.TAK, MACUnionPay, data)
-		if err != nil || mac != got.MAK.UnionPayMAC(data) {
-			t.Errorf("%s: MACs differ: %v", what, err)
+		alg, want := MACUnionPay, got.MAK.UnionPayMAC(data)
+		switch c.shape {
+		case MAKRetail:
+			alg = MACX919
+			if _, err := got.MAK.AppendRetailMAC(want[:0], algo.PadZeros, data); err != nil {
+				t.Fatal(err)
+			}
+		case MAKCMAC:
+			alg = MACCMAC
+			got.MAK.AppendCMAC(want[:0], data)
+		}
+		for try := range MACCMAC + 1 {
+			mac, err := s.MAC(ctx, w.TAK, try, data)
+			bound := try == alg || alg == MACUnionPay && try == MACX99
+			if bound != (err == nil) || try == alg && mac != want {
+				t.Errorf("%s: MAC %d: %v", what, try, err)
+			}
 		}
 		out, err := s.TranslatePIN(ctx, w.TPK, ISO0, pinBlock(t, got.PIK, ISO0, "123456", testPAN), p, zpk, ISO0)
 		if err != nil || out != pinBlock(t, issuer, ISO0, "123456", testPAN) {
@@ -436,8 +452,13 @@ func TestSignIn(t *testing.T) {
 			t.Errorf("set %d: %v", set, err)
 		}
 	}
-	if _, err := s.WorkingKeys(ctx, tmk, Set003, 2); err == nil {
-		t.Error("shape 2 was taken")
+	if _, err := s.WorkingKeys(ctx, tmk, Set003, MAKCMAC+1); err == nil {
+		t.Error("a shape behind the last was taken")
+	}
+	for _, shape := range []MAKShape{MAKRetail, MAKCMAC} {
+		if _, err := s.WorkingKeys(ctx, tmk, Set001, shape); !errors.Is(err, ErrKeyUse) {
+			t.Errorf("shape %d of single length: %v", shape, err)
+		}
 	}
 	one, err := s.WorkingKeys(ctx, tmk, Set003, MAKSingle)
 	if err != nil {
@@ -460,4 +481,28 @@ func TestNames(t *testing.T) {
 	if Use(0).String() != "use 0" || Use(200).String() != "use 200" || Alg(0).String() != "algorithm 0" || Alg(99).String() != "algorithm 99" {
 		t.Error(Use(0), Use(200), Alg(0), Alg(99))
 	}
+}
+
+func FuzzKey(f *testing.F) {
+	s := newHSM(f)
+	f.Add("B0040P0TE00E00")
+	f.Add("D0016P0TE00E0000")
+	f.Add(string(generate(f, s, UseTAK, TDES16)))
+	f.Add(string(generate(f, s, UseHMAC, HMAC32)))
+	stranger, err := NewSoftware(bytes.Repeat([]byte{0x5A}, 32))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, block string) {
+		// The blocks in the corpus are of s; to the stranger all are noise.
+		if _, err := stranger.MAC(ctx, Key(block), MACUnionPay, nil); !errors.Is(err, ErrKey) {
+			t.Fatalf("%v, want ErrKey", err)
+		}
+		if _, err := stranger.ImportKey(ctx, Key(block), UseZPK, make([]byte, 16), nil); !errors.Is(err, ErrKey) {
+			t.Fatalf("%v, want ErrKey", err)
+		}
+		if _, err := s.Token(ctx, Key(block), nil); err != nil && !errors.Is(err, ErrKey) && !errors.Is(err, ErrKeyUse) {
+			t.Fatal(err)
+		}
+	})
 }
