@@ -261,3 +261,53 @@ func (c *Capture) Append(dst []byte) ([]byte, error) {
 	}
 	return dst, nil
 }
+
+// Framing describes what stands before the message.
+func (c *Capture) Framing() []Item {
+	var out []Item
+	if c.Length >= 0 {
+		out = append(out, Item{Field: "length", Name: "报文长度 Length", Value: strconv.Itoa(c.Length)})
+	}
+	if t := c.TPDU; len(t) == tpduSize {
+		out = append(out, Item{Field: "tpdu", Name: "传输协议数据单元 TPDU", Value: upperHex(t), Sub: []Item{
+			{Field: "tpdu.1", Name: "标识 identifier", Value: upperHex(t[:1])},
+			{Field: "tpdu.2", Name: "目的地址 destination", Value: upperHex(t[1:3])},
+			{Field: "tpdu.3", Name: "源地址 source", Value: upperHex(t[3:])},
+		}})
+	}
+	if c.Extra != nil {
+		out = append(out, Item{Field: "extra", Name: "终端扩展信息 FD block", Value: upperHex(c.Extra), Note: strconv.Itoa(len(c.Extra)-3) + " bytes"})
+	}
+	switch h := c.Header; len(h) {
+	case headerSize:
+		out = append(out, Item{Field: "header", Name: "报文头 Header", Value: upperHex(h), Sub: []Item{
+			{Field: "header.1", Name: "应用类别 application class", Value: upperHex(h[:1])},
+			{Field: "header.2", Name: "软件总版本 software version", Value: upperHex(h[1:2])},
+			{Field: "header.3", Name: "终端状态 terminal status", Value: upperHex(h[2:3])[:1]},
+			{Field: "header.4", Name: "处理要求 processing requirement", Value: upperHex(h[2:3])[1:], Note: demandNames[h[2]&15]},
+			{Field: "header.5", Name: "软件分版本 software sub-version", Value: upperHex(h[3:])},
+		}})
+	case CUPSHeaderSize:
+		text := func(from, to int) string { return shownText(h[from:to], 0, nil) }
+		out = append(out, Item{Field: "header", Name: "报文头 Header", Value: upperHex(h), Sub: []Item{
+			{Field: "header.1", Name: "头长度 header length", Value: strconv.Itoa(int(h[0]))},
+			{Field: "header.2", Name: "版本 version", Value: strconv.Itoa(int(h[1]))},
+			{Field: "header.3", Name: "整个报文长度 total length", Value: text(2, 6)},
+			{Field: "header.4", Name: "目的标识 destination", Value: text(6, 17)},
+			{Field: "header.5", Name: "源标识 source", Value: text(17, 28)},
+			{Field: "header.6", Name: "保留 reserved", Value: text(28, 31)},
+			{Field: "header.7", Name: "批次号 batch", Value: strconv.Itoa(int(h[31]))},
+			{Field: "header.8", Name: "交易信息 transaction information", Value: text(32, 40)},
+			{Field: "header.9", Name: "用户信息 user information", Value: strconv.Itoa(int(h[40]))},
+			{Field: "header.10", Name: "拒绝码 reject code", Value: text(41, 46)},
+		}})
+	}
+	return out
+}
+
+// demandNames are the processing requirements of a reply's header.
+var demandNames = [16]string{
+	DemandNothing: "无 none", DemandParameters: "下载终端参数 download parameters", DemandStatus: "上传终端状态 upload status",
+	DemandSignIn: "重新签到 sign in again", DemandCAPK: "更新公钥 download CA keys", DemandICParameters: "下载IC卡参数 download chip parameters",
+	DemandTMS: "TMS参数下载 TMS download", DemandBlackList: "卡BIN黑名单下载 download black list",
+}
