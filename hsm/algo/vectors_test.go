@@ -68,8 +68,8 @@ func TestVectorsCanFail(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, v := range all {
-		if errors.Is(v.Check(), ErrUnknownOp) {
-			continue
+		if v.Op == "block.ecb_encrypt_iter" || errors.Is(v.Check(), ErrUnknownOp) {
+			continue // a million rounds would be run for every input
 		}
 		for name := range v.Expected {
 			right := v.Expected[name].(string)
