@@ -54,7 +54,7 @@ func (t *Terminal) ready(ctx context.Context, what spec.MTI) error {
 	}
 	if t.resign {
 		if err := t.SignIn(ctx); err != nil {
-			return err
+			return t.failure(ErrNoKeys, what, err)
 		}
 	}
 	if t.Pending() {
@@ -100,7 +100,9 @@ func (t *Terminal) transact(ctx context.Context, req *spec.Message, s *Sale) (Re
 		}
 		return res, err
 	}
-	t.heard(&res)
+	if s.Fault == nil { // a terminal that misbehaves has asked for its refusal
+		t.heard(&res)
+	}
 	status := Declined
 	if res.Approved() {
 		status, t.auth = Approved, res.AuthCode
