@@ -358,15 +358,16 @@ func (i *Issuer) exchange(ctx context.Context, c *call, pinned *session, wait ti
 				return i.settle(ctx, c, ans, false, Unwritten, nil)
 			}
 			return i.settle(ctx, c, ans, true, why, err)
-		case c.takeBack():
+		default:
+			s.link.retire(s)
+			if !c.takeBack() {
+				return i.settle(ctx, c, ans, true, Broken, s.cause())
+			}
 			// the session ended before the first byte of this frame: another
 			// line may carry it
 			if pinned != nil {
 				return i.settle(ctx, c, ans, false, NoLine, s.cause())
 			}
-			s.link.retire(s)
-		default:
-			return i.settle(ctx, c, ans, true, Broken, s.cause())
 		}
 	}
 }

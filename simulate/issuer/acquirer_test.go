@@ -1,0 +1,313 @@
+package issuer
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"acquirer/card"
+	"acquirer/hsm"
+	"acquirer/hsm/algo"
+	"acquirer/money"
+	"acquirer/routing"
+	"acquirer/simulate/card"
+	"acquirer/spec"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// zoneKeys is the acquirer's side of the zone keys over its own HSM, as the
+// routing.Keys interface asks for it.
+type zoneKeys struct {
+	hsm *hsm.Software
+	zmk hsm.Key
+
+	mu         sync.Mutex
+	zak, older signer
+	generation uint32
+	zpk        hsm.Key
+	installs   int
+}
+
+func newZoneKeys(t testing.TB, issuer string) *zoneKeys {
+	t.Helper()
+	master := make([]byte, 32)
+	rand.Read(master)
+	box, err := hsm.NewSoftware(master)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &zoneKeys{hsm: box}
+	k.setZMK(t, issuer)
+	return k
+}
+
+func (k *zoneKeys) setZMK(t testing.TB, issuer string) {
+	t.Helper()
+	clearZMK := TestZMK(issuer)
+	var one, two [16]byte
+	rand.Read(one[:])
+	subtle.XORBytes(two[:], one[:], clearZMK[:])
+	zmk, _, err := k.hsm.FormKey(t.Context(), hsm.UseZMK, hsm.TDES16, one[:], two[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.zmk = zmk
+}
+
+func (k *zoneKeys) Ready() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.zak.key != "" && k.zpk != ""
+}
+
+func (k *zoneKeys) rolls() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.installs
+}
+
+func (k *zoneKeys) mac(ctx context.Context, s signer, block []byte) ([8]byte, error) {
+	mac, err := k.hsm.MAC(ctx, s.key, s.mac, block)
+	return routing.MACText(mac), err
+}
+
+func (k *zoneKeys) Sign(ctx context.Context, block []byte) ([8]byte, uint32, error) {
+	k.mu.Lock()
+	s, g := k.zak, k.generation
+	k.mu.Unlock()
+	mac, err := k.mac(ctx, s, block)
+	return mac, g, err
+}
+
+func (k *zoneKeys) Verify(ctx context.Context, block, mac []byte, since uint32) error {
+	k.mu.Lock()
+	keys := []signer{k.zak}
+	if since < k.generation && k.older.key != "" {
+		keys = append(keys, k.older)
+	}
+	k.mu.Unlock()
+	for _, s := range keys {
+		want, err := k.mac(ctx, s, block)
+		if err != nil {
+			return err
+		}
+		if subtle.ConstantTimeCompare(want[:], mac) == 1 {
+			return nil
+		}
+	}
+	return routing.ErrMAC
+}
+
+func (k *zoneKeys) Install(ctx context.Context, r routing.KeyReset) error {
+	use, alg := hsm.UseZPK, hsm.MACAlg(0)
+	if r.Use == routing.ZAK {
+		if use, alg = hsm.UseZAK, hsm.MACX99; len(r.Cryptogram) == 16 {
+			use, alg = hsm.UseZAK919, hsm.MACX919
+		}
+	}
+	k.mu.Lock()
+	zmk := k.zmk
+	k.mu.Unlock()
+	key, err := k.hsm.ImportKey(ctx, zmk, use, r.Cryptogram, nil)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	by := k.zak
+	if r.Use == routing.ZAK {
+		by = signer{key, alg}
+	}
+	if want, err := k.mac(ctx, by, r.Block); err != nil || subtle.ConstantTimeCompare(want[:], r.MAC) != 1 {
+		return errors.Join(err, routing.ErrMAC)
+	}
+	k.installs++
+	if r.Use == routing.ZAK {
+		k.older, k.zak, k.generation = k.zak, by, k.generation+1
+	} else {
+		k.zpk = key
+	}
+	return nil
+}
+
+// pinBlock is a PIN as the acquirer sends it: encrypted by a terminal under a
+// TPK and translated to the ZPK.
+func (k *zoneKeys) pinBlock(t testing.TB, pan card.PAN, pin string) []byte {
+	t.Helper()
+	tmk, _, err := k.hsm.GenerateKey(t.Context(), hsm.UseTMK, hsm.TDES16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clearTPK := simcard.TestKey("TPK of a test")
+	var one, two [16]byte
+	rand.Read(one[:])
+	subtle.XORBytes(two[:], one[:], clearTPK[:])
+	tpk, _, err := k.hsm.FormKey(t.Context(), hsm.UseTPK, hsm.TDES16, one[:], two[:])
+	if err != nil {
+		t.Fatal(err, tmk)
+	}
+	terminal, err := algo.NewDESKey(clearTPK[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := algo.ParsePIN(pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := algo.EncodePIN(hsm.ISO0, p, pan.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.mu.Lock()
+	zpk := k.zpk
+	k.mu.Unlock()
+	out, err := k.hsm.TranslatePIN(t.Context(), tpk, hsm.ISO0, terminal.Encrypt8(block), pan, zpk, hsm.ISO0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out[:]
+}
+
+// town is an issuer, an acquirer's lines to it, and what the acquirer found
+// stray.
+type town struct {
+	t      *testing.T
+	host   *Host
+	issuer *routing.Issuer
+	keys   *zoneKeys
+	is     simcard.Issuer
+
+	mu    sync.Mutex
+	stray map[routing.StrayKind]int
+	stan  uint32
+}
+
+func newTown(t *testing.T, change func(*Config, *routing.Config)) *town {
+	t.Helper()
+	is, _ := simcard.IssuerNamed("north")
+	tw := &town{t: t, is: is, keys: newZoneKeys(t, is.Name), stray: map[routing.StrayKind]int{}}
+	quiet := slog.New(slog.DiscardHandler)
+	hc := Config{Name: is.Name, Late: 300 * time.Millisecond, Log: quiet}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rc := routing.Config{
+		Name: is.Name, Addrs: []string{ln.Addr().String()}, Institution: InstitutionOf(is.Name), Acquirer: "08980000",
+		Keys: tw.keys, Timeout: 150 * time.Millisecond, Log: quiet,
+		BackoffMin: time.Millisecond, BackoffMax: 5 * time.Millisecond,
+		Observe: func(s routing.Stray) {
+			tw.mu.Lock()
+			defer tw.mu.Unlock()
+			tw.stray[s.Kind]++
+		},
+	}
+	if change != nil {
+		change(&hc, &rc)
+	}
+	if tw.host, err = New(hc); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- tw.host.Serve(ln) }()
+	if tw.issuer, err = routing.NewIssuer(rc); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := tw.issuer.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		tw.host.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	tw.awaitUp()
+	return tw
+}
+
+func (tw *town) awaitUp() {
+	tw.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := tw.issuer.AwaitUp(ctx); err != nil {
+		tw.t.Fatalf("%v: %+v", err, tw.issuer.State())
+	}
+}
+
+func (tw *town) strays(k routing.StrayKind) int {
+	tw.mu.Lock()
+	defer tw.mu.Unlock()
+	return tw.stray[k]
+}
+
+// purchase is a purchase by stripe of the n-th good card.
+func (tw *town) purchase(n int, amount money.Amount) *routing.Purchase {
+	return tw.with(tw.is.PAN(n), amount)
+}
+
+func (tw *town) with(pan card.PAN, amount money.Amount) *routing.Purchase {
+	tw.mu.Lock()
+	tw.stan++
+	stan := tw.stan
+	tw.mu.Unlock()
+	return &routing.Purchase{
+		Processing: "000000", Amount: amount, Sent: time.Now(), STAN: stan, RRN: fmt.Sprintf("%012d", stan),
+		PAN: pan, Expiry: card.Expiry(simcard.ExpiryFor(pan.Reveal())), Track2: []byte(simcard.Track2For(pan.Reveal())),
+		EntryMode: "022", Condition: "00", Acquirer: "08980000", Forwarder: "08980000", Receiver: tw.host.Institution(),
+		Terminal: "10000001", Merchant: "898110054110001", Name: []byte("TEST"), Category: "5411", Capability: '5',
+	}
+}
+
+// send returns DE 39, or the error of Send.
+func (tw *town) send(p *routing.Purchase) (string, *spec.Message, error) {
+	var m spec.Message
+	routing.BuildPurchase(&m, p)
+	ans := new(spec.Message)
+	err := tw.issuer.Send(context.Background(), &m, ans)
+	return ans.Text(39), ans, err
+}
+
+func (tw *town) want(p *routing.Purchase, code string) *spec.Message {
+	tw.t.Helper()
+	got, ans, err := tw.send(p)
+	if err != nil || got != code {
+		tw.t.Errorf("answer %q, %v; want %s", got, err, code)
+	}
+	return ans
+}
+
+func (tw *town) reverse(p *routing.Purchase, repeat bool) (string, error) {
+	tw.mu.Lock()
+	tw.stan++
+	r := routing.Reversal{Original: *p, STAN: tw.stan, Sent: time.Now(), Reason: routing.ReasonTimeout, Repeat: repeat}
+	tw.mu.Unlock()
+	var m, ans spec.Message
+	routing.BuildReversal(&m, &r)
+	err := tw.issuer.Send(context.Background(), &m, &ans)
+	return ans.Text(39), err
+}
+
+// entry is the books' line of a purchase.
+func (tw *town) entry(p *routing.Purchase) (Entry, bool) {
+	for _, e := range tw.host.Books() {
+		if e.RRN == p.RRN && e.MTI != 0x0420 {
+			return e, true
+		}
+	}
+	return Entry{}, false
+}
