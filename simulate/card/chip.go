@@ -164,33 +164,3 @@ func (c *Card) ATC() uint16 { return c.atc }
 
 // SetATC continues a counter from an earlier run.
 func (c *Card) SetATC(n uint16) { c.atc = n }
-
-// IssuerCheck is the issuer's side: it verifies the ARQC that the chip of pan
-// computed over data with counter atc, and returns tag 91 for the answer: the
-// ARPC to the response code arc (two characters of DE 39) and arc.
-func IssuerCheck(pan string, atc [2]byte, data []byte, arqc [8]byte, arc [2]byte) ([10]byte, error) {
-	var tag91 [10]byte
-	is, ok := IssuerOf(pan)
-	if !ok {
-		return tag91, errors.New("simcard: account number of no synthetic issuer")
-	}
-	icc, err := chipKey(is, pan)
-	if err != nil {
-		return tag91, err
-	}
-	session, err := algo.PBOCSessionKey(icc, atc)
-	if err != nil {
-		return tag91, err
-	}
-	want, err := algo.ARQC(session, algo.PadBit, data)
-	if err != nil {
-		return tag91, err
-	}
-	if want != arqc {
-		return tag91, errors.New("simcard: cryptogram is wrong")
-	}
-	arpc, err := algo.ARPC1(session, arqc, arc)
-	copy(tag91[:], arpc[:])
-	copy(tag91[8:], arc[:])
-	return tag91, err
-}

@@ -314,5 +314,34 @@ func checkChip(req *spec.Message, pan string) ([10]byte, error) {
 	if psn := fmt.Sprintf("%03d", simcard.PSNFor(pan)); psn != req.Text(23) {
 		return [10]byte{}, fmt.Errorf("DE 23 is %s, want %s", req.Text(23), psn)
 	}
-	return simcard.IssuerCheck(pan, [2]byte(tags[0x9F36]), data, [8]byte(tags[0x9F26]), [2]byte{'0', '0'})
+	return verifyARQC(pan, data, [2]byte(tags[0x9F36]), [8]byte(tags[0x9F26]))
+}
+
+// verifyARQC is the issuer's side of hsm.md 1.5; it makes tag 91 for DE 39 00.
+func verifyARQC(pan string, data []byte, atc [2]byte, arqc [8]byte) (tag91 [10]byte, err error) {
+	is, _ := simcard.IssuerOf(pan)
+	clear := simcard.TestIMK(is.Name)
+	imk, err := algo.NewDESKey(clear[:])
+	if err != nil {
+		return tag91, err
+	}
+	icc, err := algo.ICCKey(imk, algo.OptionA, pan, fmt.Sprintf("%02d", simcard.PSNFor(pan)))
+	if err != nil {
+		return tag91, err
+	}
+	session, err := algo.PBOCSessionKey(icc, atc)
+	if err != nil {
+		return tag91, err
+	}
+	want, err := algo.ARQC(session, algo.PadBit, data)
+	if err != nil {
+		return tag91, err
+	}
+	if want != arqc {
+		return tag91, errors.New("cryptogram is wrong")
+	}
+	arpc, err := algo.ARPC1(session, arqc, [2]byte{'0', '0'})
+	copy(tag91[:], arpc[:])
+	copy(tag91[8:], "00")
+	return tag91, err
 }
