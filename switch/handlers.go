@@ -52,8 +52,8 @@ func find(m *spec.Message, de60 spec.DE60) *handler {
 		if h.mti != m.MTI() || h.code != code || !has(h.kinds, de60.MessageType) || h.net != nil && !has(h.net, de60.NetworkCode) {
 			continue
 		}
-		if h.de25 != "" && string(m.AppendText(room[:0], 25)) != h.de25 {
-			continue
+		if h.de25 != "" && m.Has(25) && string(m.AppendText(room[:0], 25)) != h.de25 {
+			continue // a missing DE 25 is the ladder's to refuse, with 30
 		}
 		return h
 	}

@@ -38,6 +38,8 @@ func (s *Switch) climb(ctx context.Context, w *work) (sale, journal.Reason, stri
 		return q, journal.FormatError, "DE 11 is missing"
 	}
 	q.stan = int(stan)
+	amount, whole := m.Int(4)
+	w.amount = money.Amount(amount)
 	for _, n := range [...]int{4, 22, 25, 41, 42, 49} {
 		if !m.Has(n) {
 			return q, journal.FormatError, "DE " + itoa(n) + " is missing"
@@ -79,9 +81,7 @@ func (s *Switch) climb(ctx context.Context, w *work) (sale, journal.Reason, stri
 	}
 
 	// Amount.
-	amount, ok := m.Int(4)
-	w.amount = money.Amount(amount)
-	if !ok || amount <= 0 {
+	if !whole || amount <= 0 {
 		return q, journal.AmountInvalid, "DE 4"
 	}
 	if m.Text(49) != money.CurrencyNumeric {

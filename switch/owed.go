@@ -184,14 +184,27 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 	case code == RCNoOriginal && time.Now().After(e.Deadline.Add(journal.Grace)):
 		result = "unknown_there"
 		s.acknowledge(ctx, e, "the issuer has no such original")
-	case code == RCNoOriginal, code == RCIssuerUnreachable, code == "92", code == "90", code == RCMalfunction, code == RCInProgress, code == RCTimeout, code == RCIssuerTimeout, code == RCMAC:
-		// The original may still be on its way (fault 28), or they are busy.
+	case code == RCNoOriginal:
+		// The original may still be on its way there (fault 28): however often
+		// that is the answer, it counts only when the original's life is over.
+		result = "not_yet"
+		s.retry(ctx, e, time.Now().Add(backoff(s.cfg.Owed, int(e.Debt.Tries))), "answered 25, which is not final before the original's time is over")
+	case busy(code):
 		result = "not_yet"
 		s.again(ctx, e, "answered "+string(code))
 	default:
 		result = "refused"
 		s.giveUp(ctx, e, "the issuer refused the reversal with "+string(code))
 	}
+}
+
+// busy are the codes of an issuer that could not look at a reversal now.
+func busy(code ResponseCode) bool {
+	switch code {
+	case RCInProgress, RCTimeout, "90", RCIssuerUnreachable, "92", RCMalfunction, RCIssuerTimeout, RCMAC:
+		return true
+	}
+	return false
 }
 
 // again schedules the next try with back-off and jitter; after MaxAttempts a

@@ -22,11 +22,7 @@ func (s *Switch) signIn(ctx context.Context, w *work) {
 		s.endSignIn(w, RCUnknownTerminal, nil)
 		return
 	}
-	shape := hsm.MAKSingle
-	if t.Profile.Shape == merchant.ShapeDouble {
-		shape = hsm.MAKDouble
-	}
-	keys, err := s.hsm.WorkingKeys(ctx, hsm.Key(t.TMK), hsm.KeySet(w.de60.NetworkCode), shape)
+	keys, err := s.hsm.WorkingKeys(ctx, hsm.Key(t.TMK), hsm.KeySet(w.de60.NetworkCode), makShape(t))
 	if err != nil {
 		s.log.Error("sign-in failed in the HSM", "terminal", t.TID, "error", err.Error())
 		s.endSignIn(w, RCMalfunction, nil)
@@ -39,6 +35,19 @@ func (s *Switch) signIn(ctx context.Context, w *work) {
 		return
 	}
 	s.endSignIn(w, RCApproved, keys.DE62)
+}
+
+// makShape is the kind of MAC key that the terminal's profile asks for.
+func makShape(t *merchant.Terminal) hsm.MAKShape {
+	switch {
+	case t.Profile.MAC == merchant.MACX919:
+		return hsm.MAKRetail
+	case t.Profile.MAC == merchant.MACCMAC:
+		return hsm.MAKCMAC
+	case t.Profile.Shape == merchant.ShapeDouble:
+		return hsm.MAKDouble
+	}
+	return hsm.MAKSingle
 }
 
 func (s *Switch) endSignIn(w *work, rc ResponseCode, de62 []byte) {

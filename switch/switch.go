@@ -87,6 +87,7 @@ type Switch struct {
 	works    sync.Pool
 	trace    atomic.Uint32 // DE 11 towards the issuers
 	undecide undecided
+	traces   traces
 	owedBell chan struct{}
 }
 

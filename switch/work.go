@@ -86,6 +86,7 @@ func (s *Switch) take(length int) *work {
 	w.facts = facts{}
 	w.rep.Reset(w.dialect, 0)
 	w.leg.Reset(spec.CUPS, 0)
+	w.legRep.Reset(spec.CUPS, 0)
 	return w
 }
 
@@ -128,6 +129,7 @@ func (s *Switch) finish(ctx context.Context, w *work) {
 			s.metrics.steps.WithLabelValues(stepNames[i]).Observe(d.Seconds())
 		}
 	}
+	s.record(w)
 	if !s.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}

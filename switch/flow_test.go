@@ -1,0 +1,375 @@
+package switching_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"acquirer/money"
+	simcard "acquirer/simulate/card"
+	"acquirer/simulate/issuer"
+	"acquirer/simulate/terminal"
+	"acquirer/spec"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what happened into testdata/flows")
+
+// TestFlows runs every story of testdata/flows against a house of its own. A
+// line without indent is done, the indented lines behind it are what must then
+// be seen; testdata/flows/README.md has the words. -rewrite refreshes them.
+func TestFlows(t *testing.T) {
+	files, err := filepath.Glob("../testdata/flows/*.txt")
+	must(t, err)
+	if len(files) == 0 {
+		t.Fatal("no stories in testdata/flows")
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(file)
+			must(t, err)
+			got := tell(t, string(text))
+			if *rewrite {
+				must(t, os.WriteFile(file, []byte(got), 0o644))
+				return
+			}
+			if got != string(text) {
+				t.Errorf("the story went otherwise (go test ./switch -run TestFlows -rewrite accepts it):\n%s", difference(string(text), got))
+			}
+		})
+	}
+}
+
+func difference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	var b strings.Builder
+	for i := range max(len(w), len(g)) {
+		var x, y string
+		if i < len(w) {
+			x = w[i]
+		}
+		if i < len(g) {
+			y = g[i]
+		}
+		if x != y {
+			fmt.Fprintf(&b, "line %d\n  want %s\n  got  %s\n", i+1, x, y)
+		}
+	}
+	return b.String()
+}
+
+func tell(t *testing.T, text string) string {
+	story := &storyteller{t: t, street: newStreet(t), terminals: map[string]*terminal.Terminal{}, cards: map[string]*simcard.Card{}, rrns: map[string]string{}}
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if strings.HasPrefix(line, "  ") {
+			continue // what was seen; written anew
+		}
+		out.WriteString(line + "\n")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		for _, seen := range story.do(strings.Fields(line)) {
+			out.WriteString("  " + seen + "\n")
+		}
+	}
+	return out.String()
+}
+
+type storyteller struct {
+	t         *testing.T
+	street    *street
+	terminals map[string]*terminal.Terminal
+	cards     map[string]*simcard.Card
+	rrns      map[string]string // RRN -> a name that is the same in every run
+}
+
+func (s *storyteller) do(words []string) []string {
+	ctx := context.Background()
+	verb, rest := words[0], words[1:]
+	need := func(n int) {
+		if len(rest) < n {
+			s.t.Fatalf("%q wants %d words", strings.Join(words, " "), n)
+		}
+	}
+	switch verb {
+	case "signin", "signoff", "echo":
+		need(1)
+		term := s.terminal(rest[0], rest[1:])
+		do := map[string]func(context.Context) error{"signin": term.SignIn, "signoff": term.SignOff, "echo": term.Echo}[verb]
+		return []string{outcome(do(ctx))}
+	case "sale":
+		need(4)
+		return s.sale(ctx, rest)
+	case "reverse":
+		need(1)
+		res, err := s.terminal(rest[0], nil).Reverse(ctx, terminal.Reversal{Reason: reasonOf(rest[1:])})
+		return s.answer(&res, err)
+	case "resend": // the last frame again, byte for byte
+		need(1)
+		term := s.terminal(rest[0], nil)
+		must(s.t, term.Send(ctx, term.LastFrame()))
+		f, err := term.Receive(ctx)
+		if err != nil {
+			return []string{outcome(err)}
+		}
+		var m spec.Message
+		must(s.t, spec.UnionPayPOS.Parse(&m, f.Body))
+		return []string{s.describe(&m)}
+	case "weather":
+		need(2)
+		w := issuer.Weather{}
+		switch rest[1] {
+		case "calm":
+		case "closed":
+			w.Closed = true
+		case "silent":
+			w.Silent = 1
+		default:
+			s.t.Fatalf("no weather %q", rest[1])
+		}
+		must(s.t, s.street.issuers[rest[0]].SetWeather(w))
+		if w.Closed {
+			s.await(func() bool { return !s.street.legs[rest[0]].Issuer.Up() })
+		} else {
+			s.await(func() bool { return s.street.legs[rest[0]].Issuer.Up() })
+		}
+		return nil
+	case "settled": // every reversal acknowledged or left to a person
+		c := s.street.settled()
+		return []string{fmt.Sprintf("owed 0, with a person %d", c.Manual)}
+	case "issuer":
+		need(1)
+		return s.books(rest[0])
+	case "journal":
+		return s.journal(ctx)
+	}
+	s.t.Fatalf("the story says %q, which is no word of testdata/flows/README.md", verb)
+	return nil
+}
+
+func (s *storyteller) await(ok func() bool) {
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			s.t.Fatal("what the story waits for did not come in 10 s")
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// terminal finds T1, T2, ... or sets it up with key set and MAC from words.
+func (s *storyteller) terminal(name string, words []string) *terminal.Terminal {
+	if term, ok := s.terminals[name]; ok {
+		return term
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(name, "T"))
+	must(s.t, err)
+	term := s.street.terminal(n-1, func(c *terminal.Config) {
+		for _, w := range words {
+			if v, ok := strings.CutPrefix(w, "keys="); ok {
+				set, err := strconv.Atoi(v)
+				must(s.t, err)
+				c.Profile.KeySet = set
+			}
+			if v, ok := strings.CutPrefix(w, "tid="); ok {
+				c.TID = v
+			}
+		}
+	})
+	s.terminals[name] = term
+	return term
+}
+
+// sale T1 12.34 chip north:0 [pin] [fault]
+func (s *storyteller) sale(ctx context.Context, words []string) []string {
+	amount, err := money.Parse(words[1])
+	must(s.t, err)
+	entry, err := terminal.ParseEntry(words[2])
+	must(s.t, err)
+	sale := terminal.Sale{Amount: amount, Entry: entry, Card: s.card(words[3])}
+	for _, w := range words[4:] {
+		if err := fault(&sale, w); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	res, err := s.terminal(words[0], nil).Sale(ctx, sale)
+	seen := s.answer(&res, err)
+	if res.Repeated != nil {
+		seen = append(seen, "again: "+s.answer(res.Repeated, nil)[0])
+	}
+	return seen
+}
+
+func fault(sale *terminal.Sale, w string) error {
+	f := &terminal.Fault{}
+	switch w {
+	case "pin":
+		sale.PIN = sale.Card.PIN
+		return nil
+	case "wrong-pin":
+		sale.PIN = "000000"
+		return nil
+	case "wrong-mac":
+		f.WrongMAC = true
+	case "no-mac":
+		f.NoMAC = true
+	case "hang-up":
+		f.HangUp = true
+	case "drop-answer":
+		f.DropAnswer = true
+	case "withhold":
+		f.Withhold = true
+	case "twice":
+		f.Twice = true
+	default:
+		if n, ok := strings.CutPrefix(w, "without-"); ok {
+			field, err := strconv.Atoi(n)
+			if err != nil {
+				return err
+			}
+			f.Change = func(m *spec.Message) { m.Unset(field) }
+			break
+		}
+		if set, ok := strings.CutPrefix(w, "with-"); ok {
+			n, v, _ := strings.Cut(set, "=")
+			field, err := strconv.Atoi(n)
+			if err != nil {
+				return err
+			}
+			f.Change = func(m *spec.Message) { m.Set(field, v) }
+			break
+		}
+		return fmt.Errorf("no way to misbehave is called %q", w)
+	}
+	sale.Fault = f
+	return nil
+}
+
+// card makes north:0, south:lost, ...: one per name, so that its ATC counts.
+func (s *storyteller) card(name string) *simcard.Card {
+	if c, ok := s.cards[name]; ok {
+		return c
+	}
+	bank, which, _ := strings.Cut(name, ":")
+	is, ok := simcard.IssuerNamed(bank)
+	if !ok {
+		s.t.Fatalf("no issuer %q", bank)
+	}
+	conditions := map[string]simcard.Condition{"lost": simcard.Lost, "stolen": simcard.Stolen, "expired": simcard.Expired, "no-money": simcard.NoMoney,
+		"restricted": simcard.Restricted, "no-account": simcard.NoAccount, "tried-out": simcard.TriedOut, "bad-chip": simcard.BadChip}
+	pan := is.PAN(0)
+	if c, ok := conditions[which]; ok {
+		pan = is.PANWith(c, 0)
+	} else {
+		i, err := strconv.Atoi(which)
+		must(s.t, err)
+		for pan = is.PAN(i); !simcard.HasChip(pan.Reveal()); i++ {
+			pan = is.PAN(i + 1)
+		}
+	}
+	c, err := simcard.New(pan)
+	must(s.t, err)
+	s.cards[name] = c
+	return c
+}
+
+func (s *storyteller) answer(res *terminal.Result, err error) []string {
+	if err != nil {
+		return []string{outcome(err)}
+	}
+	var m spec.Message
+	must(s.t, spec.UnionPayPOS.Parse(&m, res.Body))
+	return []string{s.describe(&m)}
+}
+
+// describe is an answer in one line that is the same in every run: reference
+// numbers get names in the order in which they appear.
+func (s *storyteller) describe(m *spec.Message) string {
+	b := fmt.Sprintf("%s %s", m.MTI(), m.Text(39))
+	if rrn := m.Text(37); rrn != "" {
+		b += " " + s.rrn(rrn)
+	}
+	if m.Has(38) {
+		b += " approval"
+	}
+	var fields []string
+	for n := 2; n <= 64; n++ {
+		if m.Has(n) {
+			fields = append(fields, strconv.Itoa(n))
+		}
+	}
+	return b + " [" + strings.Join(fields, " ") + "]"
+}
+
+func (s *storyteller) rrn(rrn string) string {
+	if _, ok := s.rrns[rrn]; !ok {
+		s.rrns[rrn] = "R" + strconv.Itoa(len(s.rrns)+1)
+	}
+	return s.rrns[rrn]
+}
+
+func outcome(err error) string {
+	var refused *terminal.Refusal
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &refused):
+		return "refused with " + refused.Code
+	}
+	for _, f := range []terminal.Failure{terminal.ErrTimeout, terminal.ErrLine, terminal.ErrMAC, terminal.ErrNoKeys, terminal.ErrFormat, terminal.ErrPending, terminal.ErrDial, terminal.ErrMismatch} {
+		if errors.Is(err, f) {
+			return "no answer: " + string(f)
+		}
+	}
+	return "failed: " + err.Error()
+}
+
+func reasonOf(words []string) terminal.Reason {
+	if len(words) == 0 {
+		return ""
+	}
+	return terminal.Reason(words[0])
+}
+
+// books are the issuer's lines that still count for something.
+func (s *storyteller) books(name string) []string {
+	var out []string
+	for _, e := range s.street.issuers[name].Books() {
+		out = append(out, fmt.Sprintf("%s %s %s, reversed %d times", e.Amount, e.State, e.Code, e.Reversals))
+	}
+	if len(out) == 0 {
+		out = append(out, "nothing")
+	}
+	return out
+}
+
+func (s *storyteller) journal(ctx context.Context) []string {
+	entries, err := s.street.journal.Last(ctx, 50)
+	must(s.t, err)
+	slices.Reverse(entries)
+	var out []string
+	for _, e := range entries {
+		line := fmt.Sprintf("%s %s %s", e.Kind, e.Amount, e.State())
+		if e.Outcome != nil {
+			line += ": " + e.Outcome.Reason.String()
+			if e.Outcome.Note != "" {
+				line += " (" + e.Outcome.Note + ")"
+			}
+		}
+		if e.Debt != nil {
+			line += ", owed because " + string(e.Debt.Why)
+		}
+		out = append(out, line)
+	}
+	return out
+}

@@ -1,0 +1,267 @@
+package switching_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"acquirer/hsm"
+	"acquirer/journal"
+	"acquirer/limits"
+	"acquirer/merchant"
+	"acquirer/routing"
+	simcard "acquirer/simulate/card"
+	"acquirer/simulate/issuer"
+	"acquirer/simulate/terminal"
+	"acquirer/store"
+	switching "acquirer/switch"
+)
+
+// street is a whole house for tests: a real store, real sockets, simulated
+// issuers and terminals around the switch.
+type street struct {
+	t        testing.TB
+	db       *store.DB
+	journal  *journal.Journal
+	registry *merchant.Registry
+	sw       *switching.Switch
+	addr     string
+	issuers  map[string]*issuer.Host
+	legs     map[string]switching.Leg
+	metrics  *prometheus.Registry
+	log      *syncBuffer
+	book     *terminal.Book
+}
+
+// syncBuffer is a log that tests read while the house writes it.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+type streetOption func(*streetPlan)
+
+type streetPlan struct {
+	url           string
+	terminals     int
+	issuerTimeout time.Duration
+	config        func(*switching.Config)
+	rules         []limits.Rule
+	profile       func(i int, t *merchant.Terminal)
+}
+
+func withTimeout(d time.Duration) streetOption {
+	return func(p *streetPlan) { p.issuerTimeout = d }
+}
+func withRules(r []limits.Rule) streetOption { return func(p *streetPlan) { p.rules = r } }
+func withConfig(f func(*switching.Config)) streetOption {
+	return func(p *streetPlan) { p.config = f }
+}
+func withStore(url string) streetOption { return func(p *streetPlan) { p.url = url } }
+
+// newStreet opens a house with every simulated issuer and eight terminals of
+// two merchants: the first on MICRO-2025 and unassessed, the second on
+// ESIGN-STD and assessed.
+func newStreet(t testing.TB, options ...streetOption) *street {
+	t.Helper()
+	p := streetPlan{url: "sqlite:" + filepath.Join(t.TempDir(), "street.db"), terminals: 8, issuerTimeout: time.Second, rules: limits.Defaults()}
+	for _, o := range options {
+		o(&p)
+	}
+	ctx := context.Background()
+	s := &street{t: t, issuers: map[string]*issuer.Host{}, legs: map[string]switching.Leg{}, metrics: prometheus.NewRegistry(), log: &syncBuffer{}, book: &terminal.Book{}}
+	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+
+	var master [32]byte
+	if _, err := rand.Read(master[:]); err != nil {
+		t.Fatal(err)
+	}
+	h, err := hsm.NewSoftware(master[:])
+	must(t, err)
+	s.db, err = store.Open(ctx, p.url, merchant.Schema, journal.Schema, limits.Schema)
+	must(t, err)
+	t.Cleanup(func() { must(t, s.db.Close()) })
+	s.registry, err = merchant.OpenRegistry(ctx, s.db)
+	must(t, err)
+	s.seed(ctx, h, &p)
+	s.journal, err = switching.OpenJournal(s.db, p.rules, s.registry)
+	must(t, err)
+
+	var routes []routing.Route
+	for _, is := range simcard.Issuers {
+		s.startIssuer(ctx, h, is.Name, p.issuerTimeout, log)
+		lengths, err := routing.LengthsOf(is.Len)
+		must(t, err)
+		kind := routing.Credit
+		if is.Debit {
+			kind = routing.Debit
+		}
+		routes = append(routes, routing.Route{BIN: is.BIN, Issuer: is.Name, Kind: kind, Lengths: lengths, Luhn: true})
+	}
+	bins, err := routing.NewTable(routes)
+	must(t, err)
+	dataKey, _, err := h.GenerateKey(ctx, hsm.UseDEK, hsm.AES32)
+	must(t, err)
+	tokenKey, _, err := h.GenerateKey(ctx, hsm.UseHMAC, hsm.HMAC32)
+	must(t, err)
+
+	cfg := switching.Config{
+		MaxConnections: 64, MaxFrame: 4096, FrameTimeout: 2 * time.Second, IdleTimeout: 20 * time.Second, WriteTimeout: 2 * time.Second, StoreTimeout: 5 * time.Second,
+		TimeoutCode: "98", ReversalNotFound: "25", Acquirer: "48020000", CutOff: 23 * time.Hour,
+		Owed: switching.OwedConfig{Interval: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, BackoffMax: 200 * time.Millisecond, MaxAttempts: 12, Concurrency: 4},
+	}
+	if p.config != nil {
+		p.config(&cfg)
+	}
+	s.sw, err = switching.New(cfg, switching.House{Store: s.db, Journal: s.journal, Terminals: s.registry, Plans: merchant.BuiltIn(), BINs: bins, Legs: s.legs,
+		HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log, Metrics: s.metrics})
+	must(t, err)
+	must(t, s.sw.Recover(ctx))
+	s.serve()
+	return s
+}
+
+func (s *street) serve() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(s.t, err)
+	s.addr = l.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.sw.Serve(ctx, l); err != nil {
+			s.t.Errorf("serving: %v", err)
+		}
+	})
+	wg.Go(func() { s.sw.RunOwed(ctx) })
+	s.t.Cleanup(func() {
+		drain, stop := context.WithTimeout(context.Background(), 10*time.Second)
+		defer stop()
+		if err := s.sw.Shutdown(drain); err != nil {
+			s.t.Errorf("shutdown: %v", err)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+func (s *street) seed(ctx context.Context, h *hsm.Software, p *streetPlan) {
+	seed := &merchant.Seed{}
+	for j := range (p.terminals + 3) / 4 {
+		m := merchant.Merchant{MID: simcard.SeedMerchant(j), Name: "夜市小摊", MCC: "5812", Area: "110100", Plan: "ESIGN-STD", Speed: merchant.T1, Tier: merchant.Assessed}
+		if j == 0 {
+			m.Plan, m.Tier, m.Speed = "MICRO-2025", merchant.Unassessed, merchant.D0
+		}
+		seed.Merchants = append(seed.Merchants, merchant.SeedMerchant{Merchant: m, Account: merchant.SeedAccount{Number: "6222000011112222", Name: "王", Bank: "演示银行", Class: 1}})
+	}
+	for i := range p.terminals {
+		tid, mid := simcard.SeedTerminal(i)
+		tmk := formKey(s.t, h, hsm.UseTMK, simcard.TestTMK(tid))
+		mt := merchant.Terminal{TID: tid, MID: mid, Serial: tid}
+		if p.profile != nil {
+			p.profile(i, &mt)
+		}
+		seed.Terminals = append(seed.Terminals, merchant.SeedTerminal{Terminal: mt, TMK: string(tmk)})
+	}
+	must(s.t, s.registry.Import(ctx, seed, func(string) ([]byte, error) { return []byte{1}, nil }))
+}
+
+func (s *street) startIssuer(ctx context.Context, h *hsm.Software, name string, timeout time.Duration, log *slog.Logger) {
+	host, err := issuer.New(issuer.Config{Name: name, Late: timeout + 300*time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	must(s.t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(s.t, err)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := host.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.t.Errorf("issuer %s: %v", name, err)
+		}
+	})
+	keys := switching.NewZoneKeys(h, formKey(s.t, h, hsm.UseZMK, issuer.TestZMK(name)), false)
+	line, err := routing.NewIssuer(routing.Config{Name: name, Addrs: []string{l.Addr().String()}, Institution: host.Institution(), Acquirer: "48020000",
+		Timeout: timeout, BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond, Keys: keys, Log: log})
+	must(s.t, err)
+	up, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	must(s.t, line.AwaitUp(up))
+	s.issuers[name], s.legs[name] = host, switching.Leg{Issuer: line, Keys: keys}
+	s.t.Cleanup(func() {
+		end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		must(s.t, line.Close(end))
+		host.Close()
+		wg.Wait()
+	})
+}
+
+func formKey(t testing.TB, h *hsm.Software, use hsm.Use, key [16]byte) hsm.Key {
+	t.Helper()
+	var a, b [16]byte
+	if _, err := rand.Read(a[:]); err != nil {
+		t.Fatal(err)
+	}
+	for i := range b {
+		b[i] = a[i] ^ key[i]
+	}
+	k, _, err := h.FormKey(context.Background(), use, hsm.TDES16, a[:], b[:])
+	must(t, err)
+	return k
+}
+
+// terminal makes the i-th seeded terminal, not yet signed in.
+func (s *street) terminal(i int, change ...func(*terminal.Config)) *terminal.Terminal {
+	s.t.Helper()
+	tid, mid := simcard.SeedTerminal(i)
+	cfg := terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(s.addr, nil), Timeout: 5 * time.Second, Book: s.book}
+	for _, c := range change {
+		c(&cfg)
+	}
+	t, err := terminal.New(cfg)
+	must(s.t, err)
+	s.t.Cleanup(func() { must(s.t, t.Close()) })
+	return t
+}
+
+// settled waits until nothing is owed that a machine still tries.
+func (s *street) settled() journal.DebtCounts {
+	s.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		c, err := s.journal.Debts(context.Background())
+		must(s.t, err)
+		if c.Owed == 0 {
+			return c
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("still owed after 20 s: %+v", c)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
