@@ -207,8 +207,14 @@ func (c *Capture) framing(f *framingJSON) error {
 	if c.TPDU, err = part("tpdu", f.TPDU, tpduSize); err != nil {
 		return err
 	}
+	if c.TPDU != nil && c.TPDU[0] != 0x60 {
+		return errors.New("framing: tpdu does not begin with 60")
+	}
 	if c.Header, err = part("header", f.Header, headerSize); err != nil {
 		return err
+	}
+	if c.Header != nil && c.Header[0] == extraTag {
+		return errors.New("framing: header begins with FD, which is read as an FD block; give that as extra")
 	}
 	if f.Extra != nil {
 		x, err := hex.DecodeString(*f.Extra)
