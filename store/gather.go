@@ -19,10 +19,11 @@ const groupLimit = 1024
 // Queue gathers the values of many callers into one transaction and one
 // fsync. Make one with Gather.
 type Queue[T any] struct {
-	name  string
-	apply func(tx Tx, batch []T) error
-	db    *DB
-	ring  func() // wakes a writer
+	name   string
+	single bool // apply takes one value at a time
+	apply  func(tx Tx, batch []T) error
+	db     *DB
+	ring   func() // wakes a writer
 
 	mu      sync.Mutex
 	waiting []*waiter[T]
@@ -122,6 +123,7 @@ type gatherer interface {
 type group interface {
 	label() string
 	size() int
+	whole() bool                 // apply may be called
 	apply(tx Tx) error           // all members
 	applyOne(tx Tx, i int) error // member i alone
 	finish(i int, err error)     // tells member i
@@ -177,6 +179,7 @@ type batch[T any] struct {
 
 func (b *batch[T]) label() string     { return b.q.name }
 func (b *batch[T]) size() int         { return len(b.values) }
+func (b *batch[T]) whole() bool       { return !b.q.single || len(b.values) == 1 }
 func (b *batch[T]) apply(tx Tx) error { return guard(func() error { return b.q.apply(tx, b.values) }) }
 func (b *batch[T]) applyOne(tx Tx, i int) error {
 	return guard(func() error { return b.q.apply(tx, b.values[i:i+1:i+1]) })

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -65,16 +67,91 @@ func IDAt(t time.Time) int64 { return max(0, t.UnixMilli()-idEpoch) << idShift }
 // after the clock was set back.
 func IDTime(id int64) time.Time { return time.UnixMilli(id>>idShift + idEpoch) }
 
-// lastTick is the generator's position; raiseTick moves it forward. The store
-// keeps it so that ids stay ordered across a restart on an earlier clock.
 func lastTick() int64 {
 	ids.Lock()
 	defer ids.Unlock()
 	return ids.last
 }
 
-func raiseTick(tick int64) {
+// markEvery is how often the generator's position is written down.
+const markEvery = time.Second
+
+// keeper writes down how far the ids of this node have come, so that they go
+// on from there when the process starts again on a clock that was set back.
+// What others derive from the order of ids (what was swept, what was cleared)
+// rests on it.
+type keeper struct {
+	db   *DB
+	node int64
+	last int64
+	quit chan struct{}
+	done chan struct{}
+}
+
+// keepIDs moves the generator past every id of an earlier run and starts the
+// keeper.
+func keepIDs(ctx context.Context, db *DB) (*keeper, error) {
+	k := &keeper{db: db, node: int64(Node()), quit: make(chan struct{}), done: make(chan struct{})}
+	var tick int64
+	err := db.Read(ctx, func(tx Tx) error {
+		err := tx.QueryRow("select tick from store_mark where node = $1", k.node).Scan(&tick)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store: reading where the ids were: %w", err)
+	}
+	if tick > 0 { // ids made after the last mark was written lie within two marks
+		tick += int64(2*markEvery/time.Millisecond) << idSeqBits
+	}
 	ids.Lock()
-	defer ids.Unlock()
 	ids.last = max(ids.last, tick)
+	ids.Unlock()
+	go k.run()
+	return k, nil
+}
+
+func (k *keeper) run() {
+	defer close(k.done)
+	t := time.NewTicker(markEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			ctx, cancel := context.WithTimeout(context.Background(), 5*markEvery)
+			// Not written now is written a second later; a store that cannot
+			// write at all makes itself heard elsewhere.
+			_ = k.mark(ctx)
+			cancel()
+		case <-k.quit:
+			return
+		}
+	}
+}
+
+// mark writes the position down if it has moved.
+func (k *keeper) mark(ctx context.Context) error {
+	tick := lastTick()
+	if tick == k.last {
+		return nil
+	}
+	err := k.db.Write(ctx, func(tx Tx) error {
+		_, err := tx.Exec("insert into store_mark (node, tick) values ($1, $2) on conflict (node) do update set tick = $2 where store_mark.tick < $2", k.node, tick)
+		return err
+	})
+	if err == nil {
+		k.last = tick
+	}
+	return err
+}
+
+// stop ends the keeper, after a last mark when the store still writes.
+func (k *keeper) stop() {
+	close(k.quit)
+	<-k.done
+	ctx, cancel := context.WithTimeout(context.Background(), 5*markEvery)
+	defer cancel()
+	_ = k.mark(ctx)
 }

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"time"
 
@@ -45,44 +47,82 @@ func openPostgres(ctx context.Context, url string, m *meters) (engine, error) {
 		return nil, errors.New("store: the postgres url cannot be read") // its text may hold a password
 	}
 	cfg.MaxConns = max(cfg.MaxConns, 16)
+	cfg.ConnConfig.ConnectTimeout = cmp.Or(cfg.ConnConfig.ConnectTimeout, 3*time.Second)
 	set := func(name, value string) {
 		if _, given := cfg.ConnConfig.RuntimeParams[name]; !given {
 			cfg.ConnConfig.RuntimeParams[name] = value
 		}
 	}
-	set("application_name", "acquirer")
 	set("statement_timeout", "10s")
 	set("lock_timeout", "5s")
 	set("idle_in_transaction_session_timeout", "30s")
 	set("timezone", "UTC")
-	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
-		var commit, fsync, isolation string
-		err := c.QueryRow(ctx, "select current_setting('synchronous_commit'), current_setting('fsync'), current_setting('default_transaction_isolation')").Scan(&commit, &fsync, &isolation)
-		if err != nil {
-			return err
-		}
-		switch commit {
-		case "on", "remote_apply", "remote_write":
-		default:
-			return fmt.Errorf("store: synchronous_commit is %s: an answered approval could be lost; set it to on", commit)
-		}
-		if fsync != "on" {
-			return fmt.Errorf("store: fsync is %s: an answered approval could be lost; set it to on", fsync)
-		}
-		if isolation != "read committed" {
-			return fmt.Errorf("store: default_transaction_isolation is %q: want read committed", isolation)
-		}
-		return nil
-	}
+	node := fmt.Sprintf("acquirer node %d ", Node())
+	me := node + process
+	cfg.ConnConfig.RuntimeParams["application_name"] = me
+	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error { return inspect(ctx, c, node, me) }
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	if err := pool.Ping(ctx); err != nil {
+	if err := firstConnection(ctx, pool); err != nil {
 		pool.Close()
-		return nil, fmt.Errorf("store: %w", err)
+		return nil, err
 	}
 	return &postgresDB{pool: pool, m: m, broken: make(chan struct{}), quit: make(chan struct{})}, nil
+}
+
+// process tells the connections of this process from those of another.
+var process = fmt.Sprintf("%d-%08x", os.Getpid(), rand.Uint32())
+
+// errTwin says that another process is this node.
+var errTwin = errors.New("store: another process is connected as the same node: give each its own node number")
+
+// firstConnection waits a moment for a predecessor's connections to end: the
+// server notices a killed process a little later than its successor starts.
+func firstConnection(ctx context.Context, pool *pgxpool.Pool) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := pool.Ping(ctx)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, errTwin) {
+			return fmt.Errorf("store: %w", err)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// inspect refuses a connection on which a committed write might be lost, and
+// one that would make two processes the same node: their ids would collide,
+// and each would take the other's open transactions for its own.
+func inspect(ctx context.Context, c *pgx.Conn, node, me string) error {
+	var commit, fsync, isolation string
+	var twins int
+	err := c.QueryRow(ctx, `select current_setting('synchronous_commit'), current_setting('fsync'), current_setting('default_transaction_isolation'),
+		(select count(*) from pg_stat_activity where datname = current_database() and starts_with(application_name, $1) and application_name <> $2)`,
+		node, me).Scan(&commit, &fsync, &isolation, &twins)
+	switch {
+	case err != nil:
+		return err
+	case commit != "on" && commit != "remote_apply" && commit != "remote_write":
+		return fmt.Errorf("store: synchronous_commit is %s: an answered approval could be lost; set it to on", commit)
+	case fsync != "on":
+		return fmt.Errorf("store: fsync is %s: an answered approval could be lost; set it to on", fsync)
+	case isolation != "read committed":
+		return fmt.Errorf("store: default_transaction_isolation is %q: want read committed", isolation)
+	case twins > 0:
+		return errTwin
+	}
+	return nil
 }
 
 func (d *postgresDB) postgres() bool          { return true }
@@ -110,7 +150,8 @@ func (d *postgresDB) isClosing() bool {
 func (d *postgresDB) transact(ctx context.Context, f func(Tx) error) error {
 	for try := 1; ; try++ {
 		err := d.attempt(ctx, f)
-		if err == nil || !retryable(err) || errors.Is(err, ErrInDoubt) || try == attempts {
+		again := retryable(err) && try < attempts || errors.Is(err, errLost) && try == 1 // a pooled connection may be stale
+		if err == nil || !again || errors.Is(err, ErrInDoubt) {
 			return err
 		}
 		d.m.retries.Inc()
@@ -132,6 +173,9 @@ func (d *postgresDB) attempt(ctx context.Context, f func(Tx) error) (err error) 
 	defer conn.Release()
 	begun, err := conn.Begin(ctx)
 	if err != nil {
+		if conn.Conn().IsClosed() && ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w", errLost, err)
+		}
 		return err
 	}
 	tx := &postgresTx{ctx: ctx, tx: begun}
@@ -146,6 +190,9 @@ func (d *postgresDB) attempt(ctx context.Context, f func(Tx) error) (err error) 
 		err = tx.failed
 	}
 	if err != nil {
+		if conn.Conn().IsClosed() {
+			err = fmt.Errorf("%w: %w", errLost, err)
+		}
 		tx.rollback()
 		return err
 	}
@@ -154,6 +201,9 @@ func (d *postgresDB) attempt(ctx context.Context, f func(Tx) error) (err error) 
 	d.m.committed(start)
 	return d.committed(err)
 }
+
+// errLost says that the connection broke before COMMIT was sent.
+var errLost = errors.New("store: the connection to the database was lost; nothing was written")
 
 // committed reads what COMMIT said. Only an answer of the server, on a
 // connection that lives on, is a no.
@@ -398,7 +448,7 @@ func (d *postgresDB) carry(g group) {
 	ctx, cancel := context.WithTimeout(context.Background(), groupTimeout)
 	defer cancel()
 	err := d.transact(ctx, g.apply)
-	if err == nil || g.size() == 1 || errors.Is(err, ErrInDoubt) || ctx.Err() != nil {
+	if err == nil || g.size() == 1 || !oneByOne(err) || ctx.Err() != nil {
 		for i := range g.size() {
 			g.finish(i, err)
 		}
@@ -406,6 +456,22 @@ func (d *postgresDB) carry(g group) {
 	}
 	for i := range g.size() {
 		g.finish(i, d.transact(ctx, func(tx Tx) error { return g.applyOne(tx, i) }))
+	}
+}
+
+// oneByOne tells a fault of one member, which its neighbours need not share,
+// from one of the database.
+func oneByOne(err error) bool {
+	var said *pgconn.PgError
+	var died *panicked
+	switch {
+	case errors.Is(err, ErrInDoubt), errors.Is(err, errLost), errors.Is(err, ErrClosed):
+		return false
+	case errors.As(err, &said), errors.As(err, &died):
+		return true
+	default:
+		var net interface{ Timeout() bool }
+		return !errors.As(err, &net)
 	}
 }
 

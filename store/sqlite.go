@@ -9,22 +9,26 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
-
-	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // sqliteDB is the embedded engine: one writer goroutine that gathers what
 // waits into one transaction and one fsync, and readers beside it.
 type sqliteDB struct {
-	path   string
-	m      *meters
-	owner  *os.File
-	conn   *sqliteConn
-	bell   chan struct{}
-	funcs  *Queue[func(Tx) error]
-	broken chan struct{}
-	ended  chan struct{} // the writer has ended
+	path  string
+	m     *meters
+	owner *os.File
+	conn  *sqliteConn
+	bell  chan struct{}
+	funcs *Queue[func(Tx) error]
+	ended chan struct{} // the writer has ended
+	doubt bool          // the last commit failed: see resolve
+
+	copier  *sqliteConn // checkpoints beside the writer
+	bulk    chan error  // the checkpoint under way, nil when there is none
+	written int64       // pages written up to the last checkpoint
+
+	broken   chan struct{}
+	breaking sync.Once
 
 	mu      sync.Mutex
 	queues  []gatherer
@@ -57,7 +61,10 @@ func openSQLite(ctx context.Context, path string, m *meters) (_ engine, err erro
 	if d.conn, err = openWriter(path); err != nil {
 		return nil, errors.Join(err, owner.Close())
 	}
-	d.funcs = &Queue[func(Tx) error]{name: "write"}
+	if d.copier, err = openCopier(path); err != nil {
+		return nil, errors.Join(err, d.conn.close(), owner.Close())
+	}
+	d.funcs = &Queue[func(Tx) error]{name: "write", single: true}
 	d.funcs.apply = func(tx Tx, fs []func(Tx) error) error { return fs[0](tx) }
 	m.add("write", d.funcs.depth)
 	d.attach(d.funcs)
@@ -106,7 +113,7 @@ func openWriter(path string) (*sqliteConn, error) {
 		"pragma page_size = 8192", // before the first table: fewer, fuller pages per commit
 		"pragma journal_mode = wal",
 		"pragma synchronous = full",
-		"pragma wal_autocheckpoint = 4096",
+		"pragma wal_autocheckpoint = 0", // see tidy
 		"pragma cache_size = -65536",
 		"pragma foreign_keys = on",
 		"pragma temp_store = memory",
@@ -127,6 +134,21 @@ func openWriter(path string) (*sqliteConn, error) {
 		got, err := c.pragma(want.pragma)
 		if err != nil || got != want.value {
 			return nil, errors.Join(fmt.Errorf("store: %s of %s is %v, want %v: %s", want.pragma, path, got, want.value, want.why), err, c.close())
+		}
+	}
+	return c, nil
+}
+
+// openCopier opens the connection that checkpoints. It syncs as the writer
+// does.
+func openCopier(path string) (*sqliteConn, error) {
+	c, err := openSQLiteConn(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range []string{"pragma wal_autocheckpoint = 0", "pragma synchronous = full"} {
+		if err := c.run(p); err != nil {
+			return nil, errors.Join(fmt.Errorf("store: %s: %w", p, err), c.close())
 		}
 	}
 	return c, nil
@@ -160,225 +182,6 @@ func (d *sqliteDB) write(ctx context.Context, f func(Tx) error) error {
 		panic(p.value)
 	}
 	return err
-}
-
-// writer is the only goroutine that writes.
-func (d *sqliteDB) writer() {
-	defer close(d.ended)
-	// A function may end this goroutine (runtime.Goexit, as
-	// testing.T.FailNow does); then nobody must wait for it.
-	why := ErrFailed
-	defer func() { d.stop(why) }()
-	var groups []group
-	for range d.bell {
-		// Let the callers that the last commit released come back with their
-		// next value: bigger groups, fewer fsyncs.
-		runtime.Gosched()
-		d.mu.Lock()
-		queues, closing := d.queues, d.closing
-		d.mu.Unlock()
-		groups = groups[:0]
-		for _, q := range queues {
-			if g := q.take(); g != nil {
-				groups = append(groups, g)
-			}
-		}
-		if len(groups) > 0 {
-			d.transact(groups)
-		}
-		if closing && len(groups) == 0 {
-			why = ErrClosed
-			return
-		}
-		if closing {
-			d.ring()
-		}
-	}
-}
-
-// stop refuses everything that waits and that will come.
-func (d *sqliteDB) stop(why error) {
-	d.mu.Lock()
-	d.closing = true
-	queues := d.queues
-	d.mu.Unlock()
-	for _, q := range queues {
-		q.shut(why)
-	}
-}
-
-// transact carries groups through one transaction.
-func (d *sqliteDB) transact(groups []group) {
-	tx := &sqliteTx{conn: d.conn}
-	results := make([][]error, len(groups))
-	told := false
-	defer func() {
-		if !told { // a function has ended this goroutine
-			tx.settle(0, ErrFailed)
-			for _, g := range groups {
-				for j := range g.size() {
-					g.finish(j, ErrFailed)
-				}
-			}
-		}
-	}()
-	err := d.conn.run("begin immediate")
-	for i, g := range groups {
-		results[i] = make([]error, g.size())
-		d.m.size.WithLabelValues(g.label()).Observe(float64(g.size()))
-		if err == nil {
-			err = tx.carry(g, results[i])
-		}
-	}
-	if err == nil {
-		start := time.Now()
-		err = d.conn.run("commit")
-		d.m.committed(start)
-		if err != nil {
-			err = inDoubt(err)
-			d.m.doubts.Inc()
-		}
-	}
-	if err != nil && d.conn.inTransaction() {
-		if e := d.conn.run("rollback"); e != nil {
-			err = errors.Join(err, e)
-		}
-	}
-	tx.settle(0, err)
-	told = true
-	for i, g := range groups {
-		for j, e := range results[i] {
-			if e == nil {
-				e = err
-			}
-			g.finish(j, e)
-		}
-	}
-}
-
-// sqliteTx is the writer's or a reader's view of a transaction.
-type sqliteTx struct {
-	conn   *sqliteConn
-	failed error // what a statement said; the rest must not run
-	rows   *Rows
-	after  []func(error)
-}
-
-// carry applies a group inside a savepoint: all of it, or, when that fails,
-// one member after the other. It returns an error when the transaction itself
-// is lost.
-func (tx *sqliteTx) carry(g group, results []error) error {
-	mark := len(tx.after)
-	if g.size() > 1 && g.label() != "write" {
-		err := tx.savepoint(func() error { return g.apply(tx) })
-		if err == nil {
-			return nil
-		}
-		tx.settle(mark, err)
-		if !tx.conn.inTransaction() {
-			return err
-		}
-	}
-	for i := range g.size() {
-		mark := len(tx.after)
-		if err := tx.savepoint(func() error { return g.applyOne(tx, i) }); err != nil {
-			tx.settle(mark, err)
-			if !tx.conn.inTransaction() {
-				return err
-			}
-			results[i] = err
-		}
-	}
-	return nil
-}
-
-// savepoint runs f so that its failure undoes f alone.
-func (tx *sqliteTx) savepoint(f func() error) error {
-	tx.failed = nil
-	if err := tx.conn.run("savepoint s"); err != nil {
-		return err
-	}
-	err := f()
-	if tx.rows != nil {
-		tx.rows.Close()
-		tx.rows = nil
-	}
-	if err == nil {
-		err = tx.failed
-	}
-	tx.failed = nil
-	if !tx.conn.inTransaction() {
-		if err == nil {
-			err = errors.New("store: the transaction was rolled back by SQLite")
-		}
-		return err
-	}
-	if err != nil {
-		if e := tx.conn.run("rollback to s"); e != nil {
-			return errors.Join(err, e)
-		}
-	}
-	if e := tx.conn.run("release s"); e != nil {
-		return errors.Join(err, e)
-	}
-	return err
-}
-
-// settle tells the hooks registered since mark what became of them.
-func (tx *sqliteTx) settle(mark int, fate error) {
-	hooks := tx.after[mark:]
-	tx.after = tx.after[:mark]
-	for _, f := range hooks {
-		f(fate)
-	}
-}
-
-func (tx *sqliteTx) Postgres() bool      { return false }
-func (tx *sqliteTx) After(f func(error)) { tx.after = append(tx.after, f) }
-
-func (tx *sqliteTx) ready(sql string) (*sqliteStmt, error) {
-	if tx.failed != nil {
-		return nil, fmt.Errorf("store: the transaction failed before: %w", tx.failed)
-	}
-	if tx.rows != nil && !tx.rows.over {
-		tx.failed = errors.New("store: a statement before the rows of the last one were closed")
-		return nil, tx.failed
-	}
-	s, err := tx.conn.prepare(sql)
-	if err != nil {
-		tx.failed = err
-	}
-	return s, err
-}
-
-func (tx *sqliteTx) Exec(sql string, args ...any) (int64, error) {
-	s, err := tx.ready(sql)
-	if err != nil {
-		return 0, err
-	}
-	n, err := s.exec(args)
-	if err != nil {
-		tx.failed = err
-	}
-	return n, err
-}
-
-func (tx *sqliteTx) Query(sql string, args ...any) (*Rows, error) {
-	s, err := tx.ready(sql)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.bind(args); err != nil {
-		tx.failed = err
-		return nil, err
-	}
-	tx.rows = &Rows{from: sqliteCursor{s}}
-	return tx.rows, nil
-}
-
-func (tx *sqliteTx) QueryRow(sql string, args ...any) Row {
-	rows, err := tx.Query(sql, args...)
-	return Row{rows, err}
 }
 
 func (d *sqliteDB) read(ctx context.Context, f func(Tx) error) (err error) {
@@ -498,15 +301,11 @@ func (d *sqliteDB) close() error {
 			case <-d.tickets:
 			}
 		}
-		errs = append(errs, d.conn.close(), d.owner.Close())
+		if d.bulk != nil {
+			errs = append(errs, <-d.bulk)
+		}
+		errs = append(errs, d.copier.close(), d.conn.close(), d.owner.Close())
 		d.closeErr = errors.Join(errs...)
 	})
 	return d.closeErr
-}
-
-// isFull says that the disk or the file has no room: nothing is broken, and
-// writing may go on when there is room again.
-func isFull(err error) bool {
-	var e *sqliteError
-	return errors.As(err, &e) && e.code&0xff == sqlite3.SQLITE_FULL
 }

@@ -312,6 +312,24 @@ func (c *sqliteConn) pragma(sql string) (any, error) {
 	return s.column(0), nil
 }
 
+// checkpoint copies what it can from the log into the database file without
+// waiting for anybody.
+func (c *sqliteConn) checkpoint() error {
+	_, err := c.pragma("pragma wal_checkpoint(passive)")
+	return err
+}
+
+// pagesWritten is how many pages this connection has written so far.
+func (c *sqliteConn) pagesWritten() int64 {
+	const cacheWrite = 9 // SQLITE_DBSTATUS_CACHE_WRITE
+	room := libc.Xcalloc(c.tls, 2, 8)
+	defer libc.Xfree(c.tls, room)
+	if rc := sqlite3.Xsqlite3_db_status(c.tls, c.db, cacheWrite, room, room+8, 0); rc != sqlite3.SQLITE_OK {
+		return 0
+	}
+	return int64(*(*uint32)(mem(room)))
+}
+
 func (s *sqliteStmt) column(i int) any {
 	tls, n := s.c.tls, int32(i)
 	switch sqlite3.Xsqlite3_column_type(tls, s.p, n) {

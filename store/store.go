@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 var (
@@ -71,6 +72,10 @@ type Tx interface {
 type DB struct {
 	engine engine
 	meters *meters
+	keeper *keeper
+
+	closing  sync.Once
+	closeErr error
 }
 
 // engine is what SQLite and PostgreSQL do differently.
@@ -109,6 +114,9 @@ func Open(ctx context.Context, url string, schemas ...Schema) (*DB, error) {
 	if err := db.migrate(ctx, schemas); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	if db.keeper, err = keepIDs(ctx, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	return db, nil
 }
 
@@ -121,7 +129,15 @@ func (db *DB) Failed() <-chan struct{} { return db.engine.failed() }
 
 // Close waits for writes in progress, refuses new ones and closes the
 // database. It may be called twice.
-func (db *DB) Close() error { return db.engine.close() }
+func (db *DB) Close() error {
+	db.closing.Do(func() {
+		if db.keeper != nil {
+			db.keeper.stop()
+		}
+		db.closeErr = db.engine.close()
+	})
+	return db.closeErr
+}
 
 // Write runs f in a transaction and returns after it is durable. When f fails
 // everything it did is undone and its error returned. f may run more than

@@ -24,17 +24,24 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 
 	"acquirer/store"
 )
 
-// Main runs the tests of a package and stops the PostgreSQL they started. A
-// package that uses Postgres calls it from TestMain:
+// Main runs the tests of a package, stops the PostgreSQL they started and
+// looks for goroutines they left behind. A package that uses Postgres calls it
+// from TestMain:
 //
 //	func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
 func Main(m *testing.M) int {
-	defer Stop()
-	return m.Run()
+	code := m.Run()
+	Stop()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 // Each runs f as a subtest on each engine, with an empty, migrated database.
