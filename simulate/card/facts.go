@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/bits"
 	"strconv"
+	"strings"
 
 	"acquirer/card"
 )
@@ -76,6 +77,34 @@ const (
 var codes = map[Condition]string{
 	Good: "00", NoAccount: "14", Lost: "41", Stolen: "43", Expired: "54",
 	WrongPIN: "55", NoMoney: "51", Restricted: "62", BadChip: "05", TriedOut: "75",
+}
+
+var conditionNames = map[string]Condition{
+	"good": Good, "no-account": NoAccount, "lost": Lost, "stolen": Stolen, "expired": Expired, "wrong-pin": WrongPIN,
+	"no-money": NoMoney, "restricted": Restricted, "bad-chip": BadChip, "tried-out": TriedOut,
+}
+
+// ParseCard reads how people name a card: an issuer, and behind a colon its
+// index or its condition: "north", "south:17", "east:lost". The conditions are
+// no-account, lost, stolen, expired, wrong-pin, no-money, restricted, bad-chip
+// and tried-out.
+func ParseCard(name string) (card.PAN, error) {
+	issuer, which, _ := strings.Cut(name, ":")
+	is, ok := IssuerNamed(issuer)
+	if !ok {
+		return card.PAN{}, fmt.Errorf("simcard: %q is not a card of north, south, east or west", name)
+	}
+	if c, ok := conditionNames[which]; ok {
+		return is.PANWith(c, 0), nil
+	}
+	if which == "" {
+		return is.PAN(0), nil
+	}
+	i, err := strconv.Atoi(which)
+	if err != nil || i < 0 {
+		return card.PAN{}, fmt.Errorf("simcard: %q: behind the colon stands an index or a condition", name)
+	}
+	return is.PAN(i), nil
 }
 
 // ConditionOf reads a card's condition from its account number.

@@ -87,3 +87,23 @@ func TestSeedTerminals(t *testing.T) {
 		}
 	}
 }
+
+func TestParseCard(t *testing.T) {
+	for name, want := range map[string]card.PAN{
+		"north": Issuers[0].PAN(0), "south:17": Issuers[1].PAN(17), "east:lost": Issuers[2].PANWith(Lost, 0), "west:good": Issuers[3].PAN(0),
+	} {
+		if got, err := ParseCard(name); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	for _, bad := range []string{"", "nobody", "north:x", "north:-1", ":1"} {
+		if _, err := ParseCard(bad); err == nil {
+			t.Errorf("card %q passes", bad)
+		}
+	}
+	for name, c := range conditionNames {
+		if got, err := ParseCard("north:" + name); err != nil || ConditionOf(got.Reveal()) != c {
+			t.Errorf("north:%s is %q, %v", name, ConditionOf(got.Reveal()), err)
+		}
+	}
+}
