@@ -1,0 +1,213 @@
+package spec
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write docs/fields.md anew from the tables")
+
+const fieldsPage = "../docs/fields.md"
+
+// described says how far decode and the console take a field apart, for the
+// terminal dialect and for CUPS: "yes" also when there is nothing to take
+// apart. What is not here is "yes" for both.
+var described = map[int]struct{ pos, cups, note string }{
+	3:   {"yes", "yes", "first two digits named"},
+	22:  {"yes", "yes", "entry mode and PIN digit named; also read when padded on the left (0021)"},
+	23:  {"yes", "yes", "padded on the left"},
+	25:  {"yes", "yes", "codes named"},
+	28:  {"partly", "partly", "sign and amount as text"},
+	29:  {"partly", "partly", "sign and amount as text"},
+	30:  {"partly", "partly", "sign and amount as text"},
+	31:  {"partly", "partly", "sign and amount as text"},
+	35:  {"yes", "yes", "separator nibble D read as '='; digits may be ciphertext (DE 53, third digit)"},
+	36:  {"partly", "partly", "as DE 35; not taken apart"},
+	39:  {"partly", "partly", "the reason of a 0400 is named; response codes are the switch's"},
+	44:  {"yes", "yes", "issuer and acquirer"},
+	45:  {"no", "no", "hidden whole"},
+	46:  {"partly", "no", "\"PI\" terminal information (device, serial number, factor, version)"},
+	47:  {"no", "no", ""},
+	48:  {"partly", "partly", "terminal: totals (0500), batch details and count (0320). CUPS: a key reset (NK) is hidden, usages are not taken apart"},
+	53:  {"yes", "partly", "PIN format, algorithm, track encryption; CUPS key resets 16 and 20 named"},
+	54:  {"yes", "yes", "balances"},
+	55:  {"yes", "yes", "data objects by name, constructed ones two levels and more; values are not interpreted"},
+	56:  {"yes", "no", "reply text"},
+	57:  {"no", "no", ""},
+	58:  {"no", "no", ""},
+	59:  {"yes", "no", "terminal: A2 with its parts, A3, A4, A5; lengths of two digits and data before A2 tolerated; binary variants are shown as bytes"},
+	60:  {"yes", "partly", "terminal: 60.1 to 60.7, read as far as they go (8 to 17 digits). CUPS: 60.1 to 60.10, the rest in one piece"},
+	61:  {"yes", "no", "terminal: original batch, trace number, date, authorisation. CUPS: hidden whole (identity, CVN2)"},
+	62:  {"partly", "no", "terminal: working keys, CA key and application lists, parameters and status, contactless limits, chip batch details, text; unknown usages are hidden"},
+	63:  {"yes", "partly", "operator or scheme, texts; SM and TK are hidden"},
+	64:  {"yes", "yes", "8 ASCII characters or 8 bytes"},
+	70:  {"yes", "yes", "CUPS codes named"},
+	90:  {"yes", "yes", ""},
+	95:  {"partly", "partly", ""},
+	97:  {"partly", "partly", ""},
+	104: {"no", "no", ""},
+	121: {"no", "no", ""},
+	122: {"no", "no", ""},
+	123: {"no", "no", ""},
+}
+
+func TestFieldsPage(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`# Fields
+
+What acquirer reads, writes and describes of ISO 8583. This page is made from the tables in ` + "`spec`" + ` by
+` + "`go test ./spec -run FieldsPage -update`" + `; a test compares it with them.
+
+The dialects are declared as moov-io/iso8583 specifications (` + "`spec/pos.go`, `spec/cups.go`" + `) and compiled into a table.
+Of public knowledge about the UnionPay dialects only what captures confirm is strict; see [divergences](divergences.md).
+
+## Frames
+
+| line | frame |
+|---|---|
+| terminal | length 2 bytes (big endian, itself not counted), TPDU 5 (60, destination 2, source 2), header 6, message. Replies exchange destination and source. A block FD, length 2, data between TPDU and header is skipped |
+| header, byte 3 | high nibble terminal status, low nibble what a reply demands: 0 nothing, 1 parameters, 2 status, 3 sign in again, 4 CA keys, 5 chip parameters, 6 TMS, 7 black list |
+| CUPS | header 46 (2E, version 02, total length 4 ASCII digits with the header, destination 11, source 11, reserved 3, batch 1, transaction information 8, user information 1, reject code 5), message |
+
+## Formats
+
+| | unionpay-pos | cups |
+|---|---|---|
+| message type | 2 bytes BCD | 4 ASCII digits |
+| bitmap | 8 bytes, 16 when bit 1 is set; a third one (bit 65) is refused | the same |
+| n | BCD, two digits a byte, odd ones padded on the right with 0 (DE 23 on the left) | ASCII digits |
+| z | nibbles, separator D, letters A to F allowed (ciphertext) | ASCII, separator = or D |
+| ans | bytes, text in GBK | the same |
+| b | bytes | the same |
+| LL, LLL | 1 or 2 bytes BCD; digits are counted for n and z, bytes for ans and b | 2 or 3 ASCII digits, bytes |
+
+Strict: decimal digits are decimal (nibbles A to F are refused), lengths are decimal and at most the field's, a fixed
+field is whole, nothing follows the last field. Tolerant: the length of every LLL field up to 999; padding nibble F
+instead of 0; DE 22 and its kind padded on either side; any header; fields that this table names but a message type
+does not need.
+
+In the JSON of decode a padding F is shown as a trailing 'f' (leading, DE 23), a left-padded DE 22 with all four nibbles
+("0021"), and a text that is not GBK as "hex:" and its bytes, so that encode gives back the same bytes.
+
+## Data elements
+
+read: parsed and validated. written: can be set and packed. described: named and taken apart by decode and the console
+(terminal dialect / CUPS): yes, partly, no.
+
+| DE | name | unionpay-pos | cups | read | written | described | |
+|---|---|---|---|---|---|---|---|
+`)
+	for n := 2; n <= maxField; n++ {
+		p, c := UnionPayPOS.Format(n), CUPS.Format(n)
+		if p == "" && c == "" {
+			b.WriteString("| 65 | 扩展位图 Third bitmap | - | - | no | no | no | refused |\n")
+			continue
+		}
+		name := UnionPayPOS.FieldName(n)
+		_, english, _ := strings.Cut(name, " ")
+		if _, other, _ := strings.Cut(CUPS.FieldName(n), " "); other != english {
+			name += " / " + CUPS.FieldName(n)
+		}
+		d := described[n]
+		if d.pos == "" {
+			d.pos, d.cups = "yes", "yes"
+			if strings.HasPrefix(name, "保留域") {
+				d.pos, d.cups = "no", "no"
+			}
+		}
+		how := d.pos
+		if d.cups != d.pos {
+			how += " / " + d.cups
+		}
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | yes | yes | %s | %s |\n", n, name, p, c, how, d.note)
+	}
+	b.WriteString(`
+## DE 60 of terminals
+
+| | digits | |
+|---|---|---|
+| 60.1 | 2 | message type |
+| 60.2 | 6 | batch |
+| 60.3 | 3 | network management |
+| 60.4 | 1 | terminal capability |
+| 60.5 | 1 | chip condition |
+| 60.6 | 1 | partial approval and balance |
+| 60.7 | 3 | account type |
+
+| 60.1 | |
+|---|---|
+`)
+	for _, k := range slices.Sorted(maps.Keys(de60TypeNames)) {
+		fmt.Fprintf(&b, "| %02d | %s |\n", k, de60TypeNames[k])
+	}
+	b.WriteString("\n| 60.3 | |\n|---|---|\n")
+	for _, k := range slices.Sorted(maps.Keys(networkNames)) {
+		fmt.Fprintf(&b, "| %03d | %s |\n", k, networkNames[k])
+	}
+	b.WriteString(`
+## DE 62 of terminals
+
+By the message's class and 60.3. Key cryptograms, and usages not listed, are hidden by decode.
+
+| 60.3 | DE 62 |
+|---|---|
+| 001 to 005, answer | keys under the terminal master key, each with a check value of 4 bytes: 24 bytes single, 40 and 60 double, 56 and 84 triple length; else blocks of 16 and 4 |
+| 001 to 005, request | "Sequence No", length 2, licence, serial number |
+| 360 to 362 | tag 2 digits, value of fixed length |
+| 370 to 372, 380 to 382 | flag 0, 1, 2, then BER-TLV; queries: flag and offset 2 |
+| 394, 395 | tag 6, length 3, value |
+| 800, or 60.1 = 07 | signature, JBIG |
+| 203 to 206 | 61 or 71 batch details of chip transactions |
+| others | text with numbers of 12 digits and more hidden |
+
+## DE 59 of terminals
+
+Tag 2, length 3 decimal, value: A2 terminal information (01 type, 02 serial number, 03 factor, 04 encrypted serial
+number, 05 version), A3 payment code, A4 voucher, A5 location. Unknown tags are skipped.
+
+## Masking
+
+Shown of a card: the first six and last four digits, the expiry date. Hidden: tracks behind the account number, PIN
+blocks (DE 52, DE 63 SM), keys (DE 62, DE 48 NK, DE 96), payment codes but for six and four, the factor A2.03 (the last
+six digits of the card), identity data (CUPS DE 61), and in DE 55 the tags `)
+	var tags []string
+	for _, tag := range slices.Sorted(maps.Keys(emvSecret)) {
+		tags = append(tags, tagText(tag))
+	}
+	b.WriteString(strings.Join(tags, ", ") + `
+and everything behind an object that cannot be read. The message's own account number is hidden wherever
+another field repeats it.
+
+## Tags of DE 55
+
+| tag | |
+|---|---|
+`)
+	for _, tag := range slices.Sorted(maps.Keys(emvNames)) {
+		fmt.Fprintf(&b, "| %s | %s |\n", tagText(tag), emvNames[tag])
+	}
+	page := b.String()
+	if *update {
+		if err := os.WriteFile(fieldsPage, []byte(page), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(fieldsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != page {
+		t.Errorf("docs/fields.md is not what the tables say; write it anew with: go test ./spec -run FieldsPage -update")
+	}
+	// Every field that decode takes apart is one the page says so of.
+	for n, d := range described {
+		if d.pos == "no" && d.cups == "no" && UnionPayPOS.Format(n) == "" {
+			t.Errorf("DE %d is described and not defined", n)
+		}
+	}
+}
