@@ -88,7 +88,7 @@ func TestIDsGoOnAfterARestartOnAnEarlierClock(t *testing.T) {
 
 func TestOneProcessPerNode(t *testing.T) {
 	base := storetest.PostgresURL(t)
-	other, err := pgx.Connect(t.Context(), base+"&application_name="+url.QueryEscape("acquirer node 0 another process"))
+	other, err := pgx.Connect(t.Context(), base+"&application_name="+url.PathEscape("acquirer node 0 another process"))
 	if err != nil {
 		t.Fatal(err)
 	}
