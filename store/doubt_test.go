@@ -241,7 +241,7 @@ func TestServerGoneIsANo(t *testing.T) {
 func TestPostgresMustPromiseDurability(t *testing.T) {
 	base := storetest.PostgresURL(t)
 	for _, setting := range []string{"synchronous_commit=off", "default_transaction_isolation=serializable"} {
-		db, err := store.Open(t.Context(), base+"&options="+url.PathEscape("-c "+setting))
+		db, err := store.Open(t.Context(), base+"&options="+strings.ReplaceAll(url.QueryEscape("-c "+setting), "+", "%20"))
 		if err == nil {
 			db.Close()
 			t.Errorf("%s was accepted", setting)
