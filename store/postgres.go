@@ -85,18 +85,23 @@ func firstConnection(ctx context.Context, pool *pgxpool.Pool) error {
 	defer cancel()
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
+	var twin error
 	for {
 		err := pool.Ping(ctx)
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
-		}
-		if !errors.Is(err, errTwin) {
+		case errors.Is(err, errTwin):
+			twin = errTwin
+		case twin != nil && ctx.Err() != nil:
+			return twin
+		default:
 			return fmt.Errorf("store: %w", err)
 		}
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return err
+			return twin
 		}
 	}
 }
