@@ -1,0 +1,298 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// tab is a page of a headless Chromium.
+type tab struct {
+	*testing.T
+	ctx      context.Context
+	messages func() []string
+}
+
+// browse starts a headless Chromium, or skips the test where there is none;
+// with ACQUIRER_TEST_REQUIRE=1 that is a failure.
+func browse(t *testing.T) *tab {
+	t.Helper()
+	path := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			path = p
+			break
+		}
+	}
+	if path == "" {
+		if os.Getenv("ACQUIRER_TEST_REQUIRE") == "1" {
+			t.Fatal("no Chromium found and ACQUIRER_TEST_REQUIRE=1; install it with: sh deploy/test-deps.sh")
+		}
+		t.Skip("SKIPPED: no Chromium found, so nobody has looked at the console; install it with: sh deploy/test-deps.sh")
+	}
+	opts := append(chromedp.DefaultExecAllocatorOptions[:len(chromedp.DefaultExecAllocatorOptions):len(chromedp.DefaultExecAllocatorOptions)],
+		chromedp.ExecPath(path), chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("accept-lang", "zh-CN"))
+	if os.Geteuid() == 0 {
+		opts = append(opts, chromedp.NoSandbox) // Chromium refuses root a sandbox
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewExecAllocator(ctx, opts...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("Chromium did not start: %v", err)
+	}
+	// All that the browser finds wrong with a page: console errors, exceptions,
+	// policy violations, loads that failed.
+	messages := chromedp.Console(ctx)
+	quit := make(chan chan []string)
+	said := make(chan string)
+	go func() {
+		for m, err := range messages {
+			if err != nil {
+				return // the browser was closed
+			}
+			if m.Type == chromedp.ConsoleError || m.Type == chromedp.ConsoleWarning || m.IsException() {
+				said <- fmt.Sprintf("%s %s (%s:%d)", m.Source, m, m.URL, m.Line)
+			} else if m.Text == lastWords {
+				said <- lastWords
+			}
+		}
+	}()
+	go func() {
+		var all []string
+		for {
+			select {
+			case s := <-said:
+				all = append(all, s)
+			case <-ctx.Done():
+				return
+			case back := <-quit:
+				for len(all) == 0 || all[len(all)-1] != lastWords {
+					select {
+					case s := <-said:
+						all = append(all, s)
+					case <-ctx.Done():
+						back <- append(all, "the browser ended early")
+						return
+					}
+				}
+				back <- all[:len(all)-1]
+				all = nil
+			}
+		}
+	}()
+	b := &tab{T: t, ctx: ctx}
+	b.messages = func() []string {
+		// The console is read in order: what came before the last words is there.
+		js[any](b, fmt.Sprintf(`console.log(%q)`, lastWords))
+		back := make(chan []string)
+		quit <- back
+		return <-back
+	}
+	return b
+}
+
+const lastWords = "these are the last words"
+
+// do runs steps, each within half a minute.
+func (b *tab) do(what string, steps ...chromedp.Action[chromedp.Void]) {
+	b.Helper()
+	for _, s := range steps {
+		ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+		err := chromedp.Do(ctx, s)
+		cancel()
+		if err != nil {
+			b.picture("failed")
+			b.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+func (b *tab) open(url string) { b.Helper(); b.do("open "+url, chromedp.Navigate(url)) }
+
+func (b *tab) see(selector string) {
+	b.Helper()
+	b.do("see "+selector, chromedp.WaitVisible(chromedp.CSS(selector)))
+}
+
+func (b *tab) click(selector string) {
+	b.Helper()
+	b.do("click "+selector, chromedp.Click(chromedp.CSS(selector)))
+}
+
+func (b *tab) text(selector string) string {
+	b.Helper()
+	return js[string](b, fmt.Sprintf(`document.querySelector(%s).innerText`, quote(selector)))
+}
+
+// until waits for an expression to become true, looking at every frame the
+// page draws.
+func (b *tab) until(expr string) {
+	b.Helper()
+	js[bool](b, `new Promise(done => { const look = () => { if (`+expr+`) done(true); else requestAnimationFrame(look); }; look(); })`)
+}
+
+// js evaluates an expression in the page, past its policy as a debugger may.
+func js[T any](b *tab, expr string) T {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expr, func(p *runtime.EvaluateParams) { wait := true; p.AwaitPromise = &wait }))
+	if err != nil {
+		b.picture("failed")
+		b.Fatalf("%s: %v", expr, err)
+	}
+	return v
+}
+
+func quote(s string) string {
+	j, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string always marshals
+	}
+	return string(j)
+}
+
+// picture keeps a picture when ACQUIRER_TEST_SCREENS names a directory.
+func (b *tab) picture(name string) {
+	b.Helper()
+	dir := os.Getenv("ACQUIRER_TEST_SCREENS")
+	if dir == "" {
+		return
+	}
+	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// look sets the size of the window and the colours its user prefers.
+func (b *tab) look(width, height int64, colours string) {
+	b.Helper()
+	b.do("look", chromedp.EmulateViewport(width, height), func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: colours}}})
+		return chromedp.Void{}, err
+	})
+}
+
+func has(t *testing.T, what, text string, wants ...string) {
+	t.Helper()
+	for _, want := range wants {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s: %q is missing in %q", what, want, text)
+		}
+	}
+}
+
+// TestBrowser goes through the console as an operator does.
+func TestBrowser(t *testing.T) {
+	house := newStreet(time.Now())
+	base, tape := start(t, house)
+	b := browse(t)
+
+	// A sale appears by itself on the page that is open.
+	b.look(1440, 900, "light")
+	b.open(base)
+	b.see(`#live:not([hidden])`)
+	if lang := js[string](b, `document.documentElement.lang`); lang != "zh" {
+		t.Errorf("the page's language is %q, want zh", lang)
+	}
+	sale := house.sale(3, time.Now())
+	sale.Amount = 123_456
+	house.finish(tape, sale)
+	row := fmt.Sprintf(`#rows tr[data-id="%s"]`, key19(sale.ID))
+	b.see(row)
+	has(t, "first row", b.text(`#rows tr:first-child`), "¥1,234.56", "消费", "已批准", sale.Merchant, sale.PAN)
+	b.until(`document.getElementById("approved").textContent !== "0.0"`)
+
+	// Its outcome changes in place: one row, not two.
+	sale.Outcome = Reversed
+	tape.Put(sale)
+	b.see(row + ` .wide .outcome.reversed`)
+	if all, same := js[int](b, `document.querySelectorAll("#rows tr").length`), js[int](b, `document.querySelectorAll('`+row+`').length`); all != recentRows || same != 1 {
+		t.Errorf("%d rows, %d of them the new sale; want %d and 1", all, same, recentRows)
+	}
+
+	// While the list is paused a sale waits; it comes when the list goes on.
+	b.click(`#pause`)
+	later := house.sale(6, time.Now())
+	house.finish(tape, later)
+	b.see(`#held`)
+	laterRow := fmt.Sprintf(`#rows tr[data-id="%s"]`, key19(later.ID))
+	if js[bool](b, `document.querySelector('`+laterRow+`') !== null`) {
+		t.Error("a paused list took a row")
+	}
+	b.click(`#pause`)
+	b.see(laterRow)
+
+	// Its timeline and messages, by a click on the row; English, by another.
+	b.click(row + ` .num`)
+	b.see(`.timeline`)
+	has(t, "heading", b.text(`h1`), "¥1,234.56")
+	has(t, "timeline", b.text(`.timeline tbody`), "开账落盘", "2.27 ms", "经 1 号线路")
+	has(t, "messages", b.text(`.messages`), "0200", "0210", "9F26", "终端 → 收单", "60.3")
+	b.click(`.lang a[hreflang="en"]`)
+	b.see(`html[lang="en"] .timeline`)
+	has(t, "English timeline", b.text(`.timeline tbody`), "open (durable)", "by line 1")
+
+	// Something breaks while the street is open: the first sentence says so.
+	b.open(base)
+	b.see(`.verdict h1.good`)
+	b.see(`#live:not([hidden])`)
+	house.mu.Lock()
+	house.overview.Owed = OwedTotal{Due: 3, Manual: 1, Oldest: time.Now().Add(-31 * time.Minute)}
+	broken := &house.overview.Issuers[3].Lines[1]
+	broken.SignedOn, broken.Connected, broken.LastError = false, false, "dial tcp 127.0.0.1:9032: connect: connection refused"
+	house.owed = append(house.owed, Owed{ID: house.rows[14].ID, Since: time.Now().Add(-31 * time.Minute), Merchant: house.rows[14].Merchant, PAN: house.rows[14].PAN,
+		Amount: house.rows[14].Amount, Issuer: "west", Why: Words{"发卡方超时", "no answer in time"}, Attempts: 20, LastSaid: "12", Manual: true})
+	house.mu.Unlock()
+	b.see(`.verdict h1.act`)
+	has(t, "verdict", b.text(`.verdict`), "1 thing needs you", "1 reversal is left to you", "Issuer west has 1 line down")
+
+	house.busy(tape, time.Now())
+
+	// Nothing sticks out sideways, at a desk or on a phone, by day or by night,
+	// in either language.
+	for _, window := range []struct{ width, height int64 }{{390, 844}, {768, 1024}, {1440, 900}} {
+		for _, colours := range []string{"light", "dark"} {
+			b.look(window.width, window.height, colours)
+			for _, lang := range []string{"zh", "en"} {
+				for _, p := range []struct{ name, path string }{{"street", "/"}, {"lines", "/lines"}, {"owed", "/owed"},
+					{"settlement", "/settlement"}, {"transaction", fmt.Sprintf("/transactions/%d", sale.ID)}} {
+					b.open(base + p.path + "?lang=" + lang)
+					over := js[[]string](b, `[...document.querySelectorAll("body *")]
+						.filter(e => e.getBoundingClientRect().right > innerWidth + 0.5 && !e.closest(".scroll, .unseen"))
+						.map(e => e.tagName + "." + e.getAttribute("class"))
+						.concat(document.documentElement.scrollWidth > innerWidth ? ["the page"] : [])`)
+					name := fmt.Sprintf("%s-%d-%s-%s", p.name, window.width, colours, lang)
+					if len(over) > 0 {
+						t.Errorf("%s: sticks out: %v", name, over)
+					}
+					b.picture(name)
+				}
+			}
+		}
+	}
+	for _, said := range b.messages() {
+		t.Errorf("the browser complains: %s", said)
+	}
+}

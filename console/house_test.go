@@ -1,0 +1,234 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/money"
+)
+
+// street is a House of made-up but plausible business.
+type street struct {
+	mu       sync.Mutex
+	began    time.Time
+	overview Overview
+	rows     []Row // the newest first
+	details  map[int64]Detail
+	owed     []Owed
+	day      Settlement
+	fail     error // what every question is answered with, when set
+	asked    map[string]int
+}
+
+var shops = []struct{ mid, tid, name, plan, speed string }{
+	{"898110054110001", "11000001", "老王牛肉面", "MICRO-2025", "T1"},
+	{"898110054110002", "11000007", "朝阳水果批发", "ESIGN-STD", "D0"},
+	{"898110054110003", "11000012", "小李五金建材", "MICRO-2025", "T1"},
+	{"898110054110004", "11000015", "四季春茶馆", "ESIGN-STD", "T1"},
+	{"898110054110005", "11000020", "Blue Door Coffee & Roastery 三里屯店", "ESIGN-STD", "S0"},
+}
+
+var cards = []struct{ pan, issuer string }{
+	{"621000******0417", "north"},
+	{"622000***********5526", "south"},
+	{"623000******9038", "east"},
+	{"625000***********1181", "west"},
+}
+
+func newStreet(now time.Time) *street {
+	s := &street{began: now, details: map[int64]Detail{}, asked: map[string]int{}}
+	s.overview = Overview{
+		Environment: "demo", Version: "1.0", Node: 0, Started: now.Add(-26*time.Hour - 11*time.Minute),
+		BusinessDate: calendar.DateOf(now), CutOff: now.Add(5*time.Hour + 12*time.Minute),
+		Terminals: 20, InFlight: 3, Owed: OwedTotal{Due: 1, Oldest: now.Add(-14 * time.Second)},
+		Ledger: Ledger{Checked: now.Add(-3 * time.Second), Balanced: true, Unposted: 2, Lag: 400 * time.Millisecond},
+	}
+	for i, name := range []string{"north", "south", "east", "west"} {
+		is := Issuer{Name: name, InFlight: i}
+		for n := range 2 {
+			is.Lines = append(is.Lines, Line{Number: n + 1, Addr: fmt.Sprintf("127.0.0.1:%d", 9001+10*i+n), Connected: true, SignedOn: true,
+				Since: now.Add(-time.Duration(3+i) * time.Hour), Echo: time.Duration(310+70*i+n*23) * time.Microsecond})
+		}
+		s.overview.Issuers = append(s.overview.Issuers, is)
+	}
+	for i := range 30 {
+		s.rows = append(s.rows, s.sale(29-i, now.Add(-time.Duration(i)*1300*time.Millisecond)))
+	}
+	s.day = Settlement{Date: calendar.DateOf(now), CutOff: s.overview.CutOff}
+	for i, shop := range shops {
+		gross := money.Amount(1_234_567 * (i + 1) / (i*i + 1))
+		fee, err := gross.MulPPM(6000)
+		if err != nil {
+			panic(err)
+		}
+		s.day.Merchants = append(s.day.Merchants, MerchantDay{MID: shop.mid, Name: shop.name, Plan: shop.plan, Speed: shop.speed,
+			Sales: 212 - 37*i, Gross: gross, Refunds: money.Amount(i * 5800), Fees: fee, Net: gross - money.Amount(i*5800) - fee, PayOn: s.day.Date.AddDays(1)})
+	}
+	s.day.Merchants[4].Payout, s.day.Merchants[4].Reference = PayoutPaid, "P20260213-898110054110005-S0-17"
+	s.day.Merchants[4].PayOn = s.day.Date
+	s.day.Merchants[1].Payout = PayoutSent
+	s.owed = []Owed{{ID: s.rows[11].ID, Since: now.Add(-14 * time.Second), TID: s.rows[11].TID, Merchant: s.rows[11].Merchant, PAN: s.rows[11].PAN,
+		Amount: s.rows[11].Amount, Issuer: s.rows[11].Issuer, Why: Words{"发卡方超时", "no answer in time"}, Attempts: 2, Next: now.Add(6 * time.Second), LastSaid: "no answer"}}
+	return s
+}
+
+// sale is the i-th transaction of the street, the same every time.
+func (s *street) sale(i int, at time.Time) Row {
+	shop, c := shops[i*7%len(shops)], cards[i*3%len(cards)]
+	r := Row{
+		ID: at.UnixMilli()<<22 | int64(i&0xfff), At: at, Took: time.Duration(4200+i*i*137%9000) * time.Microsecond, Type: "sale",
+		Merchant: shop.name, MID: shop.mid, TID: shop.tid, PAN: c.pan, Issuer: c.issuer,
+		Amount: money.Amount(880 + i*i*7919%250_000), Outcome: Approved, Code: "00", Reason: Words{"交易成功", "approved"},
+	}
+	switch i % 13 {
+	case 4:
+		r.Outcome, r.Code, r.Reason = Declined, "51", Words{"可用余额不足", "insufficient funds"}
+	case 7:
+		r.Outcome, r.Code, r.Reason = Declined, "55", Words{"密码错误", "wrong PIN"}
+	case 9:
+		r.Outcome, r.Type = Reversed, "sale"
+	case 11:
+		r.Type, r.Amount = "void", r.Amount/2
+	case 5:
+		r.Outcome, r.Code, r.Took = Reversing, "98", 25*time.Second
+		r.Reason = Words{"发卡方超时", "issuer timed out, reversed by the switch"}
+	}
+	return r
+}
+
+// busy writes a minute of trade on the tape.
+func (s *street) busy(t *Tape, now time.Time) {
+	for ago := Window; ago > 0; ago-- {
+		n := 9 + ago*ago%11 - ago%4
+		for i := range n {
+			t.Count(now.Add(-time.Duration(ago)*time.Second), (i*ago)%17 != 1, cards[i%len(cards)].issuer, time.Duration(1500+(i*ago*7919)%4000)*time.Microsecond)
+		}
+	}
+}
+
+// finish puts a transaction on the street and on the tape.
+func (s *street) finish(t *Tape, r Row) {
+	s.mu.Lock()
+	s.rows = slices.Insert(s.rows, 0, r)
+	s.mu.Unlock()
+	t.Count(time.Now(), r.Outcome == Approved, r.Issuer, r.Took)
+	if t.Wants() {
+		t.Put(r)
+	}
+}
+
+func (s *street) ask(what string) error {
+	s.asked[what]++
+	return s.fail
+}
+
+func (s *street) Overview(context.Context) (Overview, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.overview
+	o.Ledger.Checked = time.Now().Add(-3 * time.Second)
+	return o, s.ask("overview")
+}
+
+func (s *street) Recent(_ context.Context, n int) ([]Row, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.rows[:min(n, len(s.rows))]), s.ask("recent")
+}
+
+func (s *street) Owed(_ context.Context, n int) ([]Owed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.owed[:min(n, len(s.owed))]), s.ask("owed")
+}
+
+func (s *street) Settlement(_ context.Context, date calendar.Date) (Settlement, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.day
+	if date != 0 && date != d.Date {
+		d = Settlement{Date: date, State: DayPaid}
+	}
+	return d, s.ask("settlement")
+}
+
+func (s *street) Transaction(_ context.Context, id int64) (Detail, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.ask("transaction"); err != nil {
+		return Detail{}, err
+	}
+	if d, ok := s.details[id]; ok {
+		return d, nil
+	}
+	for _, r := range s.rows {
+		if r.ID == id {
+			return detail(r), nil
+		}
+	}
+	return Detail{}, fmt.Errorf("journal: %d: %w", id, ErrNotFound)
+}
+
+// detail is a sale by chip with its four messages.
+func detail(r Row) Detail {
+	at := func(us int) time.Time { return r.At.Add(time.Duration(us) * time.Microsecond) }
+	took := func(us int) time.Duration { return time.Duration(us) * time.Microsecond }
+	amount := fmt.Sprintf("%012d", r.Amount.Fen())
+	chip := []Field{
+		{Field: "9F26", Name: "Application cryptogram", Value: "E5 9C 21 7A 0B 44 D3 18"},
+		{Field: "9F27", Name: "Cryptogram information data", Value: "80"},
+		{Field: "9F10", Name: "Issuer application data", Value: "07010103A0A002010A010000000000B1C2D3E4"},
+		{Field: "9F36", Name: "Application transaction counter", Value: "0117"},
+		{Field: "95", Name: "Terminal verification results", Value: "0000000000"},
+		{Field: "9F02", Name: "Amount, authorised", Value: amount},
+	}
+	ask := []Field{
+		{Field: "2", Name: "Primary account number", Value: r.PAN},
+		{Field: "3", Name: "Processing code", Value: "000000"},
+		{Field: "4", Name: "Amount, transaction", Value: amount},
+		{Field: "11", Name: "System trace audit number", Value: "000482"},
+		{Field: "22", Name: "Point of service entry mode", Value: "051"},
+		{Field: "25", Name: "Point of service condition code", Value: "00"},
+		{Field: "35", Name: "Track 2", Value: "********************"},
+		{Field: "41", Name: "Card acceptor terminal identification", Value: r.TID},
+		{Field: "42", Name: "Card acceptor identification code", Value: r.MID},
+		{Field: "52", Name: "PIN data", Value: "****************"},
+		{Field: "55", Name: "Integrated circuit card data", Sub: chip},
+		{Field: "60", Name: "Reserved, private", Value: "2200000100050", Sub: []Field{
+			{Field: "60.1", Name: "Message type", Value: "22"}, {Field: "60.2", Name: "Batch", Value: "000001"},
+			{Field: "60.3", Name: "Network management", Value: "000"}, {Field: "60.4", Name: "Capability", Value: "5"}}},
+		{Field: "64", Name: "MAC", Value: "3739353243364645"},
+	}
+	answer := []Field{
+		{Field: "3", Name: "Processing code", Value: "000000"},
+		{Field: "4", Name: "Amount, transaction", Value: amount},
+		{Field: "11", Name: "System trace audit number", Value: "000482"},
+		{Field: "37", Name: "Retrieval reference number", Value: "604414000482"},
+		{Field: "38", Name: "Authorisation code", Value: "217734"},
+		{Field: "39", Name: "Response code", Value: r.Code},
+		{Field: "64", Name: "MAC", Value: "4131463830304331"},
+	}
+	d := Detail{
+		Row: r, BusinessDate: calendar.DateOf(r.At), Batch: "000001", STAN: "000482", RRN: "604414000482", Approval: "217734",
+		Facts: []Fact{{Words{"输入方式", "Entry mode"}, "051"}, {Words{"手续费", "Fee"}, "¥3.60"}},
+		Steps: []Step{
+			{Name: "check", At: at(0), Took: took(38), Note: Words{"MAC 正确", "MAC right"}},
+			{Name: "open", At: at(38), Took: took(1210)},
+			{Name: "issuer", At: at(1248), Took: took(2270), Note: Words{"经 1 号线路", "by line 1"}},
+			{Name: "close", At: at(3518), Took: took(890)},
+			{Name: "write", At: at(4408), Took: took(61)},
+		},
+		Messages: []Message{
+			{At: at(0), From: "terminal", To: "acquirer", Dialect: "unionpay-pos", MTI: "0200", Bytes: 287, Fields: ask},
+			{At: at(1248), From: "acquirer", To: "issuer", Dialect: "cups", MTI: "0200", Bytes: 512, Fields: ask[:9]},
+			{At: at(3518), From: "issuer", To: "acquirer", Dialect: "cups", MTI: "0210", Bytes: 231, Fields: answer},
+			{At: at(4408), From: "acquirer", To: "terminal", Dialect: "unionpay-pos", MTI: "0210", Bytes: 154, Fields: answer},
+		},
+	}
+	d.Took = took(4469)
+	return d
+}

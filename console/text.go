@@ -1,0 +1,323 @@
+package console
+
+import (
+	"fmt"
+	"net/http"
+
+	"golang.org/x/text/language"
+)
+
+// Lang is a language of the console.
+type Lang uint8
+
+// The languages; Chinese is the one of whoever says nothing.
+const (
+	Chinese Lang = iota
+	English
+)
+
+// Code is the language's tag as HTML and the cookie write it.
+func (l Lang) Code() string {
+	if l == English {
+		return "en"
+	}
+	return "zh"
+}
+
+func (w Words) in(l Lang) string {
+	if l == English && w.EN != "" || w.ZH == "" {
+		return w.EN
+	}
+	return w.ZH
+}
+
+func langOf(code string) (Lang, bool) {
+	switch code {
+	case "zh":
+		return Chinese, true
+	case "en":
+		return English, true
+	}
+	return Chinese, false
+}
+
+const langCookie = "lang"
+
+// speaks returns the language of a request: the one chosen before, else the
+// browser's, else Chinese.
+func speaks(r *http.Request) Lang {
+	if c, err := r.Cookie(langCookie); err == nil {
+		if l, ok := langOf(c.Value); ok {
+			return l
+		}
+	}
+	tags, _, err := language.ParseAcceptLanguage(r.Header.Get("Accept-Language"))
+	if err != nil {
+		return Chinese // a header nobody can read is no wish
+	}
+	for _, tag := range tags { // the most wanted first
+		base, _ := tag.Base()
+		if l, ok := langOf(base.String()); ok {
+			return l
+		}
+	}
+	return Chinese
+}
+
+// say returns the text of key with its arguments put in. A key that is not in
+// the table is shown as it is: a new type of transaction reads as its name.
+func (l Lang) say(key string, args ...any) string {
+	w, ok := texts[key]
+	if !ok {
+		return key
+	}
+	if len(args) == 0 {
+		return w.in(l)
+	}
+	return fmt.Sprintf(w.in(l), args...)
+}
+
+// count is say for n things: English has a form of its own for one, under
+// key.1.
+func (l Lang) count(key string, n int, args ...any) string {
+	if n == 1 {
+		if _, ok := texts[key+".1"]; ok {
+			key += ".1"
+		}
+	}
+	return l.say(key, append([]any{n}, args...)...)
+}
+
+// known is say for a word that comes from outside, such as a type of
+// transaction: group.word when the table has it, else the word itself.
+func (l Lang) known(group, word string) string {
+	if w, ok := texts[group+"."+word]; ok {
+		return w.in(l)
+	}
+	return word
+}
+
+// texts is everything the console says.
+var texts = map[string]Words{
+	"brand":          {"收单", "acquirer"},
+	"env.demo":       {"演示", "demo"},
+	"env.test":       {"测试", "test"},
+	"env.production": {"生产", "production"},
+	"skip":           {"跳到正文", "Skip to the content"},
+	"nav":            {"主导航", "Main"},
+	"nav.street":     {"街面", "Street"},
+	"nav.lines":      {"线路", "Lines"},
+	"nav.owed":       {"待冲正", "Owed"},
+	"nav.settlement": {"结算", "Settlement"},
+	"language":       {"语言", "Language"},
+	"live":           {"实时", "live"},
+	"lost":           {"连接中断，正在重连", "connection lost, trying again"},
+	"noscript":       {"未启用脚本：页面每 10 秒刷新一次。", "Scripts are off: the page reloads every 10 seconds."},
+	"beijing":        {"北京时间", "Beijing time"},
+	"node":           {"节点 %d", "node %d"},
+	"uptime":         {"已运行 %s", "up %s"},
+	"businessdate":   {"营业日 %s", "business date %s"},
+	"cutoff":         {"%s后日切", "cut-off in %s"},
+	"cutoff.past":    {"已过日切时间", "past its cut-off"},
+
+	"verdict.good":         {"一切正常", "All is in order"},
+	"verdict.act":          {"有 %d 件事需要处理", "%d things need you"},
+	"verdict.act.1":        {"有 %d 件事需要处理", "%d thing needs you"},
+	"verdict.watch":        {"无需处理，留意以下情况", "Nothing to do, something to watch"},
+	"verdict.books":        {"账平", "books balanced"},
+	"verdict.lines":        {"%d 条线路全部在线", "all %d lines up"},
+	"verdict.nothing":      {"无待冲正", "nothing owed"},
+	"verdict.settling":     {"%d 笔冲正进行中", "%d reversals under way"},
+	"verdict.settling.1":   {"%d 笔冲正进行中", "%d reversal under way"},
+	"concern.house":        {"读取系统状态失败，显示的是 %s 的数据：%s", "The house did not answer; what you see is from %s: %s"},
+	"concern.house.never":  {"读取系统状态失败：%s", "The house did not answer: %s"},
+	"concern.invariant":    {"不变量 %s 被破坏 %d 次：%s", "Invariant %s was violated, %d times: %s"},
+	"concern.ledger":       {"总账不平，差额 %s", "The ledger is out of balance by %s"},
+	"concern.unchecked":    {"总账自检已停 %s", "The ledger has not been checked for %s"},
+	"concern.lag":          {"有交易 %s 未入账", "Approved transactions have waited %s for the ledger"},
+	"concern.manual":       {"%d 笔冲正需人工处理", "%d reversals are left to you"},
+	"concern.manual.1":     {"%d 笔冲正需人工处理", "%d reversal is left to you"},
+	"concern.owed":         {"最早的冲正已拖欠 %s", "The oldest reversal has been owed for %s"},
+	"concern.issuer":       {"发卡方 %s 全部线路中断", "Issuer %s has no line up"},
+	"concern.line":         {"发卡方 %s 有 %d 条线路中断", "Issuer %s has %d lines down"},
+	"concern.line.1":       {"发卡方 %s 有 %d 条线路中断", "Issuer %s has %d line down"},
+	"concern.payouts":      {"%d 笔付款被退回或结果不明", "%d payouts were returned or their fate is unknown"},
+	"concern.payouts.1":    {"%d 笔付款被退回或结果不明", "%d payout was returned or its fate is unknown"},
+	"concern.held":         {"%d 笔付款被暂停", "%d payouts are held"},
+	"concern.held.1":       {"%d 笔付款被暂停", "%d payout is held"},
+	"spoken":               {"每秒批准 %s 笔，拒绝 %s 笔。%s。", "%s approved and %s declined per second. %s."},
+	"rates":                {"每秒交易", "Transactions per second"},
+	"rates.approved":       {"批准/秒", "approved / s"},
+	"rates.declined":       {"拒绝/秒", "declined / s"},
+	"rates.share":          {"批准率", "approval rate"},
+	"rates.inflight":       {"处理中", "in flight"},
+	"rates.terminals":      {"在线终端", "terminals"},
+	"rates.owed":           {"待冲正", "owed"},
+	"rates.axis":           {"60 秒前", "60 s ago"},
+	"rates.now":            {"现在", "now"},
+	"rates.peak":           {"峰值 %d/秒", "peak %d/s"},
+	"rates.legend.up":      {"批准", "approved"},
+	"rates.legend.down":    {"拒绝", "declined"},
+	"rates.alt":            {"最近一分钟：批准 %d 笔，拒绝 %d 笔，峰值每秒 %d 笔", "The last minute: %d approved, %d declined, at most %d in one second"},
+	"recent":               {"最近交易", "Latest transactions"},
+	"recent.empty":         {"还没有交易。", "No transaction yet."},
+	"recent.sample":        {"繁忙时只显示一部分", "a sample when the street is busy"},
+	"recent.pause":         {"暂停", "Pause"},
+	"recent.resume":        {"继续", "Resume"},
+	"recent.held":          {"笔新交易", "new"},
+	"col.time":             {"时间", "Time"},
+	"col.type":             {"类型", "Type"},
+	"col.merchant":         {"商户", "Merchant"},
+	"col.terminal":         {"终端", "Terminal"},
+	"col.card":             {"卡号", "Card"},
+	"col.issuer":           {"发卡方", "Issuer"},
+	"col.amount":           {"金额", "Amount"},
+	"col.outcome":          {"结果", "Outcome"},
+	"col.took":             {"耗时", "Took"},
+	"col.line":             {"线路", "Line"},
+	"col.state":            {"状态", "State"},
+	"col.since":            {"持续", "For"},
+	"col.echo":             {"回响", "Echo"},
+	"col.drops":            {"断线", "Drops"},
+	"col.error":            {"最近错误", "Last error"},
+	"col.inflight":         {"处理中", "In flight"},
+	"col.p50":              {"中位", "Median"},
+	"col.p99":              {"p99", "p99"},
+	"col.lines":            {"线路", "Lines"},
+	"col.owedsince":        {"拖欠", "Owed for"},
+	"col.why":              {"原因", "Why"},
+	"col.attempts":         {"次数", "Tries"},
+	"col.next":             {"下次", "Next"},
+	"col.said":             {"最近回应", "Last heard"},
+	"col.plan":             {"费率方案", "Plan"},
+	"col.speed":            {"到账", "Speed"},
+	"col.sales":            {"笔数", "Sales"},
+	"col.gross":            {"交易额", "Gross"},
+	"col.refunds":          {"退货", "Refunds"},
+	"col.fees":             {"手续费", "Fees"},
+	"col.net":              {"净额", "Net"},
+	"col.payout":           {"付款", "Payout"},
+	"col.step":             {"步骤", "Step"},
+	"col.at":               {"起点", "Began"},
+	"col.note":             {"结果", "What came of it"},
+	"col.field":            {"域", "DE"},
+	"col.name":             {"名称", "Name"},
+	"col.value":            {"值", "Value"},
+	"col.what":             {"关系", "What"},
+	"outcome.undecided":    {"处理中", "in progress"},
+	"outcome.approved":     {"已批准", "approved"},
+	"outcome.declined":     {"已拒绝", "declined"},
+	"outcome.reversing":    {"冲正中", "being reversed"},
+	"outcome.manual":       {"待人工冲正", "reversal left to you"},
+	"outcome.reversed":     {"已冲正", "reversed"},
+	"type.sale":            {"消费", "sale"},
+	"type.purchase":        {"消费", "purchase"},
+	"type.void":            {"消费撤销", "void"},
+	"type.refund":          {"退货", "refund"},
+	"type.reversal":        {"冲正", "reversal"},
+	"type.preauth":         {"预授权", "pre-authorisation"},
+	"type.preauth-void":    {"预授权撤销", "pre-auth void"},
+	"type.completion":      {"预授权完成", "completion"},
+	"type.completion-void": {"完成撤销", "completion void"},
+	"type.balance":         {"余额查询", "balance"},
+	"type.qr":              {"扫码", "QR sale"},
+	"type.qr-sale":         {"扫码", "QR sale"},
+	"type.advice":          {"通知", "advice"},
+	"issuers":              {"发卡方", "Issuers"},
+	"issuers.empty":        {"未配置发卡方。", "No issuer is configured."},
+	"issuers.all":          {"全部线路", "All lines"},
+	"line.up":              {"在线", "up"},
+	"line.signing":         {"签到中", "signing on"},
+	"line.down":            {"中断", "down"},
+	"line.of":              {"%d/%d 在线", "%d of %d up"},
+	"line.none":            {"全部中断", "all down"},
+	"lines.title":          {"线路状况", "Lines"},
+	"lines.lead":           {"每个发卡方的线路、时延与回响。时延取最近 30 至 60 秒。", "Each issuer's lines, latency and echoes. Latency is of the last 30 to 60 seconds."},
+	"ledger":               {"总账", "Ledger"},
+	"ledger.balanced":      {"借贷平衡", "balanced"},
+	"ledger.broken":        {"不平", "out of balance"},
+	"ledger.never":         {"尚未自检", "not checked yet"},
+	"ledger.checked":       {"%s前自检", "checked %s ago"},
+	"ledger.unposted":      {"%d 笔待入账", "%d waiting to be posted"},
+	"ledger.invariants":    {"不变量全部成立", "every invariant holds"},
+	"today":                {"今日结算", "Today's settlement"},
+	"today.all":            {"全部商户", "All merchants"},
+	"today.empty":          {"这个营业日还没有可结算的交易。", "Nothing to settle on this business date yet."},
+	"today.sum":            {"净额 · %s 笔 · 手续费 %s", "net · %s sales · fees %s"},
+	"settlement.sales":     {"%s 笔 · %s", "%s sales · %s"},
+	"today.more":           {"另有 %d 家商户", "and %d more merchants"},
+	"today.more.1":         {"另有 %d 家商户", "and %d more merchant"},
+	"total":                {"合计", "Total"},
+	"settlement.title":     {"结算 %s", "Settlement of %s"},
+	"settlement.before":    {"前一营业日", "The day before"},
+	"settlement.after":     {"后一营业日", "The day after"},
+	"settlement.current":   {"当前营业日", "The open day"},
+	"settlement.overflow":  {"合计溢出", "total overflows"},
+	"day.open":             {"进行中", "open"},
+	"day.cut":              {"已日切，清分中", "cut off, being cleared"},
+	"day.cleared":          {"已清分，付款中", "cleared, being paid"},
+	"day.paid":             {"已全部付款", "paid"},
+	"payout.none":          {"未到付款", "not yet"},
+	"payout.due":           {"待付款", "due"},
+	"payout.sent":          {"在途", "in transit"},
+	"payout.paid":          {"已到账", "paid"},
+	"payout.unknown":       {"结果不明，查询中", "unknown, being asked"},
+	"payout.returned":      {"被退回", "returned"},
+	"payout.held":          {"已暂停", "held"},
+	"owed.title":           {"待冲正", "Owed reversals"},
+	"owed.lead":            {"已发往发卡方、结果不明或不再需要、发卡方尚未确认冲正的交易。系统按各自节奏重发，需要人工的排在最前。", "Sent to an issuer, its outcome unknown or unwanted, and the reversal not yet acknowledged. Each is tried again at its own pace; those left to you come first."},
+	"owed.empty":           {"没有拖欠的冲正。", "Nothing is owed."},
+	"owed.manual":          {"人工", "you"},
+	"owed.cap":             {"仅列出前 %d 笔", "the first %d are listed"},
+	"tx.title":             {"交易 %s", "Transaction %s"},
+	"tx.back":              {"返回街面", "Back to the street"},
+	"tx.timeline":          {"时间线", "Timeline"},
+	"tx.steps.empty":       {"没有步骤记录。", "No steps were recorded."},
+	"tx.messages":          {"报文", "Messages"},
+	"tx.messages.empty":    {"没有报文记录。", "No messages were kept."},
+	"tx.bytes":             {"%d 字节", "%d bytes"},
+	"tx.related":           {"关联交易", "Related"},
+	"tx.failed":            {"失败", "failed"},
+	"tx.missing":           {"没有这笔交易", "No such transaction"},
+	"tx.missing.why":       {"编号 %s 不在流水中。", "Number %s is not in the journal."},
+	"fact.merchant":        {"商户", "Merchant"},
+	"fact.terminal":        {"终端", "Terminal"},
+	"fact.card":            {"卡号", "Card"},
+	"fact.issuer":          {"发卡方", "Issuer"},
+	"fact.rrn":             {"参考号", "RRN"},
+	"fact.stan":            {"流水号", "STAN"},
+	"fact.batch":           {"批次号", "Batch"},
+	"fact.approval":        {"授权码", "Approval code"},
+	"fact.date":            {"营业日", "Business date"},
+	"fact.at":              {"受理时间", "Received"},
+	"fact.took":            {"总耗时", "Took"},
+	"step.check":           {"校验", "check"},
+	"step.open":            {"开账落盘", "open (durable)"},
+	"step.issuer":          {"发卡方", "issuer"},
+	"step.close":           {"结账落盘", "close (durable)"},
+	"step.write":           {"应答终端", "answer the terminal"},
+	"step.reversal":        {"冲正", "reversal"},
+	"step.post":            {"入账", "post to the ledger"},
+	"party.terminal":       {"终端", "terminal"},
+	"party.acquirer":       {"收单", "acquirer"},
+	"party.issuer":         {"发卡方", "issuer"},
+	"related.original":     {"原交易", "original"},
+	"related.reversal":     {"冲正", "reversal"},
+	"related.void":         {"撤销", "void"},
+	"related.refund":       {"退货", "refund"},
+	"related.repeat":       {"重发", "repeat"},
+	"error.title":          {"暂时读不到", "Not readable right now"},
+	"error.why":            {"系统没有回应：%s", "The house did not answer: %s"},
+	"error.path":           {"没有这个页面", "No such page"},
+	"error.date":           {"日期写成 2026-02-13", "Write a date like 2026-02-13"},
+	"age.d":                {"%d天%d时", "%dd %dh"},
+	"age.h":                {"%d时%d分", "%dh %dm"},
+	"age.m":                {"%d分%d秒", "%dm %ds"},
+	"age.s":                {"%d秒", "%ds"},
+	"about.d":              {"%d 天", "%d days"},
+	"about.d.1":            {"%d 天", "%d day"},
+	"about.h":              {"%d 小时", "%d hours"},
+	"about.h.1":            {"%d 小时", "%d hour"},
+	"about.m":              {"%d 分钟", "%d minutes"},
+	"about.m.1":            {"%d 分钟", "%d minute"},
+}
