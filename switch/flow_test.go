@@ -66,8 +66,8 @@ func difference(want, got string) string {
 	return b.String()
 }
 
-func tell(t *testing.T, text string) string {
-	story := &storyteller{t: t, street: newStreet(t), terminals: map[string]*terminal.Terminal{}, cards: map[string]*simcard.Card{}, rrns: map[string]string{}}
+func tell(t *testing.T, text string, options ...streetOption) string {
+	story := &storyteller{t: t, street: newStreet(t, options...), terminals: map[string]*terminal.Terminal{}, cards: map[string]*simcard.Card{}, rrns: map[string]string{}}
 	var out strings.Builder
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")

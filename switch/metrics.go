@@ -13,7 +13,6 @@ type metrics struct {
 	steps        *prometheus.HistogramVec // step
 	connections  prometheus.Gauge
 	refused      *prometheus.CounterVec // why
-	inFlight     prometheus.Gauge
 	frames       *prometheus.CounterVec // why a frame ended its connection
 	macFailures  prometheus.Counter
 	signIns      *prometheus.CounterVec // result
@@ -39,8 +38,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Terminal connections open now."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_terminal_refused_total",
 			Help: "Connections closed at accept."}, []string{"why"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "acquirer_transactions_in_flight",
-			Help: "Requests read and not yet answered."}),
 		frames: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_terminal_closed_total",
 			Help: "Terminal connections closed, by cause."}, []string{"why"}),
 		macFailures: prometheus.NewCounter(prometheus.CounterOpts{Name: "acquirer_mac_failures_total",
@@ -60,7 +57,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "acquirer_handler_panics_total",
 			Help: "Messages whose handling panicked and was answered 96."}),
 	}
-	reg.MustRegister(m.transactions, m.seconds, m.steps, m.connections, m.refused, m.inFlight, m.frames, m.macFailures,
+	reg.MustRegister(m.transactions, m.seconds, m.steps, m.connections, m.refused, m.frames, m.macFailures,
 		m.signIns, m.owed, m.owedOldest, m.owedAttempts, m.undelivered, m.late, m.panics)
 	for _, state := range []string{"due", "manual"} {
 		m.owed.WithLabelValues(state).Set(0)

@@ -118,6 +118,9 @@ func (c ResponseCode) Approves() bool {
 	return false
 }
 
+// CodeOf is codeOf for those who show what a terminal heard.
+func CodeOf(r journal.Reason, issuer string) ResponseCode { return codeOf(r, issuer) }
+
 // codeOf is the one place where the verdict becomes DE 39. issuer is the
 // issuer's own code, which passes through when it spoke.
 func codeOf(r journal.Reason, issuer string) ResponseCode {

@@ -40,6 +40,12 @@ type street struct {
 	metrics  *prometheus.Registry
 	log      *syncBuffer
 	book     *terminal.Book
+
+	plan   *streetPlan
+	hsm    *hsm.Software
+	config switching.Config
+	house  switching.House
+	stop   func() // ends serving; may be called twice
 }
 
 // syncBuffer is a log that tests read while the house writes it.
@@ -69,6 +75,8 @@ type streetPlan struct {
 	config        func(*switching.Config)
 	rules         []limits.Rule
 	profile       func(i int, t *merchant.Terminal)
+	line          func(*routing.Config)
+	weaken        func(hsm.HSM) hsm.HSM // what the switch gets instead of the HSM
 }
 
 func withTimeout(d time.Duration) streetOption {
@@ -79,6 +87,11 @@ func withConfig(f func(*switching.Config)) streetOption {
 	return func(p *streetPlan) { p.config = f }
 }
 func withStore(url string) streetOption { return func(p *streetPlan) { p.url = url } }
+func withTerminals(n int) streetOption  { return func(p *streetPlan) { p.terminals = n } }
+func withLine(f func(*routing.Config)) streetOption {
+	return func(p *streetPlan) { p.line = f }
+}
+func withHSM(f func(hsm.HSM) hsm.HSM) streetOption { return func(p *streetPlan) { p.weaken = f } }
 
 // newStreet opens a house with every simulated issuer and eight terminals of
 // two merchants: the first on MICRO-2025 and unassessed, the second on
@@ -90,7 +103,7 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 		o(&p)
 	}
 	ctx := context.Background()
-	s := &street{t: t, issuers: map[string]*issuer.Host{}, legs: map[string]switching.Leg{}, metrics: prometheus.NewRegistry(), log: &syncBuffer{}, book: &terminal.Book{}}
+	s := &street{t: t, plan: &p, issuers: map[string]*issuer.Host{}, legs: map[string]switching.Leg{}, log: &syncBuffer{}, book: &terminal.Book{}}
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 
 	var master [32]byte
@@ -99,14 +112,12 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 	}
 	h, err := hsm.NewSoftware(master[:])
 	must(t, err)
-	s.db, err = store.Open(ctx, p.url, merchant.Schema, journal.Schema, limits.Schema)
-	must(t, err)
-	t.Cleanup(func() { must(t, s.db.Close()) })
-	s.registry, err = merchant.OpenRegistry(ctx, s.db)
-	must(t, err)
-	s.seed(ctx, h, &p)
-	s.journal, err = switching.OpenJournal(s.db, p.rules, s.registry)
-	must(t, err)
+	s.hsm = h
+	t.Cleanup(func() {
+		if s.db != nil {
+			must(t, s.db.Close())
+		}
+	})
 
 	var routes []routing.Route
 	for _, is := range simcard.Issuers {
@@ -126,20 +137,49 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 	tokenKey, _, err := h.GenerateKey(ctx, hsm.UseHMAC, hsm.HMAC32)
 	must(t, err)
 
-	cfg := switching.Config{
+	s.config = switching.Config{
 		MaxConnections: 64, MaxFrame: 4096, FrameTimeout: 2 * time.Second, IdleTimeout: 20 * time.Second, WriteTimeout: 2 * time.Second, StoreTimeout: 5 * time.Second,
 		TimeoutCode: "98", ReversalNotFound: "25", Acquirer: "48020000", CutOff: 23 * time.Hour,
 		Owed: switching.OwedConfig{Interval: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, BackoffMax: 200 * time.Millisecond, MaxAttempts: 12, Concurrency: 4},
 	}
 	if p.config != nil {
-		p.config(&cfg)
+		p.config(&s.config)
 	}
-	s.sw, err = switching.New(cfg, switching.House{Store: s.db, Journal: s.journal, Terminals: s.registry, Plans: merchant.BuiltIn(), BINs: bins, Legs: s.legs,
-		HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log, Metrics: s.metrics})
-	must(t, err)
-	must(t, s.sw.Recover(ctx))
-	s.serve()
+	s.house = switching.House{Plans: merchant.BuiltIn(), BINs: bins, Legs: s.legs, HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log}
+	if p.weaken != nil {
+		s.house.HSM = p.weaken(h)
+	}
+	s.open()
 	return s
+}
+
+// open opens the database, makes a switch on it and serves.
+func (s *street) open() {
+	s.t.Helper()
+	ctx := context.Background()
+	var err error
+	s.db, err = store.Open(ctx, s.plan.url, merchant.Schema, journal.Schema, limits.Schema)
+	must(s.t, err)
+	s.registry, err = merchant.OpenRegistry(ctx, s.db)
+	must(s.t, err)
+	s.seed(ctx, s.hsm, s.plan)
+	s.journal, err = switching.OpenJournal(s.db, s.plan.rules, s.registry)
+	must(s.t, err)
+	s.metrics = prometheus.NewRegistry()
+	s.house.Store, s.house.Journal, s.house.Terminals, s.house.Metrics = s.db, s.journal, s.registry, s.metrics
+	s.sw, err = switching.New(s.config, s.house)
+	must(s.t, err)
+	must(s.t, s.sw.Recover(ctx))
+	s.serve()
+}
+
+// reopen ends the switch and its store as a stop of the process does, and
+// starts both again on the same database. The issuers live on.
+func (s *street) reopen() {
+	s.t.Helper()
+	s.stop()
+	must(s.t, s.db.Close())
+	s.open()
 }
 
 func (s *street) serve() {
@@ -148,21 +188,23 @@ func (s *street) serve() {
 	s.addr = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
+	sw := s.sw
 	wg.Go(func() {
-		if err := s.sw.Serve(ctx, l); err != nil {
+		if err := sw.Serve(ctx, l); err != nil {
 			s.t.Errorf("serving: %v", err)
 		}
 	})
-	wg.Go(func() { s.sw.RunOwed(ctx) })
-	s.t.Cleanup(func() {
+	wg.Go(func() { sw.RunOwed(ctx) })
+	s.stop = sync.OnceFunc(func() {
 		drain, stop := context.WithTimeout(context.Background(), 10*time.Second)
 		defer stop()
-		if err := s.sw.Shutdown(drain); err != nil {
+		if err := sw.Shutdown(drain); err != nil {
 			s.t.Errorf("shutdown: %v", err)
 		}
 		cancel()
 		wg.Wait()
 	})
+	s.t.Cleanup(s.stop)
 }
 
 func (s *street) seed(ctx context.Context, h *hsm.Software, p *streetPlan) {
@@ -198,8 +240,12 @@ func (s *street) startIssuer(ctx context.Context, h *hsm.Software, name string, 
 		}
 	})
 	keys := switching.NewZoneKeys(h, formKey(s.t, h, hsm.UseZMK, issuer.TestZMK(name)), false)
-	line, err := routing.NewIssuer(routing.Config{Name: name, Addrs: []string{l.Addr().String()}, Institution: host.Institution(), Acquirer: "48020000",
-		Timeout: timeout, BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond, Keys: keys, Log: log})
+	cfg := routing.Config{Name: name, Addrs: []string{l.Addr().String()}, Institution: host.Institution(), Acquirer: "48020000",
+		Timeout: timeout, BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond, Keys: keys, Log: log}
+	if s.plan.line != nil {
+		s.plan.line(&cfg)
+	}
+	line, err := routing.NewIssuer(cfg)
 	must(s.t, err)
 	up, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

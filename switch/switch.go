@@ -21,9 +21,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"acquirer/card"
 	"acquirer/hsm"
 	"acquirer/journal"
 	"acquirer/merchant"
+	"acquirer/money"
 	"acquirer/routing"
 	"acquirer/spec"
 	"acquirer/store"
@@ -65,6 +67,24 @@ type House struct {
 	TokenKey  hsm.Key // makes their look-up tokens (hsm.UseHMAC)
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer
+	// Tell, when given, hears of every financial message after its answer has
+	// left, in the goroutine of its connection: it must be quick.
+	Tell func(Told)
+}
+
+// Told is one financial message, answered.
+type Told struct {
+	ID         int64 // the journal's; 0 when it was not journaled
+	At         time.Time
+	Took       time.Duration // until the answer had left
+	IssuerTook time.Duration // 0 when no issuer was asked
+	Kind       string        // sale, reversal
+	Terminal   *merchant.Terminal
+	PAN        card.PAN
+	Amount     money.Amount
+	Issuer     string
+	Reason     journal.Reason
+	Code       ResponseCode // "" when nothing was answered
 }
 
 // Switch serves terminals. Make it with New, recover with Recover, then Serve.
@@ -81,9 +101,11 @@ type Switch struct {
 	tokenKey  hsm.Key
 	log       *slog.Logger
 	metrics   *metrics
+	tell      func(Told)
 	tls       *tls.Config
 
 	conns    connections
+	working  atomic.Int64 // requests read and not yet answered
 	works    sync.Pool
 	trace    atomic.Uint32 // DE 11 towards the issuers
 	undecide undecided
@@ -110,7 +132,9 @@ func New(cfg Config, h House) (*Switch, error) {
 		cfg.StoreTimeout = 10 * time.Second
 	}
 	s := &Switch{cfg: cfg, store: h.Store, journal: h.Journal, terminals: h.Terminals, plans: h.Plans, bins: h.BINs, legs: h.Legs,
-		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, log: h.Log, metrics: newMetrics(h.Metrics), tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
+		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
+	h.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_transactions_in_flight",
+		Help: "Requests read and not yet answered."}, func() float64 { return float64(s.working.Load()) }))
 	s.works.New = func() any { return &work{dialect: spec.UnionPayPOS} }
 	s.trace.Store(rand.Uint32N(1_000_000)) // a restart does not reuse the numbers in flight at the last stop
 	return s, nil

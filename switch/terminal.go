@@ -79,9 +79,9 @@ func (s *Switch) serveTerminal(ctx context.Context, conn net.Conn) (why string) 
 			s.give(w)
 			return s.readEnded(conn, err)
 		}
-		s.metrics.inFlight.Inc()
+		s.working.Add(1)
 		why := s.converse(ctx, conn, w)
-		s.metrics.inFlight.Dec()
+		s.working.Add(-1)
 		s.give(w)
 		if why != "" {
 			return why
@@ -235,6 +235,16 @@ func (c *connections) closeAll() {
 		_ = conn.Close()
 	}
 }
+
+// Connections is how many terminals are connected now.
+func (s *Switch) Connections() int {
+	s.conns.mu.Lock()
+	defer s.conns.mu.Unlock()
+	return len(s.conns.open)
+}
+
+// InFlight is how many requests are read and not yet answered.
+func (s *Switch) InFlight() int { return int(s.working.Load()) }
 
 // Shutdown stops accepting, lets running transactions answer until ctx ends,
 // then closes what is left; what was sent and not closed is owed at the next

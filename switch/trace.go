@@ -29,6 +29,7 @@ type TraceMessage struct {
 	From, To string // terminal, acquirer, issuer
 	Dialect  string
 	MTI      string
+	Bytes    int
 	Fields   []spec.Item
 }
 
@@ -103,7 +104,11 @@ func (s *Switch) record(w *work) {
 		{"terminal", "acquirer", &w.req}, {"acquirer", "issuer", &w.leg}, {"issuer", "acquirer", &w.legRep}, {"acquirer", "terminal", &w.rep},
 	} {
 		if m.m.MTI() != 0 {
-			tr.Messages = append(tr.Messages, TraceMessage{m.from, m.to, m.m.Dialect().Name(), m.m.MTI().String(), spec.Describe(m.m)})
+			packed, err := m.m.Append(nil)
+			if err != nil {
+				continue // it never left, and the answer says why
+			}
+			tr.Messages = append(tr.Messages, TraceMessage{m.from, m.to, m.m.Dialect().Name(), m.m.MTI().String(), len(packed), spec.Describe(m.m)})
 		}
 	}
 	s.traces.keep(tr)

@@ -130,6 +130,10 @@ func (s *Switch) finish(ctx context.Context, w *work) {
 		}
 	}
 	s.record(w)
+	if s.tell != nil && w.signs {
+		s.tell(Told{ID: w.journalID, At: w.started, Took: total, IssuerTook: w.took[stepIssuer], Kind: w.kind, Terminal: w.terminal,
+			PAN: w.pan, Amount: w.amount, Issuer: w.issuer, Reason: w.reason, Code: w.rc})
+	}
 	if !s.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}

@@ -81,6 +81,14 @@ Start with the demo world, which needs nothing else:
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newConfigCmd(), newVersionCmd())
+	simulate := &cobra.Command{
+		Use:   "simulate",
+		Short: "One part of the world around the switch, alone: issuer, terminal, bank",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	simulate.AddCommand(newSimulateIssuerCmd(), newSimulateTerminalCmd())
+	root.AddCommand(newServeCmd(), simulate, newLoadCmd(), newDecodeCmd(), newEncodeCmd(),
+		newFeesCmd(), newCalendarCmd(), newHSMCmd(), newConfigCmd(), newVersionCmd())
 	return root
 }

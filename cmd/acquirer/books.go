@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"acquirer/calendar"
+	"acquirer/hsm"
+	"acquirer/journal"
+	"acquirer/merchant"
+	"acquirer/settlement"
+)
+
+// openBooks puts the settlement engine on the journal, the ledger and the bank.
+func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
+	cfg := settlement.Config{
+		DB: v.db, Source: journalSource{v.journal}, Merchants: v.terminals, Plans: v.plans, CutOff: v.cfg.Switch.CutOff,
+		Unseal: func(ctx context.Context, sealed []byte) (string, error) {
+			clear, err := v.hsm.Decrypt(ctx, dataKey, accountAAD, sealed)
+			return string(clear), err
+		},
+	}
+	if v.cfg.Settlement.Bank != "" {
+		rail, err := settlement.NewHTTPRail(v.cfg.Settlement.Bank, 0)
+		if err != nil {
+			return nil, fmt.Errorf("settlement.bank: %w", err)
+		}
+		cfg.Rail = rail
+	}
+	return settlement.New(cfg)
+}
+
+// journalSource is the journal in settlement's words.
+type journalSource struct{ j *journal.Journal }
+
+// Facts implements settlement.Source.
+func (s journalSource) Facts(ctx context.Context, after int64, limit int) ([]settlement.Fact, error) {
+	cleared, err := s.j.ClearingSince(ctx, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	facts := make([]settlement.Fact, len(cleared))
+	for i, c := range cleared {
+		t := &c.Entry.Transaction
+		facts[i] = settlement.Fact{Cursor: c.ID, Taken: c.Taken, At: c.At, Txn: t.ID, Date: t.Day, RRN: t.RRN, Merchant: t.Merchant, Terminal: t.Terminal,
+			Issuer: t.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Amount: t.Amount}
+		switch t.Channel {
+		case journal.Debit:
+			facts[i].CardType = merchant.Debit
+		case journal.QR:
+			facts[i].Channel, facts[i].CardType = merchant.QR, ""
+		}
+	}
+	return facts, nil
+}
+
+// From implements settlement.Source.
+func (s journalSource) From(cursor int64) int64 { return s.j.ClearingFrom(cursor) }
+
+// Undecided implements settlement.Source.
+func (s journalSource) Undecided(ctx context.Context, date calendar.Date) (int, error) {
+	totals, err := s.j.TotalsByIssuer(ctx, date)
+	n := 0
+	for _, t := range totals {
+		if t.State == journal.Open {
+			n += int(t.Count)
+		}
+	}
+	return n, err
+}
+
+// keeper follows the journal into the ledger and checks the house's own
+// invariants; what it finds is what the alarms look at.
+type keeper struct {
+	v          *house
+	caughtUp   atomic.Int64 // when the ledger last had all of the journal, microseconds
+	checked    atomic.Int64
+	balanced   atomic.Bool
+	violations *prometheus.CounterVec
+	failures   prometheus.Counter
+	known      map[string]int64 // violations seen by the last check, so that each is counted once
+}
+
+func newKeeper(v *house) *keeper {
+	k := &keeper{v: v, known: map[string]int64{},
+		violations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_invariant_violations_total",
+			Help: "Facts that must not be, found by the house's own checks, by invariant; must stay 0."}, []string{"invariant"}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "acquirer_self_check_failures_total",
+			Help: "Self-checks that could not be carried out."}),
+	}
+	k.caughtUp.Store(time.Now().UnixMicro())
+	k.balanced.Store(true)
+	v.metrics.MustRegister(k.violations, k.failures,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_ledger_lag_seconds",
+			Help: "Since the ledger last held everything the journal has."}, func() float64 {
+			return time.Since(time.UnixMicro(k.caughtUp.Load())).Seconds()
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_ledger_balanced",
+			Help: "1 while debits equal credits in both books, 0 otherwise."}, func() float64 {
+			if k.balanced.Load() {
+				return 1
+			}
+			return 0
+		}))
+	for _, invariant := range []string{"I1", "I3", "I6", "I8", "I9"} {
+		k.violations.WithLabelValues(invariant)
+	}
+	return k
+}
+
+// run posts every half second and checks every ten until ctx ends.
+func (k *keeper) run(ctx context.Context) {
+	post := time.NewTicker(500 * time.Millisecond)
+	defer post.Stop()
+	check := time.NewTicker(10 * time.Second)
+	defer check.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-post.C:
+			err = k.post(ctx)
+		case <-check.C:
+			_, err = k.check(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			k.failures.Inc()
+			k.v.log.Error("keeping the books", "error", err.Error())
+		}
+	}
+}
+
+func (k *keeper) post(ctx context.Context) error {
+	began := time.Now()
+	if _, err := k.v.books.CatchUp(ctx); err != nil {
+		return err
+	}
+	k.caughtUp.Store(began.UnixMicro())
+	return nil
+}
+
+// check asks journal, ledger and settlement for what must not be, counts what
+// is new and returns all of it in words.
+func (k *keeper) check(ctx context.Context) ([]string, error) {
+	var found []string
+	seen := map[string]int64{}
+	note := func(invariant, what string, n int64) {
+		found = append(found, invariant+": "+what)
+		seen[invariant] += n
+	}
+	violations, err := k.v.journal.Check(ctx, time.Now().Add(-time.Hour))
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range violations {
+		note(x.Invariant, x.String(), x.Count)
+	}
+	report, err := k.v.ledger.SelfCheck(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k.balanced.Store(report.OK())
+	for _, p := range report.Problems {
+		note("I8", p, 1)
+	}
+	problems, err := k.v.books.Check(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range problems {
+		note("I9", p, 1)
+	}
+	k.checked.Store(time.Now().UnixMicro())
+	for invariant, n := range seen {
+		if more := n - k.known[invariant]; more > 0 {
+			k.violations.WithLabelValues(invariant).Add(float64(more))
+		}
+	}
+	k.known = seen
+	if len(found) > 0 {
+		k.v.log.Error("invariants violated; page somebody", "found", strings.Join(found, "; "))
+	}
+	return found, nil
+}
+
+// settler closes business dates when their cut-off has passed and pays what is
+// due, for as long as the house runs.
+func (v *house) settler(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := v.settleDue(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			v.log.Error("settling", "error", err.Error())
+		}
+	}
+}
+
+// settleDue closes the business date before the current one, unless it is
+// closed, and pays.
+func (v *house) settleDue(ctx context.Context, now time.Time) error {
+	ended := calendar.BusinessDate(now, v.cfg.Switch.CutOff).AddDays(-1)
+	open, err := v.books.OpenDate(ctx)
+	if err != nil {
+		return err
+	}
+	if open != 0 && open <= ended {
+		day, err := v.books.CloseDay(ctx, ended, now, false)
+		if err != nil {
+			return err
+		}
+		v.log.Info("business date closed", "date", day.Date.String(), "transactions", day.Lines, "payouts", day.Payouts, "total", day.PayoutTotal.String())
+	}
+	if v.cfg.Settlement.Bank == "" {
+		return nil
+	}
+	_, err = v.books.Pay(ctx, now)
+	return err
+}

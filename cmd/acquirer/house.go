@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"acquirer/console"
+	"acquirer/hsm"
+	"acquirer/journal"
+	"acquirer/ledger"
+	"acquirer/limits"
+	"acquirer/merchant"
+	"acquirer/routing"
+	"acquirer/settlement"
+	"acquirer/store"
+	switching "acquirer/switch"
+)
+
+// house is everything that stands behind the listeners. openHouse is the one
+// place where it is put together; serve, demo, settle and the end-to-end tests
+// all use it.
+type house struct {
+	cfg       Config
+	log       *slog.Logger
+	metrics   *prometheus.Registry
+	db        *store.DB
+	hsm       *hsm.Software
+	terminals *merchant.Registry
+	plans     *merchant.Plans
+	journal   *journal.Journal
+	ledger    *ledger.Ledger
+	books     *settlement.Engine
+	bins      *routing.Table
+	legs      map[string]switching.Leg
+	sw        *switching.Switch
+	started   time.Time
+}
+
+// issuerConfig is an issuer as a seed file lists it.
+type issuerConfig struct {
+	Name        string   `json:"name"`        // as the BIN table has it
+	Institution string   `json:"institution"` // up to 11 digits
+	Lines       []string `json:"lines"`       // host:port each
+	ZMK         hsm.Key  `json:"zmk"`         // key block of the zone master key
+	X919        bool     `json:"x919,omitempty"`
+	MaxInFlight int      `json:"max_in_flight,omitempty"`
+}
+
+// schemas are every table there is, in the order in which they are made.
+func schemas() []store.Schema {
+	return []store.Schema{keySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema}
+}
+
+// openHouse opens the store, the HSM and the registry, loads the seed, and
+// starts the lines to the issuers. It does not listen yet.
+func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, issuers []issuerConfig, tape *console.Tape) (_ *house, err error) {
+	v := &house{cfg: cfg, log: log, hsm: h, metrics: prometheus.NewRegistry(), plans: merchant.BuiltIn(), legs: map[string]switching.Leg{}, started: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, v.close())
+		}
+	}()
+	v.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := store.SetNode(cfg.Node); err != nil {
+		return nil, err
+	}
+	if err := makeFolder(cfg.Database); err != nil {
+		return nil, err
+	}
+	if v.db, err = store.Open(ctx, cfg.Database, schemas()...); err != nil {
+		return nil, err
+	}
+	v.metrics.MustRegister(v.db)
+	if v.terminals, err = merchant.OpenRegistry(ctx, v.db); err != nil {
+		return nil, err
+	}
+	if v.journal, err = switching.OpenJournal(v.db, limits.Defaults(), v.terminals); err != nil {
+		return nil, err
+	}
+	v.ledger = ledger.New(v.db)
+	dataKey, err := v.storedKey(ctx, "data", hsm.UseDEK, hsm.AES32)
+	if err != nil {
+		return nil, err
+	}
+	tokenKey, err := v.storedKey(ctx, "token", hsm.UseHMAC, hsm.HMAC32)
+	if err != nil {
+		return nil, err
+	}
+	if v.books, err = v.openBooks(dataKey); err != nil {
+		return nil, err
+	}
+	if v.bins, err = v.loadBINs(); err != nil {
+		return nil, err
+	}
+	if err := v.startIssuers(issuers); err != nil {
+		return nil, err
+	}
+	tlsConfig, err := terminalTLS(cfg)
+	if err != nil {
+		return nil, err
+	}
+	v.sw, err = switching.New(switching.Config{
+		MaxConnections: cfg.Terminals.MaxConnections, MaxFrame: cfg.Terminals.MaxFrame,
+		FrameTimeout: cfg.Terminals.FrameTimeout, IdleTimeout: cfg.Terminals.IdleTimeout, WriteTimeout: cfg.Terminals.WriteTimeout, TLS: tlsConfig,
+		TimeoutCode: switching.ResponseCode(cfg.Switch.TimeoutCode), ReversalNotFound: switching.ResponseCode(cfg.Switch.ReversalNotFound),
+		Acquirer: cfg.Switch.Acquirer, CutOff: cfg.Switch.CutOff,
+		Owed: switching.OwedConfig{Interval: cfg.Owed.Interval, Backoff: cfg.Owed.Backoff, BackoffMax: cfg.Owed.BackoffMax,
+			MaxAttempts: cfg.Owed.MaxAttempts, Concurrency: cfg.Owed.Concurrency},
+	}, switching.House{
+		Store: v.db, Journal: v.journal, Terminals: v.terminals, Plans: v.plans, BINs: v.bins, Legs: v.legs,
+		HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log, Metrics: v.metrics, Tell: v.tell(tape),
+	})
+	return v, err
+}
+
+// close ends the lines and the store; what is half open is closed as far as it
+// got.
+func (v *house) close() error {
+	var errs []error
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for _, leg := range v.legs {
+		errs = append(errs, leg.Issuer.Close(ctx))
+	}
+	if v.db != nil {
+		errs = append(errs, v.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func makeFolder(database string) error {
+	path, ok := strings.CutPrefix(database, "sqlite:")
+	if !ok {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("the database's folder: %w", err)
+	}
+	return nil
+}
+
+func (v *house) loadBINs() (*routing.Table, error) {
+	if v.cfg.Routing.BINs == "" {
+		return demoBINs()
+	}
+	return routing.LoadTable(v.cfg.Routing.BINs)
+}
+
+// startIssuers starts the lines of every issuer; they connect, sign on and
+// fetch their keys in the background.
+func (v *house) startIssuers(issuers []issuerConfig) error {
+	met := routing.NewMetrics()
+	v.metrics.MustRegister(met)
+	for _, is := range issuers {
+		keys := switching.NewZoneKeys(v.hsm, is.ZMK, is.X919)
+		line, err := routing.NewIssuer(routing.Config{
+			Name: is.Name, Addrs: is.Lines, Institution: is.Institution, Acquirer: v.cfg.Switch.Acquirer,
+			Timeout: v.cfg.Switch.IssuerTimeout, MaxInFlight: is.MaxInFlight, DoubleZAK: is.X919, Keys: keys, Log: v.log, Metrics: met,
+		})
+		if err != nil {
+			return err
+		}
+		v.legs[is.Name] = switching.Leg{Issuer: line, Keys: keys}
+	}
+	return nil
+}
+
+// terminalTLS is nil for plain TCP.
+func terminalTLS(cfg Config) (*tls.Config, error) {
+	if cfg.Terminals.TLSCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(cfg.Terminals.TLSCert, cfg.Terminals.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("terminals.tls_cert: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// keySchema holds the house's own keys, as key blocks.
+var keySchema = store.Schema{Name: "house", Steps: []string{`
+create table house_key (
+	name  TEXT NOT NULL PRIMARY KEY, -- data: seals account numbers; token: makes their look-up tokens
+	block TEXT NOT NULL,             -- X9.143 key block under the HSM's master key
+	made  BIGINT NOT NULL            -- microseconds since 1970
+)`}}
+
+// storedKey finds the house's key of a name or makes it. Two nodes that start
+// together agree: the row that is there wins.
+func (v *house) storedKey(ctx context.Context, name string, use hsm.Use, alg hsm.Alg) (hsm.Key, error) {
+	fresh, _, err := v.hsm.GenerateKey(ctx, use, alg)
+	if err != nil {
+		return "", err
+	}
+	var block string
+	err = v.db.Write(ctx, func(tx store.Tx) error {
+		if _, err := tx.Exec("insert into house_key (name, block, made) values ($1, $2, $3) on conflict (name) do nothing", name, string(fresh), time.Now().UnixMicro()); err != nil {
+			return err
+		}
+		return tx.QueryRow("select block from house_key where name = $1", name).Scan(&block)
+	})
+	if err != nil {
+		return "", fmt.Errorf("the house's %s key: %w", name, err)
+	}
+	if _, err := v.hsm.CheckValue(ctx, hsm.Key(block)); err != nil {
+		return "", fmt.Errorf("the house's %s key in the database was made by another HSM; use the master key file that belongs to this database: %w", name, err)
+	}
+	return hsm.Key(block), nil
+}
+
+// importSeed registers what the seed lists and this database does not know.
+func (v *house) importSeed(ctx context.Context, s *merchant.Seed) error {
+	dataKey, err := v.storedKey(ctx, "data", hsm.UseDEK, hsm.AES32)
+	if err != nil {
+		return err
+	}
+	return v.terminals.Import(ctx, s, func(number string) ([]byte, error) {
+		return v.hsm.Encrypt(ctx, dataKey, accountAAD, []byte(number))
+	})
+}
+
+// accountAAD is bound to every sealed settlement account.
+var accountAAD = []byte("settlement account")
+
+// readIssuers takes the issuers of a seed file.
+func readIssuers(s *merchant.Seed) ([]issuerConfig, error) {
+	if len(s.Issuers) == 0 {
+		return nil, nil
+	}
+	var out []issuerConfig
+	if err := json.Unmarshal(s.Issuers, &out); err != nil {
+		return nil, fmt.Errorf("seed: issuers: %w", err)
+	}
+	return out, nil
+}
+
+// loopback refuses an address that others could reach.
+func loopback(setting, addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return usageError{fmt.Errorf("%s: %w", setting, err)}
+	}
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	return usageError{fmt.Errorf("%s: %s is not a loopback address; put a reverse proxy with authentication in front instead", setting, addr)}
+}

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"acquirer/calendar"
+	"acquirer/console"
+	"acquirer/hsm"
+	"acquirer/merchant"
+	"acquirer/simulate/card"
+	"acquirer/simulate/issuer"
+)
+
+func newServeCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the switch, configured by file, environment and flags",
+		Long: `serve runs the switch for real: terminals in, issuers out, the ledger behind them,
+business dates closed at cut-off and payouts sent. Everything that can be set is
+in docs/configuration.md and in acquirer config.
+
+It needs a master key file (acquirer hsm init) and a seed file that lists
+merchants, terminals and issuers; --seed demo takes the simulated street, whose
+issuers must then run (acquirer simulate issuer).`,
+		Example: `  acquirer hsm init --file data/hsm.key --passphrase-file pass
+  acquirer serve --config acquirer.yaml
+  ACQUIRER_DATABASE=postgres://acquirer@db/acquirer acquirer serve --seed street.json`,
+		Args: cobra.NoArgs,
+	}
+	addConfigFlags(cmd)
+	lines := cmd.Flags().StringToString("issuer", nil, "where a simulated issuer of --seed demo listens, name=host:port; may be given again")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := loadConfig(cmd.Flags())
+		if err != nil {
+			return err
+		}
+		log, closeLog, err := openLog(cfg, cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		defer closeLog()
+		h, err := openHSM(cfg)
+		if err != nil {
+			return err
+		}
+		seed, issuers, err := loadSeed(cmd.Context(), cfg, h, *lines)
+		if err != nil {
+			return err
+		}
+		return serve(cmd.Context(), cfg, log, h, seed, issuers, nil)
+	}
+	return cmd
+}
+
+// openHSM opens the sealed master key. The demo street needs none of its own:
+// without a file it gets one that lives as long as the database beside it.
+func openHSM(cfg Config) (*hsm.Software, error) {
+	pass, err := cfg.passphrase()
+	if err != nil {
+		return nil, err
+	}
+	h, err := hsm.Open(cfg.HSM.File, pass)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w; make one with acquirer hsm init --file %s", err, cfg.HSM.File)
+	}
+	return h, err
+}
+
+// loadSeed reads merchants, terminals and issuers.
+func loadSeed(ctx context.Context, cfg Config, h *hsm.Software, lines map[string]string) (*merchant.Seed, []issuerConfig, error) {
+	switch cfg.Seed {
+	case "":
+		return nil, nil, usageError{errors.New("no seed: set seed to a JSON file of merchants, terminals and issuers, or to demo")}
+	case "demo":
+		seed, err := demoSeed(ctx, h, seedTerminals)
+		if err != nil {
+			return nil, nil, err
+		}
+		issuers, err := demoIssuers(ctx, h, lines)
+		return seed, issuers, err
+	}
+	seed, err := merchant.LoadSeed(cfg.Seed)
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	issuers, err := readIssuers(seed)
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	return seed, issuers, nil
+}
+
+// demoIssuers are the simulated issuers at the addresses given, each of which
+// may be several separated by "+".
+func demoIssuers(ctx context.Context, h *hsm.Software, lines map[string]string) ([]issuerConfig, error) {
+	var out []issuerConfig
+	for _, is := range simcard.Issuers {
+		addr, ok := lines[is.Name]
+		if !ok {
+			return nil, usageError{fmt.Errorf("--seed demo needs --issuer %s=HOST:PORT for each of its issuers; start them with acquirer simulate issuer", is.Name)}
+		}
+		zmk, err := formKey(ctx, h, hsm.UseZMK, issuer.TestZMK(is.Name))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, issuerConfig{Name: is.Name, Institution: issuer.InstitutionOf(is.Name), Lines: []string{addr}, ZMK: zmk})
+	}
+	return out, nil
+}
+
+// errFinished ends serve from its started hook without being a failure.
+var errFinished = errors.New("finished")
+
+// running is what serve tells its caller once everything listens.
+type running struct {
+	house    *house
+	keeper   *keeper
+	terminal string // address of the terminals' listener
+	admin    string // of /metrics
+	console  string
+}
+
+// serve puts the house together, recovers, listens and runs until ctx ends or
+// something that cannot be done without fails. started, when given, hears when
+// everything listens.
+func serve(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, seed *merchant.Seed, issuers []issuerConfig, started func(context.Context, running) error) (err error) {
+	if err := loopback("admin.listen", cfg.Admin.Listen); err != nil {
+		return err
+	}
+	tape := console.NewTape()
+	v, err := openHouse(ctx, cfg, log, h, issuers, tape)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, v.close()) }()
+	if seed != nil {
+		if err := v.importSeed(ctx, seed); err != nil {
+			return err
+		}
+	}
+	keep := newKeeper(v)
+	// What the last run left open is owed before anybody can connect (W5).
+	if err := v.sw.Recover(ctx); err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel(nil)
+	background := func(what string, f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	terminals, err := net.Listen("tcp", cfg.Terminals.Listen)
+	if err != nil {
+		return fmt.Errorf("terminals.listen: %w", err)
+	}
+	adm := &admin{v: v}
+	adminListener, err := net.Listen("tcp", cfg.Admin.Listen)
+	if err != nil {
+		return errors.Join(fmt.Errorf("admin.listen: %w", err), terminals.Close())
+	}
+	background("admin", func() error { return serveHTTP(ctx, adminListener, adm.handler()) })
+	run := running{house: v, keeper: keep, terminal: terminals.Addr().String(), admin: adminListener.Addr().String()}
+	if cfg.Admin.Pprof != "" {
+		if err := loopback("admin.pprof", cfg.Admin.Pprof); err != nil {
+			return errors.Join(err, terminals.Close())
+		}
+		l, err := net.Listen("tcp", cfg.Admin.Pprof)
+		if err != nil {
+			return errors.Join(fmt.Errorf("admin.pprof: %w", err), terminals.Close())
+		}
+		background("pprof", func() error { return serveHTTP(ctx, l, pprofHandler()) })
+	}
+	if cfg.Console.Listen != "" {
+		l, err := console.Listen(cfg.Console.Listen)
+		if err != nil {
+			return errors.Join(fmt.Errorf("console.listen: %w", err), terminals.Close())
+		}
+		page, err := console.New(console.Config{House: consoleHouse{v: v, k: keep, name: cfg.Environment}, Tape: tape, Log: log})
+		if err != nil {
+			return errors.Join(err, terminals.Close(), l.Close())
+		}
+		run.console = "http://" + l.Addr().String() + "/"
+		background("console", func() error { return page.Serve(ctx, l) })
+	}
+	background("owed", func() error { v.sw.RunOwed(ctx); return nil })
+	background("ledger", func() error { keep.run(ctx); return nil })
+	background("settlement", func() error { v.settler(ctx, 10*time.Second); return nil })
+	background("registry", func() error {
+		v.terminals.Watch(ctx, time.Second, func(err error) { log.Error("refreshing the registry", "error", err.Error()) })
+		return nil
+	})
+	background("store", func() error {
+		select {
+		case <-v.db.Failed():
+			return errors.New("the store has failed; restart to read what is really on disk")
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	if _, err := calendar.SettleDate(calendar.BusinessDate(time.Now(), cfg.Switch.CutOff)); err != nil {
+		log.Warn("the calendar ends too soon; settlement will stop", "error", err.Error())
+	}
+	// The switch is stopped by Shutdown, not by ctx: what runs is answered.
+	serving := context.WithoutCancel(ctx)
+	background("terminals", func() error { return v.sw.Serve(serving, terminals) })
+	adm.ready.Store(true)
+	log.Info("listening", "terminals", run.terminal, "admin", run.admin, "console", run.console)
+	if started != nil {
+		wg.Go(func() {
+			if err := started(ctx, run); err != nil && ctx.Err() == nil {
+				cancel(err)
+			}
+		})
+	}
+	<-ctx.Done()
+	adm.ready.Store(false)
+	log.Info("stopping: running transactions are answered first")
+	drain, stop := context.WithTimeout(context.WithoutCancel(ctx), cfg.Switch.IssuerTimeout+5*time.Second)
+	defer stop()
+	err = v.sw.Shutdown(drain)
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, errFinished) {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// openLog makes the log. Lines are written by a buffer that is flushed ten
+// times a second and at the end: one system call for many transactions.
+func openLog(cfg Config, stderr io.Writer) (*slog.Logger, func(), error) {
+	out, closeFile := stderr, func() error { return nil }
+	if cfg.Log.File != "" {
+		if err := os.MkdirAll(filepath.Dir(cfg.Log.File), 0o700); err != nil {
+			return nil, nil, fmt.Errorf("log.file: %w", err)
+		}
+		f, err := os.OpenFile(cfg.Log.File, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, nil, fmt.Errorf("log.file: %w", err)
+		}
+		out, closeFile = f, f.Close
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
+		return nil, nil, usageError{fmt.Errorf("log.level: %w", err)}
+	}
+	buffer := newLogBuffer(out)
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewJSONHandler(buffer, options)
+	if cfg.Log.Format == "text" {
+		handler = slog.NewTextHandler(buffer, options)
+	}
+	return slog.New(handler), func() {
+		if err := errors.Join(buffer.Close(), closeFile()); err != nil {
+			fmt.Fprintln(stderr, "acquirer: closing the log:", err)
+		}
+	}, nil
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+
+	"acquirer/hsm"
+	"acquirer/merchant"
+	"acquirer/routing"
+	"acquirer/simulate/card"
+)
+
+// The seeded street. Its keys are TEST keys from public labels (simulate/card),
+// so that terminals simulated elsewhere know them without a file; production
+// refuses it.
+const (
+	streetMerchants = 6  // with names and different plans; the demo's terminals stand here
+	streetTerminals = 24 // four each
+	seedTerminals   = 1024
+)
+
+var street = [streetMerchants]struct {
+	name, mcc, city, area, plan string
+	speed                       merchant.Speed
+	tier                        merchant.Tier
+}{
+	{"老王烧烤夜市摊", "5812", "北京", "110105", "ESIGN-STD", merchant.T1, merchant.Assessed},
+	{"小李手作工坊", "5947", "杭州", "330106", "MICRO-2025", merchant.D0, merchant.Unassessed},
+	{"张老师钢琴课", "8299", "上海", "310104", "ESIGN-STD", merchant.D0, merchant.Assessed},
+	{"阿梅微店同城送", "5499", "成都", "510107", "MICRO-2025", merchant.T1, merchant.Assessed},
+	{"陈记流动餐车", "5814", "广州", "440106", "ESIGN-STD", merchant.T1, merchant.Unassessed},
+	{"光影摄影工作室", "7221", "西安", "610113", "MICRO-2025", merchant.D0, merchant.Assessed},
+}
+
+// demoSeed is the street and, behind it, plain merchants for load tests, with
+// terminals terminals in all.
+func demoSeed(ctx context.Context, h *hsm.Software, terminals int) (*merchant.Seed, error) {
+	s := &merchant.Seed{}
+	for j := range (terminals + simcard.TerminalsPerMerchant - 1) / simcard.TerminalsPerMerchant {
+		m := merchant.SeedMerchant{Merchant: merchant.Merchant{MID: simcard.SeedMerchant(j), Name: fmt.Sprintf("测试商户%04d", j+1), MCC: "5411",
+			City: "北京", Area: "110100", Plan: "ESIGN-STD", Speed: merchant.T1, Tier: merchant.Assessed}}
+		if j < streetMerchants {
+			st := street[j]
+			m.Name, m.MCC, m.City, m.Area, m.Plan, m.Speed, m.Tier = st.name, st.mcc, st.city, st.area, st.plan, st.speed, st.tier
+		}
+		m.Account = merchant.SeedAccount{Number: fmt.Sprintf("99990000%08d", j+1), Name: m.Name, Bank: "演示银行", Class: 1}
+		s.Merchants = append(s.Merchants, m)
+	}
+	for i := range terminals {
+		tid, mid := simcard.SeedTerminal(i)
+		tmk, err := formKey(ctx, h, hsm.UseTMK, simcard.TestTMK(tid))
+		if err != nil {
+			return nil, fmt.Errorf("seeding terminal %s: %w", tid, err)
+		}
+		s.Terminals = append(s.Terminals, merchant.SeedTerminal{Terminal: merchant.Terminal{TID: tid, MID: mid, Serial: fmt.Sprintf("AQ%08d", i+1)}, TMK: string(tmk)})
+	}
+	return s, nil
+}
+
+// formKey puts a test key into the HSM as two components, the way a key
+// ceremony does.
+func formKey(ctx context.Context, h *hsm.Software, use hsm.Use, key [16]byte) (hsm.Key, error) {
+	var a, b [16]byte
+	if _, err := rand.Read(a[:]); err != nil {
+		return "", err
+	}
+	for i := range b {
+		b[i] = key[i] ^ a[i]
+	}
+	k, _, err := h.FormKey(ctx, use, hsm.TDES16, a[:], b[:])
+	return k, err
+}
+
+// demoBINs is the table of the simulated issuers.
+func demoBINs() (*routing.Table, error) {
+	var routes []routing.Route
+	for _, is := range simcard.Issuers {
+		lengths, err := routing.LengthsOf(is.Len)
+		if err != nil {
+			return nil, err
+		}
+		kind := routing.Credit
+		if is.Debit {
+			kind = routing.Debit
+		}
+		routes = append(routes, routing.Route{BIN: is.BIN, Issuer: is.Name, Brand: "UnionPay", Name: is.Name, Kind: kind, Lengths: lengths, Luhn: true})
+	}
+	return routing.NewTable(routes)
+}

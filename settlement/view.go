@@ -1,0 +1,75 @@
+package settlement
+
+import (
+	"context"
+	"fmt"
+
+	"acquirer/calendar"
+	"acquirer/merchant"
+	"acquirer/money"
+	"acquirer/store"
+)
+
+// MerchantDay is what a merchant sold on a business date, and what became of
+// the money as far as the day has come.
+type MerchantDay struct {
+	Merchant string         `json:"merchant"`
+	Speed    merchant.Speed `json:"speed"`
+	Plan     string         `json:"plan"`
+	Sales    int64          `json:"sales"`
+	Gross    money.Amount   `json:"gross"`
+	Taken    money.Amount   `json:"taken"` // back after it was settled, positive
+	Fee      money.Amount   `json:"fee"`   // settlement fee included
+	Net      money.Amount   `json:"net"`
+
+	Ref    string        `json:"ref,omitempty"` // of the payout; empty before there is one
+	State  PayoutState   `json:"state"`         // 0 before there is one
+	Paid   money.Amount  `json:"paid"`          // what the payout is for
+	Due    calendar.Date `json:"due"`           // when it is sent
+	Reason string        `json:"reason,omitempty"`
+}
+
+// Merchants lists a business date merchant by merchant, open or closed. closed
+// says whether the date has been closed.
+func (e *Engine) Merchants(ctx context.Context, date calendar.Date) (days []MerchantDay, closed bool, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		var open calendar.Date
+		if err := tx.QueryRow("select open_date from settlement_state where id = 1").Scan(&open); err != nil {
+			return err
+		}
+		closed = open > date
+		rows, err := tx.Query(`select l.merchant, l.speed, max(l.plan), count(*), cast(sum(case when l.effect = 1 then l.amount else 0 end) as BIGINT),
+			cast(sum(case when l.effect = 2 then -l.amount else 0 end) as BIGINT), cast(sum(l.fee_rate + l.fee_fixed + l.speed_fee) as BIGINT),
+			coalesce(max(b.payout), ''), coalesce(max(b.reason), '')
+			from settlement_line l left join settlement_batch b on b.run = l.run and b.merchant = l.merchant and b.speed = l.speed
+			where l.date = $1 and l.run >= 0 group by l.merchant, l.speed, l.run order by l.merchant, l.speed`, date)
+		days, err = store.All(rows, err, func(r *store.Rows, d *MerchantDay) error {
+			if err := r.Scan(&d.Merchant, &d.Speed, &d.Plan, &d.Sales, &d.Gross, &d.Taken, &d.Fee, &d.Ref, &d.Reason); err != nil {
+				return err
+			}
+			d.Net = d.Gross - d.Taken - d.Fee
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for i := range days {
+			d := &days[i]
+			if d.Ref == "" {
+				continue
+			}
+			var reason string
+			if err := tx.QueryRow("select state, amount, due, reason from settlement_payout where ref = $1", d.Ref).Scan(&d.State, &d.Paid, &d.Due, &reason); err != nil {
+				return err
+			}
+			if reason != "" {
+				d.Reason = reason
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("settlement: reading %s: %w", date, err)
+	}
+	return days, closed, nil
+}
