@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -129,6 +130,10 @@ sent, or of reversals.`,
 			rep, err := load.Run(cmd.Context(), cfg)
 			if bar != nil {
 				bar.clear()
+			}
+			var refused *terminal.Refusal
+			if errors.As(err, &refused) && refused.Code == "97" {
+				return fmt.Errorf("%w: the switch does not know this terminal; start it with the demo seed, use fewer terminals, or name its own with --keys", err)
 			}
 			if err != nil {
 				return err

@@ -31,7 +31,7 @@ const (
 // Record is one transaction in a Book.
 type Record struct {
 	Key
-	Amount   money.Amount
+	Amount   money.Amount // the approved one when the host approved in part (DE 39 10)
 	PAN      card.PAN
 	Status   Status
 	Code     string // DE 39 of the answer, or of the reversal's
@@ -74,20 +74,13 @@ func (b *Book) move(k Key, s Status, res *Result) {
 	e.Key, e.Status = k, s
 	if res != nil {
 		e.Code = res.Code
+		if s == Approved && res.Code == "10" && res.Amount > 0 {
+			e.Amount = res.Amount
+		}
 		e.RRN = cmp.Or(res.RRN, e.RRN)
 		e.AuthCode = cmp.Or(res.AuthCode, e.AuthCode)
 	}
 	b.entries[k] = e
-}
-
-// forget takes out a transaction that never left the terminal.
-func (b *Book) forget(k Key) {
-	if b == nil {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.entries, k)
 }
 
 // Get returns one entry.

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"acquirer/money"
 	simcard "acquirer/simulate/card"
 	"acquirer/spec"
 )
@@ -89,6 +91,13 @@ func TestToleratedAnswers(t *testing.T) {
 		h.reply = func(_ *host, _, ans *spec.Message) []byte { change(ans); return nil }
 		if _, err := term.Sale(t.Context(), Sale{Amount: 100, Card: cardOf(t, 0, simcard.Good, true)}); err != nil || term.Pending() {
 			t.Errorf("%s: %v, pending %v", name, err, term.Pending())
+		}
+		want := money.Amount(100)
+		if strings.HasPrefix(name, "partial") {
+			want = 50
+		}
+		if r := term.cfg.Book.only(t); r.Amount != want {
+			t.Errorf("%s: the book says %s", name, r.Amount)
 		}
 	}
 }
