@@ -116,16 +116,7 @@ func TestMasked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out := string(j)
-		var all func(items []Item)
-		all = func(items []Item) {
-			for _, i := range items {
-				out += "\n" + i.Value + " " + i.Note
-				all(i.Sub)
-			}
-		}
-		all(Describe(&p.Message))
-		out = strings.ToUpper(out)
+		out := strings.ToUpper(string(j) + "\n" + strings.Join(shown(Describe(&p.Message)), "\n"))
 		m := &p.Message
 		hide := func(what, secret string) {
 			if len(secret) < 8 || strings.Trim(secret, "0") == "" {
@@ -152,6 +143,64 @@ func TestMasked(t *testing.T) {
 		}
 		for _, n := range []int{102, 103} {
 			hide("an account", m.Text(n))
+		}
+	}
+}
+
+// Card data in places where it does not belong is hidden as well.
+func TestMaskedElsewhere(t *testing.T) {
+	const pan, other, track = "6228480402564890018", "4761739001010010", "301222012345"
+	for _, c := range []struct {
+		name string
+		d    *Dialect
+		set  func(m *Message)
+	}{
+		{"repeated in texts", UnionPayPOS, func(m *Message) {
+			m.Set(2, pan)
+			m.Set(63, "CUP card "+pan+" thanks")
+			m.SetBytes(62, []byte("x"+pan))
+			m.SetBytes(55, append([]byte{0x9F, 0x7C, 19}, pan...))
+			m.Set(48, "1234"+pan)
+			m.Set(104, pan)
+		}},
+		{"of the chip alone", UnionPayPOS, func(m *Message) {
+			m.SetBytes(55, unhex(t, "5A0A"+pan+"F"))
+			m.Set(63, "CUP"+pan)
+		}},
+		{"of track 2 of the chip", UnionPayPOS, func(m *Message) {
+			m.SetBytes(55, unhex(t, "5710"+pan+"D"+track))
+			m.Set(57, pan)
+		}},
+		{"of track 3", UnionPayPOS, func(m *Message) { m.Set(36, pan+"="+track); m.Set(61, "000000"+pan) }},
+		{"another card in a text", UnionPayPOS, func(m *Message) { m.Set(2, pan); m.Set(57, "to "+other+".") }},
+		{"another card of CUPS", CUPS, func(m *Message) { m.Set(2, pan); m.Set(48, "AA016"); m.Set(62, other); m.Set(103, other) }},
+		{"in a template of another scheme", UnionPayPOS, func(m *Message) { m.SetBytes(55, unhex(t, "FF8106 0C 5A0A"+pan+"F")) }},
+		{"behind a broken object", UnionPayPOS, func(m *Message) { m.SetBytes(55, unhex(t, "9F3684 5A0A"+pan+"F")) }},
+		{"in upload details", UnionPayPOS, func(m *Message) {
+			m.SetMTI(0x0320)
+			m.Set(48, "0100000001"+"0"+pan+"000000000100")
+		}},
+		{"in details nobody knows", UnionPayPOS, func(m *Message) { m.Set(48, "01000001"+pan+"000000000100") }},
+	} {
+		var m Message
+		m.Reset(c.d, 0x0200)
+		c.set(&m)
+		if m.Err() != nil {
+			t.Fatal(c.name, m.Err())
+		}
+		x := &Capture{Dialect: c.d, Length: -1, Message: m}
+		j, err := x.JSON(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := string(j) + strings.Join(shown(Describe(&m)), "\n")
+		for _, secret := range []string{pan, other, track} {
+			if strings.Contains(out, secret) || strings.Contains(out, strings.ToUpper(hex.EncodeToString([]byte(secret)))) {
+				t.Errorf("%s: %s is shown: %s", c.name, secret, j)
+			}
+		}
+		if _, err := CaptureFromJSON(j); err == nil || !strings.Contains(err.Error(), "masked") {
+			t.Errorf("%s: masked JSON was encoded: %v", c.name, err)
 		}
 	}
 }

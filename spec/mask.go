@@ -38,8 +38,8 @@ func newView(m *Message, reveal bool) *view {
 	return v
 }
 
-// accountNumber is the account number of DE 2 or of a track, nil when there is
-// none of at least 13 digits.
+// accountNumber is the account number of DE 2, of a track or of the chip, nil
+// when there is none of at least 13 digits.
 func accountNumber(m *Message) []byte {
 	if t := m.AppendText(nil, 2); len(t) >= 13 {
 		return t
@@ -48,6 +48,17 @@ func accountNumber(m *Message) []byte {
 		t := m.AppendText(nil, n)
 		if i := bytes.IndexAny(t, "=D"); i >= 13 {
 			return t[:i]
+		}
+	}
+	for _, tag := range [...]uint32{0x5A, 0x57} {
+		if b, ok := FindTLV(m.Bytes(55), tag); ok {
+			t := Binary.appendText(nil, b, 0)
+			if i := bytes.IndexAny(t, "DF"); i >= 0 {
+				t = t[:i]
+			}
+			if len(t) >= 13 && len(t) <= 19 {
+				return t
+			}
 		}
 	}
 	return nil
@@ -307,6 +318,14 @@ func (v *view) hidden(n int) []span {
 	if n != 2 && n != 35 && n != 36 && len(v.pan) > 0 {
 		s = v.ownAccount(s, n, t)
 	}
+	if n >= 43 && n <= 63 && n != 60 || n >= 102 {
+		switch v.m.d.cells[n].kind {
+		case Text:
+			s = foreignAccounts(s, t, 1)
+		case Binary:
+			s = foreignAccounts(s, v.m.Bytes(n), 2)
+		}
+	}
 	v.spans[n] = s
 	return s
 }
@@ -334,6 +353,38 @@ func (v *view) ownAccount(s []span, n int, t []byte) []span {
 		s = append(s, span{2 * (o + i + 6), 2 * (o + i + len(v.pan) - 4)})
 		o += i + 1
 	}
+}
+
+// foreignAccounts hides what looks like an account number in the text of a
+// field of free use: 14 to 19 digits, no more beside them, beginning with 3 to
+// 6, with a right check digit (ISO/IEC 7812-1). scale is how many characters of
+// the shown form a byte has.
+func foreignAccounts(s []span, t []byte, scale int) []span {
+	for o := 0; o < len(t); {
+		end := o
+		for end < len(t) && t[end]-'0' <= 9 {
+			end++
+		}
+		if n := end - o; n >= 14 && n <= 19 && t[o] >= '3' && t[o] <= '6' && luhn(t[o:end]) {
+			s = append(s, span{scale * (o + 6), scale * (end - 4)})
+		}
+		o = end + 1
+	}
+	return s
+}
+
+func luhn(digits []byte) bool {
+	sum := 0
+	for i, c := range digits {
+		v := int(c - '0')
+		if (len(digits)-i)%2 == 0 {
+			if v *= 2; v > 9 {
+				v -= 9
+			}
+		}
+		sum += v
+	}
+	return sum%10 == 0
 }
 
 // accountSpan hides all but the first six and last four of the characters from
@@ -401,13 +452,16 @@ func emvSpans(s []span, b []byte, at, depth int) []span {
 const maxDepth = 4
 
 // constructed reports whether a tag's value is a list of data objects itself
-// (bit 6 of its first byte); the signature's FFxx and the terminal's DFxx tags
-// are used with plain values.
+// (bit 6 of its first byte). The tags FF00 to FFFF of the electronic signature
+// have plain values.
 func constructed(tag uint32) bool {
+	if tag>>8 == 0xFF {
+		return false
+	}
 	for tag > 0xff {
 		tag >>= 8
 	}
-	return tag&0x20 != 0 && tag != 0xFF && tag != 0xFD
+	return tag&0x20 != 0
 }
 
 // batchSpans hides the account numbers of uploaded batch details (0320): count
@@ -422,7 +476,7 @@ func batchSpans(m *Message, t []byte) (s []span) {
 		}
 		return s
 	}
-	if len(t) <= 12 || len(t) == 62 {
+	if len(t) <= 12 || len(t) == 62 && m.mti.Class() == 5 {
 		return nil
 	}
 	return []span{{4, len(t)}}
