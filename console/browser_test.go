@@ -280,7 +280,7 @@ func TestBrowser(t *testing.T) {
 					{"settlement", "/settlement"}, {"transaction", fmt.Sprintf("/transactions/%d", sale.ID)}} {
 					b.open(base + p.path + "?lang=" + lang)
 					over := js[[]string](b, `[...document.querySelectorAll("body *")]
-						.filter(e => e.getBoundingClientRect().right > innerWidth + 0.5 && !e.closest(".scroll, .unseen"))
+						.filter(e => e.getBoundingClientRect().right > innerWidth + 0.5 && !e.closest(".unseen"))
 						.map(e => e.tagName + "." + e.getAttribute("class"))
 						.concat(document.documentElement.scrollWidth > innerWidth ? ["the page"] : [])`)
 					name := fmt.Sprintf("%s-%d-%s-%s", p.name, window.width, colours, lang)
