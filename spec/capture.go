@@ -83,7 +83,7 @@ func ReadCapture(b []byte, d *Dialect) (*Capture, error) {
 			if err == nil {
 				return c, nil
 			}
-			note("unionpay-pos: "+s.name, base, got, err)
+			note(s.name, base, got, err)
 		}
 	}
 	if d == nil || d == CUPS {
@@ -92,14 +92,14 @@ func ReadCapture(b []byte, d *Dialect) (*Capture, error) {
 			if err == nil {
 				return c, nil
 			}
-			note("cups: header, message", CUPSHeaderSize, got, err)
+			note("header, message", CUPSHeaderSize, got, err)
 		}
 		c.TPDU, c.Header, c.Extra, c.Length = nil, nil, nil, -1
 		got, err := c.message(CUPS, b, 0)
 		if err == nil {
 			return c, nil
 		}
-		note("cups: message", 0, got, err)
+		note("message", 0, got, err)
 	}
 	if best == nil {
 		return nil, fmt.Errorf("spec: %s is not a dialect of recordings", d.name)

@@ -287,14 +287,14 @@ func TestWhichFraming(t *testing.T) {
 		raw  []byte
 		why  string
 	}{
-		{"cut with its length", append([]byte{0, 58}, good[2:60]...), "unionpay-pos: length, TPDU, header, message: unionpay-pos: DE 63 (自定义域 Operator, scheme, texts) at byte 46: want 3 bytes, found 1 before the end of the message (byte 59 of the input)"},
+		{"cut with its length", append([]byte{0, 58}, good[2:60]...), "length, TPDU, header, message: unionpay-pos: DE 63 (自定义域 Operator, scheme, texts) at byte 46: want 3 bytes, found 1 before the end of the message (byte 59 of the input)"},
 		{"cut behind the length", good[:60], "DE 63"},
 		{"longer than its length", append(bytes.Clone(good), 1, 2, 3), "frame of length 60 at byte 0: want 60 bytes behind the length, found 63"},
-		{"without length, trailing", append(bytes.Clone(good[2:]), 1), "unionpay-pos: TPDU, header, message: unionpay-pos: after the last field at byte 49"},
-		{"message alone, cut", good[13:61], "unionpay-pos: message: unionpay-pos: DE 63"},
+		{"without length, trailing", append(bytes.Clone(good[2:]), 1), "TPDU, header, message: unionpay-pos: after the last field at byte 49"},
+		{"message alone, cut", good[13:61], "message: unionpay-pos: DE 63"},
 		{"nothing", nil, "want a message, found nothing"},
 		{"text", []byte("hello"), "MTI at byte 0"},
-		{"CUPS", cups("0064", "00000A"), "cups: header, message: cups: DE 11 (系统跟踪号 System trace audit number) at byte 17: want ASCII digits, found 41 (byte 63 of the input)"},
+		{"CUPS", cups("0064", "00000A"), "header, message: cups: DE 11 (系统跟踪号 System trace audit number) at byte 17: want ASCII digits, found 41 (byte 63 of the input)"},
 		{"CUPS total", cups("0063", "000001"), "cups: header at byte 2: want a total length of 64 as the input has, found 63"},
 		{"CUPS header cut", cups("0064", "")[:45], "46 bytes of header"},
 		{"TPDU alone", unhex(t, "6000000000"), "a header of 6 bytes"},
