@@ -26,7 +26,7 @@ func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 		},
 	}
 	if v.cfg.Settlement.Bank != "" {
-		rail, err := settlement.NewHTTPRail(v.cfg.Settlement.Bank, 0)
+		rail, err := settlement.NewHTTPRail(v.cfg.Settlement.Bank, v.cfg.Settlement.Timeout)
 		if err != nil {
 			return nil, fmt.Errorf("settlement.bank: %w", err)
 		}

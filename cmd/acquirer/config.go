@@ -62,7 +62,8 @@ type Config struct {
 	} `key:"routing"`
 
 	Settlement struct {
-		Bank string `key:"bank" default:"" doc:"URL of the payout bank; without it nothing is paid"`
+		Bank    string        `key:"bank" default:"" doc:"URL of the payout bank; without it nothing is paid"`
+		Timeout time.Duration `key:"timeout" default:"10s" doc:"for one question to the bank; an order that is not answered in it is asked for, never sent again"`
 	} `key:"settlement"`
 
 	Admin struct {

@@ -44,7 +44,10 @@ func demoSeed(ctx context.Context, h *hsm.Software, terminals int) (*merchant.Se
 			st := street[j]
 			m.Name, m.MCC, m.City, m.Area, m.Plan, m.Speed, m.Tier = st.name, st.mcc, st.city, st.area, st.plan, st.speed, st.tier
 		}
-		m.Account = merchant.SeedAccount{Number: fmt.Sprintf("99990000%08d", j+1), Name: m.Name, Bank: "演示银行", Class: 1}
+		m.Account = merchant.SeedAccount{Number: fmt.Sprintf("9999000%06d%02d0", j+1, 17), Name: m.Name, Bank: "演示银行", Class: 1}
+		if j == streetMerchants-1 {
+			m.Account.Number = "9999000000006091" // the bank pays and does not answer: asked for by its reference (simulate/bank)
+		}
 		s.Merchants = append(s.Merchants, m)
 	}
 	for i := range terminals {

@@ -1,0 +1,331 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"acquirer/hsm"
+	"acquirer/money"
+	"acquirer/simulate/bank"
+	"acquirer/simulate/card"
+	"acquirer/simulate/issuer"
+)
+
+func newDemoCmd() *cobra.Command {
+	var (
+		transactions int
+		settle       bool
+		asJSON       bool
+		terminals    int
+		keep         string
+	)
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Everything in one process: a seeded street, issuers, a bank, money moving",
+		Long: `demo opens the whole house on an embedded database: the switch, four issuers, a
+bank, six merchants with 24 terminals, the console. It prints what to look at and
+keeps a gentle flow of transactions going until it is interrupted.
+
+With --transactions it runs so many instead and ends; with --settle it then closes
+the day, pays the merchants, compares the journal with the issuers' own books,
+and fails unless everything holds.`,
+		Example: `  acquirer demo
+  acquirer demo --transactions 500 --settle --json`,
+		Args: cobra.NoArgs,
+	}
+	addConfigFlags(cmd)
+	f := cmd.Flags()
+	f.IntVar(&transactions, "transactions", 0, "run this many transactions and end; 0 keeps a gentle flow going")
+	f.BoolVar(&settle, "settle", false, "close the day, pay and reconcile after --transactions")
+	f.BoolVar(&asJSON, "json", false, "print the result of --transactions as JSON")
+	f.IntVar(&terminals, "terminals", seedTerminals, "how many terminals are registered; the first 24 stand on the street")
+	f.StringVar(&keep, "keep", "", "keep database, key and log in this folder; without it they go when the demo ends")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if settle && transactions == 0 {
+			return usageError{errors.New("--settle needs --transactions")}
+		}
+		if transactions < 0 || terminals < streetTerminals {
+			return usageError{fmt.Errorf("--transactions must not be negative and --terminals not below %d", streetTerminals)}
+		}
+		cfg, err := loadConfig(cmd.Flags())
+		if err != nil {
+			return err
+		}
+		w := &world{out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr(), json: asJSON, transactions: transactions, settle: settle, terminals: terminals}
+		return w.run(cmd.Context(), cfg, cmd, keep)
+	}
+	return cmd
+}
+
+// world is the demo: the house and everything around it.
+type world struct {
+	out, progress io.Writer
+	json, settle  bool
+	transactions  int
+	terminals     int
+
+	issuers map[string]*issuer.Host
+	bank    *simbank.Bank
+	result  demoResult
+}
+
+// run opens the world in its own folder and lets serve run the house in it.
+func (w *world) run(ctx context.Context, cfg Config, cmd *cobra.Command, keep string) (err error) {
+	folder := keep
+	if folder == "" {
+		if folder, err = os.MkdirTemp("", "acquirer-demo-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	} else if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	w.arrange(&cfg, cmd, folder)
+	log, closeLog, err := openLog(cfg, cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	h, err := demoHSM(filepath.Join(folder, "hsm.key"))
+	if err != nil {
+		return err
+	}
+	seed, err := demoSeed(ctx, h, w.terminals)
+	if err != nil {
+		return err
+	}
+	lines, stop, err := w.startIssuers(cfg)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	issuers, err := demoIssuers(ctx, h, lines)
+	if err != nil {
+		return err
+	}
+	if w.bank, err = simbank.Start("127.0.0.1:0", simbank.Config{Opening: money.Yuan(100_000_000)}); err != nil {
+		return err
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		err = errors.Join(err, w.bank.Close(end))
+	}()
+	cfg.Settlement.Bank = w.bank.URL()
+	err = serve(ctx, cfg, log, h, seed, issuers, w.started)
+	if err == nil && w.transactions > 0 {
+		err = w.report()
+	}
+	return err
+}
+
+// arrange gives the demo what it needs without being told: a database and a log
+// in its folder, shorter waits than a real network's, and free ports when the
+// usual ones are taken or nobody is to look.
+func (w *world) arrange(cfg *Config, cmd *cobra.Command, folder string) {
+	given := func(key string) bool {
+		f := cmd.Flags().Lookup(flagName(key))
+		_, env := os.LookupEnv(envName(key))
+		return f.Changed || env || cmd.Flags().Changed("config")
+	}
+	if !given("database") {
+		cfg.Database = "sqlite:" + filepath.Join(folder, "acquirer.db")
+	}
+	if !given("log.file") {
+		cfg.Log.File = filepath.Join(folder, "acquirer.log")
+	}
+	if !given("switch.issuer_timeout") {
+		cfg.Switch.IssuerTimeout = 3 * time.Second
+	}
+	if !given("owed.backoff") {
+		cfg.Owed.Backoff, cfg.Owed.BackoffMax = 200*time.Millisecond, 5*time.Second
+	}
+	if !given("settlement.timeout") {
+		cfg.Settlement.Timeout = 2 * time.Second
+	}
+	for key, addr := range map[string]*string{"terminals.listen": &cfg.Terminals.Listen, "admin.listen": &cfg.Admin.Listen, "console.listen": &cfg.Console.Listen} {
+		if !given(key) && (w.transactions > 0 || taken(*addr)) {
+			*addr = "127.0.0.1:0"
+		}
+	}
+	cfg.Environment = "test"
+}
+
+// taken reports whether somebody listens there already.
+func taken(addr string) bool {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return true
+	}
+	return l.Close() != nil
+}
+
+// demoHSM opens the demo's own master key, which is new in a new folder. Its
+// passphrase stands beside it: this is a demo.
+func demoHSM(file string) (*hsm.Software, error) {
+	passFile := file + ".pass"
+	pass, err := os.ReadFile(passFile)
+	if err == nil {
+		return hsm.Open(file, pass)
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	pass = make([]byte, 32)
+	if _, err := rand.Read(pass[:16]); err != nil {
+		return nil, err
+	}
+	hex.Encode(pass, pass[:16])
+	if err := os.WriteFile(passFile, pass, 0o600); err != nil {
+		return nil, err
+	}
+	return hsm.Create(file, pass)
+}
+
+// startIssuers opens the four issuers, each on a port of its own.
+func (w *world) startIssuers(cfg Config) (lines map[string]string, stop func(), err error) {
+	lines = map[string]string{}
+	w.issuers = map[string]*issuer.Host{}
+	var wg sync.WaitGroup
+	stop = func() {
+		for _, host := range w.issuers {
+			host.Close()
+		}
+		wg.Wait()
+	}
+	for i, is := range simcard.Issuers {
+		host, err := issuer.New(issuer.Config{Name: is.Name, Late: cfg.Switch.IssuerTimeout + time.Second, Seed: uint64(i) + 1, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return nil, nil, errors.Join(err, closing(stop))
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, nil, errors.Join(err, closing(stop))
+		}
+		w.issuers[is.Name], lines[is.Name] = host, l.Addr().String()
+		wg.Go(func() {
+			if err := host.Serve(l); err != nil {
+				fmt.Fprintf(w.progress, "issuer %s: %v\n", is.Name, err)
+			}
+		})
+	}
+	return lines, stop, nil
+}
+
+func closing(stop func()) error {
+	stop()
+	return nil
+}
+
+// started runs when everything listens.
+func (w *world) started(ctx context.Context, r running) error {
+	for name, leg := range r.house.legs {
+		up, cancel := context.WithTimeout(ctx, 15*time.Second)
+		err := leg.Issuer.AwaitUp(up)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("issuer %s: %w", name, err)
+		}
+	}
+	if w.transactions > 0 {
+		if err := w.day(ctx, r); err != nil {
+			return err
+		}
+		return errFinished
+	}
+	w.greet(r)
+	err := w.flow(ctx, r)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (w *world) greet(r running) {
+	cfg := r.house.cfg
+	fmt.Fprintf(w.out, `The street is open: %d merchants, %d terminals, 4 issuers, a bank.
+
+  console    %s
+  metrics    http://%s/metrics
+  terminals  %s
+  log        %s
+
+Money is moving: a transaction or so a second. Try, in another terminal:
+
+  acquirer load --addr %s --terminals 64 --rate 100 --duration 10s
+  acquirer simulate terminal --addr %s sale --amount 12.34 --entry chip
+
+The last two digits of an amount choose the weather (10.98 stays unanswered;
+acquirer simulate issuer --help has the table). Ctrl-C ends it.
+`, streetMerchants, w.terminals, r.console, r.admin, r.terminal, cfg.Log.File, r.terminal, r.terminal)
+}
+
+// demoResult is what --transactions came to.
+type demoResult struct {
+	Transactions        int          `json:"transactions"`
+	Approved            int          `json:"approved"`
+	Declined            int          `json:"declined"`
+	Reversed            int          `json:"reversed"`
+	OwedOpen            int          `json:"owed_open"`
+	LedgerBalanced      bool         `json:"ledger_balanced"`
+	IssuerMismatches    int          `json:"issuer_mismatches"`
+	Payouts             int          `json:"payouts"`
+	PaidTotal           money.Amount `json:"paid_total"`
+	InvariantViolations int          `json:"invariant_violations"`
+
+	found []string // what was wrong, in words
+}
+
+// report prints the result and fails unless all of it holds.
+func (w *world) report() error {
+	r := &w.result
+	if w.json {
+		b, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w.out, "%s\n", b); err != nil {
+			return err
+		}
+	} else if _, err := fmt.Fprintf(w.out, `transactions  %d
+approved      %d
+declined      %d
+reversed      %d, still owed %d
+ledger        balanced: %t
+issuers       %d differences to their own books
+payouts       %d, %s yuan
+invariants    %d violated
+`, r.Transactions, r.Approved, r.Declined, r.Reversed, r.OwedOpen, r.LedgerBalanced, r.IssuerMismatches, r.Payouts, r.PaidTotal, r.InvariantViolations); err != nil {
+		return err
+	}
+	var errs []error
+	if r.OwedOpen > 0 {
+		errs = append(errs, fmt.Errorf("%d reversals are still owed", r.OwedOpen))
+	}
+	if !r.LedgerBalanced {
+		errs = append(errs, errors.New("the ledger is not balanced"))
+	}
+	if r.IssuerMismatches > 0 {
+		errs = append(errs, fmt.Errorf("%d transactions differ from the issuers' books", r.IssuerMismatches))
+	}
+	if r.Approved+r.Declined+r.Reversed != r.Transactions {
+		errs = append(errs, fmt.Errorf("%d approved, %d declined and %d reversed are not %d transactions", r.Approved, r.Declined, r.Reversed, r.Transactions))
+	}
+	for _, f := range r.found {
+		errs = append(errs, errors.New(f))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,321 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/journal"
+	"acquirer/money"
+	"acquirer/settlement"
+	"acquirer/simulate/card"
+	"acquirer/simulate/issuer"
+	"acquirer/simulate/terminal"
+)
+
+// clerk stands at one terminal of the street and sells.
+type clerk struct {
+	term  *terminal.Terminal
+	cards []*simcard.Card
+	rng   *rand.Rand
+	micro bool // on a plan that refuses small sums
+}
+
+// clerks signs in the street's terminals, each with cards of its own.
+func (w *world) clerks(ctx context.Context, addr string) ([]*clerk, error) {
+	out := make([]*clerk, streetTerminals)
+	for i := range out {
+		tid, mid := simcard.SeedTerminal(i)
+		t, err := terminal.New(terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(addr, nil), Timeout: 15 * time.Second})
+		if err != nil {
+			return nil, err
+		}
+		if err := t.SignIn(ctx); err != nil {
+			return nil, fmt.Errorf("terminal %s could not sign in: %w", tid, err)
+		}
+		c := &clerk{term: t, rng: rand.New(rand.NewPCG(uint64(i), 7)), micro: street[i/simcard.TerminalsPerMerchant].plan == "MICRO-2025"}
+		for j, is := range simcard.Issuers {
+			for k := range 3 {
+				card, err := simcard.New(is.PAN(i*100 + j*10 + k))
+				if err != nil {
+					return nil, err
+				}
+				c.cards = append(c.cards, card)
+			}
+		}
+		// One customer in a while has a card with something the matter.
+		for j, cond := range []simcard.Condition{simcard.NoMoney, simcard.Expired, simcard.WrongPIN} {
+			card, err := simcard.New(simcard.Issuers[j].PANWith(cond, i))
+			if err != nil {
+				return nil, err
+			}
+			c.cards = append(c.cards, card)
+		}
+		out[i] = c
+	}
+	return out, nil
+}
+
+// sell makes one sale, now and then with bad luck: an issuer that stays
+// silent, a terminal that loses its answer. What is left pending is reversed
+// before the next sale, as every terminal does.
+func (c *clerk) sell(ctx context.Context) (terminal.Result, error) {
+	s := terminal.Sale{Card: c.cards[c.rng.IntN(len(c.cards))]}
+	entry := c.rng.IntN(10)
+	switch {
+	case !simcard.HasChip(s.Card.PAN.Reveal()):
+		s.Entry = terminal.Stripe
+	case entry < 4:
+		s.Entry = terminal.Chip
+	case entry < 8:
+		s.Entry = terminal.Contactless
+	case entry == 8:
+		s.Entry = terminal.Stripe
+	default:
+		s.Entry = terminal.Keyed
+	}
+	if s.Entry != terminal.Keyed {
+		s.PIN = s.Card.PIN
+	}
+	fen := int64(300 + c.rng.IntN(30_000))
+	if c.micro {
+		fen += 500
+	}
+	s.Amount = money.Amount(fen)
+	if issuer.Stormy(s.Amount) {
+		s.Amount = money.Amount(fen/100*100 + 18)
+	}
+	switch c.rng.IntN(60) {
+	case 0:
+		s.Amount = money.Amount(fen/100*100 + 98) // the issuer books and stays silent
+	case 1:
+		s.Amount = money.Amount(fen/100*100 + 51)
+	case 2:
+		s.Fault = &terminal.Fault{DropAnswer: true}
+	case 3:
+		s.Fault = &terminal.Fault{HangUp: true}
+	}
+	return c.term.Sale(ctx, s)
+}
+
+// flow is the gentle stream of the demo: each terminal sells now and then.
+func (w *world) flow(ctx context.Context, r running) error {
+	clerks, err := w.clerks(ctx, r.terminal)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	for _, c := range clerks {
+		wg.Go(func() {
+			for {
+				pause := time.NewTimer(time.Duration(5000+c.rng.IntN(30_000)) * time.Millisecond)
+				select {
+				case <-ctx.Done():
+					pause.Stop()
+					return
+				case <-pause.C:
+				}
+				// What went wrong is what the demo shows: it stands in the
+				// journal, the log and on the console.
+				_, _ = c.sell(ctx)
+			}
+		})
+	}
+	wg.Wait()
+	return nil
+}
+
+// day runs the transactions asked for, then waits until nothing is owed, and
+// with --settle closes the day, pays and compares.
+func (w *world) day(ctx context.Context, r running) error {
+	clerks, err := w.clerks(ctx, r.terminal)
+	if err != nil {
+		return err
+	}
+	date := calendar.BusinessDate(time.Now(), r.house.cfg.Switch.CutOff)
+	var left atomic.Int64
+	left.Store(int64(w.transactions))
+	var wg sync.WaitGroup
+	problems := make([]error, len(clerks))
+	for i, c := range clerks {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 && ctx.Err() == nil {
+				_, _ = c.sell(ctx) // refused, lost or late: the books below must hold whatever happened
+			}
+			if c.term.Pending() {
+				if _, err := c.term.Reverse(ctx, terminal.Reversal{}); err != nil {
+					problems[i] = fmt.Errorf("terminal %s could not reverse its last sale: %w", c.term.TID(), err)
+				}
+			}
+			problems[i] = errors.Join(problems[i], c.term.Close())
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(append(problems, ctx.Err())...); err != nil {
+		return err
+	}
+	if err := w.awaitNothingOwed(ctx, r); err != nil {
+		return err
+	}
+	if err := r.keeper.post(ctx); err != nil {
+		return err
+	}
+	if err := w.count(ctx, r); err != nil {
+		return err
+	}
+	if w.settle {
+		if err := w.settleDay(ctx, r, date); err != nil {
+			return err
+		}
+	}
+	return w.audit(ctx, r)
+}
+
+// awaitNothingOwed waits for the reversals to be acknowledged.
+func (w *world) awaitNothingOwed(ctx context.Context, r running) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		c, err := r.house.journal.Debts(ctx)
+		if err != nil {
+			return err
+		}
+		if w.result.OwedOpen = c.Owed + c.Manual; c.Owed == 0 {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return nil // the result says how many
+		}
+	}
+}
+
+// count reads what became of the transactions from the journal.
+func (w *world) count(ctx context.Context, r running) error {
+	var before int64
+	for {
+		var page []*journal.Entry
+		var err error
+		if before == 0 {
+			page, err = r.house.journal.Last(ctx, 500)
+		} else {
+			page, err = r.house.journal.LastBefore(ctx, before, 500)
+		}
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			return nil
+		}
+		for _, e := range page {
+			before = e.ID
+			w.result.Transactions++
+			switch e.State() {
+			case journal.StateApproved:
+				w.result.Approved++
+			case journal.StateDeclined:
+				w.result.Declined++
+			default:
+				w.result.Reversed++
+			}
+		}
+	}
+}
+
+// settleDay closes the business date, lets the network pay for it and pays the
+// merchants, as of the morning on which each payout is due.
+func (w *world) settleDay(ctx context.Context, r running, date calendar.Date) error {
+	books := r.house.books
+	closed, err := books.CloseDay(ctx, date, time.Now(), true)
+	if err != nil {
+		return err
+	}
+	if again, err := books.CloseDay(ctx, date, time.Now(), true); err != nil || again != closed {
+		return fmt.Errorf("closing %s a second time changed something: %+v, then %+v, %w", date, closed, again, err)
+	}
+	expected, err := books.Expected(ctx, date, "")
+	if err != nil {
+		return err
+	}
+	due, err := calendar.SettleDate(date)
+	if err != nil {
+		return err
+	}
+	morning := due.Time().Add(10 * time.Hour)
+	if err := books.Receive(ctx, settlement.Receipt{Date: date, Received: expected, Reference: "NET" + date.String()}, morning); err != nil {
+		return err
+	}
+	// A payout whose order was not answered is asked for, minute by minute.
+	for minute := range 30 {
+		p, err := books.Pay(ctx, morning.Add(time.Duration(minute)*2*time.Minute))
+		if err != nil {
+			return err
+		}
+		w.result.Payouts += p.Paid
+		w.result.PaidTotal += p.Total
+		if p.Sent == 0 && p.Asked == 0 {
+			break
+		}
+	}
+	if int64(w.result.Payouts) != closed.Payouts || w.result.PaidTotal != closed.PayoutTotal {
+		w.result.found = append(w.result.found, fmt.Sprintf("%d payouts of %s were ordered, %d of %s paid", closed.Payouts, closed.PayoutTotal, w.result.Payouts, w.result.PaidTotal))
+	}
+	return nil
+}
+
+// audit compares journal and issuers, and asks the house for what must not be.
+func (w *world) audit(ctx context.Context, r running) error {
+	var ours, theirs []settlement.Record
+	var before int64
+	for {
+		page, err := r.house.journal.Last(ctx, 500)
+		if before != 0 {
+			page, err = r.house.journal.LastBefore(ctx, before, 500)
+		}
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, e := range page {
+			before = e.ID
+			if e.State() == journal.StateApproved {
+				ours = append(ours, settlement.Record{RRN: e.RRN, Issuer: e.Issuer, Amount: e.Amount})
+			}
+		}
+	}
+	for name, host := range w.issuers {
+		for _, e := range host.Books() {
+			if e.State == issuer.Approved {
+				theirs = append(theirs, settlement.Record{RRN: e.RRN, Issuer: name, Amount: e.Amount})
+			}
+		}
+	}
+	rec, err := settlement.Reconcile(0, settlement.Sorted(ours), settlement.Sorted(theirs))
+	if err != nil {
+		return err
+	}
+	w.result.IssuerMismatches = rec.Count
+	report, err := r.house.ledger.Verify(ctx)
+	if err != nil {
+		return err
+	}
+	w.result.LedgerBalanced = report.OK()
+	w.result.found = append(w.result.found, report.Problems...)
+	violations, err := r.keeper.check(ctx)
+	if err != nil {
+		return err
+	}
+	w.result.InvariantViolations = len(violations)
+	w.result.found = append(w.result.found, violations...)
+	return nil
+}
