@@ -132,6 +132,75 @@ func signedRequest(stan uint32) *spec.Message {
 	return m
 }
 
+// The answer is cut at every byte and the line ends: only the whole answer is
+// one.
+func TestAnswerCutAtEveryByte(t *testing.T) {
+	whole := len(frame(answerTo(request(1), "00"), key1))
+	for cut := 0; cut <= whole; cut++ {
+		synctest.Test(t, func(t *testing.T) {
+			i, seen := house(t, func(c *Config) { c.BackoffMin, c.BackoffMax = time.Hour, time.Hour }, func(p *peer) {
+				m, err := p.welcome(nil)
+				if err == nil {
+					_, _ = p.nc.Write(frame(answerTo(m, "00"), key1)[:cut])
+				}
+			})
+			up(t, i)
+			var ans spec.Message
+			err := i.Send(t.Context(), request(1), &ans)
+			if cut < whole && !errors.Is(err, ErrUnanswered) || cut == whole && err != nil || seen.total() != 0 {
+				t.Errorf("cut after %d of %d bytes: %v", cut, whole, err)
+			}
+		})
+	}
+}
+
+// A reversal takes the line of its original while that line stands.
+func TestReversalTakesTheSameLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		lines := map[string]int{} // RRN and MTI to the line it came on
+		peers := 0
+		i, _ := house(t, func(c *Config) { c.Addrs = []string{"a", "b", "c"} }, func(p *peer) {
+			mu.Lock()
+			peers++
+			me := peers
+			mu.Unlock()
+			for {
+				m, err := p.welcome(nil)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				lines[m.Text(37)+m.MTI().String()] = me
+				mu.Unlock()
+				if p.write(answerTo(m, "00"), key1) != nil {
+					return
+				}
+			}
+		})
+		upWhole(t, i)
+		used := map[int]bool{}
+		for n := uint32(1); n <= 30; n++ {
+			var m, ans spec.Message
+			if err := i.Send(t.Context(), request(n), &ans); err != nil {
+				t.Fatal(err)
+			}
+			o := Purchase{Processing: "000000", Amount: 100, Sent: time.Now(), STAN: n, RRN: fmt.Sprintf("R%011d", n), Acquirer: "08980000", Forwarder: "08980000", Terminal: "10000001"}
+			BuildReversal(&m, &Reversal{Original: o, STAN: n + 1000, Sent: time.Now(), Reason: ReasonTimeout})
+			if err := i.Send(t.Context(), &m, &ans); err != nil {
+				t.Fatal(err)
+			}
+			if lines[o.RRN+"0200"] != lines[o.RRN+"0420"] {
+				t.Errorf("%s: sent on %d, reversed on %d", o.RRN, lines[o.RRN+"0200"], lines[o.RRN+"0420"])
+			}
+			used[lines[o.RRN+"0200"]] = true
+		}
+		if len(used) != 3 {
+			t.Errorf("only %d lines are used", len(used))
+		}
+	})
+}
+
 // A frame that never left its line goes out on the other one.
 func TestOtherLineTakesOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

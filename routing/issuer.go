@@ -348,7 +348,9 @@ func (i *Issuer) exchange(ctx context.Context, c *call, pinned *session, wait ti
 			s.link.retire(s)
 			continue
 		}
+		s.link.inFlight.Add(1)
 		gone, why, err := i.await(ctx, c, s, ans)
+		s.link.inFlight.Add(-1)
 		switch {
 		case err == nil && !gone:
 			return nil

@@ -17,7 +17,8 @@ type Link struct {
 	number int // from 1
 	addr   string
 
-	session atomic.Pointer[session] // set while the line carries traffic
+	session  atomic.Pointer[session] // set while the line carries traffic
+	inFlight atomic.Int32            // network management included
 
 	mu    sync.Mutex
 	state LineState
@@ -30,6 +31,7 @@ type LineState struct {
 	Connected  bool          `json:"connected"`
 	SignedOn   bool          `json:"signed_on"` // and carries traffic
 	Since      time.Time     `json:"since"`     // of the last change of the two
+	InFlight   int           `json:"in_flight"`
 	LastEcho   time.Duration `json:"last_echo"` // round trip, 0 before the first
 	EchoMisses int           `json:"echo_misses"`
 	Drops      uint64        `json:"drops"`      // how often it broke since the start
@@ -59,8 +61,10 @@ func (i *Issuer) State() State {
 	st := State{Issuer: i.cfg.Name, InFlight: int(i.inFlight.Load()), KeysReady: i.cfg.Keys == nil || i.cfg.Keys.Ready()}
 	for _, l := range i.links {
 		l.mu.Lock()
-		st.Lines = append(st.Lines, l.state)
+		line := l.state
 		l.mu.Unlock()
+		line.InFlight = int(l.inFlight.Load())
+		st.Lines = append(st.Lines, line)
 	}
 	return st
 }

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,7 +138,8 @@ const (
 
 var strayKinds = []StrayKind{Late, Duplicate, Stranger, Mismatch, BadMAC, Malformed, Rejected}
 
-// Stray is a message that found no caller.
+// Stray is a message that found no caller. Nobody has looked at its MAC, or it
+// is wrong: it is for people and counters.
 type Stray struct {
 	Issuer  string
 	Line    int
@@ -222,6 +224,9 @@ func (i *Issuer) accept(ctx context.Context, c *call, ans *spec.Message) bool {
 			err = i.verify(ctx, ans, c.generation)
 		}
 		if err != nil {
+			if !errors.Is(err, ErrMAC) {
+				i.log.Error("MAC of an answer could not be verified", "line", in.line, "error", err)
+			}
 			i.stray(BadMAC, in.line, ans)
 			continue
 		}
