@@ -110,8 +110,8 @@ func (m *Merchant) check() error {
 		return fmt.Errorf("merchant: merchant %q: %s is %q", m.MID, what, v)
 	}
 	switch {
-	case !printable(m.MID, 15):
-		return bad("the MID must be 15 printable characters and", m.MID)
+	case !alphanumeric(m.MID, 15):
+		return bad("the MID must be 15 letters and digits and", m.MID)
 	case m.Name == "":
 		return bad("the name", m.Name)
 	case !digits(m.MCC, 4):
@@ -136,10 +136,10 @@ func (t *Terminal) check() error {
 	}
 	p := t.Profile
 	switch {
-	case !printable(t.TID, 8):
-		return bad("the TID must be 8 printable characters and", t.TID)
-	case !printable(t.MID, 15):
-		return bad("the MID must be 15 printable characters and", t.MID)
+	case !alphanumeric(t.TID, 8):
+		return bad("the TID must be 8 letters and digits and", t.TID)
+	case !alphanumeric(t.MID, 15):
+		return bad("the MID must be 15 letters and digits and", t.MID)
 	case p.MAC != MACUnionPay && p.MAC != MACX919 && p.MAC != MACX99 && p.MAC != MACCMAC:
 		return bad("the MAC must be unionpay, x919, x99 or cmac and", p.MAC)
 	case p.Shape != ShapeSingle && p.Shape != ShapeDouble:
@@ -160,16 +160,13 @@ func (s Status) check(what, id string) error {
 	return fmt.Errorf("merchant: %s %q: the status must be pending, active, suspended or closed and is %q", what, id, string(s))
 }
 
-func printable(s string, n int) bool {
-	if len(s) != n {
-		return false
-	}
+func alphanumeric(s string, n int) bool {
 	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
+		if c := s[i] | 0x20; (c < 'a' || c > 'z') && (s[i] < '0' || s[i] > '9') {
 			return false
 		}
 	}
-	return true
+	return len(s) == n
 }
 
 // newKeys puts the keys of a sign-in on a terminal. The keys to fall back to

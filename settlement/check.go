@@ -1,0 +1,82 @@
+package settlement
+
+import (
+	"context"
+	"fmt"
+
+	"acquirer/ledger"
+	"acquirer/money"
+	"acquirer/store"
+)
+
+// Check looks whether settlement and ledger agree, and returns what is wrong
+// in words: every batch is the sum of its lines and splits into what was paid
+// and what was carried over; what the ledger owes a merchant is what waits to
+// be settled, was carried over, or failed and waits for a person; what is in
+// transit is what was sent.
+func (e *Engine) Check(ctx context.Context) (problems []string, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		problems = nil
+		for _, check := range checks {
+			rows, err := tx.Query(check.sql, check.args...)
+			if err != nil {
+				return err
+			}
+			found, err := store.All(rows, nil, func(r *store.Rows, s *string) error {
+				var what string
+				var want, got money.Amount
+				if err := r.Scan(&what, &want, &got); err != nil {
+					return err
+				}
+				*s = fmt.Sprintf("%s: %s: %s against %s", check.name, what, want, got)
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("%s: %w", check.name, err)
+			}
+			problems = append(problems, found...)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("settlement: check: %w", err)
+	}
+	return problems, nil
+}
+
+// checks each select what is wrong: a name and two amounts that should be equal.
+var checks = []struct {
+	name string
+	sql  string
+	args []any
+}{
+	{name: "batch and lines", sql: `
+		select b.merchant, b.gross - b.fee - b.speed_fee, coalesce(l.net, 0) from settlement_batch b
+		left join (select run, merchant, speed, cast(sum(amount - fee_rate - fee_fixed - speed_fee) as BIGINT) as net, count(*) as n
+			from settlement_line where run > 0 group by run, merchant, speed) l
+		on l.run = b.run and l.merchant = b.merchant and l.speed = b.speed
+		where b.gross - b.fee - b.speed_fee <> coalesce(l.net, 0) or b.lines <> coalesce(l.n, 0) limit 20`},
+	{name: "batch and payout", sql: `
+		select b.merchant, b.gross - b.fee - b.speed_fee + b.carry_in, b.paid + b.carry_out from settlement_batch b
+		left join settlement_payout p on p.ref = b.payout
+		where b.gross - b.fee - b.speed_fee + b.carry_in <> b.paid + b.carry_out or b.paid <> coalesce(p.amount, 0) limit 20`},
+	{name: "payable", sql: `
+		select m.merchant, cast(sum(m.amount) as BIGINT), coalesce(max(b.available), 0) from (
+			select merchant, amount - fee_rate - fee_fixed as amount from settlement_line where run = 0
+			union all select merchant, amount from settlement_carry
+			union all select merchant, amount from settlement_payout where state = 6 and child = '' and reissue = 0
+			union all select sub, 0 from ledger_balance where account = $1 and sub <> ''
+		) m left join (select sub, credit - debit - pending_debit as available from ledger_balance where account = $1 and sub <> '') b on b.sub = m.merchant
+		group by m.merchant having sum(m.amount) <> coalesce(max(b.available), 0) limit 20`, args: []any{ledger.MerchantPayable}},
+	{name: "returned", sql: `
+		select m.merchant, cast(sum(m.amount) as BIGINT), coalesce(max(b.available), 0) from (
+			select merchant, case when state = 7 or reissue = 1 then amount else 0 end as amount from settlement_payout where state in (6, 7) and child = ''
+			union all select sub, 0 from ledger_balance where account = $1 and sub <> ''
+		) m left join (select sub, credit - debit - pending_debit as available from ledger_balance where account = $1 and sub <> '') b on b.sub = m.merchant
+		group by m.merchant having sum(m.amount) <> coalesce(max(b.available), 0) limit 20`, args: []any{ledger.PayoutReturned}},
+	{name: "in transit", sql: `
+		select 'all', p.amount, b.amount from
+			(select cast(coalesce(sum(amount), 0) as BIGINT) as amount from settlement_payout where state < 5) p,
+			(select cast(coalesce(sum(credit - debit + pending_credit), 0) as BIGINT) as amount from ledger_balance where account = $1 and sub = '') b
+		where p.amount <> b.amount`, args: []any{ledger.PayoutInTransit}},
+}

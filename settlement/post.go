@@ -1,0 +1,309 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/ledger"
+	"acquirer/merchant"
+	"acquirer/money"
+	"acquirer/store"
+)
+
+// postBatch is how many facts one transaction books. The one writer of SQLite
+// also serves the terminals, so it must not be held long.
+const postBatch = 256
+
+// line is a row of settlement_line: a sale with the price it had.
+type line struct {
+	txn                   int64
+	effect                int
+	date, txnDate         calendar.Date
+	merchant, terminal    string
+	rrn, issuer, wallet   string
+	speed                 merchant.Speed
+	plan                  string
+	planVersion           int
+	amount                money.Amount
+	feeRate, feeFixed     money.Amount
+	speedFee              money.Amount
+	issuerFee, networkFee money.Amount
+	run                   int64
+	unpriced              string // why there is no price
+}
+
+func (l *line) clearing() *ledger.Clearing {
+	return &ledger.Clearing{Txn: l.txn, Date: l.date, Merchant: l.merchant, Wallet: l.wallet, Amount: l.amount,
+		FeeRate: l.feeRate, FeeFixed: l.feeFixed, IssuerFee: l.issuerFee, NetworkFee: l.networkFee}
+}
+
+func (l *line) args() []any {
+	return []any{l.txn, l.effect, l.date, l.txnDate, l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, l.speed, l.plan, l.planVersion,
+		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run}
+}
+
+func scanLine(r *store.Rows, l *line) error {
+	return r.Scan(&l.txn, &l.effect, &l.date, &l.txnDate, &l.merchant, &l.terminal, &l.rrn, &l.issuer, &l.wallet, &l.speed, &l.plan, &l.planVersion,
+		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run)
+}
+
+// price makes a fact's line: what the merchant's plan of that business date
+// charges and what the network takes.
+func (e *Engine) price(f *Fact) (line, error) {
+	l := line{txn: f.Txn, effect: effectSale, date: f.Date, txnDate: f.Date, merchant: f.Merchant, terminal: f.Terminal,
+		rrn: f.RRN, issuer: f.Issuer, wallet: f.Wallet, amount: f.Amount}
+	if f.Amount <= 0 || f.Date == 0 || f.Txn == 0 {
+		return l, fmt.Errorf("settlement: fact %d of transaction %d on %s: amount %s: want an id, a date and an amount above zero", f.Cursor, f.Txn, f.Date, f.Amount)
+	}
+	m, known := e.cfg.Merchants.Merchant([]byte(f.Merchant))
+	if !known {
+		l.unpriced = "the merchant is not registered"
+		return l, nil
+	}
+	l.speed, l.plan = m.Speed, m.Plan
+	plan, err := e.cfg.Plans.InForce(m.Plan, f.Date)
+	if err != nil {
+		l.unpriced = err.Error()
+		return l, nil
+	}
+	class := e.cfg.Plans.MCCClass(m.MCC)
+	p := plan.Price(merchant.Sale{Channel: f.Channel, CardType: f.CardType, Wallet: f.Wallet, Entry: f.Entry, MCCClass: class, Amount: f.Amount})
+	if p.Rule == nil || p.Refusal == merchant.OutOfRange {
+		l.unpriced = "plan " + plan.Code + " has no price for it: " + string(p.Refusal)
+		return l, nil
+	}
+	// The sale is done; a fee that should have refused it takes no more than there is.
+	l.planVersion = plan.Version
+	l.feeFixed = min(p.Fixed, f.Amount)
+	l.feeRate = min(p.Percent, f.Amount-l.feeFixed)
+	if fee, offered := plan.SpeedFee(m.Speed, f.Amount, l.feeRate+l.feeFixed); offered {
+		l.speedFee = fee
+	} else {
+		l.speed = merchant.T1
+	}
+	if f.Channel != merchant.QR {
+		cost, err := e.cfg.Tariff.Cost(f.CardType == merchant.Debit, class == "exempt", f.Amount)
+		if err != nil {
+			return l, fmt.Errorf("settlement: costs of transaction %d: %w", f.Txn, err)
+		}
+		l.issuerFee, l.networkFee = cost.Issuer, cost.Network
+	}
+	return l, nil
+}
+
+// CatchUp books every fact the journal has and returns how many it read.
+func (e *Engine) CatchUp(ctx context.Context) (read int, err error) {
+	var cursor int64
+	if err := e.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow("select cursor from settlement_state where id = 1").Scan(&cursor)
+	}); err != nil {
+		return 0, fmt.Errorf("settlement: reading the cursor: %w", err)
+	}
+	after := e.cfg.Source.From(cursor)
+	for {
+		facts, err := e.cfg.Source.Facts(ctx, after, postBatch)
+		if err != nil {
+			return read, fmt.Errorf("settlement: reading the journal: %w", err)
+		}
+		if len(facts) == 0 {
+			return read, nil
+		}
+		if err := e.Post(ctx, facts); err != nil {
+			return read, err
+		}
+		if err := e.step("posted"); err != nil {
+			return read, err
+		}
+		read += len(facts)
+		after = facts[len(facts)-1].Cursor
+	}
+}
+
+// Post books facts in the order they come in: into the ledger, and as lines
+// that wait to be settled. A fact that was booked before has no effect, and it
+// does not matter which of a transaction's two facts comes first.
+func (e *Engine) Post(ctx context.Context, facts []Fact) error {
+	for part := range slices.Chunk(facts, postBatch) {
+		lines := make([]line, len(part))
+		for i := range part {
+			var err error
+			if lines[i], err = e.price(&part[i]); err != nil {
+				return err
+			}
+		}
+		if err := e.db.Write(ctx, func(tx store.Tx) error { return e.post(tx, part, lines) }); err != nil {
+			return fmt.Errorf("settlement: booking %d facts up to %d: %w", len(part), part[len(part)-1].Cursor, err)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
+	var open calendar.Date
+	if err := tx.QueryRow("update settlement_state set posts = posts + 1 where id = 1 returning open_date").Scan(&open); err != nil {
+		return err
+	}
+	var sales []line
+	for i := range facts {
+		if !facts[i].Taken {
+			l := priced[i]
+			// A closed date does not change: what comes late settles with the open one.
+			l.date = max(l.date, open)
+			if l.unpriced != "" {
+				l.run = lineUnpriced
+			}
+			sales = append(sales, l)
+		}
+	}
+	fresh, err := insertLines(tx, sales)
+	if err != nil {
+		return err
+	}
+	var transfers []ledger.Transfer
+	for i := range sales {
+		if fresh[i] {
+			if transfers, err = bookSale(tx, transfers, &sales[i]); err != nil {
+				return err
+			}
+		}
+	}
+	// Sales first: a transaction that was approved and taken back within one
+	// set is booked and mirrored.
+	cursor := int64(0)
+	for i := range facts {
+		cursor = max(cursor, facts[i].Cursor)
+		if facts[i].Taken {
+			date := max(calendar.BusinessDate(facts[i].At, e.cfg.CutOff), open)
+			if transfers, err = takeBack(tx, transfers, priced[i], date); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := ledger.PostTx(tx, transfers); err != nil {
+		return err
+	}
+	_, err = tx.Exec("update settlement_state set cursor = $1 where id = 1 and cursor < $1", cursor)
+	return err
+}
+
+// bookSale adds a new line's transfer. A sale without a price is money whose
+// owner is not known: it waits in suspense for a person.
+func bookSale(tx store.Tx, transfers []ledger.Transfer, l *line) ([]ledger.Transfer, error) {
+	if l.run != lineUnpriced {
+		if t, any := l.clearing().Sale(); any {
+			transfers = append(transfers, t)
+		}
+		return transfers, nil
+	}
+	id := strconv.FormatInt(l.txn, 10)
+	return append(transfers, ledger.LongItem("unpriced-"+id, l.date, l.amount)),
+		addTask(tx, Task{Key: "unpriced/" + id, Kind: "unpriced", Merchant: l.merchant, Ref: id, Created: time.Now(),
+			Text: fmt.Sprintf("sale %s of %s at merchant %s cannot be booked: %s", id, l.amount, l.merchant, l.unpriced)})
+}
+
+// takeBack undoes a sale, wherever it stands. priced is its line for the case
+// that it never was.
+func takeBack(tx store.Tx, transfers []ledger.Transfer, priced line, date calendar.Date) ([]ledger.Transfer, error) {
+	rows, err := tx.Query("select "+lineColumns+" from settlement_line where txn = $1 and effect = $2 for update", priced.txn, effectSale)
+	all, err := store.All(rows, err, scanLine)
+	if err != nil {
+		return transfers, err
+	}
+	if len(all) == 0 {
+		// The approval is still to come: leave a mark so that it has no effect.
+		priced.run = lineTaken
+		_, err := insertLines(tx, []line{priced})
+		return transfers, err
+	}
+	l := all[0]
+	switch {
+	case l.run == lineTaken:
+		return transfers, nil
+	case l.run == lineOpen:
+		if _, err := tx.Exec("update settlement_line set run = $1 where txn = $2 and effect = $3", lineTaken, l.txn, effectSale); err != nil {
+			return transfers, err
+		}
+	case l.run == lineUnpriced:
+		if _, err := tx.Exec("update settlement_line set run = $1 where txn = $2 and effect = $3", lineTaken, l.txn, effectSale); err != nil {
+			return transfers, err
+		}
+		return append(transfers, ledger.LongResolved("unpriced-"+strconv.FormatInt(l.txn, 10), date, "", l.amount)), nil
+	default:
+		// It is settled: the merchant owes it, with the next batch.
+		back := l
+		back.effect, back.date, back.run = effectTaken, date, lineOpen
+		for _, a := range []*money.Amount{&back.amount, &back.feeRate, &back.feeFixed, &back.speedFee, &back.issuerFee, &back.networkFee} {
+			*a = -*a
+		}
+		fresh, err := insertLines(tx, []line{back})
+		if err != nil || !fresh[0] {
+			return transfers, err
+		}
+	}
+	if t, any := l.clearing().Reversal(date); any {
+		transfers = append(transfers, t)
+	}
+	return transfers, nil
+}
+
+// insertLines writes the lines that are new and says which they are.
+func insertLines(tx store.Tx, lines []line) ([]bool, error) {
+	fresh := make([]bool, len(lines))
+	if len(lines) == 0 {
+		return fresh, nil
+	}
+	if !tx.Postgres() {
+		for i := range lines {
+			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19)
+				on conflict (txn, effect) do nothing`, lines[i].args()...)
+			if err != nil {
+				return nil, err
+			}
+			fresh[i] = n == 1
+		}
+		return fresh, nil
+	}
+	var ints [12][]int64
+	var texts [7][]string
+	first := make(map[[2]int64]int, len(lines)) // the first of equal keys in the set is the one inserted
+	for i := range lines {
+		l := &lines[i]
+		if _, twice := first[[2]int64{l.txn, int64(l.effect)}]; !twice {
+			first[[2]int64{l.txn, int64(l.effect)}] = i
+		}
+		for c, v := range []int64{l.txn, int64(l.effect), int64(l.date), int64(l.txnDate), int64(l.planVersion), int64(l.amount),
+			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run} {
+			ints[c] = append(ints[c], v)
+		}
+		for c, v := range []string{l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, string(l.speed), l.plan} {
+			texts[c] = append(texts[c], v)
+		}
+	}
+	rows, err := tx.Query("insert into settlement_line ("+lineColumns+`)
+		select u.txn, u.effect, u.date, u.txn_date, u.merchant, u.terminal, u.rrn, u.issuer, u.wallet, u.speed, u.plan, u.plan_version,
+			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run
+		from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[],
+			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[])
+			as u(txn, effect, date, txn_date, plan_version, amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run,
+				merchant, terminal, rrn, issuer, wallet, speed, plan)
+		on conflict (txn, effect) do nothing returning txn, effect`,
+		ints[0], ints[1], ints[2], ints[3], ints[4], ints[5], ints[6], ints[7], ints[8], ints[9], ints[10], ints[11],
+		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6])
+	inserted, err := store.All(rows, err, func(r *store.Rows, key *[2]int64) error { return r.Scan(&key[0], &key[1]) })
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range inserted {
+		i, known := first[key]
+		if !known {
+			return nil, errors.New("settlement: the database returned a line nobody asked for")
+		}
+		fresh[i] = true
+	}
+	return fresh, nil
+}

@@ -1,0 +1,128 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/ledger"
+	"acquirer/money"
+	"acquirer/store"
+)
+
+// Receipt is what a network, or a wallet, paid for a business date.
+type Receipt struct {
+	Date      calendar.Date // the business date it pays for
+	Wallet    string        // "" for the card network
+	Received  money.Amount
+	Reference string // the bank's, unique
+}
+
+// Expected is what the network owes for a closed business date: the sales that
+// settled with it less issuer and network fees, and less what was taken back.
+func (e *Engine) Expected(ctx context.Context, date calendar.Date, wallet string) (sum money.Amount, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		sum, err = expected(tx, date, wallet)
+		return err
+	})
+	return sum, err
+}
+
+func expected(tx store.Tx, date calendar.Date, wallet string) (sum money.Amount, err error) {
+	err = tx.QueryRow(`select cast(coalesce(sum(l.amount - l.issuer_fee - l.network_fee), 0) as BIGINT) from settlement_line l
+		join settlement_run r on r.id = l.run where l.run > 0 and r.date = $1 and l.wallet = $2`, date, wallet).Scan(&sum)
+	return sum, err
+}
+
+// Receive books what came in for a closed business date; a difference to what
+// was expected waits in suspense, with a task. The same receipt again has no
+// effect; another one for the same date is refused.
+func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
+	if r.Reference == "" || r.Received < 0 {
+		return fmt.Errorf("settlement: a receipt for %s needs a reference and an amount that is not negative", r.Date)
+	}
+	open, err := e.OpenDate(ctx)
+	if err != nil {
+		return err
+	}
+	if open <= r.Date {
+		return fmt.Errorf("settlement: %s is not closed: what the network owes for it is not known yet; close it first", r.Date)
+	}
+	err = e.db.Write(ctx, func(tx store.Tx) error {
+		var ref string
+		var received money.Amount
+		err := tx.QueryRow("select ref, received from settlement_receipt where date = $1 and wallet = $2", r.Date, r.Wallet).Scan(&ref, &received)
+		switch {
+		case err == nil && ref == r.Reference && received == r.Received:
+			return nil
+		case err == nil:
+			return fmt.Errorf("settlement: %s was received before as %s, %s", r.Date, ref, received)
+		case !errors.Is(err, store.ErrNotFound):
+			return err
+		}
+		want, err := expected(tx, r.Date, r.Wallet)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec("insert into settlement_receipt (ref, date, wallet, expected, received, booked) values ($1,$2,$3,$4,$5,$6)",
+			r.Reference, r.Date, r.Wallet, want, r.Received, now.UnixMicro()); err != nil {
+			return err
+		}
+		if want != r.Received {
+			if err := addTask(tx, Task{Key: "receipt/" + r.Reference, Kind: "receipt", Ref: r.Reference, Created: now,
+				Text: fmt.Sprintf("for %s came %s and %s was expected", r.Date, r.Received, want)}); err != nil {
+				return err
+			}
+		}
+		t, any := ledger.NetworkReceipt(r.Reference, calendar.BusinessDate(now, e.cfg.CutOff), r.Wallet, want, r.Received)
+		if !any {
+			return nil
+		}
+		_, err = ledger.PostTx(tx, []ledger.Transfer{t})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settlement: receipt %s: %w", r.Reference, err)
+	}
+	if err := e.step("received"); err != nil {
+		return err
+	}
+	return e.repay(ctx, now)
+}
+
+// repay returns to our own account what was advanced for days that the network
+// has paid since.
+func (e *Engine) repay(ctx context.Context, now time.Time) error {
+	var refs []string
+	err := e.db.Read(ctx, func(tx store.Tx) (err error) {
+		rows, err := tx.Query(`select p.ref from settlement_payout p where p.advance = 1 and p.repaid = 0 and p.state = $1
+			and exists (select 1 from settlement_receipt r where r.date = p.date) order by p.ref`, Paid)
+		refs, err = store.All(rows, err, func(r *store.Rows, ref *string) error { return r.Scan(ref) })
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settlement: looking for advances to repay: %w", err)
+	}
+	for _, ref := range refs {
+		err := e.db.Write(ctx, func(tx store.Tx) error {
+			p, err := lockPayout(tx, ref)
+			if err != nil || p.state != Paid || p.repaid {
+				return err
+			}
+			p.repaid = true
+			if _, err := ledger.PostTx(tx, p.booking(calendar.BusinessDate(now, e.cfg.CutOff), 0).Repaid()); err != nil {
+				return err
+			}
+			return p.save(tx)
+		})
+		if err != nil {
+			return fmt.Errorf("settlement: repaying the advance of %s: %w", ref, err)
+		}
+		if err := e.step("repaid"); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+// Package settlement turns approved transactions into money on merchants'
+// accounts: it books them, closes the business day, nets per merchant, pays
+// through a bank, and compares the journal with what others have on their books.
+//
+// Every step is a durable write of its own with a key that follows from what it
+// stands for, so a day that is settled twice, by two schedulers at once, or
+// again after a crash between any two steps, has one effect.
+package settlement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/ledger"
+	"acquirer/merchant"
+	"acquirer/money"
+	"acquirer/store"
+)
+
+// Fact is one thing the journal knows for good: a transaction was approved,
+// or, with Taken, an approved one was taken back (voided or reversed).
+type Fact struct {
+	Cursor   int64 // place in the order in which the journal learnt it
+	Taken    bool
+	At       time.Time     // when it was approved, or taken back
+	Txn      int64         // the journal's id
+	Date     calendar.Date // business date of the transaction, fixed when it was opened
+	RRN      string
+	Merchant string
+	Terminal string
+	Issuer   string
+	Channel  merchant.Channel
+	CardType merchant.CardType
+	Wallet   string
+	Entry    merchant.Entry
+	Amount   money.Amount
+}
+
+// Source is the journal as settlement sees it.
+type Source interface {
+	// Facts returns up to limit facts behind a cursor, oldest first. Facts may
+	// come more than once.
+	Facts(ctx context.Context, after int64, limit int) ([]Fact, error)
+	// From is where to ask again after reaching a cursor: the cursor itself, or
+	// an earlier one where facts may become visible out of order.
+	From(cursor int64) int64
+	// Undecided counts the transactions of a business date that are neither
+	// approved nor refused yet.
+	Undecided(ctx context.Context, date calendar.Date) (int, error)
+}
+
+// Config is what an Engine stands on. Source, Merchants and DB must be given;
+// without a Rail nothing is paid.
+type Config struct {
+	DB        *store.DB
+	Source    Source
+	Merchants *merchant.Registry
+	Plans     *merchant.Plans // default: merchant.BuiltIn
+	Tariff    *ledger.Tariff  // default: ledger.UnionPay2016
+	Rail      Rail
+	// Unseal opens the sealed number of a settlement account.
+	Unseal func(ctx context.Context, sealed []byte) (string, error)
+
+	CutOff        time.Duration // default calendar.CardCutoff
+	MinPayout     money.Amount  // less is carried over to the next day; default 0.01
+	PayoutCost    money.Amount  // what the bank takes for a payout
+	QueryEvery    time.Duration // between two questions about an unknown payout
+	SubmitTimeout time.Duration // after which a submitted payout without an answer is unknown; default 1 minute
+	NotFoundAfter time.Duration // after which a payout the bank does not know has failed; default 24 hours
+	Workers       int           // payouts under way at once; default 8
+}
+
+// Engine settles. Its methods may be called from any goroutine and on any
+// number of nodes.
+type Engine struct {
+	cfg    Config
+	db     *store.DB
+	ledger *ledger.Ledger
+	// step is called between durable writes; tests let it fail there, which is
+	// what a crash is.
+	step func(name string) error
+}
+
+// New checks the configuration and fills in its defaults.
+func New(cfg Config) (*Engine, error) {
+	if cfg.DB == nil || cfg.Source == nil || cfg.Merchants == nil {
+		return nil, errors.New("settlement: needs a store, a source and merchants")
+	}
+	if cfg.Rail != nil && cfg.Unseal == nil {
+		return nil, errors.New("settlement: a rail needs a way to unseal account numbers")
+	}
+	if cfg.Plans == nil {
+		cfg.Plans = merchant.BuiltIn()
+	}
+	if cfg.Tariff == nil {
+		cfg.Tariff = &ledger.UnionPay2016
+	}
+	if cfg.CutOff == 0 {
+		cfg.CutOff = calendar.CardCutoff
+	}
+	if cfg.MinPayout < 1 {
+		cfg.MinPayout = 1
+	}
+	if cfg.SubmitTimeout == 0 {
+		cfg.SubmitTimeout = time.Minute
+	}
+	if cfg.NotFoundAfter == 0 {
+		cfg.NotFoundAfter = 24 * time.Hour
+	}
+	if cfg.Workers == 0 {
+		cfg.Workers = 8
+	}
+	return &Engine{cfg: cfg, db: cfg.DB, ledger: ledger.New(cfg.DB), step: func(string) error { return nil }}, nil
+}
+
+// Ledger is the ledger the engine books into.
+func (e *Engine) Ledger() *ledger.Ledger { return e.ledger }
+
+// Task is something a person must do: find a merchant's new card, look into a
+// difference. Tasks are made once per key.
+type Task struct {
+	Key      string
+	Kind     string // payout_failed, payout_returned, payout_long, payout_held, payable_short, unpriced, bank_answer, receipt
+	Merchant string
+	Ref      string // a payout's reference or a transaction's id
+	Text     string
+	Created  time.Time
+}
+
+func addTask(tx store.Tx, t Task) error {
+	_, err := tx.Exec(`insert into settlement_task (key, kind, merchant, ref, text, created, done) values ($1,$2,$3,$4,$5,$6,0) on conflict (key) do nothing`,
+		t.Key, t.Kind, t.Merchant, t.Ref, t.Text, t.Created.UnixMicro())
+	if err != nil {
+		return fmt.Errorf("settlement: adding task %s: %w", t.Key, err)
+	}
+	return nil
+}
+
+// Tasks lists up to limit tasks that wait for a person, the oldest first.
+func (e *Engine) Tasks(ctx context.Context, limit int) (tasks []Task, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) (err error) {
+		rows, err := tx.Query("select key, kind, merchant, ref, text, created from settlement_task where done = 0 order by created, key limit $1", limit)
+		tasks, err = store.All(rows, err, func(r *store.Rows, t *Task) error {
+			var created int64
+			err := r.Scan(&t.Key, &t.Kind, &t.Merchant, &t.Ref, &t.Text, &created)
+			t.Created = time.UnixMicro(created)
+			return err
+		})
+		return err
+	})
+	return tasks, err
+}
+
+// Done marks a task as done; a second time changes nothing.
+func (e *Engine) Done(ctx context.Context, key string, now time.Time) error {
+	return e.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec("update settlement_task set done = $1 where key = $2 and done = 0", now.UnixMicro(), key)
+		return err
+	})
+}

@@ -1,0 +1,827 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/ledger"
+	"acquirer/merchant"
+	"acquirer/money"
+	"acquirer/store"
+	"acquirer/store/storetest"
+)
+
+func each(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Helper()
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) { f(t, newWorld(t, db)) })
+}
+
+// One day of two merchants, to the last fen.
+func TestOneDay(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e := w.engine()
+		w.fund(e, money.Yuan(10_000))
+		micro := w.merchant(1, "MICRO-2025", merchant.T1, "00")
+		early := w.merchant(2, "ESIGN-STD", merchant.D0, "00")
+		w.sale(micro, friday, 100_00)
+		gone := w.sale(micro, friday, 50_00)
+		w.sale(early, friday, 5_000_00)
+		w.takeBack(gone, clock(friday, 13, 0))
+
+		d := w.close(e, friday)
+		want := Day{Date: friday, Lines: 2, Merchants: 2, Gross: 5_100_00, Fee: 33_60, SpeedFee: 2_49, Payouts: 2, PayoutTotal: 96_40 + 4_967_51}
+		if d != want {
+			t.Errorf("closed %+v\nwant   %+v", d, want)
+		}
+		w.sound(e)
+		// D0 goes the same evening, from our own money; T1 does not.
+		if p := w.pay(e, clock(friday, 23, 10)); p.Sent != 1 || p.Paid != 1 || p.Total != 4_967_51 {
+			t.Errorf("friday night: %+v", p)
+		}
+		if own := w.balance(e, ledger.OwnBank, ""); own != 10_000_00-4_967_51 {
+			t.Errorf("own bank account %s", own)
+		}
+		if p := w.pay(e, clock(saturday, 10, 0)); p.Sent != 0 {
+			t.Errorf("saturday: %+v", p)
+		}
+		w.receive(e, friday, clock(monday, 9, 0))
+		if p := w.pay(e, clock(monday, 10, 0)); p.Sent != 1 || p.Total != 96_40 {
+			t.Errorf("monday: %+v", p)
+		}
+		w.sound(e)
+		for account, want := range map[ledger.Account]money.Amount{
+			ledger.MerchantPayable: 0, ledger.PayoutInTransit: 0, ledger.AdvanceD0: 0, ledger.DueToOwnAdvance: 0,
+			ledger.OwnBank: 10_000_00, ledger.NetworkReceivable: 0, ledger.IncomeRate: 30_60, ledger.IncomeFixed: 3_00, ledger.IncomeD0: 2_49,
+			ledger.CostIssuer: 45 + 22_50, ledger.CostNetwork: 3 + 1_63, ledger.ClientBank: 33_60 + 2_49 - 22_95 - 1_66,
+		} {
+			if got := w.balance(e, account, ""); got != want {
+				t.Errorf("%s: %s, want %s", account, got, want)
+			}
+		}
+		var bank money.Amount
+		for _, p := range w.bank.Payouts() {
+			bank += p.Amount
+		}
+		if bank != 96_40+4_967_51 {
+			t.Errorf("the bank paid %s", bank)
+		}
+		// Again, as often as one likes: nothing changes.
+		before := w.tables()
+		for range 3 {
+			if again := w.close(e, friday); again != want {
+				t.Errorf("closed again: %+v", again)
+			}
+			w.receive(e, friday, clock(monday, 11, 0))
+			w.pay(e, clock(monday, 12, 0))
+		}
+		if after := w.tables(); after != before {
+			t.Errorf("a second run changed:\n%s", difference(before, after))
+		}
+		if n := len(w.bank.Payouts()); n != 2 {
+			t.Errorf("the bank has %d orders", n)
+		}
+	})
+}
+
+// A transaction taken back before it was booked, before it was settled, after
+// it was settled, and with its two facts in the wrong order.
+func TestTakenBack(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		mid := w.merchant(1, "MICRO-2025", merchant.T1, "00")
+		a := w.sale(mid, friday, 10_00) // before it was booked
+		w.takeBack(a, clock(friday, 12, 1))
+		b := w.sale(mid, friday, 20_00) // before it was settled
+		if _, err := e.CatchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.takeBack(b, clock(friday, 12, 2))
+		late := w.sale(mid, friday, 300_00) // after it was settled
+		d := w.close(e, friday)
+		if d.Lines != 1 || d.Gross != 300_00 {
+			t.Errorf("friday %+v", d)
+		}
+		w.takeBack(late, clock(saturday, 9, 0))
+		// The reversal's fact overtakes the sale's.
+		c := Fact{Txn: 999, Date: saturday, At: clock(saturday, 10, 0), Merchant: mid, Channel: merchant.Card, CardType: merchant.Debit, Amount: 40_00}
+		w.takeBack(c, clock(saturday, 10, 1))
+		w.book.add(c)
+		w.sale(mid, saturday, 1000_00)
+		w.sound(e)
+		d = w.close(e, saturday)
+		if d.Lines != 2 || d.Gross != 700_00 || d.Fee != 9_00-4_80 || d.PayoutTotal != 700_00-4_20 {
+			t.Errorf("saturday %+v", d)
+		}
+		// Facts that come again change nothing.
+		before := w.tables()
+		if err := e.Post(ctx, w.book.facts); err != nil {
+			t.Fatal(err)
+		}
+		if after := w.tables(); after != before {
+			t.Errorf("posting again changed:\n%s", difference(before, after))
+		}
+		w.receive(e, friday, clock(monday, 9, 0))
+		w.receive(e, saturday, clock(monday, 9, 0))
+		w.pay(e, clock(monday, 10, 0))
+		w.sound(e)
+		if got := w.balance(e, ledger.MerchantPayable, mid); got != 0 {
+			t.Errorf("still owed %s", got)
+		}
+		if income := w.balance(e, ledger.IncomeRate, "") + w.balance(e, ledger.IncomeFixed, ""); income != 9_00 {
+			t.Errorf("earned %s on one sale of 1000.00", income)
+		}
+	})
+}
+
+// What a merchant owes, or is owed too little of, waits for later days.
+func TestCarry(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e := w.engine()
+		debtor, small := w.merchant(1, "ESIGN-STD", merchant.T1, "00"), w.merchant(2, "ESIGN-STD", merchant.T1, "00")
+		days := []calendar.Date{20261116, 20261117, 20261118, 20261119, 20261120}
+		first := w.sale(debtor, days[0], 500_00)
+		w.sale(small, days[0], 90)
+		if d := w.close(e, days[0]); d.PayoutTotal != 497_00 || d.CarryOut != 89 {
+			t.Errorf("day 0 %+v", d)
+		}
+		w.takeBack(first, clock(days[1], 10, 0))
+		w.sale(debtor, days[1], 100_00)
+		if d := w.close(e, days[1]); d.Payouts != 0 || d.CarryOut != 99_40-497_00 {
+			t.Errorf("day 1 %+v", d)
+		}
+		w.sale(debtor, days[2], 200_00)
+		w.sale(small, days[2], 10)
+		if d := w.close(e, days[2]); d.Payouts != 0 || d.CarryIn != 99_40-497_00+89 || d.CarryOut != 99_40+198_80-497_00+99 {
+			t.Errorf("day 2 %+v", d)
+		}
+		w.sound(e)
+		w.sale(debtor, days[3], 300_00)
+		w.sale(small, days[3], 1_00)
+		// small: 0.89 + 0.10 + 0.99
+		if d := w.close(e, days[3]); d.Payouts != 2 || d.PayoutTotal != 99_40+198_80+298_20-497_00+1_98 || d.CarryOut != 0 {
+			t.Errorf("day 3 %+v", d)
+		}
+		if d := w.close(e, days[4]); d != (Day{Date: days[4]}) {
+			t.Errorf("an empty day: %+v", d)
+		}
+		w.pay(e, clock(days[4], 10, 0))
+		w.sound(e)
+		if owed := w.balance(e, ledger.MerchantPayable, ""); owed != 0 {
+			t.Errorf("still owed %s", owed)
+		}
+	})
+}
+
+// Every weather of the bank, what is known after the order, and in the end.
+func TestPayoutWeather(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		e := w.engine()
+		cases := []struct {
+			weather     string
+			first, last PayoutState
+			paid        bool // by the bank, in the end
+		}{
+			{"00", Paid, Paid, true}, {"91", Unknown, Paid, true}, {"92", Unknown, Failed, false}, {"93", InProcess, Paid, true},
+			{"94", Failed, Failed, false}, {"95", Paid, CameBack, false}, {"96", Paid, Paid, true}, {"97", Unknown, Paid, true},
+			{"98", InProcess, Failed, false}, {"99", Unknown, Paid, true},
+		}
+		mids := make([]string, len(cases))
+		refs := make([]string, len(cases))
+		for i, c := range cases {
+			mids[i] = w.merchant(10+i, "ESIGN-STD", merchant.T1, c.weather)
+			w.sale(mids[i], friday, 1000_00)
+			refs[i] = fmt.Sprintf("20261120-%s-T1-0", mids[i])
+		}
+		w.close(e, friday)
+		w.receive(e, friday, clock(monday, 9, 0))
+		p := w.pay(e, clock(monday, 10, 0))
+		if p.Sent != len(cases) || p.Paid != 3 || p.Failed != 1 || p.Unknown != 6 {
+			t.Errorf("monday 10:00 %+v", p)
+		}
+		for i, c := range cases {
+			if got := w.payout(e, refs[i]).state; got != c.first {
+				t.Errorf("weather %s is %s after the order, want %s", c.weather, got, c.first)
+			}
+		}
+		if in := w.balance(e, ledger.PayoutInTransit, ""); in != 0 {
+			t.Errorf("in transit, posted: %s; unknown money is reserved, not moved", in)
+		}
+		w.sound(e)
+		for i := range 4 { // a processing payout is decided after being asked for
+			w.pay(e, clock(monday, 10, 1+i))
+		}
+		w.bank.Advance(1)
+		w.pay(e, clock(monday, 12, 0)) // an hour and more later: the lost one has failed
+		w.sound(e)
+		owed := money.Amount(0)
+		for i, c := range cases {
+			p := w.payout(e, refs[i])
+			if p.state != c.last {
+				t.Errorf("weather %s ends %s (%s), want %s", c.weather, p.state, p.reason, c.last)
+			}
+			if !c.paid {
+				owed += p.amount
+			}
+		}
+		if got := w.balance(e, ledger.MerchantPayable, "") + w.balance(e, ledger.PayoutReturned, ""); got != owed {
+			t.Errorf("owed to merchants %s, want %s", got, owed)
+		}
+		// No order was sent twice, and our bank account is the bank's.
+		seen := map[string]bool{}
+		for _, p := range w.bank.Payouts() {
+			if seen[p.Reference] {
+				t.Errorf("%s twice at the bank", p.Reference)
+			}
+			seen[p.Reference] = true
+		}
+		paidOut := money.Yuan(1_000_000) - w.bank.Balance()
+		received, err := e.Expected(t.Context(), friday, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ours := w.balance(e, ledger.ClientBank, ""); ours != received-paidOut {
+			t.Errorf("client bank account %s, want %s less %s", ours, received, paidOut)
+		}
+		tasks, err := e.Tasks(t.Context(), 100)
+		if err != nil || len(tasks) != 4 {
+			t.Errorf("%d tasks, %v: %+v", len(tasks), err, tasks)
+		}
+	})
+}
+
+// A returned payout becomes a new one, linked, to the account of then.
+func TestReissue(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		bounced := w.merchant(1, "ESIGN-STD", merchant.T1, "95")
+		closed := w.merchant(2, "ESIGN-STD", merchant.T1, "94")
+		w.sale(bounced, friday, 1000_00)
+		w.sale(closed, friday, 1000_00)
+		w.close(e, friday)
+		w.receive(e, friday, clock(monday, 9, 0))
+		w.pay(e, clock(monday, 10, 0))
+		w.bank.Advance(1)
+		tuesday := monday.AddDays(1)
+		if p := w.pay(e, clock(tuesday, 10, 0)); p.Returned != 1 {
+			t.Errorf("tuesday %+v", p)
+		}
+		if got := w.balance(e, ledger.PayoutReturned, bounced); got != 994_00 {
+			t.Errorf("returned %s", got)
+		}
+		ref := "20261120-" + bounced + "-T1-0"
+		for _, mid := range []string{bounced, closed} {
+			if err := w.reg.Put(ctx, []merchant.Merchant{w.shop(mid, "ESIGN-STD", merchant.T1, "95")}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		one, err := e.Reissue(ctx, ref, clock(tuesday, 11, 0))
+		if err != nil || one != ref+"-R1" {
+			t.Fatalf("reissued as %q, %v", one, err)
+		}
+		if again, err := e.Reissue(ctx, ref, clock(tuesday, 12, 0)); err != nil || again != one {
+			t.Errorf("reissued again as %q, %v", again, err)
+		}
+		if _, err := e.Reissue(ctx, one, clock(tuesday, 12, 0)); !errors.Is(err, ErrReissue) {
+			t.Errorf("reissuing what is not decided: %v", err)
+		}
+		failed, err := e.Reissue(ctx, "20261120-"+closed+"-T1-0", clock(tuesday, 11, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.sound(e)
+		w.pay(e, clock(tuesday, 13, 0))
+		// The new card bounces too: again, to a good one.
+		w.bank.Advance(1)
+		wednesday := tuesday.AddDays(1)
+		w.pay(e, clock(wednesday, 10, 0))
+		if err := w.reg.Put(ctx, []merchant.Merchant{w.shop(bounced, "ESIGN-STD", merchant.T1, "00"), w.shop(closed, "ESIGN-STD", merchant.T1, "94")}, nil); err != nil {
+			t.Fatal(err)
+		}
+		two, err := e.Reissue(ctx, one, clock(wednesday, 11, 0))
+		if err != nil || two != ref+"-R2" {
+			t.Fatalf("reissued as %q, %v", two, err)
+		}
+		// The other one fails at last: its money is still the returned money.
+		three, err := e.Reissue(ctx, failed, clock(wednesday, 11, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.pay(e, clock(wednesday, 12, 0))
+		if s := w.payout(e, three).state; s != Failed {
+			t.Errorf("%s is %s", three, s)
+		}
+		w.sound(e)
+		if a, b := w.balance(e, ledger.PayoutReturned, bounced), w.balance(e, ledger.PayoutReturned, closed); a != 0 || b != 994_00 {
+			t.Errorf("returned: %s and %s", a, b)
+		}
+		if _, err := e.Reissue(ctx, "no such", clock(wednesday, 12, 0)); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("reissuing nothing: %v", err)
+		}
+		tasks, err := e.Tasks(ctx, 10)
+		if err != nil || len(tasks) != 1 || tasks[0].Ref != three {
+			t.Errorf("tasks %+v, %v", tasks, err)
+		}
+		if err := e.Done(ctx, tasks[0].Key, clock(wednesday, 13, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if tasks, err := e.Tasks(ctx, 10); err != nil || len(tasks) != 0 {
+			t.Errorf("after done: %+v, %v", tasks, err)
+		}
+	})
+}
+
+// Early payment needs our own money; without it the merchant is paid with the
+// network's and pays nothing for speed.
+func TestOwnFundsRunOut(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e := w.engine()
+		w.fund(e, 5_000_00)
+		one, two := w.merchant(1, "ESIGN-STD", merchant.D0, "00"), w.merchant(2, "ESIGN-STD", merchant.D0, "00")
+		w.sale(one, friday, 5_000_00)
+		back := w.sale(two, friday, 5_000_00)
+		d := w.close(e, friday)
+		if d.SpeedFee != 2_49 || d.PayoutTotal != 4_967_51+4_970_00 {
+			t.Errorf("closed %+v", d)
+		}
+		w.sound(e)
+		if p := w.pay(e, clock(friday, 23, 30)); p.Sent != 1 || p.Total != 4_967_51 {
+			t.Errorf("friday: %+v", p)
+		}
+		// Taken back later: no fee for speed comes back that was never taken.
+		w.takeBack(back, clock(saturday, 9, 0))
+		if d := w.close(e, saturday); d.SpeedFee != 0 || d.CarryOut != -4_970_00 {
+			t.Errorf("saturday %+v", d)
+		}
+		w.sound(e)
+		w.receive(e, friday, clock(monday, 9, 0))
+		if p := w.pay(e, clock(monday, 10, 0)); p.Total != 4_970_00 {
+			t.Errorf("monday: %+v", p)
+		}
+		w.sound(e)
+		if own := w.balance(e, ledger.OwnBank, ""); own != 5_000_00 {
+			t.Errorf("own funds %s after repayment", own)
+		}
+	})
+}
+
+// D0 merchants may be paid during the day; each window has one effect.
+func TestPayEarly(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		w.fund(e, 100_000_00)
+		slow, fast := w.merchant(1, "ESIGN-STD", merchant.T1, "00"), w.merchant(2, "ESIGN-STD", merchant.D0, "00")
+		w.sale(slow, friday, 100_00)
+		noon := w.sale(fast, friday, 1_000_00)
+		for range 2 {
+			d, err := e.PayEarly(ctx, friday, 1200, clock(friday, 12, 0))
+			if err != nil || d.Merchants != 1 || d.PayoutTotal != 993_50 {
+				t.Errorf("noon: %+v, %v", d, err)
+			}
+		}
+		w.pay(e, clock(friday, 12, 1))
+		w.takeBack(noon, clock(friday, 13, 0))
+		w.sale(fast, friday, 3_000_00)
+		if d := w.close(e, friday); d.Merchants != 2 || d.PayoutTotal != 99_40+2_980_51-993_50 {
+			t.Errorf("evening: %+v", d)
+		}
+		w.pay(e, clock(friday, 23, 10))
+		w.sound(e)
+		if _, err := e.PayEarly(ctx, friday, 2500, clock(friday, 12, 0)); err == nil {
+			t.Error("25:00 is a window")
+		}
+	})
+}
+
+func TestClosingInTime(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		mid := w.merchant(1, "ESIGN-STD", merchant.T1, "00")
+		w.sale(mid, friday, 100_00)
+		if _, err := e.CloseDay(ctx, friday, clock(friday, 22, 59), false); !errors.Is(err, ErrEarly) || !strings.Contains(err.Error(), "23:00") {
+			t.Errorf("at 22:59: %v", err)
+		}
+		w.book.undecided = 1
+		if _, err := e.CloseDay(ctx, friday, clock(friday, 23, 0), false); !errors.Is(err, ErrUndecided) {
+			t.Errorf("with a transaction under way: %v", err)
+		}
+		w.book.undecided = 0
+		if d, err := e.CloseDay(ctx, friday, clock(friday, 22, 59), true); err != nil || d.Lines != 1 {
+			t.Errorf("forced: %+v, %v", d, err)
+		}
+		// What comes late settles with the next day and leaves the closed one alone.
+		before, err := e.ledger.TrialBalance(ctx, friday)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.sale(mid, friday, 200_00)
+		if d := w.close(e, friday); d.Lines != 1 {
+			t.Errorf("friday grew: %+v", d)
+		}
+		// Skipped days are closed on the way.
+		w.sale(mid, saturday, 300_00)
+		if d := w.close(e, monday); d.Lines != 0 {
+			t.Errorf("monday: %+v", d)
+		}
+		if d := w.close(e, saturday); d.Lines != 2 || d.Gross != 500_00 {
+			t.Errorf("saturday: %+v", d)
+		}
+		after, err := e.ledger.TrialBalance(ctx, friday)
+		if err != nil || fmt.Sprint(before) != fmt.Sprint(after) {
+			t.Errorf("the closed day changed: %v\nwas %v (%v)", after, before, err)
+		}
+		if d := w.close(e, friday.AddDays(-30)); d.Lines != 0 {
+			t.Errorf("a day long gone: %+v", d)
+		}
+		if _, err := e.CloseDay(ctx, 20261231, clock(20261231, 23, 0), false); !errors.Is(err, calendar.ErrYear) {
+			t.Errorf("into a year without a calendar: %v", err)
+		}
+		w.sound(e)
+	})
+}
+
+// A sale that cannot be priced waits in suspense and stops nobody.
+func TestUnpriced(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		good := w.merchant(1, "ESIGN-STD", merchant.T1, "00")
+		bad := w.merchant(2, "GOLD", merchant.T1, "00")
+		w.sale("898110054119999", friday, 10_00)
+		back := w.sale(bad, friday, 20_00)
+		w.sale(good, friday, 30_00)
+		tiny := w.merchant(3, "MICRO-2025", merchant.T1, "00")
+		w.sale(tiny, friday, 1_00) // its fee of 3.01 takes no more than there is
+		old := w.sale(good, 20191231, 5_00)
+		_ = old
+		d := w.close(e, friday)
+		if d.Lines != 2 || d.Gross != 31_00 || d.Fee != 18+1_00 || d.PayoutTotal != 29_82 {
+			t.Errorf("closed %+v", d)
+		}
+		if got := w.balance(e, ledger.SuspenseLong, ""); got != 35_00 {
+			t.Errorf("suspense %s", got)
+		}
+		tasks, err := e.Tasks(ctx, 10)
+		if err != nil || len(tasks) != 3 || tasks[0].Kind != "unpriced" {
+			t.Errorf("tasks %+v, %v", tasks, err)
+		}
+		w.takeBack(back, clock(saturday, 9, 0))
+		if _, err := e.CatchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.balance(e, ledger.SuspenseLong, ""); got != 15_00 {
+			t.Errorf("suspense %s after one was taken back", got)
+		}
+		w.sound(e)
+		if err := e.Post(ctx, []Fact{{Txn: 1, Date: friday}}); err == nil {
+			t.Error("a fact without an amount was booked")
+		}
+	})
+}
+
+func TestReceipts(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		mid := w.merchant(1, "ESIGN-STD", merchant.T1, "00")
+		w.sale(mid, friday, 100_00)
+		scan := w.sale(mid, friday, 50_00)
+		w.book.facts[1].Channel, w.book.facts[1].CardType, w.book.facts[1].Wallet = merchant.QR, "", "alipay"
+		_ = scan
+		if err := e.Receive(ctx, Receipt{Date: friday, Received: 1, Reference: "x"}, clock(friday, 12, 0)); err == nil || !strings.Contains(err.Error(), "not closed") {
+			t.Errorf("before the close: %v", err)
+		}
+		w.close(e, friday)
+		now := clock(monday, 9, 0)
+		for range 2 {
+			if err := e.Receive(ctx, Receipt{Date: friday, Received: 99_00, Reference: "UP1"}, now); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Receive(ctx, Receipt{Date: friday, Wallet: "alipay", Received: 51_00, Reference: "ALI1"}, now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for account, want := range map[ledger.Account]money.Amount{ledger.NetworkReceivable: 0, ledger.QRReceivable: 0, ledger.ClientBank: 150_00,
+			ledger.SuspenseShort: 52, ledger.SuspenseLong: 1_00} {
+			if got := w.balance(e, account, ""); got != want {
+				t.Errorf("%s: %s, want %s", account, got, want)
+			}
+		}
+		if err := e.Receive(ctx, Receipt{Date: friday, Received: 99_52, Reference: "UP2"}, now); err == nil || !strings.Contains(err.Error(), "UP1") {
+			t.Errorf("a second receipt: %v", err)
+		}
+		if err := e.Receive(ctx, Receipt{Date: friday}, now); err == nil {
+			t.Error("a receipt without a reference")
+		}
+		if tasks, err := e.Tasks(ctx, 10); err != nil || len(tasks) != 2 {
+			t.Errorf("tasks %+v, %v", tasks, err)
+		}
+		w.sound(e)
+	})
+}
+
+// The bank is down before anything was sent: nothing is unknown. A merchant
+// who may not be paid is held.
+func TestBankDownAndHeld(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		ctx := t.Context()
+		mid, held, none := w.merchant(1, "ESIGN-STD", merchant.T1, "00"), w.merchant(2, "ESIGN-STD", merchant.T1, "00"), w.merchant(3, "ESIGN-STD", merchant.T1, "00")
+		for _, m := range []string{mid, held, none} {
+			w.sale(m, friday, 100_00)
+		}
+		up := w.rail
+		down, err := NewHTTPRail("http://127.0.0.1:1", time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.cfg.Rail = down
+		e := w.engine()
+		w.close(e, friday)
+		suspended, closed := w.shop(held, "ESIGN-STD", merchant.T1, "00"), w.shop(none, "ESIGN-STD", merchant.T1, "00")
+		suspended.Status, closed.Account.Sealed = merchant.Suspended, nil
+		if err := w.reg.Put(ctx, []merchant.Merchant{suspended, closed}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := e.Pay(ctx, clock(monday, 10, 0)); !errors.Is(err, ErrNotSent) || p.Sent != 0 || p.Held != 2 {
+			t.Errorf("bank down: %+v, %v", p, err)
+		}
+		if p := w.payout(e, "20261120-"+mid+"-T1-0"); p.state != Created || p.submitted != 0 {
+			t.Errorf("payout %+v", p)
+		}
+		w.sound(e)
+		w.cfg.Rail = up
+		e = w.engine()
+		if p := w.pay(e, clock(monday, 11, 0)); p.Paid != 1 || p.Held != 2 {
+			t.Errorf("bank up: %+v", p)
+		}
+		if err := w.reg.Put(ctx, []merchant.Merchant{w.shop(held, "ESIGN-STD", merchant.T1, "00")}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if p := w.pay(e, clock(monday, 12, 0)); p.Paid != 1 || p.Held != 1 {
+			t.Errorf("one released: %+v", p)
+		}
+		w.sound(e)
+	})
+}
+
+// A bank that pays what it had not known long enough to be booked as failed.
+func TestPaidAfterFailed(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		mid := w.merchant(1, "ESIGN-STD", merchant.T1, "92")
+		w.sale(mid, friday, 100_00)
+		w.close(e, friday)
+		w.pay(e, clock(monday, 10, 0))
+		w.pay(e, clock(monday, 12, 0))
+		ref := "20261120-" + mid + "-T1-0"
+		if p := w.payout(e, ref); p.state != Failed {
+			t.Fatalf("payout %+v", p)
+		}
+		for range 2 {
+			if _, err := e.apply(ctx, Answer{Reference: ref, Status: Succeeded, Amount: 99_40}, clock(monday, 13, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := w.balance(e, ledger.SuspenseShort, ""); got != 99_40 {
+			t.Errorf("suspense %s", got)
+		}
+		if _, err := e.Reissue(ctx, ref, clock(monday, 14, 0)); !errors.Is(err, ErrReissue) {
+			t.Errorf("issuing again what was paid: %v", err)
+		}
+		w.sound(e)
+		// Words that fit nothing become tasks and move no money.
+		before := w.tables()
+		for _, a := range []Answer{{Reference: ref, Status: Rejected, Reason: "no"}, {Reference: ref, Status: Processing}, {Reference: ref, Status: NotFound}} {
+			if _, err := e.apply(ctx, a, clock(monday, 14, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if after := w.tables(); after != before {
+			t.Errorf("changed:\n%s", difference(before, after))
+		}
+		if _, err := e.apply(ctx, Answer{Reference: ref, Status: Succeeded, Amount: 1}, clock(monday, 14, 0)); err != nil {
+			t.Fatal(err)
+		}
+		tasks, err := e.Tasks(ctx, 10)
+		if err != nil || len(tasks) != 3 {
+			t.Errorf("tasks %+v, %v", tasks, err)
+		}
+	})
+}
+
+// Two schedulers, and the poster, at once.
+func TestTwoSchedulers(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		ctx := t.Context()
+		w.fund(w.engine(), 1_000_000_00)
+		for i := range 120 {
+			speed := merchant.T1
+			if i%3 == 0 {
+				speed = merchant.D0
+			}
+			mid := w.merchant(i, "ESIGN-STD", speed, "00")
+			for range 5 {
+				w.sale(mid, friday, money.Amount(100_00+i))
+			}
+		}
+		var wg sync.WaitGroup
+		days := make([]Day, 4)
+		for i := range days {
+			wg.Go(func() {
+				e := w.engine()
+				var err error
+				if days[i], err = e.CloseDay(ctx, friday, clock(friday, 23, 1), false); err != nil {
+					t.Error(err)
+				}
+				if _, err := e.Pay(ctx, clock(friday, 23, 2)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		e := w.engine()
+		w.receive(e, friday, clock(monday, 9, 0))
+		for range 2 {
+			wg.Go(func() {
+				if _, err := w.engine().Pay(ctx, clock(monday, 10, 0)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		w.pay(e, clock(monday, 10, 5))
+		for _, d := range days {
+			if d != days[0] || d.Lines != 600 || d.Payouts != 120 {
+				t.Errorf("%+v against %+v", d, days[0])
+			}
+		}
+		if n := len(w.bank.Payouts()); n != 120 {
+			t.Errorf("the bank has %d orders for 120 payouts", n)
+		}
+		if paid := money.Yuan(1_000_000) - w.bank.Balance(); paid != days[0].PayoutTotal {
+			t.Errorf("the bank paid %s of %s", paid, days[0].PayoutTotal)
+		}
+		w.sound(e)
+	})
+}
+
+// A process that ends between any two durable writes, and is started again:
+// the end is the same as without.
+func TestCrashAtEveryStep(t *testing.T) {
+	play := func(t *testing.T, w *world, crash int) (names []string) {
+		w.cfg.SubmitTimeout = time.Second
+		w.cfg.Workers = 1
+		e := w.engine()
+		w.fund(e, 100_000_00)
+		a, b := w.merchant(1, "MICRO-2025", merchant.T1, "00"), w.merchant(2, "ESIGN-STD", merchant.D0, "00")
+		mids := []string{a, b, w.merchant(3, "ESIGN-STD", merchant.T1, "91"), w.merchant(4, "ESIGN-STD", merchant.T1, "95"), w.merchant(5, "ESIGN-STD", merchant.T1, "93")}
+		for _, mid := range mids {
+			w.sale(mid, friday, 200_00)
+		}
+		back := w.sale(b, friday, 70_00)
+		w.takeBack(w.sale(a, friday, 33_00), clock(friday, 15, 0))
+		pay := func(now time.Time) func(context.Context, *Engine) error {
+			return func(ctx context.Context, e *Engine) error { _, err := e.Pay(ctx, now); return err }
+		}
+		acts := []func(context.Context, *Engine) error{
+			func(ctx context.Context, e *Engine) error { _, err := e.CatchUp(ctx); return err },
+			func(ctx context.Context, e *Engine) error {
+				_, err := e.CloseDay(ctx, friday, clock(friday, 23, 1), false)
+				return err
+			},
+			pay(clock(friday, 23, 2)),
+			func(ctx context.Context, e *Engine) error {
+				if w.txn == 7 {
+					w.takeBack(back, clock(saturday, 9, 0))
+					w.sale(b, saturday, 100_00)
+				}
+				_, err := e.CloseDay(ctx, saturday, clock(saturday, 23, 1), false)
+				return err
+			},
+			func(ctx context.Context, e *Engine) error {
+				sum, err := e.Expected(ctx, friday, "")
+				if err != nil {
+					return err
+				}
+				return e.Receive(ctx, Receipt{Date: friday, Received: sum, Reference: "UP1"}, clock(monday, 9, 0))
+			},
+			pay(clock(monday, 10, 0)), pay(clock(monday, 10, 1)), pay(clock(monday, 10, 2)), pay(clock(monday, 10, 3)),
+			func(context.Context, *Engine) error { w.bank.Advance(1); return nil },
+			pay(clock(monday, 12, 0)), pay(clock(monday, 12, 1)),
+		}
+		ctx, hits := crashAt(t.Context(), e, crash)
+		for i, act := range acts {
+			if err := act(ctx, e); err != nil {
+				if !errors.Is(err, errCrash) {
+					t.Fatalf("crash at %d, act %d: %v", crash, i, err)
+				}
+				ctx, e = t.Context(), w.engine() // the next start
+				if err := act(ctx, e); err != nil {
+					t.Fatalf("crash at %d, act %d again: %v", crash, i, err)
+				}
+			}
+			w.sound(e)
+		}
+		return *hits
+	}
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		w.t = t
+		steps := play(t, w, 1<<30)
+		want, wantBank := w.tables(), w.bank.Balance()
+		hit := map[string]bool{}
+		stride := 1
+		if db.Postgres() { // a new database for each takes a second
+			stride = 3
+		}
+		for n := 1; n <= len(steps); n += stride {
+			t.Run(fmt.Sprintf("%02d-%s", n, steps[n-1]), func(t *testing.T) {
+				open := storetest.SQLite
+				if db.Postgres() {
+					open = storetest.Postgres
+				}
+				w := newWorld(t, open(t, schemas...))
+				names := play(t, w, n)
+				name := names[n-1]
+				hit[name] = true
+				got, bank := w.tables(), w.bank.Balance()
+				if name == "claimed" {
+					// The order may have left, so it is never sent again: it fails when the
+					// bank has not known it for long enough, and a person issues it anew.
+					if strings.Count(got, "task payout_failed/") != 1 || bank < wantBank {
+						t.Errorf("the bank has %s (%s without a crash) and this is on disk:\n%s", bank, wantBank, difference(want, got))
+					}
+					return
+				}
+				if got != want {
+					t.Errorf("the end is another:\n%s", difference(want, got))
+				}
+				if bank != wantBank {
+					t.Errorf("the bank has %s, want %s", bank, wantBank)
+				}
+			})
+		}
+		for _, name := range []string{"posted", "begun", "netted", "claimed", "sent", "answered", "changes taken", "received", "repaid", "asked"} {
+			if !hit[name] && stride == 1 {
+				t.Errorf("no crash at %q: %v", name, steps)
+			}
+		}
+	})
+}
+
+func TestNotified(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		mid := w.merchant(1, "ESIGN-STD", merchant.T1, "91")
+		w.sale(mid, friday, 100_00)
+		w.close(e, friday)
+		w.pay(e, clock(monday, 10, 0))
+		ref := "20261120-" + mid + "-T1-0"
+		for range 3 { // a callback may come again
+			if err := e.Notified(ctx, ref, clock(monday, 10, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s := w.payout(e, ref).state; s != Paid {
+			t.Errorf("after the callback: %s", s)
+		}
+		w.sound(e)
+		for _, bad := range []string{"a b", strings.Repeat("x", 65), "\n"} {
+			if err := e.Notified(ctx, bad, clock(monday, 10, 1)); err == nil {
+				t.Errorf("%q is a reference", bad)
+			}
+		}
+		if err := e.Notified(ctx, "unknown", clock(monday, 10, 1)); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("unknown reference: %v", err)
+		}
+	})
+}
+
+func TestNewRefuses(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t, schemas...))
+	for name, spoil := range map[string]func(*Config){
+		"store":  func(c *Config) { c.DB = nil },
+		"source": func(c *Config) { c.Source = nil },
+		"people": func(c *Config) { c.Merchants = nil },
+		"unseal": func(c *Config) { c.Unseal = nil },
+	} {
+		cfg := w.cfg
+		spoil(&cfg)
+		if _, err := New(cfg); err == nil {
+			t.Errorf("without %s", name)
+		}
+	}
+	cfg := w.cfg
+	cfg.Rail = nil
+	e, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Pay(context.Background(), time.Now()); err == nil {
+		t.Error("paid without a bank")
+	}
+}

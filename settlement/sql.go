@@ -1,0 +1,133 @@
+package settlement
+
+import "acquirer/store"
+
+// Schema is settlement's tables. A line's run says where it stands: 0 waits to
+// be settled, above 0 is the run that settled it.
+var Schema = store.Schema{Name: "settlement", Steps: []string{`
+create table settlement_state (
+	id        BIGINT primary key,
+	open_date INTEGER not null,   -- earlier business dates are closed; 0 before the first close
+	cursor    BIGINT not null,    -- the journal's facts up to here are booked
+	posts     BIGINT not null     -- counts the writers that came by: its row lock keeps closing and booking apart
+);
+insert into settlement_state (id, open_date, cursor, posts) values (1, 0, 0, 0);
+create table settlement_line (
+	txn          BIGINT not null,  -- the journal's id
+	effect       INTEGER not null, -- 1 sale, 2 taken back after it was settled
+	date         INTEGER not null, -- business date it settles with
+	txn_date     INTEGER not null, -- business date of the transaction
+	merchant     TEXT not null,
+	terminal     TEXT not null,
+	rrn          TEXT not null,
+	issuer       TEXT not null,
+	wallet       TEXT not null,
+	speed        TEXT not null,
+	plan         TEXT not null,
+	plan_version INTEGER not null,
+	amount       BIGINT not null,
+	fee_rate     BIGINT not null,
+	fee_fixed    BIGINT not null,
+	speed_fee    BIGINT not null,
+	issuer_fee   BIGINT not null,
+	network_fee  BIGINT not null,
+	run          BIGINT not null,  -- 0 open, -1 taken back before it was settled, -2 has no price, else settlement_run.id
+	primary key (txn, effect)
+);
+create index settlement_line_open on settlement_line (merchant, date) where run = 0;
+create index settlement_line_run on settlement_line (run, merchant) where run > 0;
+create table settlement_run (
+	id      BIGINT primary key,
+	date    INTEGER not null,
+	seq     INTEGER not null,      -- 0 the day's close, else the window of early payment as HHMM
+	state   INTEGER not null,      -- 1 netting, 2 closed
+	upto    TEXT not null,         -- merchants up to here are netted
+	touched BIGINT not null,       -- its row lock keeps two schedulers apart
+	started BIGINT not null,
+	ended   BIGINT not null,
+	unique (date, seq)
+);
+create table settlement_batch (
+	id        BIGINT primary key,
+	run       BIGINT not null,
+	date      INTEGER not null,
+	merchant  TEXT not null,
+	speed     TEXT not null,
+	lines     BIGINT not null,
+	gross     BIGINT not null,
+	fee       BIGINT not null,
+	speed_fee BIGINT not null,
+	carry_in  BIGINT not null,
+	carry_out BIGINT not null,
+	payout    TEXT not null,       -- reference, empty when nothing is paid
+	paid      BIGINT not null,     -- gross - fee - speed_fee + carry_in - carry_out
+	reason    TEXT not null,       -- why less, later or nothing is paid
+	unique (run, merchant, speed)
+);
+create table settlement_carry (
+	merchant TEXT primary key,
+	amount   BIGINT not null
+);
+create table settlement_payout (
+	ref       TEXT primary key,
+	batch     BIGINT not null,
+	merchant  TEXT not null,
+	date      INTEGER not null,    -- business date it settles
+	due       INTEGER not null,    -- day it is sent
+	speed     TEXT not null,
+	amount    BIGINT not null,
+	advance   INTEGER not null,    -- 1: paid from own funds before the network paid
+	reissue   INTEGER not null,    -- 1: pays what came back (2103), 0: what is payable (2101)
+	parent    TEXT not null,       -- the payout it replaces
+	child     TEXT not null,       -- the payout that replaced it
+	state     INTEGER not null,
+	reason    TEXT not null,
+	bank_id   TEXT not null,
+	account   TEXT not null,       -- masked, as it was sent
+	submitted BIGINT not null,
+	asked     BIGINT not null,
+	finished  BIGINT not null,
+	repaid    INTEGER not null,    -- 1: the advance is repaid
+	long      INTEGER not null     -- 1: the bank paid it after it was booked as failed
+);
+create index settlement_payout_open on settlement_payout (due, ref) where state < 5;
+create index settlement_payout_advance on settlement_payout (date) where advance = 1 and repaid = 0;
+create table settlement_receipt (
+	ref      TEXT primary key,
+	date     INTEGER not null,
+	wallet   TEXT not null,
+	expected BIGINT not null,
+	received BIGINT not null,
+	booked   BIGINT not null,
+	unique (date, wallet)
+);
+create table settlement_feed (
+	name   TEXT primary key,
+	cursor TEXT not null
+);
+create table settlement_task (
+	key      TEXT primary key,
+	kind     TEXT not null,
+	merchant TEXT not null,
+	ref      TEXT not null,
+	text     TEXT not null,
+	created  BIGINT not null,
+	done     BIGINT not null
+);
+create index settlement_task_open on settlement_task (created) where done = 0`}}
+
+// Where a line stands.
+const (
+	lineOpen     = 0
+	lineTaken    = -1
+	lineUnpriced = -2
+)
+
+// What a line does.
+const (
+	effectSale  = 1
+	effectTaken = 2
+)
+
+const lineColumns = `txn, effect, date, txn_date, merchant, terminal, rrn, issuer, wallet, speed, plan, plan_version,
+	amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run`

@@ -1,0 +1,451 @@
+// Package simbank is the bank that pays merchants, simulated: an HTTP server
+// with its own books that pays each reference once and misbehaves on request.
+//
+//	POST /v1/payouts               {"reference","amount","account","name","bank"}
+//	GET  /v1/payouts/REFERENCE     404 with status NOT_FOUND when unknown
+//	GET  /v1/changes?after=CURSOR  {"next","changes":[...]}
+//	POST /v1/advance?days=N        moves the bank's day on
+//	GET  /v1/statement             {"day","balance","paid","returned","payouts"}
+//
+// A payout is {"reference","status","amount","bank_id","reason"}; the status is
+// PROCESSING, SUCCEEDED, REJECTED or RETURNED. The last two digits of the
+// account number choose the weather (Weather).
+package simbank
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"acquirer/money"
+)
+
+// Weather is what an account's last two digits ask for.
+type Weather string
+
+// The weather. Any other digits are fair: SUCCEEDED at once.
+const (
+	Slow           Weather = "90" // SUCCEEDED, after Config.Slow
+	Silent         Weather = "91" // paid, but the order is never answered
+	Lost           Weather = "92" // the connection breaks and the order never arrived
+	Late           Weather = "93" // PROCESSING; SUCCEEDED once asked for twice, or the next day
+	Closed         Weather = "94" // REJECTED: the account is closed
+	Bounces        Weather = "95" // SUCCEEDED, and RETURNED the next day
+	Repeats        Weather = "96" // SUCCEEDED, and every callback comes twice
+	Breaks         Weather = "97" // paid, but the order is answered with HTTP 500
+	LateNo         Weather = "98" // PROCESSING; REJECTED once asked for twice, or the next day
+	SilentThenLate Weather = "99" // the order is never answered; PROCESSING until asked for twice, or the next day; then SUCCEEDED
+)
+
+// WeatherOf reads an account number.
+func WeatherOf(account string) Weather {
+	if len(account) < 2 {
+		return ""
+	}
+	switch w := Weather(account[len(account)-2:]); w {
+	case Slow, Silent, Lost, Late, Closed, Bounces, Repeats, Breaks, LateNo, SilentThenLate:
+		return w
+	}
+	return ""
+}
+
+// Status is where a payout stands at the bank.
+type Status string
+
+// The statuses; NotFound answers an unknown reference.
+const (
+	Processing Status = "PROCESSING"
+	Succeeded  Status = "SUCCEEDED"
+	Rejected   Status = "REJECTED"
+	Returned   Status = "RETURNED"
+	NotFound   Status = "NOT_FOUND"
+)
+
+// Payout is one order on the bank's books.
+type Payout struct {
+	Reference string       `json:"reference"`
+	Status    Status       `json:"status"`
+	Amount    money.Amount `json:"amount"`
+	BankID    string       `json:"bank_id"`
+	Reason    string       `json:"reason,omitempty"`
+
+	account, name, bank string
+	weather             Weather
+	asked               int // how often, while processing
+	day                 int // the bank's day of its last change
+}
+
+// Account is the number that was to be paid.
+func (p *Payout) Account() string { return p.account }
+
+// Config of a bank.
+type Config struct {
+	Opening  money.Amount  // what the acquirer has on its account
+	Slow     time.Duration // default 2 s
+	Silence  time.Duration // longest a silent order holds its connection; default 1 minute
+	Callback string        // URL that hears {"reference"} of every change; none when empty
+	Limit    int           // orders the books take; default a million
+}
+
+// Bank is a running bank.
+type Bank struct {
+	cfg      Config
+	listener net.Listener
+	server   *http.Server
+	quit     context.CancelFunc
+	done     sync.WaitGroup
+	failed   atomic.Pointer[error]
+	news     chan string // references to call back about
+	unheard  atomic.Int64
+
+	mu      sync.Mutex
+	day     int
+	balance money.Amount
+	payouts map[string]*Payout
+	order   []*Payout
+	changes []Payout // as they were
+}
+
+// Start opens a bank on an address; port 0 chooses one (Addr).
+func Start(addr string, cfg Config) (*Bank, error) {
+	if cfg.Slow == 0 {
+		cfg.Slow = 2 * time.Second
+	}
+	if cfg.Silence == 0 {
+		cfg.Silence = time.Minute
+	}
+	if cfg.Limit == 0 {
+		cfg.Limit = 1_000_000
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("simbank: %w", err)
+	}
+	ctx, quit := context.WithCancel(context.Background())
+	b := &Bank{cfg: cfg, listener: l, quit: quit, balance: cfg.Opening, payouts: map[string]*Payout{}, news: make(chan string, 1024)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/payouts", b.order1)
+	mux.HandleFunc("GET /v1/payouts/{reference}", b.query)
+	mux.HandleFunc("GET /v1/changes", b.feed)
+	mux.HandleFunc("POST /v1/advance", b.advance)
+	mux.HandleFunc("GET /v1/statement", b.statement)
+	b.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return ctx }}
+	b.done.Go(func() {
+		if err := b.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			b.failed.Store(&err)
+		}
+	})
+	b.done.Go(func() { b.callBack(ctx) })
+	return b, nil
+}
+
+// Addr is the address the bank listens on.
+func (b *Bank) Addr() string { return b.listener.Addr().String() }
+
+// URL is where its rail finds it.
+func (b *Bank) URL() string { return "http://" + b.Addr() }
+
+// Close ends the bank: silent orders are let go, the rest is answered.
+func (b *Bank) Close(ctx context.Context) error {
+	b.quit()
+	err := b.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, b.server.Close())
+	}
+	b.done.Wait()
+	if failed := b.failed.Load(); failed != nil {
+		err = errors.Join(err, *failed)
+	}
+	return err
+}
+
+// Payouts copies the books, in the order of arrival.
+func (b *Bank) Payouts() []Payout {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make([]Payout, len(b.order))
+	for i, p := range b.order {
+		out[i] = *p
+	}
+	return out
+}
+
+// Balance is what the acquirer has left on its account.
+func (b *Bank) Balance() money.Amount {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.balance
+}
+
+// Unheard counts the callbacks that nobody took.
+func (b *Bank) Unheard() int64 { return b.unheard.Load() }
+
+// Advance moves the bank's day on: what was processing is decided, what
+// bounces comes back.
+func (b *Bank) Advance(days int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for range days {
+		b.day++
+		for _, p := range b.order {
+			switch {
+			case p.Status == Processing && p.day < b.day:
+				b.decide(p)
+			case p.Status == Succeeded && p.weather == Bounces && p.day < b.day:
+				b.set(p, Returned, "the account does not exist")
+				b.balance += p.Amount
+			}
+		}
+	}
+}
+
+// set changes a payout and tells whoever wants to know. b.mu is held.
+func (b *Bank) set(p *Payout, s Status, reason string) {
+	p.Status, p.Reason, p.day = s, reason, b.day
+	b.changes = append(b.changes, *p)
+	times := 1
+	if p.weather == Repeats {
+		times = 2
+	}
+	for range times {
+		select {
+		case b.news <- p.Reference:
+		default:
+			b.unheard.Add(1)
+		}
+	}
+}
+
+// decide ends a payout that was processing. b.mu is held.
+func (b *Bank) decide(p *Payout) {
+	if p.weather == LateNo {
+		b.set(p, Rejected, "refused by the receiving bank")
+		return
+	}
+	b.balance -= p.Amount
+	b.set(p, Succeeded, "")
+}
+
+// take puts an order on the books, once per reference. False when the
+// reference belongs to another order.
+func (b *Bank) take(in *order) (p Payout, ok bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if old := b.payouts[in.Reference]; old != nil {
+		return *old, old.Amount == in.Amount && old.account == in.Account, nil
+	}
+	if len(b.order) >= b.cfg.Limit {
+		return Payout{}, false, errFull
+	}
+	n := &Payout{Reference: in.Reference, Amount: in.Amount, BankID: fmt.Sprintf("B%09d", len(b.order)+1),
+		account: in.Account, name: in.Name, bank: in.Bank, weather: WeatherOf(in.Account), day: b.day}
+	b.payouts[in.Reference] = n
+	b.order = append(b.order, n)
+	switch n.weather {
+	case Closed:
+		b.set(n, Rejected, "the account is closed")
+	case Late, LateNo, SilentThenLate:
+		b.set(n, Processing, "")
+	default:
+		b.balance -= n.Amount
+		b.set(n, Succeeded, "")
+	}
+	return *n, true, nil
+}
+
+var errFull = errors.New("simbank: the books are full")
+
+type order struct {
+	Reference string       `json:"reference"`
+	Amount    money.Amount `json:"amount"`
+	Account   string       `json:"account"`
+	Name      string       `json:"name"`
+	Bank      string       `json:"bank"`
+}
+
+func (o *order) check() error {
+	if o.Reference == "" || len(o.Reference) > 64 {
+		return errors.New("reference: want 1 to 64 characters")
+	}
+	if o.Amount <= 0 {
+		return errors.New("amount: want yuan above zero, like 96.40")
+	}
+	if len(o.Account) < 8 || len(o.Account) > 32 {
+		return errors.New("account: want 8 to 32 digits")
+	}
+	for i := range len(o.Account) {
+		if o.Account[i] < '0' || o.Account[i] > '9' {
+			return errors.New("account: want digits only")
+		}
+	}
+	return nil
+}
+
+func (b *Bank) order1(w http.ResponseWriter, r *http.Request) {
+	var in order
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	d.DisallowUnknownFields()
+	err := d.Decode(&in)
+	if err == nil {
+		err = in.check()
+	}
+	if err != nil {
+		answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
+		return
+	}
+	if WeatherOf(in.Account) == Lost {
+		panic(http.ErrAbortHandler) // breaks the connection
+	}
+	p, ok, err := b.take(&in)
+	switch {
+	case err != nil:
+		answer(w, http.StatusInsufficientStorage, map[string]string{"error": err.Error()})
+		return
+	case !ok:
+		answer(w, http.StatusConflict, map[string]string{"error": "the reference belongs to another order"})
+		return
+	}
+	switch p.weather {
+	case Silent, SilentThenLate:
+		wait(r.Context(), b.cfg.Silence)
+		panic(http.ErrAbortHandler)
+	case Slow:
+		wait(r.Context(), b.cfg.Slow)
+	case Breaks:
+		answer(w, http.StatusInternalServerError, map[string]string{"error": "internal error"})
+		return
+	}
+	answer(w, http.StatusOK, &p)
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func (b *Bank) query(w http.ResponseWriter, r *http.Request) {
+	ref := r.PathValue("reference")
+	b.mu.Lock()
+	p := b.payouts[ref]
+	if p == nil {
+		b.mu.Unlock()
+		answer(w, http.StatusNotFound, map[string]string{"reference": ref, "status": string(NotFound)})
+		return
+	}
+	if p.Status == Processing {
+		if p.asked++; p.asked > 2 {
+			b.decide(p)
+		}
+	}
+	out := *p
+	b.mu.Unlock()
+	answer(w, http.StatusOK, &out)
+}
+
+// feedPage is how many changes one answer holds.
+const feedPage = 1000
+
+func (b *Bank) feed(w http.ResponseWriter, r *http.Request) {
+	after := 0
+	if s := r.URL.Query().Get("after"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			answer(w, http.StatusBadRequest, map[string]string{"error": "after: want a cursor this bank gave"})
+			return
+		}
+		after = n
+	}
+	b.mu.Lock()
+	after = min(after, len(b.changes))
+	page := append([]Payout{}, b.changes[after:min(len(b.changes), after+feedPage)]...)
+	b.mu.Unlock()
+	answer(w, http.StatusOK, map[string]any{"next": strconv.Itoa(after + len(page)), "changes": page})
+}
+
+func (b *Bank) advance(w http.ResponseWriter, r *http.Request) {
+	days, err := strconv.Atoi(r.URL.Query().Get("days"))
+	if err != nil || days < 1 || days > 366 {
+		answer(w, http.StatusBadRequest, map[string]string{"error": "days: want 1 to 366"})
+		return
+	}
+	b.Advance(days)
+	b.statement(w, r)
+}
+
+func (b *Bank) statement(w http.ResponseWriter, _ *http.Request) {
+	var paid, back money.Amount
+	b.mu.Lock()
+	for _, p := range b.order {
+		switch p.Status {
+		case Succeeded:
+			paid += p.Amount
+		case Returned:
+			back += p.Amount
+		}
+	}
+	out := map[string]any{"day": b.day, "balance": b.balance, "paid": paid, "returned": back, "payouts": len(b.order)}
+	b.mu.Unlock()
+	answer(w, http.StatusOK, out)
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n')) // a client that is gone asks again
+}
+
+// callBack tells the acquirer about changes, one after the other.
+func (b *Bank) callBack(ctx context.Context) {
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case ref := <-b.news:
+			if b.cfg.Callback == "" {
+				continue
+			}
+			if err := tell(ctx, client, b.cfg.Callback, ref); err != nil {
+				b.unheard.Add(1)
+			}
+		}
+	}
+}
+
+func tell(ctx context.Context, client *http.Client, url, ref string) error {
+	body, err := json.Marshal(map[string]string{"reference": ref})
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+	return errors.Join(err, resp.Body.Close())
+}
