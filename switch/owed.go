@@ -107,46 +107,35 @@ type owedRun struct {
 	wg    sync.WaitGroup
 }
 
-// dispatch claims what is due, as much as there are free slots, and sends each
-// record on its own.
+// dispatch claims what is due, for each issuer as much as it has free slots,
+// and sends each record on its own: a long list towards a slow issuer never
+// stands in front of the others.
 func (o *owedRun) dispatch(ctx context.Context) {
-	free := 0
-	for _, slot := range o.slots {
-		free = max(free, cap(slot)-len(slot))
-	}
-	if free == 0 {
-		return
-	}
-	entries, err := o.s.journal.Claim(ctx, free, o.s.longest()+journal.Grace)
-	if err != nil {
-		if ctx.Err() == nil {
-			o.s.log.Error("claiming owed reversals failed", "error", err.Error())
-		}
-		return
-	}
-	for _, e := range entries {
-		slot := o.slots[e.Issuer]
-		if slot == nil {
-			o.s.giveUp(ctx, e, "issuer "+e.Issuer+" is not configured any more")
+	for issuer, slot := range o.slots {
+		free := cap(slot) - len(slot)
+		if free == 0 {
 			continue
 		}
-		select {
-		case slot <- struct{}{}:
-		default: // this issuer is busy: another time, others go on
-			o.s.retry(ctx, e, time.Now().Add(o.s.cfg.Owed.Interval), "waited for a free slot")
+		entries, err := o.s.journal.ClaimFor(ctx, issuer, free, o.s.longest()+journal.Grace)
+		if err != nil {
+			if ctx.Err() == nil {
+				o.s.log.Error("claiming owed reversals failed", "issuer", issuer, "error", err.Error())
+			}
 			continue
 		}
-		o.wg.Go(func() {
-			defer func() { <-slot; o.s.ringOwedIfMore(len(entries), free) }()
-			o.s.sendOwed(context.WithoutCancel(ctx), e)
-		})
-	}
-}
-
-// ringOwedIfMore looks again at once when a claim was as large as it could be.
-func (s *Switch) ringOwedIfMore(claimed, most int) {
-	if claimed == most {
-		s.ringOwed()
+		full := len(entries) == free
+		for _, e := range entries {
+			slot <- struct{}{} // free, since only this goroutine fills it
+			o.wg.Go(func() {
+				defer func() {
+					<-slot
+					if full { // there may be more
+						o.s.ringOwed()
+					}
+				}()
+				o.s.sendOwed(context.WithoutCancel(ctx), e)
+			})
+		}
 	}
 }
 
