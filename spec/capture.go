@@ -114,13 +114,10 @@ func (c *Capture) message(d *Dialect, b []byte, base int) (got int, err error) {
 		return -1, d.fail(0, 0, strconv.Itoa(d.mti.size(4))+" bytes", "the end of the input")
 	}
 	m := &c.Message
-	err = d.parse(m, b[base:])
+	err = d.Parse(m, b[base:])
 	var p *ParseError
-	if errors.As(err, &p) {
-		if p.Field == 0 {
-			return -1, err
-		}
-		m.keepBelow(p.Field, b[base:])
+	if errors.As(err, &p) && p.Field == 0 {
+		return -1, err
 	}
 	if m.mti>>12 != 0 || m.mti>>8 == 0 {
 		return -1, d.fail(0, 0, "a message type of version 0", m.mti.String())
@@ -131,7 +128,8 @@ func (c *Capture) message(d *Dialect, b []byte, base int) (got int, err error) {
 	return len(b), nil
 }
 
-// keepBelow makes what was read of raw before field n failed a message.
+// keepBelow makes what was read of raw before field n failed a message: all of
+// it when n is -1, what follows the last field.
 func (m *Message) keepBelow(n int, raw []byte) {
 	m.raw = raw
 	for i := 2; i <= maxField && n >= 0; i++ {

@@ -220,7 +220,8 @@ func TestShapes(t *testing.T) {
 }
 
 // TestRefusals: a wrong message says field, offset, what was expected and what
-// was found.
+// was found; its type and the fields before the wrong one stay readable, and
+// nothing behind it.
 func TestRefusals(t *testing.T) {
 	const good = "0200 3020048000C00010 000000 000000000100 000001 0210 00 3132333435363738 313233343536373839303132333435 0008 22000001"
 	body := func(from, to string) string { return strings.Replace(good, from, to, 1) }
@@ -256,8 +257,17 @@ func TestRefusals(t *testing.T) {
 		if p.Field != c.field || p.Offset != c.offset || !strings.Contains(err.Error(), c.why) {
 			t.Errorf("%s: DE %d at %d: %v, want DE %d at %d: %s", c.name, p.Field, p.Offset, err, c.field, c.offset, c.why)
 		}
-		if m.Has(3) || m.Raw() != nil || m.MTI() != 0 {
-			t.Errorf("%s: something of it remains", c.name)
+		if known := c.field != 0; known != (m.MTI() == 0x0200) || !known && m.MTI() != 0 {
+			t.Errorf("%s: the type is %s", c.name, m.MTI())
+		}
+		for _, n := range []int{3, 4, 11, 22, 25, 41, 42, 60} {
+			if want := whole(t, good).Text(n); c.field == -1 || n < c.field && len(c.hex) > 50 {
+				if m.Text(n) != want {
+					t.Errorf("%s: DE %d is %q, want %q", c.name, n, m.Text(n), want)
+				}
+			} else if m.Has(n) {
+				t.Errorf("%s: DE %d, behind the wrong one, is there", c.name, n)
+			}
 		}
 	}
 	for _, c := range []struct{ name, hex, why string }{
@@ -270,6 +280,14 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v, want %s", c.name, err, c.why)
 		}
 	}
+}
+
+func whole(t *testing.T, text string) *Message {
+	var m Message
+	if err := UnionPayPOS.Parse(&m, unhex(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	return &m
 }
 
 // TestWhichFraming: the error of a recording is about the framing it most

@@ -163,22 +163,25 @@ func (e *ParseError) Error() string {
 	return fmt.Sprintf("%s: %s at byte %d: want %s, found %s", e.Dialect, what, e.Offset, e.Want, e.Got)
 }
 
-func (d *Dialect) fail(n, offset int, want, got string) error {
+func (d *Dialect) fail(n, offset int, want, got string) *ParseError {
 	return &ParseError{Dialect: d.name, Field: n, Name: d.FieldName(n), Offset: offset, Want: want, Got: got}
 }
 
 // Parse reads b, which starts at the MTI, into m: an index of offsets into b,
 // which m refers to until the next Parse or Reset. Every value is validated,
-// nothing is decoded or allocated. An error is a *ParseError; m is then empty.
+// nothing is decoded or allocated. An error is a *ParseError; m then has the
+// message type and the fields before the one it names, so that a refusal can
+// say whom it answers. Its MTI is 0 when not even that could be read.
 func (d *Dialect) Parse(m *Message, b []byte) error {
 	err := d.parse(m, b)
 	if err != nil {
-		m.Reset(d, 0)
+		m.keepBelow(err.Field, b)
+		return err
 	}
-	return err
+	return nil
 }
 
-func (d *Dialect) parse(m *Message, b []byte) error {
+func (d *Dialect) parse(m *Message, b []byte) *ParseError {
 	m.Reset(d, 0)
 	o := d.mti.size(4)
 	if len(b) < o {
