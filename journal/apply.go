@@ -82,6 +82,19 @@ type moves struct {
 	spender []*op // of spend
 }
 
+// giveBack returns the quota of t. What was opened in this very batch has not
+// spent it yet, and does not.
+func (b *moves) giveBack(t *Transaction) {
+	for i, s := range b.spend {
+		if s.ID == t.ID {
+			b.spend = slices.Delete(b.spend, i, i+1)
+			b.spender = slices.Delete(b.spender, i, i+1)
+			return
+		}
+	}
+	b.back = append(b.back, t)
+}
+
 // spend moves the limits and closes what they refuse.
 func (j *Journal) spend(tx store.Tx, b *moves) error {
 	if j.limits == nil || len(b.back)+len(b.spend) == 0 {
@@ -229,7 +242,7 @@ func (o *op) closes(tx store.Tx, out *Outcome, b *moves) error {
 		o.closed.DebtID = d.ID
 	}
 	if out.Reason != Approved && o.txn.SpentOn != 0 {
-		b.back = append(b.back, &o.txn)
+		b.giveBack(&o.txn)
 	}
 	o.event = e
 	return nil
@@ -358,7 +371,7 @@ func (o *op) takeBack(tx store.Tx, e *Entry, b *moves) error {
 		return err
 	}
 	if e.SpentOn != 0 {
-		b.back = append(b.back, &e.Transaction)
+		b.giveBack(&e.Transaction)
 	}
 	o.event = e
 	return nil

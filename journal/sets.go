@@ -23,31 +23,36 @@ const (
 
 // openSet records the opens of a batch.
 func openSet(tx store.Tx, ops []*op, b *moves) error {
-	var plain, odd []*op
-	for _, o := range ops {
-		if o.also != 0 && o.also != o.txn.Day {
-			odd = append(odd, o) // looks at another day first
-		} else {
-			plain = append(plain, o)
-		}
+	plain, late, err := elsewhere(tx, ops)
+	if err != nil {
+		return err
 	}
 	if len(plain) > 0 {
 		n, err := insertTxns(tx, plain)
 		if err != nil {
 			return err
 		}
-		fresh := plain
+		fresh, again := plain, []*op(nil)
 		if n != int64(len(plain)) {
-			var err error
-			if fresh, err = split(tx, plain); err != nil {
+			if fresh, again, err = split(tx, plain); err != nil {
 				return err
 			}
 		}
 		if err := recordedSet(tx, fresh, b); err != nil {
 			return err
 		}
+		for _, o := range again { // perhaps of one that was recorded just now
+			first, err := entryAt(tx, o.txn.Key)
+			if err != nil {
+				return err
+			}
+			if first == nil {
+				return fmt.Errorf("journal: the transaction that stood in the way of %d is gone", o.txn.ID)
+			}
+			o.opened = met(o, first)
+		}
 	}
-	for _, o := range odd {
+	for _, o := range late {
 		if err := open(tx, o, b); err != nil {
 			return err
 		}
@@ -55,32 +60,91 @@ func openSet(tx store.Tx, ops []*op, b *moves) error {
 	return nil
 }
 
-// split tells the ops that were recorded from those that met an earlier one,
-// and answers the latter.
-func split(tx store.Tx, ops []*op) (fresh []*op, err error) {
+// elsewhere answers the ops that meet an earlier one on the other day they
+// look at. late are those that can only meet one of this batch: they wait
+// until it is recorded.
+func elsewhere(tx store.Tx, ops []*op) (plain, late []*op, err error) {
+	var odd []*op
+	for _, o := range ops {
+		if o.also != 0 && o.also != o.txn.Day {
+			odd = append(odd, o)
+		}
+	}
+	if len(odd) == 0 {
+		return ops, nil, nil
+	}
+	there, err := onOtherDay(tx, odd)
+	if err != nil {
+		return nil, nil, err
+	}
+	mine := make(map[Key]bool, len(ops))
+	for _, o := range ops {
+		k := o.txn.Key
+		k.Day = o.also
+		switch {
+		case o.also == 0 || o.also == o.txn.Day || there[k] == 0 && !mine[k]:
+			plain = append(plain, o)
+		case there[k] == 0:
+			late = append(late, o)
+		default:
+			first, err := entry(tx, entryByID, there[k])
+			if err != nil {
+				return nil, nil, err
+			}
+			if first == nil {
+				return nil, nil, fmt.Errorf("journal: transaction %d is gone", there[k])
+			}
+			o.opened = met(o, first)
+		}
+		mine[o.txn.Key] = true
+	}
+	return plain, late, nil
+}
+
+// onOtherDay finds the transactions with the keys of ops on their other day.
+func onOtherDay(tx store.Tx, ops []*op) (map[Key]int64, error) {
+	n := len(ops)
+	day, batch, stan, kind, terminal := make([]int32, n), make([]int32, n), make([]int32, n), make([]int32, n), make([]string, n)
+	for i, o := range ops {
+		day[i], terminal[i], batch[i], stan[i], kind[i] = int32(o.also), o.txn.Terminal, o.txn.Batch, o.txn.STAN, int32(o.txn.Kind)
+	}
+	rows, err := tx.Query(`select t.id, t.day, t.terminal, t.batch, t.stan, t.kind
+		from unnest($1::int[], $2::text[], $3::int[], $4::int[], $5::int[]) as k(day, terminal, batch, stan, kind)
+		join txn t on t.day = k.day and t.terminal = k.terminal and t.batch = k.batch and t.stan = k.stan and t.kind = k.kind`, day, terminal, batch, stan, kind)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[Key]int64{}
+	for rows.Next() {
+		var k Key
+		var id int64
+		if err := rows.Scan(&id, &k.Day, &k.Terminal, &k.Batch, &k.STAN, &k.Kind); err != nil {
+			return nil, err
+		}
+		all[k] = id
+	}
+	return all, rows.Err()
+}
+
+// split tells the ops that were recorded from those that met an earlier one.
+func split(tx store.Tx, ops []*op) (fresh, again []*op, err error) {
 	ids := make([]int64, len(ops))
 	for i, o := range ops {
 		ids[i] = o.txn.ID
 	}
 	mine, err := present(tx, "select id, 0 from txn where id = any($1::bigint[])", ids)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, o := range ops {
 		if _, ok := mine[o.txn.ID]; ok {
 			fresh = append(fresh, o)
-			continue
+		} else {
+			again = append(again, o)
 		}
-		first, err := entryAt(tx, o.txn.Key)
-		if err != nil {
-			return nil, err
-		}
-		if first == nil {
-			return nil, fmt.Errorf("journal: the transaction that stood in the way of %d is gone", o.txn.ID)
-		}
-		o.opened = met(o, first)
 	}
-	return fresh, nil
+	return fresh, again, nil
 }
 
 // present reads pairs of numbers.

@@ -103,8 +103,16 @@ func keepIDs(ctx context.Context, db *DB) (*keeper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: reading where the ids were: %w", err)
 	}
-	if tick > 0 { // ids made after the last mark was written lie within two marks
-		tick += int64(2*markEvery/time.Millisecond) << idSeqBits
+	// Ids were made after the mark. Where it lies behind the clock they ran
+	// with the clock, for less than two marks; where it lies before the clock
+	// they crept, a sequence number each. (Two seconds more at every start
+	// would carry a process that keeps restarting away from its clock.)
+	if tick > 0 {
+		slack := 2 * markEvery
+		if tick > (time.Now().UnixMilli()-idEpoch)<<idSeqBits {
+			slack = markEvery / 10
+		}
+		tick += slack.Milliseconds() << idSeqBits
 	}
 	ids.Lock()
 	ids.last = max(ids.last, tick)
