@@ -185,6 +185,8 @@ type Issuer struct {
 	trace    atomic.Uint32 // STAN of our own management messages
 
 	keyTurn chan struct{} // holds one token: who asks for keys
+	keyed   atomic.Bool   // keys have come since a line last stood
+	doubt   chan struct{} // 1-buffered: the keys may not be the issuer's
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -199,7 +201,7 @@ func NewIssuer(cfg Config) (*Issuer, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	i := &Issuer{
 		cfg: cfg, log: cfg.Log.With("issuer", cfg.Name),
-		pending: map[uint64]*call{}, up: make(chan struct{}), keyTurn: make(chan struct{}, 1), rolled: map[KeyUse]chan struct{}{}, stop: stop,
+		pending: map[uint64]*call{}, up: make(chan struct{}), keyTurn: make(chan struct{}, 1), doubt: make(chan struct{}, 1), rolled: map[KeyUse]chan struct{}{}, stop: stop,
 	}
 	i.calls.New = func() any { return newCall() }
 	i.met = cfg.Metrics.of(i)
@@ -208,6 +210,10 @@ func NewIssuer(cfg Config) (*Issuer, error) {
 		l.state.Line, l.state.Addr, l.state.Since = n+1, addr, time.Now()
 		i.links = append(i.links, l)
 		i.met.lineUp(n, false)
+	}
+	if cfg.Keys != nil {
+		i.keyed.Store(cfg.Keys.Ready())
+		i.done.Go(func() { i.keepKeys(ctx) })
 	}
 	for _, l := range i.links {
 		i.done.Go(func() { l.run(ctx) })

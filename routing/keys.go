@@ -126,8 +126,11 @@ func (i *Issuer) installed(use KeyUse) <-chan struct{} {
 	return c
 }
 
-// obtainKeys brings the first keys over a line that has just signed on. One
-// line asks, the others wait for their turn and find the keys there.
+// obtainKeys brings keys over a line that has just signed on: the first ones,
+// and new ones after every moment in which no line stood, since an issuer that
+// was away may have lost its own. One line asks, the others wait for their turn
+// and find the keys there. When there are keys already and no new ones come,
+// the old ones are tried.
 func (s *session) obtainKeys(ctx context.Context) error {
 	i := s.link.issuer
 	if i.cfg.Keys == nil {
@@ -141,18 +144,75 @@ func (s *session) obtainKeys(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if i.cfg.Keys.Ready() {
+	if i.keyed.Load() && i.cfg.Keys.Ready() {
 		return nil
 	}
-	for _, use := range []KeyUse{ZAK, ZPK} { // the ZAK proves the ZPK
+	err := i.requestKeys(ctx, s)
+	select {
+	case <-s.gone:
+		return s.cause()
+	case <-ctx.Done():
+		return ctx.Err()
+	default:
+	}
+	if !i.cfg.Keys.Ready() {
+		if err == nil {
+			err = fmt.Errorf("routing: issuer %s sent its keys, and they are not complete", i.cfg.Name)
+		}
+		return err
+	}
+	if err != nil {
+		i.log.Warn("no new zone keys; the old ones are tried", "line", s.link.number, "error", err)
+	}
+	i.keyed.Store(true)
+	return nil
+}
+
+// requestKeys asks for both keys; the ZAK first, since it proves the ZPK.
+func (i *Issuer) requestKeys(ctx context.Context, s *session) error {
+	for _, use := range []KeyUse{ZAK, ZPK} {
 		if err := i.requestKey(ctx, s, use); err != nil {
 			return err
 		}
 	}
-	if !i.cfg.Keys.Ready() {
-		return fmt.Errorf("routing: issuer %s sent its keys, and they are not complete", i.cfg.Name)
-	}
 	return nil
+}
+
+// doubtKeys says that a MAC was wrong on one side or the other: perhaps the
+// issuer has other keys than we.
+func (i *Issuer) doubtKeys() {
+	select {
+	case i.doubt <- struct{}{}:
+	default:
+	}
+}
+
+// keyPause is the least time between two requests for keys because of a doubt:
+// wrong MACs can be made by anybody on the line.
+const keyPause = 10 * time.Second
+
+// keepKeys asks for new keys when there is a doubt about the old ones.
+func (i *Issuer) keepKeys(ctx context.Context) {
+	for {
+		select {
+		case <-i.doubt:
+		case <-ctx.Done():
+			return
+		}
+		if s := i.pick(0); s != nil {
+			i.log.Warn("a MAC was wrong; asking the issuer for new zone keys")
+			if err := i.requestKeys(ctx, s); err != nil && ctx.Err() == nil {
+				i.log.Error("no new zone keys", "error", err)
+			}
+		}
+		pause := time.NewTimer(keyPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		}
+	}
 }
 
 // takeKey installs the key of an 0800 and tells whoever waits for it. It

@@ -75,7 +75,14 @@ func TestNoKeysNoTraffic(t *testing.T) {
 		i, _ := house(t, func(c *Config) {
 			c.Keys = new(fakeKeys)
 			c.BackoffMin, c.BackoffMax = time.Hour, time.Hour
-		}, func(p *peer) { _, _ = p.welcome(nil) }) // promises keys and sends none
+		}, func(p *peer) { // promises keys and sends none
+			for {
+				m, err := p.read()
+				if err != nil || p.write(answerTo(m, "00"), nil) != nil {
+					return
+				}
+			}
+		})
 		time.Sleep(time.Minute)
 		if st := i.State(); st.Up() || st.KeysReady || st.Lines[0].LastError == "" {
 			t.Errorf("%+v", st)
@@ -204,6 +211,107 @@ func TestRefusedKeys(t *testing.T) {
 			}
 		})
 	})
+}
+
+// An issuer that was away may have lost its keys: it is asked for new ones
+// when it comes back, and not while another line stands.
+func TestKeysAfterAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		asked := 0
+		var peers []*peer
+		i, _ := house(t, func(c *Config) {
+			c.Addrs = []string{"a", "b"}
+			c.BackoffMin, c.BackoffMax = time.Second, time.Second
+		}, func(p *peer) {
+			mu.Lock()
+			peers = append(peers, p)
+			mu.Unlock()
+			_, _ = p.welcome(func(info int64) {
+				mu.Lock()
+				defer mu.Unlock()
+				if info == keyReset {
+					asked++
+				}
+			})
+		})
+		drop := func(n int) {
+			mu.Lock()
+			for _, p := range peers[:n] {
+				_ = p.nc.Close()
+			}
+			peers = peers[n:]
+			mu.Unlock()
+			synctest.Wait()
+		}
+		count := func() int { mu.Lock(); defer mu.Unlock(); return asked }
+		upWhole(t, i)
+		if count() != 0 {
+			t.Errorf("%d requests for keys that are there from the start", count())
+		}
+		drop(1)
+		upWhole(t, i)
+		if count() != 0 {
+			t.Errorf("%d requests though a line stood all the time", count())
+		}
+		drop(2)
+		upWhole(t, i)
+		if count() != 2 {
+			t.Errorf("%d requests after an outage, want 2", count())
+		}
+	})
+}
+
+// When a MAC is wrong on either side, the issuer is asked for new keys, at most
+// once in a while.
+func TestDoubtfulKeys(t *testing.T) {
+	for name, bad := range map[string]func(p *peer, m *spec.Message) error{
+		"answer with another MAC": func(p *peer, m *spec.Message) error {
+			return p.write(answerTo(m, "00"), func(b []byte) [8]byte { return fakeMAC(9, b) })
+		},
+		"answer A0":                 func(p *peer, m *spec.Message) error { return p.write(answerTo(m, "A0"), key1) },
+		"A0 of one who has no keys": func(p *peer, m *spec.Message) error { return p.write(answerTo(m, "A0"), nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				asked := 0
+				i, _ := house(t, func(c *Config) { c.Timeout = time.Second }, func(p *peer) {
+					for {
+						m, err := p.welcome(func(info int64) {
+							mu.Lock()
+							defer mu.Unlock()
+							if info == keyReset {
+								asked++
+							}
+						})
+						if err != nil || bad(p, m) != nil {
+							return
+						}
+					}
+				})
+				up(t, i)
+				for stan := range uint32(5) {
+					var ans spec.Message
+					if err := i.Send(t.Context(), request(stan+1), &ans); err != nil && !errors.Is(err, ErrUnanswered) {
+						t.Error(err)
+					}
+				}
+				synctest.Wait()
+				mu.Lock()
+				if asked != 2 {
+					t.Errorf("%d requests for keys, want 2", asked)
+				}
+				mu.Unlock()
+				time.Sleep(2 * keyPause)
+				mu.Lock()
+				defer mu.Unlock()
+				if asked != 4 {
+					t.Errorf("%d requests for keys after a pause, want 4", asked)
+				}
+			})
+		})
+	}
 }
 
 // One line asks for the keys, the others wait for it.

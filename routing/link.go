@@ -153,6 +153,9 @@ func (l *Link) live(ctx context.Context) error {
 	l.update(func(st *LineState) { st.Connected = true })
 	err = l.serve(ctx, s)
 	l.retire(s)
+	if !l.issuer.Up() {
+		l.issuer.keyed.Store(false)
+	}
 	s.fail(err)
 	<-s.conn.Done()
 	s.done.Wait()

@@ -86,13 +86,17 @@ func answerTo(m *spec.Message, code string) *spec.Message {
 	return a
 }
 
-// welcome answers network management until something else comes, which it
-// returns. told hears of every management message; nil hears nothing.
+// welcome answers network management, and requests for keys with keys of
+// generation 1, until something else comes, which it returns. told hears of
+// every management message; nil hears nothing.
 func (p *peer) welcome(told func(info int64)) (*spec.Message, error) {
 	for {
 		m, err := p.read()
 		if err != nil {
 			return nil, err
+		}
+		if m.MTI() == 0x0810 {
+			continue
 		}
 		if m.MTI() != 0x0820 {
 			return m, nil
@@ -102,6 +106,16 @@ func (p *peer) welcome(told func(info int64)) (*spec.Message, error) {
 			told(info)
 		}
 		if err := p.write(answerTo(m, "00"), nil); err != nil {
+			return nil, err
+		}
+		if info != keyReset {
+			continue
+		}
+		key := cryptogram(16, 1)
+		if control := m.Text(53); control[0] == byte(ZAK) {
+			key = key[:8]
+		}
+		if err := p.write(keyMessage(5, m.Text(53), key), key1); err != nil {
 			return nil, err
 		}
 	}

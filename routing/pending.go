@@ -224,7 +224,9 @@ func (i *Issuer) accept(ctx context.Context, c *call, ans *spec.Message) bool {
 			err = i.verify(ctx, ans, c.generation)
 		}
 		if err != nil {
-			if !errors.Is(err, ErrMAC) {
+			if errors.Is(err, ErrMAC) {
+				i.doubtKeys()
+			} else {
 				i.log.Error("MAC of an answer could not be verified", "line", in.line, "error", err)
 			}
 			i.stray(BadMAC, in.line, ans)
@@ -234,6 +236,9 @@ func (i *Issuer) accept(ctx context.Context, c *call, ans *spec.Message) bool {
 		i.forget(c, wasAnswered)
 		i.mu.Unlock()
 		i.strays(c, Duplicate)
+		if c.signed && string(ans.Bytes(39)) == "A0" { // our MAC was wrong there
+			i.doubtKeys()
+		}
 		return true
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -565,5 +567,43 @@ func TestConfig(t *testing.T) {
 	}
 	if InstitutionOf("west") != "01020004" {
 		t.Error(InstitutionOf("west"))
+	}
+}
+
+// An issuer that starts again has lost its zone keys; the lines bring new ones
+// before they carry traffic.
+func TestIssuerStartsAgain(t *testing.T) {
+	tw := newTown(t, nil)
+	tw.want(tw.purchase(1, money.Yuan(1)), "00")
+	addr := tw.issuer.State().Lines[0].Addr
+	tw.host.Close()
+	eventually(t, func() bool { return !tw.issuer.Up() })
+	if _, _, err := tw.send(tw.purchase(1, money.Yuan(1))); !errors.Is(err, routing.ErrUnreachable) {
+		t.Error(err)
+	}
+	var ln net.Listener
+	eventually(t, func() (ok bool) {
+		var err error
+		ln, err = net.Listen("tcp", addr)
+		return err == nil
+	})
+	again, err := New(Config{Name: "north", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- again.Serve(ln) }()
+	t.Cleanup(func() {
+		again.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	tw.awaitUp()
+	p := tw.purchase(1, money.Yuan(1))
+	p.PINBlock = tw.keys.pinBlock(t, p.PAN, simcard.PINFor(p.PAN.Reveal()))
+	tw.want(p, "00")
+	if n := again.Totals().Approved; n != 1 {
+		t.Errorf("%d approved by the new one", n)
 	}
 }
