@@ -22,7 +22,7 @@ lint: ## gofmt, vet, staticcheck
 	$(GO) tool staticcheck ./...
 
 bench: ## the message path as separate processes on loopback; the table of docs/performance.md
-	$(GO) run ./bench/table
+	$(GO) test ./bench -run '^$$' -bench Table -benchtime 1x -timeout 30m
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for p in $$($(GO) list ./...); do \
