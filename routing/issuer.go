@@ -76,7 +76,7 @@ type Config struct {
 	Timeout        time.Duration // an answer later than this is late; 25 s, below the terminals' 60 s
 	ConnectTimeout time.Duration // TCP and TLS together; 15 s
 	WriteTimeout   time.Duration // one write on the socket; 5 s
-	SignOnTimeout  time.Duration // sign-on, key exchange and sign-off; 15 s
+	SignOnTimeout  time.Duration // sign-on and key exchange; 15 s
 	EchoInterval   time.Duration // a line that brought nothing for so long is sent an echo; 30 s
 	EchoTimeout    time.Duration // 10 s
 	EchoMisses     int           // so many echoes in a row without answer close the line; 3

@@ -226,12 +226,13 @@ func (l *Link) serve(ctx context.Context, s *session) error {
 	}
 }
 
+// signOffTimeout is short: a sign-off is a courtesy, and the house is closing.
+const signOffTimeout = 2 * time.Second
+
 // leave signs off; the house is closing.
 func (l *Link) leave(s *session) error {
 	l.retire(s)
-	ctx, cancel := context.WithTimeout(context.Background(), l.issuer.cfg.SignOnTimeout)
-	defer cancel()
-	if err := s.manage(ctx, signOff, l.issuer.cfg.SignOnTimeout, 0); err != nil {
+	if err := s.manage(context.Background(), signOff, signOffTimeout, 0); err != nil {
 		l.issuer.log.Warn("issuer did not take the sign-off", "line", l.number, "error", err)
 	}
 	return errors.New("the house is closing")

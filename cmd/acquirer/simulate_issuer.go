@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"acquirer/money"
-	"acquirer/simulate/card"
+	simcard "acquirer/simulate/card"
 	"acquirer/simulate/issuer"
 )
 

@@ -19,7 +19,7 @@ import (
 	"acquirer/hsm/algo"
 	"acquirer/money"
 	"acquirer/routing"
-	"acquirer/simulate/card"
+	simcard "acquirer/simulate/card"
 	"acquirer/spec"
 )
 

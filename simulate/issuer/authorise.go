@@ -11,7 +11,7 @@ import (
 	"acquirer/hsm"
 	"acquirer/money"
 	"acquirer/routing"
-	"acquirer/simulate/card"
+	simcard "acquirer/simulate/card"
 	"acquirer/spec"
 )
 

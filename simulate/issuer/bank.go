@@ -7,7 +7,7 @@ import (
 
 	"acquirer/card"
 	"acquirer/money"
-	"acquirer/simulate/card"
+	simcard "acquirer/simulate/card"
 	"acquirer/spec"
 )
 

@@ -25,7 +25,7 @@ import (
 	"acquirer/card"
 	"acquirer/money"
 	"acquirer/routing"
-	"acquirer/simulate/card"
+	simcard "acquirer/simulate/card"
 )
 
 // Config describes an issuer.

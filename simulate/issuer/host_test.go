@@ -9,7 +9,7 @@ import (
 
 	"acquirer/money"
 	"acquirer/routing"
-	"acquirer/simulate/card"
+	simcard "acquirer/simulate/card"
 	"acquirer/spec"
 )
 

@@ -17,7 +17,7 @@ import (
 
 	"acquirer/money"
 	"acquirer/routing"
-	"acquirer/simulate/card"
+	simcard "acquirer/simulate/card"
 	"acquirer/spec"
 )
 

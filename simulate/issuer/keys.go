@@ -13,7 +13,7 @@ import (
 	"acquirer/hsm"
 	"acquirer/hsm/algo"
 	"acquirer/routing"
-	"acquirer/simulate/card"
+	simcard "acquirer/simulate/card"
 	"acquirer/spec"
 )
 
