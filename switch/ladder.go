@@ -34,8 +34,8 @@ func (s *Switch) climb(ctx context.Context, w *work) (sale, journal.Reason, stri
 
 	// Format.
 	stan, ok := m.Int(11)
-	if !ok {
-		return q, journal.FormatError, "DE 11 is missing"
+	if !ok || stan == 0 {
+		return q, journal.FormatError, "DE 11 is no trace number"
 	}
 	q.stan = int(stan)
 	amount, whole := m.Int(4)

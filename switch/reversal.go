@@ -54,8 +54,11 @@ func (s *Switch) reversal(ctx context.Context, w *work) {
 func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Transaction, why journal.Why, note string) {
 	m := &w.req
 	stan, ok := m.Int(11)
-	if !ok {
-		return nil, "", "DE 11 is missing"
+	if !ok || stan == 0 {
+		return nil, "", "DE 11 is no trace number"
+	}
+	if w.de60.Batch == 0 {
+		return nil, "", "DE 60.2 is no batch number"
 	}
 	amount, ok := m.Int(4)
 	if !ok {
