@@ -40,6 +40,7 @@ type street struct {
 	metrics  *prometheus.Registry
 	log      *syncBuffer
 	book     *terminal.Book
+	told     told // approvals that reached a wire instead of a terminal
 
 	plan   *streetPlan
 	hsm    *hsm.Software
