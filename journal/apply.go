@@ -269,7 +269,7 @@ func owe(tx store.Tx, e *Entry, d *Debt) error {
 		d.Due = d.Created
 	}
 	d.Why = Why(clean(string(d.Why)))
-	fresh, err := writeOwed(tx, e.ID, d, e.Outcome.Reason == Approved)
+	fresh, err := writeOwed(tx, &e.Transaction, d, e.Outcome.Reason == Approved)
 	if err != nil {
 		return err
 	}

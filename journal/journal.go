@@ -100,9 +100,6 @@ type Transaction struct {
 	// SpentOn is the Beijing calendar day whose limits it spends; 0 when it
 	// spends none.
 	SpentOn calendar.Date
-	// Unassessed: the merchant's risk has not been assessed, which some limits
-	// ask. It is not stored.
-	Unassessed bool
 }
 
 // Outcome is how a transaction was closed. It never changes. With the

@@ -50,7 +50,7 @@ func spends(ts []*journal.Transaction) []*limits.Spend {
 
 func spend(t *journal.Transaction) *limits.Spend {
 	return &limits.Spend{Day: t.SpentOn, Channel: limits.Channel(t.Channel), Amount: t.Amount, Card: t.PANToken,
-		Terminal: t.Terminal, Merchant: t.Merchant, Unassessed: t.Unassessed}
+		Terminal: t.Terminal, Merchant: t.Merchant}
 }
 
 // newJournal makes a journal with limits; db's rules may be nil.
@@ -122,7 +122,7 @@ func TestOpenCloseReadBack(t *testing.T) {
 		if err != nil || r.Effect != journal.Reversing {
 			t.Fatalf("reverse: %+v %v", r, err)
 		}
-		due, err := j.Claim(ctx, 10, time.Minute)
+		due, err := j.ClaimFor(ctx, "icbc", 10, time.Minute)
 		if err != nil || len(due) != 1 || due[0].ID != s.ID || due[0].Debt.Tries != 1 {
 			t.Fatalf("claim: %v %v", due, err)
 		}

@@ -155,7 +155,7 @@ func drawTxn(t *rapid.T) Transaction {
 		ID: store.NewID(),
 		Key: Key{Day: calendar.Date(20260213 + rapid.IntRange(0, 1).Draw(t, "day")), Terminal: "00000001", Batch: 1,
 			STAN: int32(rapid.IntRange(1, 6).Draw(t, "stan")), Kind: Kind(rapid.IntRange(1, 2).Draw(t, "kind"))},
-		Merchant: "898310000000001", Amount: money.Amount(rapid.IntRange(1, 3).Draw(t, "amount") * 100), Channel: Credit,
+		Merchant: "898310000000001", Issuer: "icbc", Amount: money.Amount(rapid.IntRange(1, 3).Draw(t, "amount") * 100), Channel: Credit,
 		PANToken: [16]byte{byte(rapid.IntRange(1, 2).Draw(t, "card"))}, Fingerprint: [16]byte{byte(rapid.IntRange(1, 2).Draw(t, "fingerprint"))},
 		Opened: time.Now(), Deadline: time.Now().Add(time.Minute), SpentOn: 20260213,
 	}
@@ -294,7 +294,7 @@ func compare(t *rapid.T, m *model, batch []*op) {
 
 // workDebts sends what is owed and lets chance answer.
 func workDebts(t *rapid.T, j *Journal, m *model) {
-	claimed, err := j.Claim(t.Context(), 2, 0)
+	claimed, err := j.ClaimFor(t.Context(), "icbc", 2, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,10 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"acquirer/store"
@@ -66,21 +69,18 @@ func (j *Journal) oweOpen(ctx context.Context, now time.Time, start bool) (int, 
 		if err != nil {
 			return owed, err
 		}
+		var lost []*Entry
 		for _, e := range found {
-			lost := now.After(e.Deadline.Add(Grace)) || start && (!postgres || e.Node == int32(store.Node()))
-			if !lost {
-				if stuck == 0 {
-					stuck = e.ID
-				}
-				continue
+			if now.After(e.Deadline.Add(Grace)) || start && (!postgres || e.Node == int32(store.Node())) {
+				lost = append(lost, e)
+			} else if stuck == 0 {
+				stuck = e.ID
 			}
-			closed, err := j.Close(ctx, &e.Transaction, Outcome{Reason: Interrupted, Closed: now, Note: "left open"}, Because(WhyInterrupted), DueAt(now))
-			if err != nil {
-				return owed, fmt.Errorf("journal: owing the reversal of %d: %w", e.ID, err)
-			}
-			if closed.Won {
-				owed++
-			}
+		}
+		n, err := j.interrupt(ctx, lost, now)
+		owed += n
+		if err != nil {
+			return owed, err
 		}
 		from = last
 	}
@@ -99,6 +99,28 @@ func (j *Journal) oweOpen(ctx context.Context, now time.Time, start bool) (int, 
 		return owed, fmt.Errorf("journal: writing the sweep's mark: %w", err)
 	}
 	return owed, nil
+}
+
+// interrupt closes what was lost, together, so that it shares commits.
+func (j *Journal) interrupt(ctx context.Context, lost []*Entry, now time.Time) (owed int, err error) {
+	errs := make([]error, len(lost))
+	var won atomic.Int32
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 256)
+	for i, e := range lost {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			closed, err := j.Close(ctx, &e.Transaction, Outcome{Reason: Interrupted, Closed: now, Note: "left open"}, Because(WhyInterrupted), DueAt(now))
+			if err != nil {
+				errs[i] = fmt.Errorf("journal: owing the reversal of %d: %w", e.ID, err)
+			} else if closed.Won {
+				won.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return int(won.Load()), errors.Join(errs...)
 }
 
 // openBetween returns the open transactions of the next page of ids after
@@ -137,27 +159,19 @@ func scanEntries(rows *store.Rows) ([]*Entry, error) {
 	return all, rows.Err()
 }
 
-// Claim takes up to n reversals that are due and that nobody is sending, and
-// leases them to this node for the given time: nobody else sends them until
-// then. Each comes with its transaction; Debt.Tries counts this try. Every
-// claimed reversal ends in Acknowledge, RetryAt or GiveUpOn, or comes due
-// again when the lease ends.
-func (j *Journal) Claim(ctx context.Context, n int, lease time.Duration) ([]*Entry, error) {
-	return j.claim(ctx, n, lease, "")
-}
-
-// ClaimFor is Claim for the reversals of one issuer, so that a long list
-// towards a slow one never stands in front of the others.
+// ClaimFor takes up to n reversals towards an issuer that are due and that
+// nobody is sending, and leases them to this node for the given time: nobody
+// else sends them until then. Each comes with its transaction; Debt.Tries
+// counts this try. Every claimed reversal ends in Acknowledge, RetryAt or
+// GiveUpOn, or comes due again when the lease ends. Each issuer's list is
+// walked alone: a long one towards a slow issuer never stands in front of the
+// others.
 func (j *Journal) ClaimFor(ctx context.Context, issuer string, n int, lease time.Duration) ([]*Entry, error) {
-	return j.claim(ctx, n, lease, " and exists (select 1 from txn t where t.id = owed.txn and t.issuer = $3)", issuer)
-}
-
-func (j *Journal) claim(ctx context.Context, n int, lease time.Duration, where string, args ...any) ([]*Entry, error) {
 	var claimed []*Entry
 	now := time.Now()
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		claimed = nil
-		rows, err := tx.Query("select id from owed where state = 4 and due <= $1 and leased <= $1"+where+" order by due limit $2 for update skip locked", append([]any{micro(now), n}, args...)...)
+		rows, err := tx.Query("select id from owed where state = 4 and issuer = $3 and due <= $1 and leased <= $1 order by due limit $2 for update skip locked", micro(now), n, issuer)
 		ids, err := store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
 		if err != nil || len(ids) == 0 {
 			return err

@@ -153,7 +153,7 @@ func TestClaimsAreLeases(t *testing.T) {
 		for range 4 {
 			wg.Go(func() {
 				for {
-					claimed, err := j.Claim(context.Background(), 3, time.Hour)
+					claimed, err := j.ClaimFor(context.Background(), "icbc", 3, time.Hour)
 					if err != nil {
 						t.Error(err)
 						return
@@ -183,11 +183,11 @@ func TestClaimsAreLeases(t *testing.T) {
 		}
 		// A lease that ends gives the reversal to the next.
 		unanswered(t, j)
-		claimed, err := j.Claim(ctx, 1, 0)
+		claimed, err := j.ClaimFor(ctx, "icbc", 1, 0)
 		if err != nil || len(claimed) != 1 {
 			t.Fatal(claimed, err)
 		}
-		again, err := j.Claim(ctx, 1, time.Hour)
+		again, err := j.ClaimFor(ctx, "icbc", 1, time.Hour)
 		if err != nil || len(again) != 1 || again[0].Debt.Tries != 2 {
 			t.Errorf("after the lease: %v %v", again, err)
 		}
@@ -199,7 +199,7 @@ func TestDebtsLife(t *testing.T) {
 	each(t, func(t *testing.T, _ *store.DB, j *journal.Journal) {
 		ctx := t.Context()
 		poison, good := unanswered(t, j), unanswered(t, j)
-		claimed, err := j.Claim(ctx, 10, time.Hour)
+		claimed, err := j.ClaimFor(ctx, "icbc", 10, time.Hour)
 		if err != nil || len(claimed) != 2 {
 			t.Fatal(claimed, err)
 		}
@@ -221,7 +221,7 @@ func TestDebtsLife(t *testing.T) {
 		}
 		must(j.RetryAt(ctx, p, time.Now().Add(time.Hour), "no answer"))
 		must(j.RetryAt(ctx, g, time.Now().Add(-time.Second), "no answer"))
-		if claimed, err = j.Claim(ctx, 10, time.Hour); err != nil || len(claimed) != 1 || claimed[0].ID != good.ID {
+		if claimed, err = j.ClaimFor(ctx, "icbc", 10, time.Hour); err != nil || len(claimed) != 1 || claimed[0].ID != good.ID {
 			t.Fatalf("due now: %v %v, want the good one", claimed, err)
 		}
 		if c, err := j.Debts(ctx); err != nil || c.Owed != 2 || c.Manual != 0 || time.Since(c.Oldest) > time.Minute {
@@ -244,7 +244,7 @@ func TestDebtsLife(t *testing.T) {
 			t.Errorf("%+v %v", c, err)
 		}
 		must(j.Resume(ctx, p, time.Now()))
-		if claimed, err = j.Claim(ctx, 10, time.Hour); err != nil || len(claimed) != 1 || claimed[0].ID != poison.ID {
+		if claimed, err = j.ClaimFor(ctx, "icbc", 10, time.Hour); err != nil || len(claimed) != 1 || claimed[0].ID != poison.ID {
 			t.Fatalf("resumed: %v %v", claimed, err)
 		}
 		must(j.GiveUpOn(ctx, p, "refused again"))
@@ -307,7 +307,7 @@ func TestChecksFindWhatMustNotBe(t *testing.T) {
 func unansweredDone(t *testing.T, j *journal.Journal) *journal.Transaction {
 	t.Helper()
 	s := unanswered(t, j)
-	claimed, err := j.Claim(t.Context(), 1, time.Hour)
+	claimed, err := j.ClaimFor(t.Context(), "icbc", 1, time.Hour)
 	if err != nil || len(claimed) != 1 {
 		t.Fatal(claimed, err)
 	}

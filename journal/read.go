@@ -91,6 +91,15 @@ func (j *Journal) ClearingFrom(cursor int64) int64 {
 	return min(cursor, store.IDAt(time.Now().Add(-ClearingOverlap)))
 }
 
+// clearingSince finds the facts in the order of their ids first and then the
+// rest of each.
+var clearingSince = "select " + entryColumns + `, f.id, f.taken from (
+	select id, 0 as taken, txn from outcome where id > $1 and reason = 1
+	union all
+	select id, 1 as taken, txn from owed where id > $1 and approved = 1
+	order by 1 limit $2
+) f join txn t on t.id = f.txn left join outcome o on o.txn = t.id left join owed w on w.txn = t.id order by f.id`
+
 // ClearingSince reads up to n facts after cursor, in the order of closing.
 // Transactions that were never approved are not among them, however they
 // ended.
@@ -98,41 +107,23 @@ func (j *Journal) ClearingSince(ctx context.Context, cursor int64, n int) ([]Cle
 	var all []Clearing
 	err := j.db.Read(ctx, func(tx store.Tx) error {
 		all = nil
-		rows, err := tx.Query(`select f.id, f.taken, f.txn from (
-			select id, 0 as taken, txn from outcome where id > $1 and reason = 1
-			union all
-			select id, 1 as taken, txn from owed where id > $1 and approved = 1
-		) f order by f.id limit $2`, cursor, n)
+		rows, err := tx.Query(clearingSince, cursor, n)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
-		var ids []int64
 		for rows.Next() {
-			var c Clearing
-			var txn int64
-			if err := rows.Scan(&c.ID, &c.Taken, &txn); err != nil {
+			c := Clearing{Entry: new(Entry)}
+			if err := scanEntry(rows, c.Entry, &c.ID, &c.Taken); err != nil {
 				return err
+			}
+			c.At = c.Entry.Outcome.Closed
+			if c.Taken {
+				c.At = c.Entry.Debt.Created
 			}
 			all = append(all, c)
-			ids = append(ids, txn)
 		}
-		if err := rows.Err(); err != nil {
-			return err
-		}
-		for i := range all {
-			if all[i].Entry, err = entry(tx, entryByID, ids[i]); err != nil {
-				return err
-			}
-			if all[i].Entry == nil {
-				return store.ErrNotFound
-			}
-			all[i].At = all[i].Entry.Outcome.Closed
-			if all[i].Taken {
-				all[i].At = all[i].Entry.Debt.Created
-			}
-		}
-		return nil
+		return rows.Err()
 	})
 	return all, err
 }

@@ -58,6 +58,7 @@ create unique index outcome_txn on outcome (txn);
 create table owed (
 	id BIGINT primary key,
 	txn BIGINT not null,
+	issuer TEXT not null,          -- as in txn, so that each issuer's list is walked alone
 	why TEXT not null,
 	created BIGINT not null,
 	due BIGINT not null,
@@ -70,7 +71,8 @@ create table owed (
 	approved INTEGER not null      -- 1 when the transaction had been approved
 );
 create unique index owed_txn on owed (txn);
-create index owed_due on owed (due) where state = 4;
+create index owed_due on owed (issuer, due) where state = 4;
+create index owed_manual on owed (id) where state = 6;
 create table journal_mark (
 	name TEXT primary key,
 	id BIGINT not null
@@ -82,8 +84,8 @@ const (
 	txnCount       = 25
 	outcomeColumns = `id, txn, reason, approval, issuer_code, additional, chip, settles, extra, note, closed`
 	outcomeCount   = 11
-	owedColumns    = `id, txn, why, created, due, tries, state, holder, leased, note, ended, approved`
-	owedCount      = 12
+	owedColumns    = `id, txn, issuer, why, created, due, tries, state, holder, leased, note, ended, approved`
+	owedCount      = 13
 )
 
 var (
@@ -93,8 +95,9 @@ var (
 	insertOwed    = "insert into owed (" + owedColumns + ") values (" + numbered(owedCount) + ") on conflict (txn) do nothing"
 
 	// entries reads a transaction with what became of it.
-	entries = "select " + prefixed("t", txnColumns) + ", " + prefixed("o", outcomeColumns) + ", " + prefixed("w", owedColumns) +
-		" from txn t left join outcome o on o.txn = t.id left join owed w on w.txn = t.id "
+	entryColumns = prefixed("t", txnColumns) + ", " + prefixed("o", outcomeColumns) + ", " + prefixed("w", owedColumns)
+
+	entries = "select " + entryColumns + " from txn t left join outcome o on o.txn = t.id left join owed w on w.txn = t.id "
 	entryByKey = entries + "where t.day = $1 and t.terminal = $2 and t.batch = $3 and t.stan = $4 and t.kind = $5"
 	entryByID  = entries + "where t.id = $1"
 )
@@ -161,8 +164,8 @@ func writeOutcome(tx store.Tx, txn int64, o *Outcome) (won bool, err error) {
 	return n == 1, err
 }
 
-func writeOwed(tx store.Tx, txn int64, d *Debt, approved bool) (fresh bool, err error) {
-	n, err := tx.Exec(insertOwed, d.ID, txn, string(d.Why), micro(d.Created), micro(d.Due), int64(d.Tries), int64(d.State), int64(0), int64(0), d.Note, micro(d.Ended), approved)
+func writeOwed(tx store.Tx, t *Transaction, d *Debt, approved bool) (fresh bool, err error) {
+	n, err := tx.Exec(insertOwed, d.ID, t.ID, t.Issuer, string(d.Why), micro(d.Created), micro(d.Due), int64(d.Tries), int64(d.State), int64(0), int64(0), d.Note, micro(d.Ended), approved)
 	return n == 1, err
 }
 
@@ -176,14 +179,14 @@ func scanEntry(rows *store.Rows, e *Entry, more ...any) error {
 	}
 	var w struct {
 		id, txn, created, due, tries, state, holder, leased, ended, approved *int64
-		why, note                                                            *string
+		issuer, why, note                                                    *string
 	}
 	t := &e.Transaction
 	err := rows.Scan(append([]any{&t.ID, &t.Day, &t.Terminal, &t.Batch, &t.STAN, &t.Kind, &t.Merchant, &t.MTI, &t.ProcessingCode, &t.EntryMode,
 		&t.Amount, &t.Currency, &t.PANToken, &t.PANMasked, &t.PANSealed, &t.Channel, &t.Issuer, &t.RRN, &t.Trace, &transmitted,
 		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn,
 		&o.id, &o.txn, &o.reason, &o.approval, &o.issuerCode, &o.additional, &o.chip, &o.settles, &o.extra, &o.note, &o.closed,
-		&w.id, &w.txn, &w.why, &w.created, &w.due, &w.tries, &w.state, &w.holder, &w.leased, &w.note, &w.ended, &w.approved}, more...)...)
+		&w.id, &w.txn, &w.issuer, &w.why, &w.created, &w.due, &w.tries, &w.state, &w.holder, &w.leased, &w.note, &w.ended, &w.approved}, more...)...)
 	if err != nil {
 		return err
 	}
