@@ -97,7 +97,7 @@ var (
 	// entries reads a transaction with what became of it.
 	entryColumns = prefixed("t", txnColumns) + ", " + prefixed("o", outcomeColumns) + ", " + prefixed("w", owedColumns)
 
-	entries = "select " + entryColumns + " from txn t left join outcome o on o.txn = t.id left join owed w on w.txn = t.id "
+	entries    = "select " + entryColumns + " from txn t left join outcome o on o.txn = t.id left join owed w on w.txn = t.id "
 	entryByKey = entries + "where t.day = $1 and t.terminal = $2 and t.batch = $3 and t.stan = $4 and t.kind = $5"
 	entryByID  = entries + "where t.id = $1"
 )
