@@ -233,7 +233,7 @@ func (s *Switch) translatePIN(ctx context.Context, w *work, q sale) (sale, journ
 }
 
 func channelOf(k routing.Kind) journal.Channel {
-	if k == routing.Credit {
+	if k == routing.Credit || k == routing.SemiCredit {
 		return journal.Credit
 	}
 	return journal.Debit // prepaid is priced and limited as debit
