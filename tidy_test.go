@@ -28,9 +28,10 @@ var rows = map[string]int{
 
 // beside are the few neighbours that may meet, each with its reason.
 var beside = map[[2]string]string{
-	{"hsm", "hsm/algo"}:                   "the primitives on clear keys are the inside of the HSM",
-	{"simulate/terminal", "hsm/algo"}:     "a terminal's secure element computes with its own keys",
-	{"simulate/card", "hsm/algo"}:         "a chip computes its own cryptogram",
+	{"store/storetest", "store"}:           "the PostgreSQL that tests run on",
+	{"hsm", "hsm/algo"}:                    "the primitives on clear keys are the inside of the HSM",
+	{"simulate/terminal", "hsm/algo"}:      "a terminal's secure element computes with its own keys",
+	{"simulate/card", "hsm/algo"}:          "a chip computes its own cryptogram",
 	{"simulate/terminal", "simulate/card"}: "a card is put into a terminal",
 	{"simulate/load", "simulate/terminal"}: "the load is made of terminals",
 	{"simulate/load", "simulate/card"}:     "and of cards",
@@ -74,7 +75,7 @@ func TestDoorsThatStayShut(t *testing.T) {
 		"github.com/moov-io/iso8583-connection": {"routing", "bench/relay"},
 		"github.com/moov-io/iso8583":            {"spec", "routing", "bench/relay"},
 		"modernc.org/sqlite":                    {"store"},
-		"github.com/jackc/pgx":                  {"store"},
+		"github.com/jackc/pgx":                  {"store", "store/storetest"},
 		"database/sql":                          {"store"},
 		"math/rand":                             {},
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"acquirer/card"
 	"acquirer/money"
 	simcard "acquirer/simulate/card"
 	"acquirer/simulate/issuer"
@@ -267,7 +268,7 @@ func (s *storyteller) card(name string) *simcard.Card {
 	}
 	conditions := map[string]simcard.Condition{"lost": simcard.Lost, "stolen": simcard.Stolen, "expired": simcard.Expired, "no-money": simcard.NoMoney,
 		"restricted": simcard.Restricted, "no-account": simcard.NoAccount, "tried-out": simcard.TriedOut, "bad-chip": simcard.BadChip}
-	pan := is.PAN(0)
+	var pan card.PAN
 	if c, ok := conditions[which]; ok {
 		pan = is.PANWith(c, 0)
 	} else {
