@@ -111,6 +111,9 @@ func TestTakenBack(t *testing.T) {
 		// The reversal's fact overtakes the sale's.
 		c := Fact{Txn: 999, Date: saturday, At: clock(saturday, 10, 0), Merchant: mid, Channel: merchant.Card, CardType: merchant.Debit, Amount: 40_00}
 		w.takeBack(c, clock(saturday, 10, 1))
+		if _, err := e.CatchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
 		w.book.add(c)
 		w.sale(mid, saturday, 1000_00)
 		w.sound(e)
@@ -120,6 +123,9 @@ func TestTakenBack(t *testing.T) {
 		}
 		// Facts that come again change nothing.
 		before := w.tables()
+		if want := "line 3 2 20261121 " + mid + " -30000 "; !strings.Contains(before, want) {
+			t.Errorf("no line %q: what is taken back after the close settles with the open date\n%s", want, before)
+		}
 		if err := e.Post(ctx, w.book.facts); err != nil {
 			t.Fatal(err)
 		}
@@ -236,6 +242,9 @@ func TestPayoutWeather(t *testing.T) {
 		// No order was sent twice, and our bank account is the bank's.
 		seen := map[string]bool{}
 		for _, p := range w.bank.Payouts() {
+			if p.Ordered() != 1 {
+				t.Errorf("%s was ordered %d times", p.Reference, p.Ordered())
+			}
 			if seen[p.Reference] {
 				t.Errorf("%s twice at the bank", p.Reference)
 			}
@@ -334,6 +343,18 @@ func TestReissue(t *testing.T) {
 		if tasks, err := e.Tasks(ctx, 10); err != nil || len(tasks) != 0 {
 			t.Errorf("after done: %+v, %v", tasks, err)
 		}
+		// And is paid in the end.
+		if err := w.reg.Put(ctx, []merchant.Merchant{w.shop(closed, "ESIGN-STD", merchant.T1, "00")}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Reissue(ctx, three, clock(wednesday, 14, 0)); err != nil {
+			t.Fatal(err)
+		}
+		w.pay(e, clock(wednesday, 15, 0))
+		w.sound(e)
+		if left := w.balance(e, ledger.PayoutReturned, "") + w.balance(e, ledger.MerchantPayable, ""); left != 0 {
+			t.Errorf("still owed %s", left)
+		}
 	})
 }
 
@@ -371,6 +392,34 @@ func TestOwnFundsRunOut(t *testing.T) {
 	})
 }
 
+// An advance that comes back: to our own account before the network paid, to
+// the merchants' account afterwards.
+func TestAdvanceComesBack(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e := w.engine()
+		w.fund(e, 10_000_00)
+		mid := w.merchant(1, "ESIGN-STD", merchant.D0, "95")
+		for i, day := range []calendar.Date{friday, saturday} {
+			w.sale(mid, day, 1_000_00)
+			w.close(e, day)
+			w.pay(e, clock(day, 23, 10))
+			if i == 1 {
+				w.receive(e, friday, clock(monday, 9, 0))
+				w.receive(e, saturday, clock(monday, 9, 0))
+			}
+			w.bank.Advance(1)
+			w.pay(e, clock(day, 23, 50))
+			w.sound(e)
+			for account, want := range map[ledger.Account]money.Amount{ledger.OwnBank: 10_000_00, ledger.AdvanceD0: 0, ledger.DueToOwnAdvance: 0,
+				ledger.PayoutReturned: 993_50 * money.Amount(i+1), ledger.ClientBank: 995_17 * 2 * money.Amount(i)} {
+				if got := w.balance(e, account, ""); got != want {
+					t.Errorf("%s: %s is %s, want %s", day, account, got, want)
+				}
+			}
+		}
+	})
+}
+
 // D0 merchants may be paid during the day; each window has one effect.
 func TestPayEarly(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
@@ -392,6 +441,25 @@ func TestPayEarly(t *testing.T) {
 			t.Errorf("evening: %+v", d)
 		}
 		w.pay(e, clock(friday, 23, 10))
+		w.sound(e)
+		// What is sold while a window is being netted waits for the next one.
+		w.sale(fast, saturday, 100_00)
+		sold := false
+		e.step = func(name string) error {
+			if name != "netted" || sold {
+				return nil
+			}
+			sold = true
+			w.sale(fast, saturday, 200_00)
+			_, err := w.engine().CatchUp(ctx)
+			return err
+		}
+		if d, err := e.PayEarly(ctx, saturday, 1200, clock(saturday, 12, 0)); err != nil || d.Gross != 100_00 || !sold {
+			t.Errorf("saturday noon: %+v, %v", d, err)
+		}
+		if d := w.close(e, saturday); d.Gross != 200_00 {
+			t.Errorf("saturday: %+v", d)
+		}
 		w.sound(e)
 		if _, err := e.PayEarly(ctx, friday, 2500, clock(friday, 12, 0)); err == nil {
 			t.Error("25:00 is a window")
@@ -661,6 +729,11 @@ func TestTwoSchedulers(t *testing.T) {
 		}
 		if n := len(w.bank.Payouts()); n != 120 {
 			t.Errorf("the bank has %d orders for 120 payouts", n)
+		}
+		for _, p := range w.bank.Payouts() {
+			if p.Ordered() != 1 {
+				t.Errorf("%s was ordered %d times", p.Reference, p.Ordered())
+			}
 		}
 		if paid := money.Yuan(1_000_000) - w.bank.Balance(); paid != days[0].PayoutTotal {
 			t.Errorf("the bank paid %s of %s", paid, days[0].PayoutTotal)

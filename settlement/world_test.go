@@ -77,20 +77,29 @@ func (b *book) add(f Fact) Fact {
 	return f
 }
 
-// world is a street with a bank.
-type world struct {
-	t     testing.TB
-	db    *store.DB
-	book  *book
-	reg   *merchant.Registry
-	bank  *simbank.Bank
-	rail  *HTTPRail
-	txn   int64
-	cfg   Config
-	seals map[string]string
+// failer is what testing.T and rapid.T have in common.
+type failer interface {
+	Helper()
+	Error(...any)
+	Fatal(...any)
+	Fatalf(string, ...any)
+	Context() context.Context
+	Cleanup(func())
 }
 
-func newWorld(t testing.TB, db *store.DB) *world {
+// world is a street with a bank.
+type world struct {
+	t    failer
+	db   *store.DB
+	book *book
+	reg  *merchant.Registry
+	bank *simbank.Bank
+	rail *HTTPRail
+	txn  int64
+	cfg  Config
+}
+
+func newWorld(t failer, db *store.DB) *world {
 	t.Helper()
 	reg, err := merchant.OpenRegistry(t.Context(), db)
 	if err != nil {

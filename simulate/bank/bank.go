@@ -80,12 +80,16 @@ type Payout struct {
 
 	account, name, bank string
 	weather             Weather
+	ordered             int // how often the order came
 	asked               int // how often, while processing
 	day                 int // the bank's day of its last change
 }
 
 // Account is the number that was to be paid.
 func (p *Payout) Account() string { return p.account }
+
+// Ordered is how often the order came; a careful sender sends it once.
+func (p *Payout) Ordered() int { return p.ordered }
 
 // Config of a bank.
 type Config struct {
@@ -242,13 +246,14 @@ func (b *Bank) take(in *order) (p Payout, ok bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if old := b.payouts[in.Reference]; old != nil {
+		old.ordered++
 		return *old, old.Amount == in.Amount && old.account == in.Account, nil
 	}
 	if len(b.order) >= b.cfg.Limit {
 		return Payout{}, false, errFull
 	}
 	n := &Payout{Reference: in.Reference, Amount: in.Amount, BankID: fmt.Sprintf("B%09d", len(b.order)+1),
-		account: in.Account, name: in.Name, bank: in.Bank, weather: WeatherOf(in.Account), day: b.day}
+		account: in.Account, name: in.Name, bank: in.Bank, weather: WeatherOf(in.Account), ordered: 1, day: b.day}
 	b.payouts[in.Reference] = n
 	b.order = append(b.order, n)
 	switch n.weather {
