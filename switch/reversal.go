@@ -94,7 +94,9 @@ func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Tra
 	return t, why, ""
 }
 
-// answerReversal is the 0410. What happened is the same for a repeat.
+// answerReversal is the 0410. What happened is the same for a repeat, and so
+// is the time in the answer: when the reversal was recorded, or when the sale
+// was refused that needs none.
 func (s *Switch) answerReversal(w *work, r journal.Reversal) {
 	rc := RCApproved
 	switch r.Effect {
@@ -108,7 +110,14 @@ func (s *Switch) answerReversal(w *work, r journal.Reversal) {
 	default:
 		w.reason = journal.Approved
 	}
-	s.startAnswer(w, w.started)
+	at := w.started
+	if o := r.Original; o != nil && r.Effect != journal.Mismatch {
+		at = o.Outcome.Closed
+		if o.Debt != nil {
+			at = o.Debt.Created
+		}
+	}
+	s.startAnswer(w, at)
 	w.rep.Unset(14)
 	w.rc = rc
 	w.rep.Set(39, string(rc))
