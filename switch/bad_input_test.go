@@ -164,7 +164,7 @@ func TestMalformedMessages(t *testing.T) {
 			for k, v := range map[int]string{5: "000000000001", 7: "0101010101", 12: "010101", 13: "0101", 15: "0101", 18: "5411", 23: "001", 26: "12"} {
 				full.Set(k, v)
 			}
-			until := *full // the fields before DE n, to find where it lies
+			until := clone(full) // the fields before DE n, to find where it lies
 			for k := n; k <= 64; k++ {
 				until.Unset(k)
 			}

@@ -66,6 +66,14 @@ func (o *told) heard(m *spec.Message) {
 	}
 }
 
+// taken says that the approval rrn was reversed, for a test whose wires may
+// have read the two answers the other way round.
+func (o *told) taken(rrn string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.by, rrn)
+}
+
 func (w *wire) send(b []byte) {
 	w.t.Helper()
 	if err := w.trySend(b); err != nil {
@@ -244,6 +252,16 @@ func (d *device) sign(frame []byte) {
 func (d *device) signed(answer *spec.Message) bool {
 	block, mac := spec.SignedPart(answer.Raw())
 	return answer.Has(64) && string(mac) == string(unionPayMAC(d.keys.MAK, block))
+}
+
+// clone is a copy that shares nothing with m.
+func clone(m *spec.Message) *spec.Message {
+	c := &spec.Message{}
+	c.Reset(m.Dialect(), m.MTI())
+	for n := 2; n <= 128; n++ {
+		c.Copy(m, n)
+	}
+	return c
 }
 
 func unionPayMAC(k *algo.Key, block []byte) []byte {
