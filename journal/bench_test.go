@@ -3,6 +3,7 @@ package journal_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -36,9 +37,11 @@ func BenchmarkPurchase(b *testing.B) {
 				var wg sync.WaitGroup
 				cpu, server, start := processCPU(), storetest.ServerCPU(), time.Now()
 				b.ResetTimer()
+				took := make([][]time.Duration, terminals)
 				for i := range terminals {
 					wg.Go(func() {
 						for left.Add(-1) >= 0 {
+							begun := time.Now()
 							t := sale(money.Yuan(1))
 							t.Merchant = fmt.Sprintf("8983100000%05d", i%50)
 							if got, err := j.Open(context.Background(), t); err != nil || got.Verdict != journal.Fresh {
@@ -49,11 +52,17 @@ func BenchmarkPurchase(b *testing.B) {
 								b.Errorf("close: %v %v", c, err)
 								return
 							}
+							took[i] = append(took[i], time.Since(begun))
 						}
 					})
 				}
 				wg.Wait()
 				n := float64(b.N)
+				all := slices.Concat(took...)
+				slices.Sort(all)
+				b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-us")
+				b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-us")
+				b.ReportMetric(float64(all[len(all)*999/1000].Microseconds()), "p999-us")
 				b.ReportMetric(n/time.Since(start).Seconds(), "txn/s")
 				b.ReportMetric(float64((processCPU()-cpu).Microseconds())/n, "cpu-us/txn")
 				if e.name == "postgres" {

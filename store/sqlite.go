@@ -14,18 +14,15 @@ import (
 // sqliteDB is the embedded engine: one writer goroutine that gathers what
 // waits into one transaction and one fsync, and readers beside it.
 type sqliteDB struct {
-	path  string
-	m     *meters
-	owner *os.File
-	conn  *sqliteConn
-	bell  chan struct{}
-	funcs *Queue[func(Tx) error]
-	ended chan struct{} // the writer has ended
-	doubt bool          // the last commit failed: see resolve
-
-	copier  *sqliteConn // checkpoints beside the writer
-	bulk    chan error  // the checkpoint under way, nil when there is none
-	written int64       // pages written up to the last checkpoint
+	path   string
+	m      *meters
+	owner  *os.File
+	conn   *sqliteConn
+	bell   chan struct{}
+	funcs  *Queue[func(Tx) error]
+	ended  chan struct{} // the writer has ended
+	doubt  bool          // the last commit failed: see resolve
+	copied int64         // pages written up to the last checkpoint
 
 	broken   chan struct{}
 	breaking sync.Once
@@ -60,9 +57,6 @@ func openSQLite(ctx context.Context, path string, m *meters) (_ engine, err erro
 	}
 	if d.conn, err = openWriter(path); err != nil {
 		return nil, errors.Join(err, owner.Close())
-	}
-	if d.copier, err = openCopier(path); err != nil {
-		return nil, errors.Join(err, d.conn.close(), owner.Close())
 	}
 	d.funcs = &Queue[func(Tx) error]{name: "write", single: true}
 	d.funcs.apply = func(tx Tx, fs []func(Tx) error) error { return fs[0](tx) }
@@ -113,7 +107,7 @@ func openWriter(path string) (*sqliteConn, error) {
 		"pragma page_size = 8192", // before the first table: fewer, fuller pages per commit
 		"pragma journal_mode = wal",
 		"pragma synchronous = full",
-		"pragma wal_autocheckpoint = 0", // see tidy
+		"pragma wal_autocheckpoint = 0", // see checkpoint
 		"pragma cache_size = -65536",
 		"pragma foreign_keys = on",
 		"pragma temp_store = memory",
@@ -134,21 +128,6 @@ func openWriter(path string) (*sqliteConn, error) {
 		got, err := c.pragma(want.pragma)
 		if err != nil || got != want.value {
 			return nil, errors.Join(fmt.Errorf("store: %s of %s is %v, want %v: %s", want.pragma, path, got, want.value, want.why), err, c.close())
-		}
-	}
-	return c, nil
-}
-
-// openCopier opens the connection that checkpoints. It syncs as the writer
-// does.
-func openCopier(path string) (*sqliteConn, error) {
-	c, err := openSQLiteConn(path)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range []string{"pragma wal_autocheckpoint = 0", "pragma synchronous = full"} {
-		if err := c.run(p); err != nil {
-			return nil, errors.Join(fmt.Errorf("store: %s: %w", p, err), c.close())
 		}
 	}
 	return c, nil
@@ -301,10 +280,7 @@ func (d *sqliteDB) close() error {
 			case <-d.tickets:
 			}
 		}
-		if d.bulk != nil {
-			errs = append(errs, <-d.bulk)
-		}
-		errs = append(errs, d.copier.close(), d.conn.close(), d.owner.Close())
+		errs = append(errs, d.conn.close(), d.owner.Close())
 		d.closeErr = errors.Join(errs...)
 	})
 	return d.closeErr

@@ -33,7 +33,7 @@ func (d *sqliteDB) writer() {
 		if len(groups) > 0 {
 			d.transact(groups)
 		}
-		d.tidy()
+		d.checkpoint()
 		if closing && len(groups) == 0 {
 			why = ErrClosed
 			return
@@ -147,32 +147,18 @@ func (d *sqliteDB) commit(tx *sqliteTx) error {
 // the database file: 32 MB.
 const checkpointPages = 4096
 
-// tidy runs between transactions. The bulk of a checkpoint is done beside the
-// writer, by a connection of its own, so that nobody waits for it; what was
-// written meanwhile is little, and when the writer copies that too, the log
-// starts again from its beginning. SQLite's own automatic checkpoint would
-// make one commit in a thousand wait for all of it, and would ignore a failed
-// fsync of the database file, after which the next one lies.
-func (d *sqliteDB) tidy() {
-	switch {
-	case d.bulk != nil:
-		select {
-		case err := <-d.bulk:
-			d.bulk = nil
-			if d.judge(err) == nil {
-				d.judge(d.conn.checkpoint())
-			}
-			d.written = d.conn.pagesWritten()
-		default:
-		}
-	case d.conn.pagesWritten()-d.written > checkpointPages:
-		done := make(chan error, 1)
-		d.bulk = done
-		go func() {
-			done <- d.copier.checkpoint()
-			d.ring()
-		}()
+// checkpoint copies the log into the database file when it has grown, between
+// transactions and before anybody is told anything untrue: SQLite's own
+// automatic checkpoint ignores a failed fsync of the database file, and the
+// next one, which succeeds, would then let the log go. (A connection of its
+// own beside the writer was tried: the same disk makes the writer wait no
+// less.)
+func (d *sqliteDB) checkpoint() {
+	if d.conn.pagesWritten()-d.copied <= checkpointPages {
+		return
 	}
+	d.judge(d.conn.checkpoint())
+	d.copied = d.conn.pagesWritten()
 }
 
 // rollback ends the transaction if an error has not done so already.
