@@ -1,6 +1,7 @@
 package console
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -82,6 +83,14 @@ func TestTimelineOfALateReversal(t *testing.T) {
 				t.Errorf("%s has no bar", s.Name)
 			}
 		}
+	}
+	// The scale ends with the last of the steps that follow each other, though
+	// the journal's own end is a little earlier.
+	on := Detail{Row: Row{At: at, Took: 3 * time.Millisecond}, Steps: []Step{
+		{Name: "open", At: at, Took: 2 * time.Millisecond}, {Name: "close", At: at.Add(2 * time.Millisecond), Took: 2 * time.Millisecond},
+		{Name: "reversal", At: at.Add(4 * time.Millisecond), Took: time.Hour}}}.Timeline()
+	if want := `x="500.0" y="0" width="500.0"`; !strings.Contains(string(on[1].Bar), want) {
+		t.Errorf("the second half is drawn as %s, want %s", on[1].Bar, want)
 	}
 	if l := d.Timeline(); l[1].After != time.Minute {
 		t.Errorf("the reversal began after %v", l[1].After)

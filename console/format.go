@@ -62,6 +62,14 @@ func (l Lang) age(d time.Duration) string {
 	return l.say("age.s", s)
 }
 
+// since prints how far into a transaction something began.
+func since(d time.Duration) string {
+	if d < 5*time.Microsecond {
+		return "0"
+	}
+	return "+" + short(d)
+}
+
 // about is age in its largest unit from a minute up: a text that is read aloud
 // when it changes should not change every second.
 func (l Lang) about(d time.Duration) string {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -69,10 +70,13 @@ func guard(next http.Handler) http.Handler {
 // operator may come through a tunnel.
 func local(host string) bool {
 	name := host
-	if h, _, err := net.SplitHostPort(host); err == nil {
+	if h, port, err := net.SplitHostPort(host); err == nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return false
+		}
 		name = h
-	} else {
-		name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	} else if strings.HasPrefix(host, "[") {
+		name = strings.TrimSuffix(host[1:], "]")
 	}
 	return strings.EqualFold(name, "localhost") || name == "127.0.0.1" || name == "::1"
 }

@@ -294,14 +294,14 @@ type timed struct {
 	Bar   template.HTML
 }
 
-// Timeline lays the steps out over the transaction's life. A reversal that came
-// a minute later would squeeze the rest into nothing, so the scale ends with
-// the answer to the terminal and later steps lie at its end.
+// Timeline lays the steps out over the transaction's life, as far as each
+// began before the one before had ended. A reversal that came a minute later
+// would squeeze the rest into nothing; it lies at the end of the scale.
 func (d Detail) Timeline() []timed {
 	whole := d.Took
-	if whole <= 0 {
-		for _, s := range d.Steps {
-			whole = max(whole, s.At.Add(s.Took).Sub(d.At))
+	for i, s := range d.Steps {
+		if after := s.At.Sub(d.At); i == 0 || s.Name != "reversal" && after <= whole+time.Microsecond {
+			whole = max(whole, after+s.Took)
 		}
 	}
 	var out []timed
@@ -326,6 +326,7 @@ func newPaper(l Lang) (paper, error) {
 		"yuan":     yuan,
 		"number":   number,
 		"short":    short,
+		"since":    since,
 		"clock":    clock,
 		"moment":   moment,
 		"machine":  machine,

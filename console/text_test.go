@@ -140,6 +140,8 @@ func TestFormats(t *testing.T) {
 		{short(256 * time.Millisecond), "256 ms"},
 		{short(25 * time.Second), "25.00 s"},
 		{short(3 * time.Minute), "180 s"},
+		{since(900 * time.Nanosecond), "0"},
+		{since(1300 * time.Microsecond), "+1.30 ms"},
 		{English.age(-time.Second), "0s"},
 		{English.age(59 * time.Second), "59s"},
 		{English.age(61 * time.Second), "1m 1s"},
