@@ -356,7 +356,7 @@ func (e *Engine) Notified(ctx context.Context, reference string, now time.Time) 
 	if e.cfg.Rail == nil {
 		return errors.New("settlement: there is no bank to ask")
 	}
-	if len(reference) > 64 || strings.ContainsFunc(reference, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if !plainReference(reference) {
 		return fmt.Errorf("settlement: %.64q is not a payout's reference", reference)
 	}
 	answer, err := e.cfg.Rail.Query(ctx, reference)
@@ -365,6 +365,10 @@ func (e *Engine) Notified(ctx context.Context, reference string, now time.Time) 
 	}
 	_, err = e.apply(ctx, answer, now)
 	return err
+}
+
+func plainReference(s string) bool {
+	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 func (e *Engine) apply(ctx context.Context, a Answer, now time.Time) (PayoutState, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -863,6 +864,31 @@ func TestNotified(t *testing.T) {
 			t.Errorf("after the callback: %s", s)
 		}
 		w.sound(e)
+		handler := e.Callback()
+		for _, c := range []struct {
+			method, body string
+			want         int
+		}{
+			{"POST", `{"reference":"` + ref + `"}`, 204}, {"POST", `{"reference":"` + ref + `"}`, 204}, {"POST", `{"reference":"unknown"}`, 404},
+			{"POST", `{"reference":"a b"}`, 400}, {"POST", `{}`, 400}, {"POST", ``, 400}, {"POST", `{"reference":"` + strings.Repeat("x", 5000) + `"}`, 400}, {"GET", ``, 405},
+		} {
+			answer := httptest.NewRecorder()
+			handler.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, c.method, "/", strings.NewReader(c.body)))
+			if answer.Code != c.want {
+				t.Errorf("%s %.60s: %d, want %d", c.method, c.body, answer.Code, c.want)
+			}
+		}
+		days, closed, err := e.Merchants(ctx, friday)
+		if err != nil || !closed || len(days) != 1 || days[0].State != Paid || days[0].Net != 99_40 || days[0].Ref != ref || days[0].Due != monday {
+			t.Errorf("the merchants' day: %+v, %v, %v", days, closed, err)
+		}
+		w.sale(mid, saturday, 100_00)
+		if _, err := e.CatchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if days, closed, err := e.Merchants(ctx, saturday); err != nil || closed || len(days) != 1 || days[0].State != 0 || days[0].Gross != 100_00 {
+			t.Errorf("an open day: %+v, %v, %v", days, closed, err)
+		}
 		for _, bad := range []string{"a b", strings.Repeat("x", 65), "\n"} {
 			if err := e.Notified(ctx, bad, clock(monday, 10, 1)); err == nil {
 				t.Errorf("%q is a reference", bad)

@@ -38,11 +38,14 @@ func (e *Engine) Merchants(ctx context.Context, date calendar.Date) (days []Merc
 			return err
 		}
 		closed = open > date
+		// Two halves, each by an index of its own: what waits, and what was settled.
 		rows, err := tx.Query(`select l.merchant, l.speed, max(l.plan), count(*), cast(sum(case when l.effect = 1 then l.amount else 0 end) as BIGINT),
 			cast(sum(case when l.effect = 2 then -l.amount else 0 end) as BIGINT), cast(sum(l.fee_rate + l.fee_fixed + l.speed_fee) as BIGINT),
 			coalesce(max(b.payout), ''), coalesce(max(b.reason), '')
-			from settlement_line l left join settlement_batch b on b.run = l.run and b.merchant = l.merchant and b.speed = l.speed
-			where l.date = $1 and l.run >= 0 group by l.merchant, l.speed, l.run order by l.merchant, l.speed`, date)
+			from (select * from settlement_line where run = 0 and date = $1
+				union all select s.* from settlement_line s join settlement_run r on r.id = s.run where s.run > 0 and r.date = $1) l
+			left join settlement_batch b on b.run = l.run and b.merchant = l.merchant and b.speed = l.speed
+			group by l.merchant, l.speed, l.run order by l.merchant, l.speed`, date)
 		days, err = store.All(rows, err, func(r *store.Rows, d *MerchantDay) error {
 			if err := r.Scan(&d.Merchant, &d.Speed, &d.Plan, &d.Sales, &d.Gross, &d.Taken, &d.Fee, &d.Ref, &d.Reason); err != nil {
 				return err

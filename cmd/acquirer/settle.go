@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"acquirer/calendar"
+	"acquirer/hsm"
+	"acquirer/journal"
+	"acquirer/ledger"
+	"acquirer/merchant"
+	"acquirer/money"
+	"acquirer/settlement"
+	simbank "acquirer/simulate/bank"
+	"acquirer/store"
+)
+
+// settlementRun is what acquirer settle did, as --json prints it.
+type settlementRun struct {
+	Day      settlement.Day      `json:"day"`
+	Expected money.Amount        `json:"network_owes"`
+	Received *money.Amount       `json:"network_paid,omitempty"`
+	Payment  *settlement.Payment `json:"payment,omitempty"`
+	Tasks    int                 `json:"tasks"`
+	Problems []string            `json:"problems"`
+}
+
+// newSettleCmd is `acquirer settle`.
+func newSettleCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "settle",
+		Short: "Close a business date, pay what is due; safe to repeat",
+		Long: `settle books what the journal has, closes the business date, nets every merchant,
+and sends the payouts that are due through the bank (settlement.bank). It may be
+run again at any time, also after it was interrupted, and while another node
+runs it: nothing is settled or paid twice. T+1 payouts are due on the next
+working day; run it then, or leave that to acquirer serve, which does the same.
+
+Exit status 1 when something is wrong with the books.`,
+		Example: `  acquirer settle --date 2026-11-20
+  acquirer settle --date 2026-11-20 --received expected --as-of 2026-11-23T10:00:00+08:00 --json`,
+		Args: cobra.NoArgs,
+	}
+	addConfigFlags(cmd)
+	f := cmd.Flags()
+	date := f.String("date", "", "business date to close, like 2026-11-20 (default: the last one that has ended)")
+	asOf := f.String("as-of", "", "do what is due at this moment, like 2026-11-23T10:00:00+08:00 (default: now)")
+	received := f.String("received", "", "book that the card network paid the date: an amount in yuan, or expected")
+	reference := f.String("reference", "", "the network payment's reference (default: NET and the date)")
+	force := f.Bool("force", false, "close before the cut-off")
+	verify := f.Bool("verify", false, "recompute the whole ledger from its first transfer")
+	asJSON := f.Bool("json", false, "print the result as JSON")
+	years := f.StringArray("calendar", nil, "JSON file with the holidays of one more year; may be repeated")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s := settleArgs{now: time.Now(), received: *received, reference: *reference, force: *force, verify: *verify}
+		if err := s.parse(*date, *asOf); err != nil {
+			return err
+		}
+		if err := importCalendars(*years); err != nil {
+			return err
+		}
+		cfg, err := loadConfig(cmd.Flags())
+		if err != nil {
+			return err
+		}
+		h, err := openHSM(cfg)
+		if err != nil {
+			return err
+		}
+		books, end, err := openBooksAlone(cmd.Context(), cfg, h)
+		if err != nil {
+			return err
+		}
+		out, err := s.settle(cmd.Context(), cfg, books)
+		if err := errors.Join(err, end()); err != nil {
+			return err
+		}
+		if *asJSON {
+			err = json.NewEncoder(cmd.OutOrStdout()).Encode(out)
+		} else {
+			err = out.print(cmd.OutOrStdout())
+		}
+		if err == nil && len(out.Problems) > 0 {
+			err = fmt.Errorf("the books are wrong: %s", strings.Join(out.Problems, "; "))
+		}
+		return err
+	}
+	return cmd
+}
+
+// importCalendars adds the years in files to the calendar in use.
+func importCalendars(files []string) error {
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("calendar file: %w", err)
+		}
+		if err := calendar.Import(strings.NewReader(string(text))); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// openBooksAlone opens settlement without the switch around it: store,
+// merchants, journal, ledger and bank.
+func openBooksAlone(ctx context.Context, cfg Config, h *hsm.Software) (_ *settlement.Engine, end func() error, err error) {
+	if err := store.SetNode(cfg.Node); err != nil {
+		return nil, nil, err
+	}
+	if err := makeFolder(cfg.Database); err != nil {
+		return nil, nil, err
+	}
+	v := &house{cfg: cfg, hsm: h, plans: merchant.BuiltIn()}
+	if v.db, err = store.Open(ctx, cfg.Database, schemas()...); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, v.db.Close())
+		}
+	}()
+	if v.terminals, err = merchant.OpenRegistry(ctx, v.db); err != nil {
+		return nil, nil, err
+	}
+	v.journal, v.ledger = journal.New(v.db, nil), ledger.New(v.db)
+	dataKey, err := v.storedKey(ctx, "data", hsm.UseDEK, hsm.AES32)
+	if err != nil {
+		return nil, nil, err
+	}
+	books, err := v.openBooks(dataKey)
+	return books, v.db.Close, err
+}
+
+// settleArgs is what the command was asked for.
+type settleArgs struct {
+	date                calendar.Date
+	now                 time.Time
+	received, reference string
+	amount              money.Amount
+	force, verify       bool
+}
+
+func (s *settleArgs) parse(date, asOf string) (err error) {
+	if asOf != "" {
+		if s.now, err = time.Parse(time.RFC3339, asOf); err != nil {
+			return usageError{fmt.Errorf("--as-of: %q is not a timestamp with a time zone; write it like 2026-11-23T10:00:00+08:00", asOf)}
+		}
+	}
+	if date != "" {
+		if s.date, err = calendar.ParseDate(date); err != nil {
+			return usageError{fmt.Errorf("--date: %w", err)}
+		}
+	}
+	if s.received != "" && s.received != "expected" {
+		if s.amount, err = money.Parse(s.received); err != nil || s.amount < 0 {
+			return usageError{fmt.Errorf("--received: %q is neither an amount like 99.52 nor the word expected", s.received)}
+		}
+	}
+	return nil
+}
+
+func (s *settleArgs) settle(ctx context.Context, cfg Config, books *settlement.Engine) (out settlementRun, err error) {
+	if s.date == 0 {
+		s.date = calendar.BusinessDate(s.now, cfg.Switch.CutOff).AddDays(-1)
+	}
+	if out.Day, err = books.CloseDay(ctx, s.date, s.now, s.force); err != nil {
+		return out, err
+	}
+	if out.Expected, err = books.Expected(ctx, s.date, ""); err != nil {
+		return out, err
+	}
+	if s.received != "" {
+		if s.received == "expected" {
+			s.amount = out.Expected
+		}
+		if s.reference == "" {
+			s.reference = "NET" + s.date.String()
+		}
+		if err := books.Receive(ctx, settlement.Receipt{Date: s.date, Received: s.amount, Reference: s.reference}, s.now); err != nil {
+			return out, err
+		}
+		out.Received = &s.amount
+	}
+	if cfg.Settlement.Bank != "" {
+		p, err := books.Pay(ctx, s.now)
+		if err != nil {
+			return out, fmt.Errorf("the day is closed, paying met problems: %w", err)
+		}
+		out.Payment = &p
+	}
+	if out.Problems, err = books.Check(ctx); err != nil {
+		return out, err
+	}
+	check := books.Ledger().SelfCheck
+	if s.verify {
+		check = books.Ledger().Verify
+	}
+	report, err := check(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.Problems = append(append([]string{}, out.Problems...), report.Problems...)
+	tasks, err := books.Tasks(ctx, 1000)
+	out.Tasks = len(tasks)
+	return out, err
+}
+
+func (out *settlementRun) print(w io.Writer) error {
+	d := &out.Day
+	var b strings.Builder
+	fmt.Fprintf(&b, "business date   %s\ntransactions    %d of %d merchants\ngross           %s\nfees            %s, for speed %s\ncarried         in %s, out %s\nto pay          %s in %d payouts\nnetwork owes    %s\n",
+		d.Date, d.Lines, d.Merchants, d.Gross, d.Fee, d.SpeedFee, d.CarryIn, d.CarryOut, d.PayoutTotal, d.Payouts, out.Expected)
+	if out.Received != nil {
+		fmt.Fprintf(&b, "network paid    %s\n", *out.Received)
+	}
+	if p := out.Payment; p != nil {
+		fmt.Fprintf(&b, "bank            %d sent, %d paid (%s), %d not known yet, %d failed, %d returned, %d held\n", p.Sent, p.Paid, p.Total, p.Unknown, p.Failed, p.Returned, p.Held)
+	} else {
+		b.WriteString("bank            none configured (settlement.bank): nothing was sent\n")
+	}
+	fmt.Fprintf(&b, "for people      %d tasks\n", out.Tasks)
+	if len(out.Problems) == 0 {
+		b.WriteString("books           right\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// newSimulateBankCmd is `acquirer simulate bank`.
+func newSimulateBankCmd() *cobra.Command {
+	var (
+		cfg             simbank.Config
+		listen, opening string
+	)
+	cmd := &cobra.Command{
+		Use:   "bank",
+		Short: "The bank that pays merchants: orders over HTTP, books, and weather by account",
+		Long: `bank takes payout orders over HTTP, pays each reference once and keeps books.
+
+  POST /v1/payouts               {"reference","amount","account","name","bank"}
+  GET  /v1/payouts/REFERENCE
+  GET  /v1/changes?after=CURSOR
+  POST /v1/advance?days=N        moves its day on
+  GET  /v1/statement
+
+The last two digits of the account number ask for weather:
+
+  90  slow                       95  paid, returned the next day
+  91  paid, never answered       96  every callback comes twice
+  92  the order never arrives    97  paid, answered with HTTP 500
+  93  in process, paid later     98  in process, refused later
+  94  refused                    99  never answered, in process, paid later
+
+Every other account is paid at once.`,
+		Example: `  acquirer simulate bank --listen 127.0.0.1:7001
+  acquirer serve --settlement-bank http://127.0.0.1:7001 --seed street.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if cfg.Opening, err = money.Parse(opening); err != nil {
+				return usageError{fmt.Errorf("--opening: %w", err)}
+			}
+			if cfg.Slow <= 0 || cfg.Silence <= 0 || cfg.Limit <= 0 {
+				return usageError{errors.New("--slow, --silence and --limit must be above zero")}
+			}
+			bank, err := simbank.Start(listen, cfg)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "bank on %s\n", bank.URL())
+			<-cmd.Context().Done()
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), 10*time.Second)
+			defer cancel()
+			return bank.Close(ctx)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&listen, "listen", "127.0.0.1:7001", "address to listen on")
+	f.StringVar(&opening, "opening", "1000000.00", "what the acquirer has on its account, in yuan")
+	f.StringVar(&cfg.Callback, "callback", "", "URL that hears of every change")
+	f.DurationVar(&cfg.Slow, "slow", 2*time.Second, "how long a slow order takes")
+	f.DurationVar(&cfg.Silence, "silence", time.Minute, "how long an order that is never answered holds its connection")
+	f.IntVar(&cfg.Limit, "limit", 1_000_000, "orders the books take")
+	return cmd
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/hsm"
+	"acquirer/journal"
+	"acquirer/merchant"
+	"acquirer/money"
+	simbank "acquirer/simulate/bank"
+	"acquirer/store"
+)
+
+// A day in a database that a switch left behind, settled by the command, twice.
+func TestSettle(t *testing.T) {
+	dir := t.TempDir()
+	pass := filepath.Join(dir, "pass")
+	if err := os.WriteFile(pass, []byte("correct horse battery staple\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("ACQUIRER_HSM_PASSPHRASE", "")
+	cfg := Config{Database: "sqlite:" + filepath.Join(dir, "a.db")}
+	cfg.HSM.File, cfg.HSM.PassphraseFile = filepath.Join(dir, "hsm.key"), pass
+	if err := os.WriteFile(filepath.Join(dir, "empty"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	secret, err := cfg.passphrase()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := hsm.Create(cfg.HSM.File, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bank, err := simbank.Start("127.0.0.1:0", simbank.Config{Opening: money.Yuan(1000)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := bank.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	leaveADay(t, cfg, h)
+
+	args := []string{"--database", cfg.Database, "--hsm-file", cfg.HSM.File, "--hsm-passphrase-file", pass, "--settlement-bank", bank.URL(), "--date", "2026-11-20", "--json"}
+	var out settlementRun
+	run := func(more ...string) (string, int) {
+		t.Helper()
+		text, problem, code := call(t, newSettleCmd(), append(args, more...)...)
+		out = settlementRun{}
+		if code == 0 {
+			if err := json.Unmarshal([]byte(text), &out); err != nil {
+				t.Fatalf("%v: %s", err, text)
+			}
+		}
+		return problem, code
+	}
+	if problem, code := run("--as-of", "2026-11-20T22:00:00+08:00"); code != 1 || !strings.Contains(problem, "23:00") {
+		t.Errorf("before the cut-off: %d %s", code, problem)
+	}
+	for range 2 {
+		if problem, code := run("--as-of", "2026-11-20T23:05:00+08:00"); code != 0 || out.Day.Lines != 1 || out.Day.PayoutTotal != 96_40 || out.Payment.Sent != 0 || out.Expected != 99_52 {
+			t.Errorf("friday night: %d %s %+v", code, problem, out)
+		}
+	}
+	if problem, code := run("--as-of", "2026-11-23T10:00:00+08:00", "--received", "expected", "--verify"); code != 0 || out.Payment.Paid != 1 || *out.Received != 99_52 || len(out.Problems) != 0 {
+		t.Errorf("monday: %d %s %+v", code, problem, out)
+	}
+	if problem, code := run("--as-of", "2026-11-23T11:00:00+08:00", "--received", "99.52"); code != 0 || out.Payment.Sent != 0 || out.Tasks != 0 {
+		t.Errorf("monday again: %d %s %+v", code, problem, out)
+	}
+	if got := money.Yuan(1000) - bank.Balance(); got != 96_40 {
+		t.Errorf("the bank paid %s", got)
+	}
+	if p := bank.Payouts(); len(p) != 1 || p[0].Account() != "6228480402564890018" {
+		t.Errorf("the bank paid %d orders", len(p))
+	}
+	text, problem, code := call(t, newSettleCmd(), append(args[:len(args)-1], "--as-of", "2026-11-23T11:00:00+08:00")...)
+	if code != 0 || !strings.Contains(text, "to pay          96.40 in 1 payouts") || !strings.Contains(text, "books           right") {
+		t.Errorf("in words: %d %s\n%s", code, problem, text)
+	}
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"--date tomorrow", 2, "2026-02-13"}, {"--as-of 2026-11-23", 2, "time zone"}, {"--received lots", 2, "expected"}, {"--received -1", 2, "expected"},
+		{"--calendar /nonexistent.json", 1, "nonexistent"}, {"--calendar " + filepath.Join(dir, "empty"), 1, "2027"}, {"--database file.db", 2, "sqlite:"},
+		{"--hsm-file " + filepath.Join(dir, "none"), 1, "hsm init"}, {"--date 2026-12-31 --force", 1, "2027.json"}, {"--received 1.00", 1, "received before"},
+	} {
+		if _, problem, code := call(t, newSettleCmd(), append(args[:len(args):len(args)], strings.Fields(c.args)...)...); code != c.code || !strings.Contains(problem, c.says) {
+			t.Errorf("%s: exit %d %q, want %d and %q", c.args, code, problem, c.code, c.says)
+		}
+	}
+}
+
+// leaveADay writes a merchant and one approved credit sale of 100.00 on
+// 2026-11-20.
+func leaveADay(t *testing.T, cfg Config, h *hsm.Software) {
+	t.Helper()
+	ctx := t.Context()
+	db, err := store.Open(ctx, cfg.Database, schemas()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	v := &house{cfg: cfg, hsm: h, db: db}
+	if v.terminals, err = merchant.OpenRegistry(ctx, db); err != nil {
+		t.Fatal(err)
+	}
+	const mid, tid = "898110054110001", "10000001"
+	seed := &merchant.Seed{Merchants: []merchant.SeedMerchant{{Merchant: merchant.Merchant{MID: mid, Name: "王芳手工饰品", MCC: "5944", Plan: "MICRO-2025"},
+		Account: merchant.SeedAccount{Number: "6228480402564890018", Name: "王芳", Bank: "ABC"}}}}
+	if err := v.importSeed(ctx, seed); err != nil {
+		t.Fatal(err)
+	}
+	day := calendar.Date(20261120)
+	noon := day.Time().Add(12 * time.Hour)
+	j := journal.New(db, nil)
+	sale := &journal.Transaction{ID: store.NewID(), Key: journal.Key{Day: day, Terminal: tid, Batch: 1, STAN: 1, Kind: journal.Sale}, Merchant: mid,
+		MTI: 0x0200, Amount: 100_00, Currency: 156, PANMasked: "621000******0018", Channel: journal.Credit, Issuer: "north", RRN: "000000000001",
+		Opened: noon, Deadline: noon.Add(time.Minute)}
+	if _, err := j.Open(ctx, sale); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Close(ctx, sale, journal.Outcome{Reason: journal.Approved, Approval: "123456", Closed: noon.Add(time.Second)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSimulateBank(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	cmd := newSimulateBankCmd()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd.SetErr(w)
+	cmd.SetArgs([]string{"--listen", "127.0.0.1:0"})
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.ExecuteContext(ctx) }()
+	line := make([]byte, 200)
+	n, err := r.Read(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, found := strings.CutPrefix(strings.TrimSpace(string(line[:n])), "bank on ")
+	if !found {
+		t.Fatalf("said %q", line[:n])
+	}
+	resp, err := http.Post(url+"/v1/payouts", "application/json", bytes.NewReader([]byte(`{"reference":"R1","amount":"1.00","account":"6228480402564890018","name":"a","bank":"b"}`)))
+	if err != nil || resp.StatusCode != 200 {
+		t.Errorf("order: %v, %v", resp, err)
+	}
+	if err == nil {
+		resp.Body.Close()
+	}
+	http.DefaultClient.CloseIdleConnections()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"--opening lots", "--slow 0s", "--limit 0"} {
+		if _, _, code := call(t, newSimulateBankCmd(), strings.Fields(bad)...); code != 2 {
+			t.Errorf("%s: exit %d", bad, code)
+		}
+	}
+}
