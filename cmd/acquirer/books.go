@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -189,41 +190,72 @@ func (k *keeper) check(ctx context.Context) ([]string, error) {
 	return found, nil
 }
 
-// settler closes business dates when their cut-off has passed and pays what is
-// due, for as long as the house runs.
+// settler closes business dates when their cut-off has passed, pays D+0
+// merchants at the day's windows, and sends what is due, for as long as the
+// house runs.
 func (v *house) settler(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
+		if err := v.settleDue(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			v.log.Error("settling", "error", err.Error())
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if err := v.settleDue(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			v.log.Error("settling", "error", err.Error())
-		}
 	}
 }
 
-// settleDue closes the business date before the current one, unless it is
-// closed, and pays.
+// settleDue does what settlement owes at a moment. Every part of it may be
+// repeated: a date is closed once, a window paid once, a payout sent once.
 func (v *house) settleDue(ctx context.Context, now time.Time) error {
-	ended := calendar.BusinessDate(now, v.cfg.Switch.CutOff).AddDays(-1)
+	today := calendar.BusinessDate(now, v.cfg.Switch.CutOff)
 	open, err := v.books.OpenDate(ctx)
 	if err != nil {
 		return err
 	}
-	if open != 0 && open <= ended {
-		day, err := v.books.CloseDay(ctx, ended, now, false)
+	if open < today { // also 0, before the first close: the day before is closed empty
+		day, err := v.books.CloseDay(ctx, today.AddDays(-1), now, false)
 		if err != nil {
 			return err
 		}
 		v.log.Info("business date closed", "date", day.Date.String(), "transactions", day.Lines, "payouts", day.Payouts, "total", day.PayoutTotal.String())
+	}
+	if calendar.DateOf(now) == today {
+		local := now.In(calendar.Beijing)
+		clock := local.Hour()*100 + local.Minute()
+		for _, window := range v.windows {
+			if clock < window || v.paidWindow >= int64(today)*10_000+int64(window) {
+				continue
+			}
+			if _, err := v.books.PayEarly(ctx, today, window, now); err != nil {
+				return err
+			}
+			v.paidWindow = int64(today)*10_000 + int64(window)
+		}
 	}
 	if v.cfg.Settlement.Bank == "" {
 		return nil
 	}
 	_, err = v.books.Pay(ctx, now)
 	return err
+}
+
+// parseWindows reads times of day like "12:00,16:00" as HHMM.
+func parseWindows(text string) ([]int, error) {
+	var out []int
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		t, err := time.Parse("15:04", part)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a time of day like 16:00", part)
+		}
+		out = append(out, t.Hour()*100+t.Minute())
+	}
+	slices.Sort(out)
+	return out, nil
 }

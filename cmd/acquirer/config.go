@@ -62,6 +62,7 @@ type Config struct {
 	} `key:"routing"`
 
 	Settlement struct {
+		Windows string        `key:"windows" default:"12:00,16:00,20:00,22:30" doc:"times of day, Beijing, at which D+0 merchants are paid what they sold so far; the rest follows at the cut-off"`
 		Bank    string        `key:"bank" default:"" doc:"URL of the payout bank; without it nothing is paid"`
 		Timeout time.Duration `key:"timeout" default:"10s" doc:"for one question to the bank; an order that is not answered in it is asked for, never sent again"`
 	} `key:"settlement"`
@@ -186,6 +187,9 @@ func (c Config) check() error {
 	bad(len(c.Switch.Acquirer) >= 8 && len(c.Switch.Acquirer) <= 11 && strings.Trim(c.Switch.Acquirer, "0123456789") == "", "switch.acquirer", "%q is not 8 to 11 digits", c.Switch.Acquirer)
 	bad(c.Switch.CutOff >= 0 && c.Switch.CutOff <= 24*time.Hour, "switch.cut_off", "%s is not a time of day", c.Switch.CutOff)
 	bad(c.Owed.Interval > 0 && c.Owed.Backoff > 0 && c.Owed.BackoffMax >= c.Owed.Backoff && c.Owed.MaxAttempts > 0 && c.Owed.Concurrency > 0, "owed.backoff", "intervals and counts must be above zero, and backoff_max not below backoff")
+	_, err := parseWindows(c.Settlement.Windows)
+	bad(err == nil, "settlement.windows", "%v", err)
+	bad(c.Settlement.Timeout > 0, "settlement.timeout", "must be above zero")
 	bad(c.Log.Format == "json" || c.Log.Format == "text", "log.format", "%q is neither json nor text", c.Log.Format)
 	if err := errors.Join(errs...); err != nil {
 		return usageError{fmt.Errorf("config: %w", err)}

@@ -52,7 +52,7 @@ and fails unless everything holds.`,
 	f.BoolVar(&settle, "settle", false, "close the day, pay and reconcile after --transactions")
 	f.BoolVar(&asJSON, "json", false, "print the result of --transactions as JSON")
 	f.IntVar(&terminals, "terminals", seedTerminals, "how many terminals are registered; the first 24 stand on the street")
-	f.StringVar(&keep, "keep", "", "keep database, key and log in this folder; without it they go when the demo ends")
+	f.StringVar(&keep, "keep", "", "keep database, key and log in this folder, and go on with what it holds; without it they go when the demo ends")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if settle && transactions == 0 {
 			return usageError{errors.New("--settle needs --transactions")}
@@ -79,6 +79,7 @@ type world struct {
 
 	issuers map[string]*issuer.Host
 	bank    *simbank.Bank
+	first   int64 // journal ids from here on are this day's
 	result  demoResult
 }
 

@@ -16,6 +16,7 @@ import (
 	"acquirer/simulate/card"
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
+	"acquirer/store"
 )
 
 // clerk stands at one terminal of the street and sells.
@@ -29,9 +30,12 @@ type clerk struct {
 // clerks signs in the street's terminals, each with cards of its own.
 func (w *world) clerks(ctx context.Context, addr string) ([]*clerk, error) {
 	out := make([]*clerk, streetTerminals)
+	// A batch of their own: a folder that was kept knows this street's first
+	// trace numbers already, and would take new sales for repeats.
+	batch := int(time.Now().Unix()%999_999) + 1
 	for i := range out {
 		tid, mid := simcard.SeedTerminal(i)
-		t, err := terminal.New(terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(addr, nil), Timeout: 15 * time.Second})
+		t, err := terminal.New(terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(addr, nil), Timeout: 15 * time.Second, State: terminal.State{Batch: batch}})
 		if err != nil {
 			return nil, err
 		}
@@ -137,6 +141,7 @@ func (w *world) day(ctx context.Context, r running) error {
 	if err != nil {
 		return err
 	}
+	w.first = store.NewID()
 	date := calendar.BusinessDate(time.Now(), r.house.cfg.Switch.CutOff)
 	var left atomic.Int64
 	left.Store(int64(w.transactions))
@@ -198,7 +203,7 @@ func (w *world) awaitNothingOwed(ctx context.Context, r running) error {
 	}
 }
 
-// count reads what became of the transactions from the journal.
+// count reads what became of this day's transactions from the journal.
 func (w *world) count(ctx context.Context, r running) error {
 	var before int64
 	for {
@@ -216,7 +221,9 @@ func (w *world) count(ctx context.Context, r running) error {
 			return nil
 		}
 		for _, e := range page {
-			before = e.ID
+			if before = e.ID; e.ID < w.first {
+				return nil
+			}
 			w.result.Transactions++
 			switch e.State() {
 			case journal.StateApproved:
@@ -234,6 +241,11 @@ func (w *world) count(ctx context.Context, r running) error {
 // merchants, as of the morning on which each payout is due.
 func (w *world) settleDay(ctx context.Context, r running, date calendar.Date) error {
 	books := r.house.books
+	open, err := books.OpenDate(ctx)
+	if err != nil {
+		return err
+	}
+	date = max(date, open) // in a folder whose day was closed before, these sales settle with the next
 	closed, err := books.CloseDay(ctx, date, time.Now(), true)
 	if err != nil {
 		return err
@@ -275,7 +287,7 @@ func (w *world) settleDay(ctx context.Context, r running, date calendar.Date) er
 func (w *world) audit(ctx context.Context, r running) error {
 	var ours, theirs []settlement.Record
 	var before int64
-	for {
+	for before == 0 || before >= w.first { // the issuers' books are as old as this process
 		page, err := r.house.journal.Last(ctx, 500)
 		if before != 0 {
 			page, err = r.house.journal.LastBefore(ctx, before, 500)
@@ -288,7 +300,7 @@ func (w *world) audit(ctx context.Context, r running) error {
 		}
 		for _, e := range page {
 			before = e.ID
-			if e.State() == journal.StateApproved {
+			if e.ID >= w.first && e.State() == journal.StateApproved {
 				ours = append(ours, settlement.Record{RRN: e.RRN, Issuer: e.Issuer, Amount: e.Amount})
 			}
 		}

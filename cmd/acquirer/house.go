@@ -46,6 +46,9 @@ type house struct {
 	legs      map[string]switching.Leg
 	sw        *switching.Switch
 	started   time.Time
+
+	windows    []int // HHMM at which D+0 merchants are paid
+	paidWindow int64 // the last one done, as yyyymmddHHMM; the settler's alone
 }
 
 // issuerConfig is an issuer as a seed file lists it.
@@ -96,6 +99,9 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Softwar
 	}
 	tokenKey, err := v.storedKey(ctx, "token", hsm.UseHMAC, hsm.HMAC32)
 	if err != nil {
+		return nil, err
+	}
+	if v.windows, err = parseWindows(cfg.Settlement.Windows); err != nil {
 		return nil, err
 	}
 	if v.books, err = v.openBooks(dataKey); err != nil {

@@ -166,6 +166,11 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, s
 		return err
 	}
 
+	// The first date that this database will close is fixed before it sells.
+	if err := v.settleDue(ctx, time.Now()); err != nil {
+		log.Error("settling at the start", "error", err.Error())
+	}
+
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
