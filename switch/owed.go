@@ -37,6 +37,25 @@ func (s *Switch) Recover(ctx context.Context) error {
 		s.log.Warn("the last run left transactions open; their reversals are owed", "count", n)
 		s.ringOwed()
 	}
+	return s.giveUpOrphans(ctx)
+}
+
+// giveUpOrphans leaves to a person what is owed to issuers that are not
+// configured any more: nobody would ever ask for their part of the list.
+func (s *Switch) giveUpOrphans(ctx context.Context) error {
+	counts, err := s.journal.Debts(ctx)
+	if err != nil || counts.Owed == 0 {
+		return err
+	}
+	list, err := s.journal.DebtList(ctx, journal.Owed, counts.Owed)
+	if err != nil {
+		return fmt.Errorf("switch: the list of reversals could not be read: %w", err)
+	}
+	for _, e := range list {
+		if _, known := s.legs[e.Issuer]; !known {
+			s.giveUp(ctx, e, "issuer "+e.Issuer+" is not configured any more")
+		}
+	}
 	return nil
 }
 
@@ -113,8 +132,8 @@ type owedRun struct {
 func (o *owedRun) dispatch(ctx context.Context) {
 	for issuer, slot := range o.slots {
 		free := cap(slot) - len(slot)
-		if free == 0 {
-			continue
+		if free == 0 || !o.s.legs[issuer].Issuer.Up() {
+			continue // a claim counts as a try, and an outage must not spend them
 		}
 		entries, err := o.s.journal.ClaimFor(ctx, issuer, free, o.s.longest()+journal.Grace)
 		if err != nil {
