@@ -78,6 +78,7 @@ type streetPlan struct {
 	profile       func(i int, t *merchant.Terminal)
 	line          func(*routing.Config)
 	weaken        func(hsm.HSM) hsm.HSM // what the switch gets instead of the HSM
+	mayPanic      bool
 }
 
 func withTimeout(d time.Duration) streetOption {
@@ -92,6 +93,9 @@ func withTerminals(n int) streetOption  { return func(p *streetPlan) { p.termina
 func withLine(f func(*routing.Config)) streetOption {
 	return func(p *streetPlan) { p.line = f }
 }
+
+// mayPanic lets handlers panic; in every other house none may.
+func mayPanic(p *streetPlan)                       { p.mayPanic = true }
 func withHSM(f func(hsm.HSM) hsm.HSM) streetOption { return func(p *streetPlan) { p.weaken = f } }
 
 // newStreet opens a house with every simulated issuer and eight terminals of
@@ -191,7 +195,7 @@ func (s *street) serve() {
 	var wg sync.WaitGroup
 	sw := s.sw
 	wg.Go(func() {
-		if err := sw.Serve(ctx, l); err != nil {
+		if err := sw.Serve(ctx, l); err != nil && !errors.Is(err, net.ErrClosed) { // stopped before it began
 			s.t.Errorf("serving: %v", err)
 		}
 	})
@@ -204,6 +208,9 @@ func (s *street) serve() {
 		}
 		cancel()
 		wg.Wait()
+		if n := s.metric("acquirer_handler_panics_total"); n > 0 && !s.plan.mayPanic {
+			s.t.Errorf("%v handlers panicked", n)
+		}
 	})
 	s.t.Cleanup(s.stop)
 }
