@@ -419,13 +419,13 @@ func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is Pay
 // must do.
 func (p *payout) next(a Answer, now time.Time, date calendar.Date, cost money.Amount, notFoundAfter time.Duration) (transfers []ledger.Transfer, task *Task) {
 	book := p.booking(date, cost)
-	todo := func(kind, text string) *Task {
+	person := func(kind, text string) *Task {
 		return &Task{Key: kind + "/" + p.ref, Kind: kind, Merchant: p.merchant, Ref: p.ref, Created: now, Text: text}
 	}
 	fail := func(reason string) *Task {
 		p.state, p.reason, p.finished = Failed, reason, now.UnixMicro()
 		transfers = append(transfers, book.Failed()...)
-		return todo("payout_failed", fmt.Sprintf("payout %s of %s failed: %s; correct the merchant's account and issue it again", p.ref, p.amount, reason))
+		return person("payout_failed", fmt.Sprintf("payout %s of %s failed: %s; correct the merchant's account and issue it again", p.ref, p.amount, reason))
 	}
 	underway := p.state == Submitted || p.state == InProcess || p.state == Unknown
 	switch {
@@ -435,9 +435,9 @@ func (p *payout) next(a Answer, now time.Time, date calendar.Date, cost money.Am
 	case a.Status == Succeeded && p.state == Failed && !p.long:
 		p.long = true
 		transfers = append(transfers, book.Long()...)
-		return transfers, todo("payout_long", fmt.Sprintf("the bank paid payout %s of %s after it was booked as failed (%s); get it back or book it", p.ref, p.amount, p.reason))
+		return transfers, person("payout_long", fmt.Sprintf("the bank paid payout %s of %s after it was booked as failed (%s); get it back or book it", p.ref, p.amount, p.reason))
 	case a.Status == Rejected && underway:
-		return transfers, fail(a.Reason)
+		task = fail(a.Reason)
 	case a.Status == Rejected && p.state == Paid:
 		return nil, &Task{Key: "answer/" + p.ref + "/rejected", Kind: "bank_answer", Merchant: p.merchant, Ref: p.ref, Created: now,
 			Text: fmt.Sprintf("the bank now rejects payout %s of %s, which it had paid: %s", p.ref, p.amount, a.Reason)}
@@ -448,7 +448,8 @@ func (p *payout) next(a Answer, now time.Time, date calendar.Date, cost money.Am
 			Text: fmt.Sprintf("the bank does not know payout %s of %s any more, which it was processing", p.ref, p.amount)}
 	case a.Status == NotFound && underway:
 		if now.Sub(time.UnixMicro(p.submitted)) >= notFoundAfter {
-			return transfers, fail("the bank never received it")
+			task = fail("the bank never received it")
+			break
 		}
 		p.state, p.reason = Unknown, "the bank does not know it yet"
 	case a.Status == "" && underway:
@@ -461,9 +462,9 @@ func (p *payout) next(a Answer, now time.Time, date calendar.Date, cost money.Am
 		p.state, p.reason, p.finished = CameBack, a.Reason, now.UnixMicro()
 		transfers = append(transfers, book.Returned(p.repaid)...)
 		p.repaid = p.repaid || p.advance // an advance that came back needs no repaying
-		return transfers, todo("payout_returned", fmt.Sprintf("payout %s of %s came back: %s; ask the merchant for another card, then issue it again", p.ref, p.amount, a.Reason))
+		return transfers, person("payout_returned", fmt.Sprintf("payout %s of %s came back: %s; ask the merchant for another card, then issue it again", p.ref, p.amount, a.Reason))
 	}
-	return transfers, nil
+	return transfers, task
 }
 
 // strange makes a task of a bank's word that fits nothing.
