@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+
+	"acquirer/store"
 )
 
 // Config is everything `acquirer serve` can be told. The key, the default and
@@ -22,7 +24,7 @@ import (
 type Config struct {
 	Environment string `key:"environment" default:"test" doc:"test or production; production refuses the test seed and test keys"`
 	Database    string `key:"database" default:"sqlite:data/acquirer.db" doc:"sqlite:PATH or postgres://USER@HOST/DB"`
-	Node        int    `key:"node" default:"0" doc:"number of this node, 0 to 1023, unique among those that share a database"`
+	Node        int    `key:"node" default:"0" doc:"number of this node, 0 to 255, unique among those that share a database"`
 	Seed        string `key:"seed" default:"" doc:"JSON file of merchants, terminals and issuers to load at start, or demo for the seeded street"`
 
 	Terminals struct {
@@ -176,7 +178,7 @@ func (c Config) check() error {
 	bad(c.Environment == "test" || c.Environment == "production", "environment", "%q is neither test nor production", c.Environment)
 	bad(c.Environment == "test" || c.Seed != "demo", "seed", "the demo street has published keys and is refused in production")
 	bad(strings.HasPrefix(c.Database, "sqlite:") || strings.HasPrefix(c.Database, "postgres://") || strings.HasPrefix(c.Database, "postgresql://"), "database", "%q is neither sqlite:PATH nor postgres://...", c.Database)
-	bad(c.Node >= 0 && c.Node < 1024, "node", "%d is not 0 to 1023", c.Node)
+	bad(c.Node >= 0 && c.Node <= store.MaxNode, "node", "%d is not 0 to %d", c.Node, store.MaxNode)
 	bad(c.Terminals.MaxFrame >= 64 && c.Terminals.MaxFrame <= 65535, "terminals.max_frame", "%d is not 64 to 65535 bytes", c.Terminals.MaxFrame)
 	bad(c.Terminals.MaxConnections > 0, "terminals.max_connections", "must be at least 1")
 	bad((c.Terminals.TLSCert == "") == (c.Terminals.TLSKey == ""), "terminals.tls_cert", "certificate and key go together")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -206,6 +207,26 @@ func masterKey(t *testing.T) (key, passphrase string) {
 		t.Fatalf("hsm init: status %d: %s", status, stderr)
 	}
 	return key, passphrase
+}
+
+// fetch reads a page that must be there.
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true // no connection is left behind
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v: %s", url, res.Status, err, body)
+	}
+	return string(body)
 }
 
 // need skips a test loudly for want of a program, or fails it when

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,8 +65,7 @@ issuers must then run (acquirer simulate issuer).`,
 	return cmd
 }
 
-// openHSM opens the sealed master key. The demo street needs none of its own:
-// without a file it gets one that lives as long as the database beside it.
+// openHSM opens the sealed master key.
 func openHSM(cfg Config) (*hsm.Software, error) {
 	pass, err := cfg.passphrase()
 	if err != nil {
@@ -115,7 +115,7 @@ func demoIssuers(ctx context.Context, h *hsm.Software, lines map[string]string) 
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, issuerConfig{Name: is.Name, Institution: issuer.InstitutionOf(is.Name), Lines: []string{addr}, ZMK: zmk})
+		out = append(out, issuerConfig{Name: is.Name, Institution: issuer.InstitutionOf(is.Name), Lines: strings.Split(addr, "+"), ZMK: zmk})
 	}
 	return out, nil
 }
@@ -207,7 +207,11 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, s
 	if cfg.Console.Listen != "" {
 		l, err := console.Listen(cfg.Console.Listen)
 		if err != nil {
-			return errors.Join(fmt.Errorf("console.listen: %w", err), terminals.Close())
+			err = fmt.Errorf("console.listen: %w", err)
+			if op := (*net.OpError)(nil); !errors.As(err, &op) {
+				err = usageError{err} // not a matter of the machine: it will never listen there
+			}
+			return errors.Join(err, terminals.Close())
 		}
 		page, err := console.New(console.Config{House: consoleHouse{v: v, k: keep, name: cfg.Environment}, Tape: tape, Log: log})
 		if err != nil {
