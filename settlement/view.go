@@ -76,3 +76,17 @@ func (e *Engine) Merchants(ctx context.Context, date calendar.Date) (days []Merc
 	}
 	return days, closed, nil
 }
+
+// Troubled counts the payouts that need a look: came back or failed and not
+// yet replaced, sent and their fate unknown.
+func (e *Engine) Troubled(ctx context.Context) (returned, failed, unknown int, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow(`select coalesce(sum(case when state = $1 then 1 else 0 end), 0), coalesce(sum(case when state = $2 then 1 else 0 end), 0),
+			coalesce(sum(case when state = $3 then 1 else 0 end), 0) from settlement_payout where state in ($1, $2, $3) and child = ''`,
+			CameBack, Failed, Unknown).Scan(&returned, &failed, &unknown)
+	})
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("settlement: counting payouts that need a look: %w", err)
+	}
+	return returned, failed, unknown, nil
+}

@@ -85,6 +85,21 @@ type keeper struct {
 	violations *prometheus.CounterVec
 	failures   prometheus.Counter
 	known      map[string]int64 // violations seen by the last check, so that each is counted once
+	last       atomic.Pointer[[]violation]
+}
+
+// violation is one invariant that the last check found broken.
+type violation struct {
+	invariant, what string
+	count           int64
+}
+
+// violated is what the last check found.
+func (k *keeper) violated() []violation {
+	if v := k.last.Load(); v != nil {
+		return *v
+	}
+	return nil
 }
 
 func newKeeper(v *house) *keeper {
@@ -150,9 +165,11 @@ func (k *keeper) post(ctx context.Context) error {
 // is new and returns all of it in words.
 func (k *keeper) check(ctx context.Context) ([]string, error) {
 	var found []string
+	var broken []violation
 	seen := map[string]int64{}
 	note := func(invariant, what string, n int64) {
 		found = append(found, invariant+": "+what)
+		broken = append(broken, violation{invariant, what, n})
 		seen[invariant] += n
 	}
 	violations, err := k.v.journal.Check(ctx, time.Now().Add(-time.Hour))
@@ -177,6 +194,7 @@ func (k *keeper) check(ctx context.Context) ([]string, error) {
 	for _, p := range problems {
 		note("I9", p, 1)
 	}
+	k.last.Store(&broken)
 	k.checked.Store(time.Now().UnixMicro())
 	for invariant, n := range seen {
 		if more := n - k.known[invariant]; more > 0 {

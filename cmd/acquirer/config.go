@@ -83,6 +83,8 @@ type Config struct {
 		Format string `key:"format" default:"json" doc:"json or text"`
 		File   string `key:"file" default:"" doc:"log file; standard error when empty"`
 	} `key:"log"`
+
+	demo bool // set by acquirer demo
 }
 
 // setting is one leaf of Config with its dotted key.
@@ -98,6 +100,9 @@ func settings() []setting {
 	walk = func(t reflect.Type, prefix string) {
 		for i := range t.NumField() {
 			f := t.Field(i)
+			if !f.IsExported() {
+				continue
+			}
 			key := prefix + f.Tag.Get("key")
 			if f.Type.Kind() == reflect.Struct {
 				walk(f.Type, key+".")

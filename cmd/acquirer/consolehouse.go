@@ -30,6 +30,9 @@ func (v *house) tell(tape *console.Tape) func(switching.Told) {
 		if t.ID == 0 || !tape.Wants() {
 			return
 		}
+		if t.Kind == "reversal" {
+			return // what it did to its sale is the sale's row, drawn anew at the next look
+		}
 		r := console.Row{ID: t.ID, At: t.At, Took: t.Took, Type: t.Kind, PAN: t.PAN.Masked(), Amount: t.Amount, Issuer: t.Issuer, Code: string(t.Code),
 			Outcome: console.Declined, Reason: words(t.Code)}
 		if t.Terminal != nil {
@@ -38,8 +41,6 @@ func (v *house) tell(tape *console.Tape) func(switching.Told) {
 		}
 		switch {
 		case t.Reason.Owes():
-			r.Outcome = console.Reversing
-		case t.Kind == "reversal" && t.Code.Approves():
 			r.Outcome = console.Reversing
 		case t.Code.Approves():
 			r.Outcome = console.Approved
@@ -76,6 +77,12 @@ func (h consoleHouse) Overview(ctx context.Context) (console.Overview, error) {
 	}
 	if at := h.k.checked.Load(); at != 0 {
 		o.Ledger.Checked = time.UnixMicro(at)
+	}
+	if o.Payouts.Returned, o.Payouts.Held, o.Payouts.Unknown, err = v.books.Troubled(ctx); err != nil {
+		return console.Overview{}, err
+	}
+	for _, x := range h.k.violated() {
+		o.Violations = append(o.Violations, console.Violation{Invariant: x.invariant, What: console.Words{ZH: x.what, EN: x.what}, Count: x.count})
 	}
 	if o.Ledger.Lag < 2*time.Second {
 		o.Ledger.Lag = 0

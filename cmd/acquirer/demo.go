@@ -162,7 +162,7 @@ func (w *world) arrange(cfg *Config, cmd *cobra.Command, folder string) {
 			*addr = "127.0.0.1:0"
 		}
 	}
-	cfg.Environment = "test"
+	cfg.Environment, cfg.demo = "test", true
 }
 
 // taken reports whether somebody listens there already.

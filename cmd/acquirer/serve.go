@@ -65,6 +65,15 @@ issuers must then run (acquirer simulate issuer).`,
 	return cmd
 }
 
+// shownAs is the environment as the console names it: the demo's street is one
+// of its own.
+func shownAs(cfg Config) string {
+	if cfg.demo {
+		return "demo"
+	}
+	return cfg.Environment
+}
+
 // openHSM opens the sealed master key.
 func openHSM(cfg Config) (*hsm.Software, error) {
 	pass, err := cfg.passphrase()
@@ -213,7 +222,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, s
 			}
 			return errors.Join(err, terminals.Close())
 		}
-		page, err := console.New(console.Config{House: consoleHouse{v: v, k: keep, name: cfg.Environment}, Tape: tape, Log: log})
+		page, err := console.New(console.Config{House: consoleHouse{v: v, k: keep, name: shownAs(cfg)}, Tape: tape, Log: log})
 		if err != nil {
 			return errors.Join(err, terminals.Close(), l.Close())
 		}
