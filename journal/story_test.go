@@ -367,12 +367,14 @@ func TestDuplicateDeliveryAtOnce(t *testing.T) {
 // back can be spent again to the last fen.
 func TestLimitHoldsUnder32Writers(t *testing.T) {
 	const limit = 50_000 // fen
-	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
-		j := newJournal(t, db, []limits.Rule{{Scope: limits.Merchant, Channel: limits.Credit, DayAmount: limit}})
+	rules := []limits.Rule{{Scope: limits.Merchant, Channel: limits.Credit, DayAmount: limit}, {Scope: limits.Card, DayCount: 1000}, {Scope: limits.Terminal, DayCount: 1000}}
+	story := func(t *testing.T, db *store.DB, nodes ...*journal.Journal) {
+		j := nodes[0]
 		var holds, most atomic.Int64 // what is open or approved and not taken back; never less than the truth
 		var refused, taken atomic.Int64
 		var wg sync.WaitGroup
 		for w := range 32 {
+			j := nodes[w%len(nodes)]
 			wg.Go(func() {
 				for i := range 12 {
 					s := sale(money.Amount(700 + 13*w + i))
@@ -438,6 +440,21 @@ func TestLimitHoldsUnder32Writers(t *testing.T) {
 		mustOpen(t, j, one, journal.Fresh)
 		mustClose(t, j, one, approved(one), true)
 		sound(t, j)
+	}
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) { story(t, db, newJournal(t, db, rules)) })
+	t.Run("two nodes", func(t *testing.T) {
+		url := storetest.PostgresURL(t)
+		var nodes []*journal.Journal
+		var db *store.DB
+		for range 2 {
+			var err error
+			if db, err = store.Open(t.Context(), url, schemas...); err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			nodes = append(nodes, newJournal(t, db, rules))
+		}
+		story(t, db, nodes...)
 	})
 }
 

@@ -2,6 +2,7 @@ package limits
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"acquirer/store"
@@ -20,38 +21,145 @@ create table limit_used (
 	primary key (day, scope, channel, subject)
 )`}}
 
-// lockRows locks counters in the order of their keys, so that writers never
-// wait for each other in a circle, and reads them. Those that are missing are
-// made first, with their neighbours already locked: the unique key orders two
-// writers who make the same.
-func lockRows(tx store.Tx, ks []key) (map[key]used, error) {
-	days, scopes, channels, subjects := columns(ks)
-	for try := 0; ; try++ {
-		all, err := readRows(tx, days, scopes, channels, subjects)
-		if err != nil || len(all) == len(ks) {
-			return all, err
+// add moves counters by the given sums, all at once, and returns what they
+// held before. Their rows are locked in the order of their keys, so that
+// writers never wait for each other in a circle. A counter that was
+// introduced after a spend was made has nothing to give back: it stops at
+// zero.
+const add = `update limit_used u set count = greatest(0, u.count + s.n), amount = greatest(0, u.amount + s.a)
+	from (select l.day, l.scope, l.channel, l.subject, l.count, l.amount, k.n, k.a from limit_used l
+		join unnest($1::int[], $2::int[], $3::int[], $4::bytea[], $5::bigint[], $6::bigint[]) as k(d, s, c, j, n, a)
+		on l.day = k.d and l.scope = k.s and l.channel = k.c and l.subject = k.j
+		order by l.day, l.scope, l.channel, l.subject for update of l) s
+	where u.day = s.day and u.scope = s.scope and u.channel = s.channel and u.subject = s.subject
+	returning u.day, u.scope, u.channel, u.subject, s.count, s.amount`
+
+// set gives counters, whose rows this transaction holds, new values.
+const set = `update limit_used u set count = k.n, amount = k.a
+	from unnest($1::int[], $2::int[], $3::int[], $4::bytea[], $5::bigint[], $6::bigint[]) as k(d, s, c, j, n, a)
+	where u.day = k.d and u.scope = k.s and u.channel = k.c and u.subject = k.j`
+
+// moveRows decides one after the other on locked counters. Nearly always
+// everything is within its limits, so the counters are moved as if it were,
+// in one statement that says what they held before; what was refused after
+// all is taken out again.
+func moveRows(tx store.Tx, rules []Rule, cs []counter, back, ask []*Spend, answer []Decision) error {
+	sums := map[key]used{}
+	var mine []key
+	move := func(in map[key]used, s *Spend, sign int64) {
+		mine = keys(mine[:0], cs, s)
+		for _, k := range mine {
+			u := in[k]
+			in[k] = used{u.count + sign, u.amount + sign*s.Amount.Fen()}
 		}
-		if try > 0 {
-			return nil, fmt.Errorf("limits: locked %d counters of %d", len(all), len(ks))
+	}
+	for _, s := range back {
+		move(sums, s, -1)
+	}
+	for i, s := range ask {
+		// What even an unused counter refuses is not added; its counters are
+		// read all the same when a day's limit refuses it, to say how much of
+		// it is used.
+		answer[i] = decide(rules, s, func(key) used { return used{} })
+		switch {
+		case answer[i].OK:
+			move(sums, s, 1)
+		case answer[i].day:
+			mine = keys(mine[:0], cs, s)
+			for _, k := range mine {
+				if _, there := sums[k]; !there {
+					sums[k] = used{}
+				}
+			}
+		}
+	}
+	if len(sums) == 0 {
+		return nil
+	}
+	now, err := addRows(tx, sums)
+	if err != nil {
+		return err
+	}
+	written := make(map[key]used, len(now))
+	for k, u := range now {
+		written[k] = used{max(0, u.count+sums[k].count), max(0, u.amount+sums[k].amount)}
+	}
+	for _, s := range back {
+		move(now, s, -1)
+	}
+	for k, u := range now {
+		now[k] = used{max(0, u.count), max(0, u.amount)}
+	}
+	for i, s := range ask {
+		if !answer[i].OK && !answer[i].day {
+			continue
+		}
+		if answer[i] = decide(rules, s, func(k key) used { return now[k] }); answer[i].OK {
+			move(now, s, 1)
+		}
+	}
+	for k, u := range now {
+		if u == written[k] {
+			delete(now, k)
+		}
+	}
+	if len(now) == 0 {
+		return nil
+	}
+	return setRows(tx, now)
+}
+
+// addRows runs add, after making the counters that are missing. They are made
+// in the order of their keys too, and the unique key orders two writers who
+// make the same.
+func addRows(tx store.Tx, sums map[key]used) (map[key]used, error) {
+	c := columns(sums)
+	for range 2 {
+		before, err := c.add(tx)
+		if err != nil || len(before) == len(sums) {
+			return before, err
+		}
+		// Some are missing. Nothing is lost by starting over: put back what
+		// the others were moved by.
+		if len(before) > 0 {
+			if err := setRows(tx, before); err != nil {
+				return nil, err
+			}
 		}
 		if _, err := tx.Exec(`insert into limit_used (day, scope, channel, subject, count, amount)
 			select d, s, c, j, 0, 0 from unnest($1::int[], $2::int[], $3::int[], $4::bytea[]) as k(d, s, c, j)
-			order by d, s, c, j on conflict do nothing`, days, scopes, channels, subjects); err != nil {
+			order by d, s, c, j on conflict do nothing`, c.days, c.scopes, c.channels, c.subjects); err != nil {
 			return nil, fmt.Errorf("limits: making counters: %w", err)
 		}
 	}
+	return nil, fmt.Errorf("limits: counters are missing that were made just now")
 }
 
-func readRows(tx store.Tx, days, scopes, channels []int32, subjects [][]byte) (map[key]used, error) {
-	rows, err := tx.Query(`select u.day, u.scope, u.channel, u.subject, u.count, u.amount from limit_used u
-		join unnest($1::int[], $2::int[], $3::int[], $4::bytea[]) as k(d, s, c, j)
-		on u.day = d and u.scope = s and u.channel = c and u.subject = j
-		order by u.day, u.scope, u.channel, u.subject for update of u`, days, scopes, channels, subjects)
+// setOf is a set of counters as the arrays of a statement.
+type setOf struct {
+	days, scopes, channels []int32
+	subjects               [][]byte
+	counts, amounts        []int64
+}
+
+func columns(values map[key]used) setOf {
+	ks := slices.SortedFunc(maps.Keys(values), key.compare)
+	n := len(ks)
+	c := setOf{make([]int32, n), make([]int32, n), make([]int32, n), make([][]byte, n), make([]int64, n), make([]int64, n)}
+	for i, k := range ks {
+		c.days[i], c.scopes[i], c.channels[i], c.subjects[i] = int32(k.day), int32(k.scope), int32(k.channel), []byte(k.subject)
+		c.counts[i], c.amounts[i] = values[k].count, values[k].amount
+	}
+	return c
+}
+
+func (c *setOf) add(tx store.Tx) (map[key]used, error) {
+	rows, err := tx.Query(add, c.days, c.scopes, c.channels, c.subjects, c.counts, c.amounts)
 	if err != nil {
-		return nil, fmt.Errorf("limits: locking counters: %w", err)
+		return nil, fmt.Errorf("limits: moving counters: %w", err)
 	}
 	defer rows.Close()
-	all := make(map[key]used, len(days))
+	before := make(map[key]used, len(c.days))
 	for rows.Next() {
 		var k key
 		var u used
@@ -60,89 +168,19 @@ func readRows(tx store.Tx, days, scopes, channels []int32, subjects [][]byte) (m
 			return nil, err
 		}
 		k.subject = string(subject)
-		all[k] = u
+		before[k] = u
 	}
-	return all, rows.Err()
+	return before, rows.Err()
 }
 
-// writeRows adds what was moved.
-func writeRows(tx store.Tx, moved map[key]used) error {
-	ks := make([]key, 0, len(moved))
-	for k := range moved {
-		ks = append(ks, k)
-	}
-	days, scopes, channels, subjects := columns(ks)
-	counts, amounts := make([]int64, len(ks)), make([]int64, len(ks))
-	for i, k := range ks {
-		counts[i], amounts[i] = moved[k].count, moved[k].amount
-	}
-	// A counter that was introduced after the spend was made has nothing to
-	// give back: it stops at zero.
-	n, err := tx.Exec(`update limit_used u set count = greatest(0, u.count + k.n), amount = greatest(0, u.amount + k.a)
-		from unnest($1::int[], $2::int[], $3::int[], $4::bytea[], $5::bigint[], $6::bigint[]) as k(d, s, c, j, n, a)
-		where u.day = d and u.scope = s and u.channel = c and u.subject = j`, days, scopes, channels, subjects, counts, amounts)
+func setRows(tx store.Tx, values map[key]used) error {
+	c := columns(values)
+	n, err := tx.Exec(set, c.days, c.scopes, c.channels, c.subjects, c.counts, c.amounts)
 	if err != nil {
 		return fmt.Errorf("limits: writing counters: %w", err)
 	}
-	if n != int64(len(ks)) {
-		return fmt.Errorf("limits: wrote %d counters of %d", n, len(ks))
+	if n != int64(len(values)) {
+		return fmt.Errorf("limits: wrote %d counters of %d", n, len(values))
 	}
 	return nil
-}
-
-func columns(ks []key) (days, scopes, channels []int32, subjects [][]byte) {
-	days, scopes, channels = make([]int32, len(ks)), make([]int32, len(ks)), make([]int32, len(ks))
-	subjects = make([][]byte, len(ks))
-	for i, k := range ks {
-		days[i], scopes[i], channels[i], subjects[i] = int32(k.day), int32(k.scope), int32(k.channel), []byte(k.subject)
-	}
-	return days, scopes, channels, subjects
-}
-
-// moveRows decides one after the other on locked counters.
-func moveRows(tx store.Tx, rules []Rule, cs []counter, back, ask []*Spend, answer []Decision) error {
-	var ks []key
-	for _, s := range back {
-		ks = keys(ks, cs, s)
-	}
-	for _, s := range ask {
-		ks = keys(ks, cs, s)
-	}
-	now := map[key]used{}
-	if len(ks) > 0 {
-		slices.SortFunc(ks, key.compare)
-		ks = slices.Compact(ks)
-		var err error
-		if now, err = lockRows(tx, ks); err != nil {
-			return err
-		}
-	}
-	moved := map[key]used{}
-	var mine []key
-	add := func(s *Spend, sign int64) {
-		mine = keys(mine[:0], cs, s)
-		for _, k := range mine {
-			u, m := now[k], moved[k]
-			now[k] = used{u.count + sign, u.amount + sign*s.Amount.Fen()}
-			moved[k] = used{m.count + sign, m.amount + sign*s.Amount.Fen()}
-		}
-	}
-	for _, s := range back {
-		add(s, -1)
-	}
-	for i, s := range ask {
-		answer[i] = decide(rules, s, func(k key) used { return now[k] })
-		if answer[i].OK {
-			add(s, 1)
-		}
-	}
-	for k, m := range moved {
-		if m == (used{}) {
-			delete(moved, k)
-		}
-	}
-	if len(moved) == 0 {
-		return nil
-	}
-	return writeRows(tx, moved)
 }

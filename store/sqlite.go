@@ -280,6 +280,9 @@ func (d *sqliteDB) close() error {
 			case <-d.tickets:
 			}
 		}
+		if d.isBroken() {
+			errs = append(errs, d.conn.keepLog())
+		}
 		errs = append(errs, d.conn.close(), d.owner.Close())
 		d.closeErr = errors.Join(errs...)
 	})

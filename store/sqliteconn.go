@@ -74,9 +74,7 @@ func openSQLiteConn(path string) (*sqliteConn, error) {
 		sqlite3.SQLITE_OPEN_READWRITE|sqlite3.SQLITE_OPEN_CREATE|sqlite3.SQLITE_OPEN_NOMUTEX|sqlite3.SQLITE_OPEN_EXRESCODE, 0)
 	c.db = *(*uintptr)(mem(out))
 	if rc == sqlite3.SQLITE_OK {
-		va := libc.NewVaList(int32(1), uintptr(0))
-		rc = sqlite3.Xsqlite3_db_config(c.tls, c.db, sqlite3.SQLITE_DBCONFIG_DEFENSIVE, va)
-		libc.Xfree(c.tls, va)
+		rc = c.configure(sqlite3.SQLITE_DBCONFIG_DEFENSIVE)
 	}
 	if rc == sqlite3.SQLITE_OK {
 		rc = sqlite3.Xsqlite3_busy_timeout(c.tls, c.db, 5000)
@@ -87,6 +85,22 @@ func openSQLiteConn(path string) (*sqliteConn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// configure switches one of SQLite's SQLITE_DBCONFIG_* on.
+func (c *sqliteConn) configure(what int32) int32 {
+	va := libc.NewVaList(int32(1), uintptr(0))
+	defer libc.Xfree(c.tls, va)
+	return sqlite3.Xsqlite3_db_config(c.tls, c.db, what, va)
+}
+
+// keepLog lets close leave the log as it is. After a failed write it is the
+// only thing to trust, and the next process reads it anew.
+func (c *sqliteConn) keepLog() error {
+	if rc := c.configure(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE); rc != sqlite3.SQLITE_OK {
+		return c.error(rc)
+	}
+	return nil
 }
 
 // error describes rc, which the last call on c returned.
