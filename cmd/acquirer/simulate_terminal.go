@@ -74,12 +74,14 @@ The terminal's key is the TEST key of its TID in the seeded world, or the one in
 				return usageError{err}
 			}
 			cfg.Timeout, cfg.Profile.MAC, cfg.Observe = line.timeout, terminal.MACAlg(mac), p.show
-			now := time.Now().Unix()
+			// A script may call twice within a second: the batch is the second, the
+			// trace number a thousandth of a thousandth of it.
+			now := time.Now()
 			if cfg.State.Batch == 0 {
-				cfg.State.Batch = int(now%999999) + 1
+				cfg.State.Batch = int(now.Unix()%999999) + 1
 			}
 			if cfg.State.STAN == 0 {
-				cfg.State.STAN = int(now * 10 % 999999)
+				cfg.State.STAN = now.Nanosecond() / 1001
 			} else {
 				cfg.State.STAN-- // the flag names the first, the state the last used
 			}
