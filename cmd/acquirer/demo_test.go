@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"acquirer/money"
+	"acquirer/simulate/card"
 )
 
 // openDemo is a demo that runs in this process until it is closed.
@@ -76,22 +77,22 @@ func (d *openDemo) stop() int {
 	}
 }
 
-// sell makes one action at a terminal of the street and returns what is
-// printed of it.
-func (d *openDemo) sell(tid string, action string) done {
+// sell does actions at the i-th terminal of the street and returns what is
+// printed of the last.
+func (d *openDemo) sell(i int, actions ...string) (last done) {
 	d.t.Helper()
-	_, stdout, stderr := runs(d.t, "simulate", "terminal", "--addr", d.terminal, "--tid", tid, "--json", action)
+	tid, mid := simcard.SeedTerminal(i)
+	_, stdout, stderr := runs(d.t, append([]string{"simulate", "terminal", "--addr", d.terminal, "--tid", tid, "--mid", mid, "--json"}, actions...)...)
 	for line := range strings.Lines(stdout) {
-		var x done
-		if err := json.Unmarshal([]byte(line), &x); err != nil {
+		last = done{}
+		if err := json.Unmarshal([]byte(line), &last); err != nil {
 			d.t.Fatalf("%v: %s", err, line)
 		}
-		if x.Action == strings.Fields(action)[0] {
-			return x
-		}
 	}
-	d.t.Fatalf("%s: %s%s", action, stdout, stderr)
-	return done{}
+	if want := strings.Fields(actions[len(actions)-1])[0]; last.Action != want {
+		d.t.Fatalf("%v: %s%s", actions, stdout, stderr)
+	}
+	return last
 }
 
 // Twice in one folder: the second day goes on where the first ended, and
@@ -169,10 +170,10 @@ func TestDemoOpensTheStreet(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(folder, "acquirer.db")); err != nil {
 		t.Errorf("no database beside the log: %v", err)
 	}
-	if x := d.sell("10000001", "sale 12.34 chip north"); !x.Approved || x.Amount != 1234 || x.RRN == "" || x.AuthCode == "" {
+	if x := d.sell(0, "sale 12.34 chip north"); !x.Approved || x.Amount != 1234 || x.RRN == "" || x.AuthCode == "" {
 		t.Errorf("a sale: %+v", x)
 	}
-	if x := d.sell("10000002", "sale 12.51 chip north"); x.Approved || x.Code != "51" {
+	if x := d.sell(1, "sale 12.51 chip north"); x.Approved || x.Code != "51" {
 		t.Errorf("a sale whose amount asks for 51: %+v", x)
 	}
 	for _, page := range []string{d.metrics, strings.Replace(d.metrics, "/metrics", "/readyz", 1), strings.Replace(d.metrics, "/metrics", "/healthz", 1), d.console} {

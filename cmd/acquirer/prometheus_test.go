@@ -20,18 +20,15 @@ func TestPrometheus(t *testing.T) {
 	d := startDemo(t)
 	// One of each kind before the crowd: approved, declined by the issuer,
 	// refused by the house, never answered, and reversed by the terminal.
-	for _, c := range []struct{ action, code string }{
-		{"sale 12.34 chip north", "00"}, {"sale 12.51 stripe south", "51"}, {"sale 60000.00 stripe west:1", "61"}, {"sale 10.98 chip north", "98"}, {"reverse", "00"},
+	for _, c := range []struct {
+		actions []string
+		code    string
+	}{
+		{[]string{"sale 12.34 chip north"}, "00"}, {[]string{"sale 12.51 stripe south"}, "51"}, {[]string{"sale 60000.00 stripe west:1"}, "61"},
+		{[]string{"sale 10.98 chip north"}, "98"}, {[]string{"sale 8.00 contactless west", "reverse"}, "00"},
 	} {
-		action := []string{c.action}
-		if c.action == "reverse" {
-			action = []string{"sale 8.00 contactless west", "reverse"}
-		}
-		_, stdout, stderr := runs(t, append([]string{"simulate", "terminal", "--addr", d.terminal, "--tid", simTID(60), "--mid", simMID(60), "--json"}, action...)...)
-		lines := strings.Split(strings.TrimSpace(stdout), "\n")
-		var last done
-		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || last.Code != c.code {
-			t.Errorf("%s: %+v, want %s: %v\n%s%s", c.action, last, c.code, err, stdout, stderr)
+		if last := d.sell(60, c.actions...); last.Code != c.code {
+			t.Errorf("%v: %+v, want %s", c.actions, last, c.code)
 		}
 	}
 	crowd(t, d)
@@ -51,9 +48,6 @@ func TestPrometheus(t *testing.T) {
 		t.Errorf("the demo stopped with status %d: %s", status, d.stderr.String())
 	}
 }
-
-func simTID(i int) string { tid, _ := simcard.SeedTerminal(i); return tid }
-func simMID(i int) string { _, mid := simcard.SeedTerminal(i); return mid }
 
 // crowd keeps sixteen terminals busy until the test ends: others than the
 // demo's own, who would have to sign in again.
