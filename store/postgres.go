@@ -176,14 +176,7 @@ func (d *postgresDB) attempt(ctx context.Context, f func(Tx) error) (err error) 
 		return poolError(err)
 	}
 	defer conn.Release()
-	begun, err := conn.Begin(ctx)
-	if err != nil {
-		if conn.Conn().IsClosed() && ctx.Err() == nil {
-			err = fmt.Errorf("%w: %w", errLost, err)
-		}
-		return err
-	}
-	tx := &postgresTx{ctx: ctx, tx: begun}
+	tx := &postgresTx{ctx: ctx, conn: conn.Conn(), begin: "begin"}
 	defer func() {
 		for _, h := range tx.after {
 			h(err)
@@ -195,16 +188,19 @@ func (d *postgresDB) attempt(ctx context.Context, f func(Tx) error) (err error) 
 		err = tx.failed
 	}
 	if err != nil {
-		if conn.Conn().IsClosed() {
+		if conn.Conn().IsClosed() && ctx.Err() == nil {
 			err = fmt.Errorf("%w: %w", errLost, err)
 		}
 		tx.rollback()
 		return err
 	}
+	if tx.begin != "" {
+		return nil // not one statement
+	}
 	start := time.Now()
-	err = begun.Commit(ctx)
+	tag, err := tx.conn.Exec(ctx, "commit")
 	d.m.committed(start)
-	return d.committed(err)
+	return d.committed(tag, err)
 }
 
 // errLost says that the connection broke before COMMIT was sent.
@@ -212,13 +208,13 @@ var errLost = errors.New("store: the connection to the database was lost; nothin
 
 // committed reads what COMMIT said. Only an answer of the server, on a
 // connection that lives on, is a no.
-func (d *postgresDB) committed(err error) error {
+func (d *postgresDB) committed(tag pgconn.CommandTag, err error) error {
 	var said *pgconn.PgError
 	switch {
-	case err == nil:
+	case err == nil && tag.String() == "COMMIT":
 		return nil
-	case errors.Is(err, pgx.ErrTxCommitRollback):
-		return errors.New("store: the transaction had failed and was rolled back")
+	case err == nil:
+		return fmt.Errorf("store: the transaction had failed: commit answered %s", tag)
 	case errors.As(err, &said) && said.Severity == "ERROR":
 		return duplicate(err)
 	}
@@ -258,11 +254,7 @@ func (d *postgresDB) read(ctx context.Context, f func(Tx) error) error {
 		return poolError(err)
 	}
 	defer conn.Release()
-	begun, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
-	if err != nil {
-		return err
-	}
-	tx := &postgresTx{ctx: ctx, tx: begun}
+	tx := &postgresTx{ctx: ctx, conn: conn.Conn(), begin: "begin isolation level repeatable read read only"}
 	defer tx.rollback()
 	err = f(tx)
 	tx.closeRows()
@@ -275,9 +267,12 @@ func (d *postgresDB) read(ctx context.Context, f func(Tx) error) error {
 	return err
 }
 
+// postgresTx is one transaction on a connection of the pool. Its begin
+// travels with the first statement, which saves a round trip.
 type postgresTx struct {
 	ctx    context.Context
-	tx     pgx.Tx
+	conn   *pgx.Conn
+	begin  string // still to be sent
 	failed error
 	rows   *Rows
 	after  []func(error)
@@ -286,14 +281,17 @@ type postgresTx struct {
 func (tx *postgresTx) Postgres() bool      { return true }
 func (tx *postgresTx) After(f func(error)) { tx.after = append(tx.after, f) }
 
-// rollback also frees the connection when the caller's time is over.
+// rollback also frees the connection when the caller's time is over. When it
+// fails the connection is broken: the pool drops it, and the server rolls back
+// by itself.
 func (tx *postgresTx) rollback() {
+	if tx.conn.IsClosed() || tx.conn.PgConn().TxStatus() == 'I' {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(tx.ctx), 5*time.Second)
 	defer cancel()
-	if err := tx.tx.Rollback(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
-		// The connection is broken and the pool drops it; the server rolls
-		// back by itself.
-		return
+	if _, err := tx.conn.Exec(ctx, "rollback"); err != nil {
+		tx.conn.Close(ctx)
 	}
 }
 
@@ -326,7 +324,18 @@ func (tx *postgresTx) Exec(sql string, args ...any) (int64, error) {
 	if err := tx.ready(args); err != nil {
 		return 0, err
 	}
-	tag, err := tx.tx.Exec(tx.ctx, sql, args...)
+	var tag pgconn.CommandTag
+	var err error
+	if first := tx.first(sql, args); first != nil {
+		if _, err = first.Exec(); err == nil {
+			tag, err = first.Exec()
+		}
+		if e := first.Close(); err == nil {
+			err = e
+		}
+	} else {
+		tag, err = tx.conn.Exec(tx.ctx, sql, args...)
+	}
 	if err != nil {
 		tx.failed = duplicate(err)
 		return 0, tx.failed
@@ -334,16 +343,41 @@ func (tx *postgresTx) Exec(sql string, args ...any) (int64, error) {
 	return tag.RowsAffected(), nil
 }
 
+// first sends begin together with the first statement; nil for the others.
+// Its results are that of begin and that of the statement.
+func (tx *postgresTx) first(sql string, args []any) pgx.BatchResults {
+	if tx.begin == "" {
+		return nil
+	}
+	var b pgx.Batch
+	b.Queue(tx.begin)
+	b.Queue(sql, args...)
+	tx.begin = ""
+	return tx.conn.SendBatch(tx.ctx, &b)
+}
+
 func (tx *postgresTx) Query(sql string, args ...any) (*Rows, error) {
 	if err := tx.ready(args); err != nil {
 		return nil, err
 	}
-	rows, err := tx.tx.Query(tx.ctx, sql, args...)
+	var rows pgx.Rows
+	var err error
+	first := tx.first(sql, args)
+	if first != nil {
+		if _, err = first.Exec(); err == nil {
+			rows, err = first.Query()
+		}
+		if err != nil {
+			err = errors.Join(err, first.Close())
+		}
+	} else {
+		rows, err = tx.conn.Query(tx.ctx, sql, args...)
+	}
 	if err != nil {
 		tx.failed = duplicate(err)
 		return nil, tx.failed
 	}
-	tx.rows = &Rows{from: &postgresCursor{tx, rows}}
+	tx.rows = &Rows{from: &postgresCursor{tx, rows, first}}
 	return tx.rows, nil
 }
 
@@ -353,8 +387,9 @@ func (tx *postgresTx) QueryRow(sql string, args ...any) Row {
 }
 
 type postgresCursor struct {
-	tx   *postgresTx
-	rows pgx.Rows
+	tx    *postgresTx
+	rows  pgx.Rows
+	first pgx.BatchResults // what rows came with, or nil
 }
 
 func (c *postgresCursor) next() (bool, error) {
@@ -376,7 +411,13 @@ func (c *postgresCursor) fail(err error) error {
 
 func (c *postgresCursor) close() error {
 	c.rows.Close()
-	return c.fail(c.rows.Err())
+	err := c.rows.Err()
+	if c.first != nil {
+		if e := c.first.Close(); err == nil {
+			err = e
+		}
+	}
+	return c.fail(err)
 }
 
 func (c *postgresCursor) scan(dest []any) error {
