@@ -73,7 +73,15 @@ type Clearing struct {
 	ID    int64 // cursor: the place in the order of closing
 	Taken bool  // false approved, true taken back
 	At    time.Time
-	Entry *Entry
+
+	Txn      int64 // the transaction's id
+	Day      calendar.Date
+	RRN      string
+	Merchant string
+	Terminal string
+	Issuer   string
+	Channel  Channel
+	Amount   money.Amount
 }
 
 // ClearingOverlap is how long a write may take from giving an id to being
@@ -93,12 +101,12 @@ func (j *Journal) ClearingFrom(cursor int64) int64 {
 
 // clearingSince finds the facts in the order of their ids first and then the
 // rest of each.
-var clearingSince = "select " + entryColumns + `, f.id, f.taken from (
-	select id, 0 as taken, txn from outcome where id > $1 and reason = 1
+const clearingSince = `select f.id, f.taken, f.at, t.id, t.day, t.rrn, t.merchant, t.terminal, t.issuer, t.channel, t.amount from (
+	select id, 0 as taken, txn, closed as at from outcome where id > $1 and reason = 1
 	union all
-	select id, 1 as taken, txn from owed where id > $1 and approved = 1
+	select id, 1 as taken, txn, created as at from owed where id > $1 and approved = 1
 	order by 1 limit $2
-) f join txn t on t.id = f.txn left join outcome o on o.txn = t.id left join owed w on w.txn = t.id order by f.id`
+) f join txn t on t.id = f.txn order by f.id`
 
 // ClearingSince reads up to n facts after cursor, in the order of closing.
 // Transactions that were never approved are not among them, however they
@@ -106,24 +114,19 @@ var clearingSince = "select " + entryColumns + `, f.id, f.taken from (
 func (j *Journal) ClearingSince(ctx context.Context, cursor int64, n int) ([]Clearing, error) {
 	var all []Clearing
 	err := j.db.Read(ctx, func(tx store.Tx) error {
-		all = nil
-		rows, err := tx.Query(clearingSince, cursor, n)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			c := Clearing{Entry: new(Entry)}
-			if err := scanEntry(rows, c.Entry, &c.ID, &c.Taken); err != nil {
+		rows, err := tx.Query(clearing, cursor, n)
+		all, err = store.All(rows, err, func(r *store.Rows, c *Clearing) error {
+			c.Entry = new(Entry)
+			if err := scanEntry(r, c.Entry, &c.ID, &c.Taken); err != nil {
 				return err
 			}
 			c.At = c.Entry.Outcome.Closed
 			if c.Taken {
 				c.At = c.Entry.Debt.Created
 			}
-			all = append(all, c)
-		}
-		return rows.Err()
+			return nil
+		})
+		return err
 	})
 	return all, err
 }

@@ -170,7 +170,7 @@ func writeOwed(tx store.Tx, t *Transaction, d *Debt, approved bool) (fresh bool,
 }
 
 // scanEntry reads a row of entries; more are destinations of columns behind.
-func scanEntry(rows *store.Rows, e *Entry, more ...any) error {
+func scanEntry(rows *store.Rows, e *Entry) error {
 	var transmitted, opened, deadline int64
 	var o struct {
 		id, txn, reason, settles, closed       *int64
@@ -182,11 +182,11 @@ func scanEntry(rows *store.Rows, e *Entry, more ...any) error {
 		issuer, why, note                                                    *string
 	}
 	t := &e.Transaction
-	err := rows.Scan(append([]any{&t.ID, &t.Day, &t.Terminal, &t.Batch, &t.STAN, &t.Kind, &t.Merchant, &t.MTI, &t.ProcessingCode, &t.EntryMode,
+	err := rows.Scan(&t.ID, &t.Day, &t.Terminal, &t.Batch, &t.STAN, &t.Kind, &t.Merchant, &t.MTI, &t.ProcessingCode, &t.EntryMode,
 		&t.Amount, &t.Currency, &t.PANToken, &t.PANMasked, &t.PANSealed, &t.Channel, &t.Issuer, &t.RRN, &t.Trace, &transmitted,
 		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn,
 		&o.id, &o.txn, &o.reason, &o.approval, &o.issuerCode, &o.additional, &o.chip, &o.settles, &o.extra, &o.note, &o.closed,
-		&w.id, &w.txn, &w.issuer, &w.why, &w.created, &w.due, &w.tries, &w.state, &w.holder, &w.leased, &w.note, &w.ended, &w.approved}, more...)...)
+		&w.id, &w.txn, &w.issuer, &w.why, &w.created, &w.due, &w.tries, &w.state, &w.holder, &w.leased, &w.note, &w.ended, &w.approved)
 	if err != nil {
 		return err
 	}

@@ -572,7 +572,7 @@ func TestReads(t *testing.T) {
 				break
 			}
 			for _, f := range facts {
-				n := slices.IndexFunc(all, func(s *journal.Transaction) bool { return s.ID == f.Entry.ID })
+				n := slices.IndexFunc(all, func(s *journal.Transaction) bool { return s.ID == f.Txn })
 				order = append(order, map[bool]string{false: "+", true: "-"}[f.Taken]+string(rune('0'+n)))
 				if f.ID <= cursor {
 					t.Errorf("fact %d after cursor %d", f.ID, cursor)

@@ -47,10 +47,9 @@ func (s journalSource) Facts(ctx context.Context, after int64, limit int) ([]set
 	}
 	facts := make([]settlement.Fact, len(cleared))
 	for i, c := range cleared {
-		t := &c.Entry.Transaction
-		facts[i] = settlement.Fact{Cursor: c.ID, Taken: c.Taken, At: c.At, Txn: t.ID, Date: t.Day, RRN: t.RRN, Merchant: t.Merchant, Terminal: t.Terminal,
-			Issuer: t.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Amount: t.Amount}
-		switch t.Channel {
+		facts[i] = settlement.Fact{Cursor: c.ID, Taken: c.Taken, At: c.At, Txn: c.Txn, Date: c.Day, RRN: c.RRN, Merchant: c.Merchant, Terminal: c.Terminal,
+			Issuer: c.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Amount: c.Amount}
+		switch c.Channel {
 		case journal.Debit:
 			facts[i].CardType = merchant.Debit
 		case journal.QR:
