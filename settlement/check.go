@@ -9,12 +9,21 @@ import (
 	"acquirer/store"
 )
 
-// Check looks whether settlement and ledger agree, and returns what is wrong
-// in words: every batch is the sum of its lines and splits into what was paid
-// and what was carried over; what the ledger owes a merchant is what waits to
-// be settled, was carried over, or failed and waits for a person; what is in
-// transit is what was sent.
+// Check looks whether settlement and ledger agree now, and returns what is
+// wrong in words: what the ledger owes a merchant is what waits to be settled,
+// was carried over, or failed and waits for a person; what is in transit is
+// what was sent. It reads what is open, not the history.
 func (e *Engine) Check(ctx context.Context) (problems []string, err error) {
+	return e.check(ctx, nowChecks)
+}
+
+// CheckAll is Check and the history: every batch is the sum of its lines and
+// splits into what was paid and what was carried over.
+func (e *Engine) CheckAll(ctx context.Context) (problems []string, err error) {
+	return e.check(ctx, append(historyChecks[:len(historyChecks):len(historyChecks)], nowChecks...))
+}
+
+func (e *Engine) check(ctx context.Context, checks []check) (problems []string, err error) {
 	err = e.db.Read(ctx, func(tx store.Tx) error {
 		problems = nil
 		for _, check := range checks {
@@ -44,12 +53,14 @@ func (e *Engine) Check(ctx context.Context) (problems []string, err error) {
 	return problems, nil
 }
 
-// checks each select what is wrong: a name and two amounts that should be equal.
-var checks = []struct {
+// check selects what is wrong: a name and two amounts that should be equal.
+type check struct {
 	name string
 	sql  string
 	args []any
-}{
+}
+
+var historyChecks = []check{
 	{name: "batch and lines", sql: `
 		select b.merchant, b.gross - b.fee - b.speed_fee, coalesce(l.net, 0) from settlement_batch b
 		left join (select run, merchant, speed, cast(sum(amount - fee_rate - fee_fixed - speed_fee) as BIGINT) as net, count(*) as n
@@ -60,17 +71,20 @@ var checks = []struct {
 		select b.merchant, b.gross - b.fee - b.speed_fee + b.carry_in, b.paid + b.carry_out from settlement_batch b
 		left join settlement_payout p on p.ref = b.payout
 		where b.gross - b.fee - b.speed_fee + b.carry_in <> b.paid + b.carry_out or b.paid <> coalesce(p.amount, 0) limit 20`},
+}
+
+var nowChecks = []check{
 	{name: "payable", sql: `
 		select m.merchant, cast(sum(m.amount) as BIGINT), coalesce(max(b.available), 0) from (
 			select merchant, amount - fee_rate - fee_fixed as amount from settlement_line where run = 0
 			union all select merchant, amount from settlement_carry
-			union all select merchant, amount from settlement_payout where state = 6 and child = '' and reissue = 0
+			union all select merchant, amount from settlement_payout where state = 6 and state > 5 and child = '' and reissue = 0
 			union all select sub, 0 from ledger_balance where account = $1 and sub <> ''
 		) m left join (select sub, credit - debit - pending_debit as available from ledger_balance where account = $1 and sub <> '') b on b.sub = m.merchant
 		group by m.merchant having sum(m.amount) <> coalesce(max(b.available), 0) limit 20`, args: []any{ledger.MerchantPayable}},
 	{name: "returned", sql: `
 		select m.merchant, cast(sum(m.amount) as BIGINT), coalesce(max(b.available), 0) from (
-			select merchant, case when state = 7 or reissue = 1 then amount else 0 end as amount from settlement_payout where state in (6, 7) and child = ''
+			select merchant, case when state = 7 or reissue = 1 then amount else 0 end as amount from settlement_payout where state > 5 and child = ''
 			union all select sub, 0 from ledger_balance where account = $1 and sub <> ''
 		) m left join (select sub, credit - debit - pending_debit as available from ledger_balance where account = $1 and sub <> '') b on b.sub = m.merchant
 		group by m.merchant having sum(m.amount) <> coalesce(max(b.available), 0) limit 20`, args: []any{ledger.PayoutReturned}},

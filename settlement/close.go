@@ -54,12 +54,35 @@ func (e *Engine) CloseDay(ctx context.Context, date calendar.Date, now time.Time
 	if open == 0 {
 		open = date
 	}
+	if err := e.Resume(ctx, now); err != nil {
+		return Day{}, err
+	}
 	for d := open; d < date; d = d.AddDays(1) {
 		if _, err := e.settle(ctx, d, 0, now); err != nil {
 			return Day{}, fmt.Errorf("closing %s first: %w", d, err)
 		}
 	}
 	return e.settle(ctx, date, 0, now)
+}
+
+// Resume finishes the runs that were interrupted, oldest first. CloseDay and
+// Pay begin with it.
+func (e *Engine) Resume(ctx context.Context, now time.Time) error {
+	var runs []run
+	err := e.db.Read(ctx, func(tx store.Tx) (err error) {
+		rows, err := tx.Query("select date, seq from settlement_run where state < $1 order by date, seq", runClosed)
+		runs, err = store.All(rows, err, func(rows *store.Rows, r *run) error { return rows.Scan(&r.date, &r.seq) })
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settlement: looking for interrupted runs: %w", err)
+	}
+	for _, r := range runs {
+		if _, err := e.settle(ctx, r.date, r.seq, now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PayEarly settles what D0 merchants have sold so far on a business date that
@@ -111,8 +134,20 @@ func (e *Engine) settle(ctx context.Context, date calendar.Date, seq int, now ti
 			return Day{}, err
 		}
 	}
+	for r.state == runGathering {
+		if err := r.gather(ctx); err != nil {
+			return Day{}, err
+		}
+		if err := e.step("gathered"); err != nil {
+			return Day{}, err
+		}
+	}
 	for r.state == runNetting {
-		if err := r.net(ctx); err != nil {
+		more, err := r.net(ctx)
+		if err == nil && !more {
+			err = r.finish(ctx)
+		}
+		if err != nil {
 			return Day{}, err
 		}
 		if err := e.step("netted"); err != nil {
@@ -123,8 +158,9 @@ func (e *Engine) settle(ctx context.Context, date calendar.Date, seq int, now ti
 }
 
 const (
-	runNetting = 1
-	runClosed  = 2
+	runGathering = 1
+	runNetting   = 2
+	runClosed    = 3
 )
 
 // run is one settlement of one date. Its row is what two schedulers meet at.
@@ -171,7 +207,7 @@ func (r *run) begin(ctx context.Context) error {
 			}
 		}
 		if _, err := tx.Exec(`insert into settlement_run (id, date, seq, state, upto, touched, started, ended) values ($1,$2,$3,$4,'',0,$5,0)
-			on conflict (date, seq) do nothing`, id, r.date, r.seq, runNetting, r.now.UnixMicro()); err != nil {
+			on conflict (date, seq) do nothing`, id, r.date, r.seq, runGathering, r.now.UnixMicro()); err != nil {
 			return err
 		}
 		return r.read(tx)
@@ -182,40 +218,68 @@ func (r *run) begin(ctx context.Context) error {
 	return nil
 }
 
-// netBatch is how many merchants one transaction nets.
-const netBatch = 50
+// How many lines one transaction gathers, and how many merchants one nets: the
+// one writer of SQLite also serves the terminals and must not be held long.
+const (
+	gatherBatch = 2000
+	netBatch    = 50
+)
 
-// net settles the next merchants in order; when none are left it closes the
-// run.
-func (r *run) net(ctx context.Context) error {
+// hold locks the run's row in a state, which keeps other schedulers out until
+// the transaction ends. False when another has moved it on; the run is then
+// read again.
+func (r *run) hold(tx store.Tx, state int) (upto string, held bool, err error) {
+	err = tx.QueryRow("update settlement_run set touched = touched + 1 where id = $1 and state = $2 returning upto", r.id, state).Scan(&upto)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", false, r.read(tx)
+	}
+	return upto, err == nil, err
+}
+
+// gather takes the next waiting lines into the run; when none are left the run
+// has all it will ever have, and goes on to netting.
+func (r *run) gather(ctx context.Context) error {
 	err := r.e.db.Write(ctx, func(tx store.Tx) error {
-		var upto string
-		err := tx.QueryRow("update settlement_run set touched = touched + 1 where id = $1 and state = $2 returning upto", r.id, runNetting).Scan(&upto)
-		if errors.Is(err, store.ErrNotFound) { // another scheduler closed it
-			return r.read(tx)
-		}
-		if err != nil {
+		_, held, err := r.hold(tx, runGathering)
+		if err != nil || !held {
 			return err
 		}
 		speed := merchant.Speed("")
 		if r.seq != 0 {
 			speed = merchant.D0
 		}
-		rows, err := tx.Query(`select distinct merchant from settlement_line where run = 0 and date <= $1 and (speed = $2 or $2 = '') and merchant > $3
-			order by merchant limit $4`, r.date, speed, upto, netBatch)
-		mids, err := store.All(rows, err, func(rows *store.Rows, mid *string) error { return rows.Scan(mid) })
-		if err != nil {
+		n, err := tx.Exec(`update settlement_line set run = $1 where run = 0 and id in (
+			select id from settlement_line where run = 0 and date <= $2 and (speed = $3 or $3 = '') limit $4)`, r.id, r.date, speed, gatherBatch)
+		if err != nil || n > 0 {
 			return err
 		}
-		if len(mids) == 0 {
-			return r.finish(tx)
+		r.state = runNetting
+		_, err = tx.Exec("update settlement_run set state = $1 where id = $2", runNetting, r.id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settlement: gathering %s: %w", r.date, err)
+	}
+	return nil
+}
+
+// net settles the next merchants in order. False when none are left.
+func (r *run) net(ctx context.Context) (more bool, err error) {
+	err = r.e.db.Write(ctx, func(tx store.Tx) error {
+		more = false
+		upto, held, err := r.hold(tx, runNetting)
+		if err != nil || !held {
+			more = !held
+			return err
 		}
+		rows, err := tx.Query("select distinct merchant from settlement_line where run = $1 and run > 0 and merchant > $2 order by merchant limit $3", r.id, upto, netBatch)
+		mids, err := store.All(rows, err, func(rows *store.Rows, mid *string) error { return rows.Scan(mid) })
+		if err != nil || len(mids) == 0 {
+			return err
+		}
+		more = true
 		first, last := mids[0], mids[len(mids)-1]
 		if _, err := tx.Exec("update settlement_run set upto = $1 where id = $2", last, r.id); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(`update settlement_line set run = $1 where run = 0 and date <= $2 and (speed = $3 or $3 = '') and merchant >= $4 and merchant <= $5`,
-			r.id, r.date, speed, first, last); err != nil {
 			return err
 		}
 		rows, err = tx.Query(`select merchant, speed, count(*), cast(sum(amount) as BIGINT), cast(sum(fee_rate + fee_fixed) as BIGINT), cast(sum(speed_fee) as BIGINT)
@@ -233,9 +297,9 @@ func (r *run) net(ctx context.Context) error {
 		return r.settleBatches(tx, batches)
 	})
 	if err != nil {
-		return fmt.Errorf("settlement: netting %s: %w", r.date, err)
+		return false, fmt.Errorf("settlement: netting %s: %w", r.date, err)
 	}
-	return nil
+	return more, nil
 }
 
 // batch is a merchant's day at one speed.
@@ -342,16 +406,22 @@ func (r *run) ownFunds(tx store.Tx, batches []batch) (money.Amount, error) {
 	return b.Available(ledger.OwnBank), err
 }
 
-// slowDown turns a batch that cannot be advanced into a T1 batch without the
-// fee for speed, and returns its new net.
+// slowDown turns a batch that cannot be advanced into a T1 batch whose sales
+// pay no fee for speed, and returns its new net. Fees given back for earlier
+// sales stay given back.
 func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount) (money.Amount, error) {
-	if _, err := tx.Exec("update settlement_line set speed_fee = 0 where run = $1 and run > 0 and merchant = $2 and speed = $3", r.id, b.merchant, b.speed); err != nil {
+	if _, err := tx.Exec("update settlement_line set speed_fee = 0 where run = $1 and run > 0 and merchant = $2 and speed = $3 and effect = $4",
+		r.id, b.merchant, b.speed, effectSale); err != nil {
 		return 0, err
 	}
-	net += b.speedFee
-	b.speedFee, b.advance, b.due = 0, false, r.due
+	was := b.speedFee
+	if err := tx.QueryRow("select cast(coalesce(sum(speed_fee), 0) as BIGINT) from settlement_line where run = $1 and run > 0 and merchant = $2 and speed = $3",
+		r.id, b.merchant, b.speed).Scan(&b.speedFee); err != nil {
+		return 0, err
+	}
+	b.advance, b.due = false, r.due
 	b.reason = "own funds do not cover it: paid when the network has paid"
-	return net, nil
+	return net + was - b.speedFee, nil
 }
 
 // ref is the reference of a batch's payout: it follows from what is paid, so
@@ -377,23 +447,33 @@ func (r *run) record(tx store.Tx, b *batch) error {
 	return err
 }
 
-// finish closes the run after looking that its batches are its lines.
-func (r *run) finish(tx store.Tx) error {
+// finish closes the run after looking that its batches are its lines. Neither
+// changes any more, so the sums are read without holding the writer.
+func (r *run) finish(ctx context.Context) error {
 	var lines, batches [4]int64
-	if err := tx.QueryRow(`select count(*), cast(coalesce(sum(amount), 0) as BIGINT), cast(coalesce(sum(fee_rate + fee_fixed), 0) as BIGINT), cast(coalesce(sum(speed_fee), 0) as BIGINT)
-		from settlement_line where run = $1 and run > 0`, r.id).Scan(&lines[0], &lines[1], &lines[2], &lines[3]); err != nil {
-		return err
-	}
-	if err := tx.QueryRow(`select cast(coalesce(sum(lines), 0) as BIGINT), cast(coalesce(sum(gross), 0) as BIGINT), cast(coalesce(sum(fee), 0) as BIGINT), cast(coalesce(sum(speed_fee), 0) as BIGINT)
-		from settlement_batch where run = $1`, r.id).Scan(&batches[0], &batches[1], &batches[2], &batches[3]); err != nil {
-		return err
+	if err := r.e.db.Read(ctx, func(tx store.Tx) error {
+		if err := tx.QueryRow(`select count(*), cast(coalesce(sum(amount), 0) as BIGINT), cast(coalesce(sum(fee_rate + fee_fixed), 0) as BIGINT), cast(coalesce(sum(speed_fee), 0) as BIGINT)
+			from settlement_line where run = $1 and run > 0`, r.id).Scan(&lines[0], &lines[1], &lines[2], &lines[3]); err != nil {
+			return err
+		}
+		return tx.QueryRow(`select cast(coalesce(sum(lines), 0) as BIGINT), cast(coalesce(sum(gross), 0) as BIGINT), cast(coalesce(sum(fee), 0) as BIGINT), cast(coalesce(sum(speed_fee), 0) as BIGINT)
+			from settlement_batch where run = $1`, r.id).Scan(&batches[0], &batches[1], &batches[2], &batches[3])
+	}); err != nil {
+		return fmt.Errorf("settlement: adding up %s: %w", r.date, err)
 	}
 	if lines != batches {
 		return fmt.Errorf("%w: the lines of %s are %v and its batches %v (count, gross, fee, speed fee)", ErrUnbalanced, r.date, lines, batches)
 	}
-	r.state = runClosed
-	_, err := tx.Exec("update settlement_run set state = $1, ended = $2 where id = $3", runClosed, r.now.UnixMicro(), r.id)
-	return err
+	if err := r.e.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec("update settlement_run set state = $1, ended = $2 where id = $3 and state = $4", runClosed, r.now.UnixMicro(), r.id, runNetting)
+		if err != nil {
+			return err
+		}
+		return r.read(tx)
+	}); err != nil {
+		return fmt.Errorf("settlement: closing %s: %w", r.date, err)
+	}
+	return nil
 }
 
 // day reads back what the run came to.

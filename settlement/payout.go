@@ -126,8 +126,8 @@ func (p *Payment) count(was, is PayoutState, amount money.Amount) {
 	}
 }
 
-// Pay does everything that is due at a moment: takes in what the bank has to
-// tell, asks for payouts whose fate is unknown, sends those that are due, and
+// Pay does everything that is due at a moment: finishes interrupted runs, takes
+// in what the bank has to tell, asks for payouts whose fate is unknown, sends those that are due, and
 // repays advances. It may be called at any time and by several nodes at once;
 // an error of one payout does not keep the others.
 func (e *Engine) Pay(ctx context.Context, now time.Time) (Payment, error) {
@@ -136,6 +136,9 @@ func (e *Engine) Pay(ctx context.Context, now time.Time) (Payment, error) {
 		return done, errors.New("settlement: there is no bank to pay through; configure settlement.bank")
 	}
 	var problems []error
+	if err := e.Resume(ctx, now); err != nil {
+		problems = append(problems, err)
+	}
 	if err := e.takeChanges(ctx, now, &done); err != nil {
 		problems = append(problems, err)
 	}

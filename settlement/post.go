@@ -42,12 +42,25 @@ func (l *line) clearing() *ledger.Clearing {
 		FeeRate: l.feeRate, FeeFixed: l.feeFixed, IssuerFee: l.issuerFee, NetworkFee: l.networkFee}
 }
 
+// id is the line's key: the transaction's, below zero for its taking back.
+func (l *line) id() int64 {
+	if l.effect == effectTaken {
+		return -l.txn
+	}
+	return l.txn
+}
+
 func (l *line) args() []any {
-	return []any{l.txn, l.effect, l.date, l.txnDate, l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, l.speed, l.plan, l.planVersion,
+	return []any{l.id(), l.effect, l.date, l.txnDate, l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, l.speed, l.plan, l.planVersion,
 		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run}
 }
 
 func scanLine(r *store.Rows, l *line) error {
+	defer func() {
+		if l.txn < 0 {
+			l.txn = -l.txn
+		}
+	}()
 	return r.Scan(&l.txn, &l.effect, &l.date, &l.txnDate, &l.merchant, &l.terminal, &l.rrn, &l.issuer, &l.wallet, &l.speed, &l.plan, &l.planVersion,
 		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run)
 }
@@ -209,7 +222,7 @@ func bookSale(tx store.Tx, transfers []ledger.Transfer, l *line) ([]ledger.Trans
 // takeBack undoes a sale, wherever it stands. priced is its line for the case
 // that it never was.
 func takeBack(tx store.Tx, transfers []ledger.Transfer, priced line, date calendar.Date) ([]ledger.Transfer, error) {
-	rows, err := tx.Query("select "+lineColumns+" from settlement_line where txn = $1 and effect = $2 for update", priced.txn, effectSale)
+	rows, err := tx.Query("select "+lineColumns+" from settlement_line where id = $1 for update", priced.txn)
 	all, err := store.All(rows, err, scanLine)
 	if err != nil {
 		return transfers, err
@@ -225,11 +238,11 @@ func takeBack(tx store.Tx, transfers []ledger.Transfer, priced line, date calend
 	case l.run == lineTaken:
 		return transfers, nil
 	case l.run == lineOpen:
-		if _, err := tx.Exec("update settlement_line set run = $1 where txn = $2 and effect = $3", lineTaken, l.txn, effectSale); err != nil {
+		if _, err := tx.Exec("update settlement_line set run = $1 where id = $2", lineTaken, l.txn); err != nil {
 			return transfers, err
 		}
 	case l.run == lineUnpriced:
-		if _, err := tx.Exec("update settlement_line set run = $1 where txn = $2 and effect = $3", lineTaken, l.txn, effectSale); err != nil {
+		if _, err := tx.Exec("update settlement_line set run = $1 where id = $2", lineTaken, l.txn); err != nil {
 			return transfers, err
 		}
 		return append(transfers, ledger.LongResolved("unpriced-"+strconv.FormatInt(l.txn, 10), date, "", l.amount)), nil
@@ -260,7 +273,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 	if !tx.Postgres() {
 		for i := range lines {
 			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19)
-				on conflict (txn, effect) do nothing`, lines[i].args()...)
+				on conflict (id) do nothing`, lines[i].args()...)
 			if err != nil {
 				return nil, err
 			}
@@ -270,13 +283,13 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 	}
 	var ints [12][]int64
 	var texts [7][]string
-	first := make(map[[2]int64]int, len(lines)) // the first of equal keys in the set is the one inserted
+	first := make(map[int64]int, len(lines)) // the first of equal keys in the set is the one inserted
 	for i := range lines {
 		l := &lines[i]
-		if _, twice := first[[2]int64{l.txn, int64(l.effect)}]; !twice {
-			first[[2]int64{l.txn, int64(l.effect)}] = i
+		if _, twice := first[l.id()]; !twice {
+			first[l.id()] = i
 		}
-		for c, v := range []int64{l.txn, int64(l.effect), int64(l.date), int64(l.txnDate), int64(l.planVersion), int64(l.amount),
+		for c, v := range []int64{l.id(), int64(l.effect), int64(l.date), int64(l.txnDate), int64(l.planVersion), int64(l.amount),
 			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run} {
 			ints[c] = append(ints[c], v)
 		}
@@ -285,21 +298,21 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 		}
 	}
 	rows, err := tx.Query("insert into settlement_line ("+lineColumns+`)
-		select u.txn, u.effect, u.date, u.txn_date, u.merchant, u.terminal, u.rrn, u.issuer, u.wallet, u.speed, u.plan, u.plan_version,
+		select u.id, u.effect, u.date, u.txn_date, u.merchant, u.terminal, u.rrn, u.issuer, u.wallet, u.speed, u.plan, u.plan_version,
 			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run
 		from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[],
 			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[])
-			as u(txn, effect, date, txn_date, plan_version, amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run,
+			as u(id, effect, date, txn_date, plan_version, amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run,
 				merchant, terminal, rrn, issuer, wallet, speed, plan)
-		on conflict (txn, effect) do nothing returning txn, effect`,
+		on conflict (id) do nothing returning id`,
 		ints[0], ints[1], ints[2], ints[3], ints[4], ints[5], ints[6], ints[7], ints[8], ints[9], ints[10], ints[11],
 		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6])
-	inserted, err := store.All(rows, err, func(r *store.Rows, key *[2]int64) error { return r.Scan(&key[0], &key[1]) })
+	inserted, err := store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
 	if err != nil {
 		return nil, err
 	}
-	for _, key := range inserted {
-		i, known := first[key]
+	for _, id := range inserted {
+		i, known := first[id]
 		if !known {
 			return nil, errors.New("settlement: the database returned a line nobody asked for")
 		}

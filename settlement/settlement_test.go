@@ -575,7 +575,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 				}
 			})
 		}
-		for _, name := range []string{"posted", "begun", "netted", "claimed", "sent", "answered", "changes taken", "received", "repaid", "asked"} {
+		for _, name := range []string{"posted", "begun", "gathered", "netted", "claimed", "sent", "answered", "changes taken", "received", "repaid", "asked"} {
 			if !hit[name] && stride == 1 {
 				t.Errorf("no crash at %q: %v", name, steps)
 			}

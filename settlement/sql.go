@@ -13,8 +13,8 @@ create table settlement_state (
 );
 insert into settlement_state (id, open_date, cursor, posts) values (1, 0, 0, 0);
 create table settlement_line (
-	txn          BIGINT not null,  -- the journal's id
-	effect       INTEGER not null, -- 1 sale, 2 taken back after it was settled
+	id           BIGINT primary key, -- the journal's id of a sale; below zero its taking back after it was settled
+	effect       INTEGER not null, -- 1 sale, 2 taken back
 	date         INTEGER not null, -- business date it settles with
 	txn_date     INTEGER not null, -- business date of the transaction
 	merchant     TEXT not null,
@@ -31,16 +31,15 @@ create table settlement_line (
 	speed_fee    BIGINT not null,
 	issuer_fee   BIGINT not null,
 	network_fee  BIGINT not null,
-	run          BIGINT not null,  -- 0 open, -1 taken back before it was settled, -2 has no price, else settlement_run.id
-	primary key (txn, effect)
+	run          BIGINT not null   -- 0 open, -1 taken back before it was settled, -2 has no price, else settlement_run.id
 );
-create index settlement_line_open on settlement_line (merchant, date) where run = 0;
+create index settlement_line_open on settlement_line (date) where run = 0; -- by date, so that booking appends to it
 create index settlement_line_run on settlement_line (run, merchant) where run > 0;
 create table settlement_run (
 	id      BIGINT primary key,
 	date    INTEGER not null,
 	seq     INTEGER not null,      -- 0 the day's close, else the window of early payment as HHMM
-	state   INTEGER not null,      -- 1 netting, 2 closed
+	state   INTEGER not null,      -- 1 gathering its lines, 2 netting merchants, 3 closed
 	upto    TEXT not null,         -- merchants up to here are netted
 	touched BIGINT not null,       -- its row lock keeps two schedulers apart
 	started BIGINT not null,
@@ -91,6 +90,7 @@ create table settlement_payout (
 	long      INTEGER not null     -- 1: the bank paid it after it was booked as failed
 );
 create index settlement_payout_open on settlement_payout (due, ref) where state < 5;
+create index settlement_payout_replace on settlement_payout (merchant) where state > 5 and child = '';
 create index settlement_payout_advance on settlement_payout (date) where advance = 1 and repaid = 0;
 create table settlement_receipt (
 	ref      TEXT primary key,
@@ -129,5 +129,5 @@ const (
 	effectTaken = 2
 )
 
-const lineColumns = `txn, effect, date, txn_date, merchant, terminal, rrn, issuer, wallet, speed, plan, plan_version,
+const lineColumns = `id, effect, date, txn_date, merchant, terminal, rrn, issuer, wallet, speed, plan, plan_version,
 	amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run`

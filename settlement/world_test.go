@@ -208,7 +208,7 @@ func (w *world) receive(e *Engine, date calendar.Date, now time.Time) {
 // sound runs every check there is.
 func (w *world) sound(e *Engine) {
 	w.t.Helper()
-	problems, err := e.Check(w.t.Context())
+	problems, err := e.CheckAll(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -258,8 +258,8 @@ func (w *world) tables() string {
 		out.Reset()
 		for _, sql := range []string{
 			"select 'state ' || open_date || ' ' || cursor from settlement_state",
-			`select 'line ' || l.txn || ' ' || l.effect || ' ' || l.date || ' ' || l.merchant || ' ' || l.amount || ' ' || l.fee_rate || ' ' || l.fee_fixed || ' ' ||
-				l.speed_fee || ' ' || coalesce(r.date, l.run) from settlement_line l left join settlement_run r on r.id = l.run order by l.txn, l.effect`,
+			`select 'line ' || abs(l.id) || ' ' || l.effect || ' ' || l.date || ' ' || l.merchant || ' ' || l.amount || ' ' || l.fee_rate || ' ' || l.fee_fixed || ' ' ||
+				l.speed_fee || ' ' || coalesce(r.date, l.run) from settlement_line l left join settlement_run r on r.id = l.run order by abs(l.id), l.effect`,
 			"select 'run ' || date || ' ' || seq || ' ' || state from settlement_run order by date, seq",
 			`select 'batch ' || date || ' ' || merchant || ' ' || speed || ' ' || lines || ' ' || gross || ' ' || fee || ' ' || speed_fee || ' ' || carry_in || ' ' ||
 				carry_out || ' ' || paid || ' ' || payout from settlement_batch order by date, merchant, speed`,

@@ -56,7 +56,7 @@ Exit status 1 when something is wrong with the books.`,
 	received := f.String("received", "", "book that the card network paid the date: an amount in yuan, or expected")
 	reference := f.String("reference", "", "the network payment's reference (default: NET and the date)")
 	force := f.Bool("force", false, "close before the cut-off")
-	verify := f.Bool("verify", false, "recompute the whole ledger from its first transfer")
+	verify := f.Bool("verify", false, "recompute the whole ledger from its first transfer and add up every batch")
 	asJSON := f.Bool("json", false, "print the result as JSON")
 	years := f.StringArray("calendar", nil, "JSON file with the holidays of one more year; may be repeated")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -197,14 +197,14 @@ func (s *settleArgs) settle(ctx context.Context, cfg Config, books *settlement.E
 		}
 		out.Payment = &p
 	}
-	if out.Problems, err = books.Check(ctx); err != nil {
+	agree, add := books.Check, books.Ledger().SelfCheck
+	if s.verify {
+		agree, add = books.CheckAll, books.Ledger().Verify
+	}
+	if out.Problems, err = agree(ctx); err != nil {
 		return out, err
 	}
-	check := books.Ledger().SelfCheck
-	if s.verify {
-		check = books.Ledger().Verify
-	}
-	report, err := check(ctx)
+	report, err := add(ctx)
 	if err != nil {
 		return out, err
 	}
