@@ -183,7 +183,10 @@ type Journal struct {
 	limits Limits
 	queue  *store.Queue[*op]
 	feed   feed
-	sweep  sync.Mutex
+
+	sweep  sync.Mutex // one sweep at a time; holds what follows
+	swept  int64      // everything below is closed; 0 not read yet
+	marked int64      // what the database knows of it
 }
 
 // New makes a journal on db, which was opened with Schema. limits may be nil:
@@ -225,7 +228,9 @@ const (
 	Fresh Verdict = iota + 1
 	// Refused: recorded and closed. First.Outcome says why.
 	Refused
-	// Repeat: the same was opened before and is closed: First is how.
+	// Repeat: the same was opened before and is closed: First is how. Where
+	// First.State is not StateApproved, an approval must not be repeated: it
+	// was taken back since.
 	Repeat
 	// InFlight: the same was opened before and is not decided. Do not send it.
 	InFlight

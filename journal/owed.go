@@ -45,16 +45,9 @@ func (j *Journal) oweOpen(ctx context.Context, now time.Time, start bool) (int, 
 	j.sweep.Lock()
 	defer j.sweep.Unlock()
 	postgres := j.db.Postgres()
-	var mark int64
-	err := j.db.Read(ctx, func(tx store.Tx) error {
-		err := tx.QueryRow("select id from journal_mark where name = 'closed'").Scan(&mark)
-		if err == store.ErrNotFound {
-			mark, err = -1, nil
-		}
-		return err
-	})
+	mark, err := j.sweptTo(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("journal: reading the sweep's mark: %w", err)
+		return 0, err
 	}
 	// Ids below settled are old enough that no write of theirs is under way
 	// and no deadline of theirs is ahead.
@@ -88,17 +81,46 @@ func (j *Journal) oweOpen(ctx context.Context, now time.Time, start bool) (int, 
 	if stuck != 0 {
 		next = min(next, stuck-1)
 	}
-	if next <= mark {
-		return owed, nil
+	return owed, j.sweptUpTo(ctx, max(next, mark))
+}
+
+// sweptTo is the id below which everything is closed. It is kept in memory,
+// and now and then in the database for the next run.
+func (j *Journal) sweptTo(ctx context.Context) (int64, error) {
+	if j.swept != 0 {
+		return j.swept, nil
 	}
-	err = j.db.Write(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec("insert into journal_mark (name, id) values ('closed', $1) on conflict (name) do update set id = $1 where journal_mark.id < $1", next)
+	err := j.db.Read(ctx, func(tx store.Tx) error {
+		err := tx.QueryRow("select id from journal_mark where name = 'closed'").Scan(&j.swept)
+		if errors.Is(err, store.ErrNotFound) {
+			j.swept, err = -1, nil
+		}
 		return err
 	})
 	if err != nil {
-		return owed, fmt.Errorf("journal: writing the sweep's mark: %w", err)
+		return 0, fmt.Errorf("journal: reading the sweep's mark: %w", err)
 	}
-	return owed, nil
+	j.marked = j.swept
+	return j.swept, nil
+}
+
+// markEvery is how much of the walk the next run may have to repeat.
+const markEvery = time.Minute
+
+func (j *Journal) sweptUpTo(ctx context.Context, id int64) error {
+	j.swept = id
+	if store.IDTime(id).Sub(store.IDTime(max(0, j.marked))) < markEvery {
+		return nil
+	}
+	err := j.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec("insert into journal_mark (name, id) values ('closed', $1) on conflict (name) do update set id = $1 where journal_mark.id < $1", id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("journal: writing the sweep's mark: %w", err)
+	}
+	j.marked = id
+	return nil
 }
 
 // interrupt closes what was lost, together, so that it shares commits.

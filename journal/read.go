@@ -114,17 +114,12 @@ const clearingSince = `select f.id, f.taken, f.at, t.id, t.day, t.rrn, t.merchan
 func (j *Journal) ClearingSince(ctx context.Context, cursor int64, n int) ([]Clearing, error) {
 	var all []Clearing
 	err := j.db.Read(ctx, func(tx store.Tx) error {
-		rows, err := tx.Query(clearing, cursor, n)
+		rows, err := tx.Query(clearingSince, cursor, n)
 		all, err = store.All(rows, err, func(r *store.Rows, c *Clearing) error {
-			c.Entry = new(Entry)
-			if err := scanEntry(r, c.Entry, &c.ID, &c.Taken); err != nil {
-				return err
-			}
-			c.At = c.Entry.Outcome.Closed
-			if c.Taken {
-				c.At = c.Entry.Debt.Created
-			}
-			return nil
+			var at int64
+			err := r.Scan(&c.ID, &c.Taken, &at, &c.Txn, &c.Day, &c.RRN, &c.Merchant, &c.Terminal, &c.Issuer, &c.Channel, &c.Amount)
+			c.At = instant(at)
+			return err
 		})
 		return err
 	})

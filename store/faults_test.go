@@ -105,6 +105,22 @@ func TestContextEndsInsideTheWriter(t *testing.T) {
 	})
 }
 
+// A function writes into its caller's variables, so its caller stays until it
+// has ended, and hears what became of it.
+func TestFunctionIsWaitedFor(t *testing.T) {
+	db := storetest.SQLite(t, things...)
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := 0
+	err := db.Write(ctx, func(tx store.Tx) error {
+		cancel()
+		ran++
+		return insert(tx, 1)
+	})
+	if err != nil || ran != 1 || count(t, db) != 1 {
+		t.Errorf("%v, ran %d times", err, ran)
+	}
+}
+
 func TestFullQueueRefuses(t *testing.T) {
 	storetest.Each(t, things, func(t *testing.T, db *store.DB) {
 		q := newStuck(db)

@@ -85,16 +85,22 @@ func (q *Queue[T]) Do(ctx context.Context, v T) error {
 	if first {
 		q.ring()
 	}
-	return w.wait(ctx)
+	return w.wait(ctx, q.single)
 }
 
-func (w *waiter[T]) wait(ctx context.Context) error {
+// wait returns what became of the value. With stay it does not leave while a
+// writer has it: the value is a function that writes into its caller's
+// variables.
+func (w *waiter[T]) wait(ctx context.Context, stay bool) error {
 	select {
 	case err := <-w.done:
 		return err
 	case <-ctx.Done():
 		if w.state.CompareAndSwap(isWaiting, isAbandoned) {
 			return context.Cause(ctx)
+		}
+		if stay {
+			return <-w.done
 		}
 		select { // it may have ended in the same moment
 		case err := <-w.done:

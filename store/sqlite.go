@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -96,7 +95,12 @@ func own1(path string) (*os.File, error) {
 // openWriter opens the writing connection and reads back what durability
 // rests on.
 func openWriter(path string) (*sqliteConn, error) {
-	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+	// Made here so that nobody else may read it; the log inherits its mode.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	c, err := openSQLiteConn(path)

@@ -143,7 +143,8 @@ func (db *DB) Close() error {
 // everything it did is undone and its error returned. f may run more than
 // once (after 40001 or 40P01, or when a neighbour's failure undid the group):
 // its side effects belong after Write. On SQLite f runs in the one writer's
-// goroutine, so f must be quick and must not call Write or Do.
+// goroutine, so f must be quick and must not call Write or Do; when ctx ends,
+// a waiting f is withdrawn, while one that runs is waited for.
 func (db *DB) Write(ctx context.Context, f func(Tx) error) error {
 	return db.engine.write(ctx, f)
 }
