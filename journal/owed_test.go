@@ -102,7 +102,7 @@ func TestSweepFindsWhatIsLost(t *testing.T) {
 			mustOpen(t, j, s, journal.Fresh)
 			return s
 		}
-		age := journal.MaxLife + journal.Grace + time.Minute
+		age := journal.MaxLife + journal.Grace + 3*time.Minute
 		lost := old(age, 45*time.Second)
 		stuck := old(age-time.Second, 24*time.Hour) // a deadline beyond reason
 		behind := old(age-2*time.Second, 45*time.Second)
