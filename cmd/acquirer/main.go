@@ -87,8 +87,8 @@ Start with the demo world, which needs nothing else:
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	simulate.AddCommand(newSimulateIssuerCmd(), newSimulateTerminalCmd())
-	root.AddCommand(newBenchCmd(), newDemoCmd(), newServeCmd(), simulate, newLoadCmd(), newDecodeCmd(), newEncodeCmd(),
+	simulate.AddCommand(newSimulateIssuerCmd(), newSimulateTerminalCmd(), newSimulateBankCmd())
+	root.AddCommand(newBenchCmd(), newDemoCmd(), newServeCmd(), newSettleCmd(), simulate, newLoadCmd(), newDecodeCmd(), newEncodeCmd(),
 		newFeesCmd(), newCalendarCmd(), newHSMCmd(), newConfigCmd(), newVersionCmd())
 	return root
 }
