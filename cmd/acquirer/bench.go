@@ -46,10 +46,14 @@ func newBenchServerCmd(what, short string, toIssuer bool, serve func(context.Con
 		lines          int
 		bound          time.Duration
 	)
+	example := "  acquirer bench " + what + " --listen 127.0.0.1:0"
+	if toIssuer {
+		example += " --issuer 127.0.0.1:9501"
+	}
 	cmd := &cobra.Command{
 		Use:     what,
 		Short:   short,
-		Example: "  acquirer bench " + what + " --listen 127.0.0.1:0",
+		Example: example,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ln, err := net.Listen("tcp", listen)
