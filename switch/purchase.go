@@ -120,8 +120,10 @@ func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, opti
 	switch opened.Verdict {
 	case journal.Fresh:
 		return true
-	case journal.Refused, journal.Repeat:
+	case journal.Refused:
 		s.answerEntry(w, opened.First)
+	case journal.Repeat:
+		s.answerRepeat(ctx, w, opened.First)
 	case journal.InFlight:
 		s.answerUndecided(ctx, w, opened.First.ID)
 	case journal.Conflict:
@@ -147,8 +149,8 @@ func (s *Switch) justCut(now time.Time, day calendar.Date) (calendar.Date, bool)
 // send asks the issuer and closes with what came of it (W2). Bytes that left
 // and were not answered owe a reversal; if nothing left, nothing is owed.
 func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *sale) {
-	done := s.undecide.begin(t.ID)
-	defer done()
+	w.flight = s.undecide.begin(t.ID)
+	defer close(w.flight.decided)
 	p := s.legPurchase(w, t, q)
 	routing.BuildPurchase(&w.leg, &p)
 	err := q.leg.Issuer.Send(context.WithoutCancel(ctx), &w.leg, &w.legRep)
@@ -238,15 +240,16 @@ func institutions(issuer, acquirer string) string {
 // not know what it wrote, no answer leaves (W4).
 func (s *Switch) close(ctx context.Context, w *work, t *journal.Transaction, out journal.Outcome) {
 	closed, err := s.tryClose(ctx, t, out)
-	if errors.Is(err, store.ErrInDoubt) {
+	doubt := errors.Is(err, store.ErrInDoubt)
+	if doubt {
 		closed, err = s.tryClose(ctx, t, out) // tells whether it stands
 	}
 	w.step(stepClose)
 	if err != nil {
 		w.reason = journal.StoreTrouble
 		s.log.Error("close failed; the transaction stays open and will be owed", "rrn", t.RRN, "error", err.Error())
-		if errors.Is(err, store.ErrInDoubt) {
-			w.silent = true
+		if doubt { // however the second try failed, the first may stand
+			w.silent, w.approved = true, out.Reason == journal.Approved
 			return
 		}
 		s.refuse(w, RCMalfunction) // surely not written: the sweep reverses it
@@ -284,6 +287,7 @@ func (s *Switch) answerEntry(w *work, e *journal.Entry) {
 	if e.Debt != nil { // approved once and taken back since
 		w.rc = s.cfg.TimeoutCode
 	}
+	w.approved = w.rc.Approves()
 	s.startAnswer(w, out.Closed)
 	w.rep.Set(37, e.RRN)
 	w.rep.Set(39, string(w.rc))
@@ -291,9 +295,8 @@ func (s *Switch) answerEntry(w *work, e *journal.Entry) {
 		w.rep.SetInt(15, int64(out.Settles))
 	}
 	set(&w.rep, 44, out.Additional)
-	if w.rc.Approves() {
+	if w.approved {
 		set(&w.rep, 38, out.Approval)
-		w.approved = true
 	}
 	if len(out.Chip) > 0 {
 		w.rep.SetBytes(55, out.Chip)
@@ -308,21 +311,28 @@ func set(m *spec.Message, n int, v string) {
 	}
 }
 
-// undelivered takes back an approval whose answer could not be written: the
-// terminal never got all of it, so it does not count as told (fault 2).
-func (s *Switch) undelivered(ctx context.Context, w *work, cause error) {
-	if !w.approved {
+// landed ends w's part in the transaction it sent or shared. An approval that
+// reached no terminal, because its answer could not be written or not even be
+// made, does not count as told and is taken back (fault 2).
+func (s *Switch) landed(ctx context.Context, w *work, cause error) {
+	f := w.flight
+	if f == nil || !s.undecide.land(f, w.approved, cause == nil && !w.silent && w.rc.Approves()) {
 		return
 	}
+	defer s.undecide.gone(f)
 	s.metrics.undelivered.Inc()
 	step, cancel := s.storeContext(ctx)
 	defer cancel()
-	r, err := s.journal.ReverseByID(step, w.journalID, journal.WhyUndelivered, time.Now())
+	r, err := s.journal.ReverseByID(step, f.id, journal.WhyUndelivered, time.Now())
 	if err != nil {
-		s.log.Error("an approval that did not reach the terminal could not be put on the list of reversals; the terminal's own will", "rrn", rrnOf(w.journalID), "error", err.Error())
+		s.log.Error("an approval that did not reach the terminal could not be put on the list of reversals; the terminal's own will", "rrn", rrnOf(f.id), "error", err.Error())
 		return
 	}
-	s.log.Warn("approval not delivered, reversed", "rrn", rrnOf(w.journalID), "effect", r.Effect.String(), "cause", cause.Error())
+	why := "the answer could not be made"
+	if cause != nil {
+		why = cause.Error()
+	}
+	s.log.Warn("approval not delivered, reversed", "rrn", rrnOf(f.id), "effect", r.Effect.String(), "cause", why)
 	s.ringOwed()
 }
 

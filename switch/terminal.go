@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"acquirer/journal"
 	"acquirer/spec"
 )
 
@@ -79,9 +80,7 @@ func (s *Switch) serveTerminal(ctx context.Context, conn net.Conn) (why string) 
 			s.give(w)
 			return s.readEnded(conn, err)
 		}
-		s.working.Add(1)
 		why := s.converse(ctx, conn, w)
-		s.working.Add(-1)
 		s.give(w)
 		if why != "" {
 			return why
@@ -91,22 +90,43 @@ func (s *Switch) serveTerminal(ctx context.Context, conn net.Conn) (why string) 
 }
 
 // converse answers one frame and writes its log line. It returns why the
-// connection cannot go on, or "".
+// connection cannot go on, or "". A panic ends the connection, never the
+// switch.
 func (s *Switch) converse(ctx context.Context, conn net.Conn, w *work) (why string) {
-	s.answer(ctx, w)
-	switch {
-	case w.silent:
-		why = "in_doubt"
-	default:
-		if err := s.write(conn, w.out); err != nil {
-			s.undelivered(ctx, w, err)
-			why = "write_failed"
+	s.working.Add(1)
+	defer s.working.Add(-1)
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(p)
+			why = "panic"
 		}
-		w.step(stepWrite)
-	}
+	}()
+	why = s.reply(ctx, conn, w)
 	s.finish(ctx, w)
 	return why
 }
+
+// reply answers one frame. Whatever happens, who shares its transaction is
+// told how that went.
+func (s *Switch) reply(ctx context.Context, conn net.Conn, w *work) (why string) {
+	var cause error = errNoAnswer
+	defer func() { s.landed(ctx, w, cause) }()
+	s.answer(ctx, w)
+	if w.silent {
+		if w.reason == journal.StoreTrouble {
+			return "in_doubt"
+		}
+		return "dropped"
+	}
+	cause = s.write(conn, w.out)
+	w.step(stepWrite)
+	if cause != nil {
+		return "write_failed"
+	}
+	return ""
+}
+
+var errNoAnswer = errors.New("no answer was written")
 
 // awaitFrame waits for a frame under the idle deadline; as soon as its first
 // byte is there the whole frame runs under the frame deadline, so a terminal
@@ -161,8 +181,7 @@ func (s *Switch) write(conn net.Conn, out []byte) error {
 func (s *Switch) answer(ctx context.Context, w *work) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.metrics.panics.Inc()
-			s.log.Error("handler panicked; answered 96", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.panicked(p)
 			s.refuse(w, RCMalfunction)
 		}
 	}()
@@ -171,6 +190,12 @@ func (s *Switch) answer(ctx context.Context, w *work) {
 		return
 	}
 	s.handle(ctx, w)
+}
+
+// panicked reports the defect that a recovered panic is.
+func (s *Switch) panicked(p any) {
+	s.metrics.panics.Inc()
+	s.log.Error("handling a message panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
 // connections is the set of open terminals and the listeners they came from.

@@ -68,7 +68,8 @@ type facts struct {
 	issuer    string
 	reason    journal.Reason
 	journaled bool
-	approved  bool // an approval is about to be written to the terminal
+	approved  bool    // it is to be answered with an approval
+	flight    *flight // the transaction it sent, or waits for
 }
 
 // take gives a work with a body buffer of length bytes.
