@@ -2,6 +2,7 @@ package switching
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"acquirer/calendar"
@@ -138,6 +139,9 @@ func (s *Switch) readCard(ctx context.Context, w *work, q *sale) (journal.Reason
 	q.track2 = m.AppendText(nil, 35)
 	if de53, ok := spec.ParseDE53(m); ok && de53.Track == 1 {
 		clear, err := s.hsm.DecryptTrack(ctx, w.tdk, q.track2)
+		if err != nil && !errors.Is(err, hsm.ErrTrack) && w.tdk != "" {
+			return journal.HSMTrouble, err.Error()
+		}
 		if err != nil {
 			return journal.CardInvalid, "DE 35 does not decrypt under the terminal's track key"
 		}
@@ -225,6 +229,9 @@ func (s *Switch) translatePIN(ctx context.Context, w *work, q sale) (sale, journ
 		return q, journal.Unreachable, "no PIN key has come from the issuer yet"
 	}
 	block, err := s.hsm.TranslatePIN(ctx, w.tpk, hsm.ISO0, [8]byte(m.Bytes(52)), w.pan, zpk, hsm.ISO0)
+	if err != nil && !errors.Is(err, hsm.ErrPIN) {
+		return q, journal.HSMTrouble, err.Error()
+	}
 	if err != nil {
 		return q, journal.BadPIN, "" // which of the ways it was wrong is nobody's business
 	}

@@ -16,12 +16,12 @@ import (
 // (A0) or could not finish (06, 96). It is answered as soon as it is durable
 // that the issuer is owed the reversal; the issuer itself may take its time.
 func (s *Switch) reversal(ctx context.Context, w *work) {
-	t, why, note := s.describedOriginal(ctx, w)
+	t, why, reason, note := s.describedOriginal(ctx, w)
 	w.step(stepCheck)
-	if note != "" {
+	if reason != journal.Undecided {
 		s.log.Warn("reversal refused", "why", note)
-		w.reason = journal.FormatError
-		s.refuse(w, RCFormat)
+		w.reason = reason
+		s.refuse(w, codeOf(reason, ""))
 		return
 	}
 	var options []journal.ReverseOption
@@ -49,26 +49,26 @@ func (s *Switch) reversal(ctx context.Context, w *work) {
 }
 
 // describedOriginal is the sale that the 0400 wants taken back, as far as it
-// says: same trace number and batch, amount, and mostly the card. note says
-// what is missing.
-func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Transaction, why journal.Why, note string) {
+// says: same trace number and batch, amount, and mostly the card. A reason and
+// a note say what is missing.
+func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Transaction, why journal.Why, reason journal.Reason, note string) {
 	m := &w.req
 	stan, ok := m.Int(11)
 	if !ok || stan == 0 {
-		return nil, "", "DE 11 is no trace number"
+		return nil, "", journal.FormatError, "DE 11 is no trace number"
 	}
 	if w.de60.Batch == 0 {
-		return nil, "", "DE 60.2 is no batch number"
+		return nil, "", journal.FormatError, "DE 60.2 is no batch number"
 	}
 	amount, ok := m.Int(4)
 	if !ok {
-		return nil, "", "DE 4 is missing"
+		return nil, "", journal.FormatError, "DE 4 is missing"
 	}
 	switch code := m.Text(39); code {
 	case "98", "96", "A0", "06":
 		why = journal.Why(code)
 	default:
-		return nil, "", "DE 39 is no reason for a reversal"
+		return nil, "", journal.FormatError, "DE 39 is no reason for a reversal"
 	}
 	w.amount = money.Amount(amount)
 	now := w.started
@@ -80,18 +80,18 @@ func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Tra
 		RRN: rrnOf(w.id()), Opened: now, Deadline: now, Node: int32(store.Node()),
 	}
 	if !m.Has(2) {
-		return t, why, ""
+		return t, why, journal.Undecided, ""
 	}
 	pan, err := card.ParsePAN(m.Text(2))
 	if err != nil {
-		return nil, "", "DE 2 is no account number"
+		return nil, "", journal.FormatError, "DE 2 is no account number"
 	}
 	w.pan = pan
 	t.PANMasked = pan.Masked()
 	if t.PANToken, err = s.hsm.Token(ctx, s.tokenKey, []byte(pan.Reveal())); err != nil {
-		return nil, "", "the HSM failed"
+		return nil, "", journal.HSMTrouble, "the HSM failed: " + err.Error()
 	}
-	return t, why, ""
+	return t, why, journal.Undecided, ""
 }
 
 // answerReversal is the 0410. What happened is the same for a repeat, and so
