@@ -265,16 +265,19 @@ func (w *world) settleDay(ctx context.Context, r running, date calendar.Date) er
 	if err := books.Receive(ctx, settlement.Receipt{Date: date, Received: expected, Reference: "NET" + date.String()}, morning); err != nil {
 		return err
 	}
-	// A payout whose order was not answered is asked for, minute by minute.
-	for minute := range 30 {
-		p, err := books.Pay(ctx, morning.Add(time.Duration(minute)*2*time.Minute))
-		if err != nil {
-			return err
-		}
-		w.result.Payouts += p.Paid
-		w.result.PaidTotal += p.Total
-		if p.Sent == 0 && p.Asked == 0 {
-			break
+	// D+0 is paid today, T+1 in the morning of the next working day. A payout
+	// whose order was not answered is asked for, minute by minute.
+	for _, moment := range [...]time.Time{time.Now(), morning} {
+		for minute := range 30 {
+			p, err := books.Pay(ctx, moment.Add(time.Duration(minute)*2*time.Minute))
+			if err != nil {
+				return err
+			}
+			w.result.Payouts += p.Paid
+			w.result.PaidTotal += p.Total
+			if p.Sent == 0 && p.Asked == 0 {
+				break
+			}
 		}
 	}
 	if int64(w.result.Payouts) != closed.Payouts || w.result.PaidTotal != closed.PayoutTotal {
