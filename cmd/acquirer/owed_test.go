@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/journal"
+	"acquirer/store"
+)
+
+// A reversal that was given up is listed, sent again by retry, and ended by
+// close; nothing else is touched.
+func TestOwed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "owed.db")
+	database := "sqlite:" + file
+	call := func(args ...string) (status int, stdout, stderr string) {
+		return runs(t, append(append([]string{"owed"}, args...), "--database", database)...)
+	}
+	if status, _, stderr := call("list"); status != 1 || !strings.Contains(stderr, file) {
+		t.Errorf("a database that is not there: status %d: %s", status, stderr)
+	}
+
+	var rrns []string
+	at := func(f func(j *journal.Journal)) {
+		t.Helper()
+		db, err := store.Open(t.Context(), database, schemas()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(journal.New(db, nil))
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at(func(j *journal.Journal) {
+		now := time.Now()
+		for i, reason := range []journal.Reason{journal.Unanswered, journal.Unanswered, journal.Approved} {
+			id := store.NewID()
+			txn := journal.Transaction{ID: id, Key: journal.Key{Day: calendar.DateOf(now), Terminal: "10000001", Batch: 1, STAN: int32(i + 1), Kind: journal.Sale},
+				Merchant: "898110054110001", MTI: 0x0200, Amount: 1234, Currency: 156, PANMasked: "621000******0002", Channel: journal.Credit, Issuer: "north",
+				RRN: strings.ToUpper(strconv.FormatInt(id, 36)), Trace: int32(77 + i), Transmitted: now.Truncate(time.Second), Opened: now, Deadline: now}
+			rrns = append(rrns, txn.RRN)
+			if _, err := j.Open(t.Context(), &txn); err != nil {
+				t.Fatal(err)
+			}
+			closed, err := j.Close(t.Context(), &txn, journal.Outcome{Reason: reason, Closed: now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				if err := j.GiveUpOn(t.Context(), closed.DebtID, "20 tries, the last: timeout"); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+	states := func() (s []string) {
+		t.Helper()
+		status, stdout, stderr := call("list", "--json")
+		var rows []owedRow
+		if err := json.Unmarshal([]byte(stdout), &rows); err != nil || status != 0 {
+			t.Fatalf("status %d, %v: %s%s", status, err, stdout, stderr)
+		}
+		for _, r := range rows {
+			s = append(s, r.RRN+" "+r.State)
+		}
+		return s
+	}
+	want := func(when string, rows ...string) {
+		t.Helper()
+		if got := states(); strings.Join(got, ", ") != strings.Join(rows, ", ") {
+			t.Errorf("%s: %v, want %v", when, got, rows)
+		}
+	}
+	want("at first", rrns[0]+" manual", rrns[1]+" owed")
+	if status, stdout, _ := call("list"); status != 0 || !strings.Contains(stdout, "trace 000077 of ") || !strings.Contains(stdout, "20 tries, the last: timeout") || !strings.Contains(stdout, "621000******0002") {
+		t.Errorf("status %d: %s", status, stdout)
+	}
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"retry", rrns[1]}, 1, "is owed"},
+		{[]string{"retry", rrns[2]}, 1, "owes no reversal"},
+		{[]string{"retry", "000000000001"}, 1, "no transaction"},
+		{[]string{"retry", "not an RRN"}, 2, "not an RRN"},
+		{[]string{"retry"}, 2, "accepts 1 arg"},
+		{[]string{"close", rrns[0]}, 2, "note"},
+		{[]string{"close", rrns[0], "--note", " "}, 2, "note"},
+	} {
+		if status, stdout, stderr := call(c.args...); status != c.status || stdout != "" || !strings.Contains(stderr, c.says) {
+			t.Errorf("%v: status %d, want %d: %q, %s", c.args, status, c.status, stdout, stderr)
+		}
+	}
+	if status, _, stderr := call("retry", strings.ToLower(rrns[0])); status != 0 {
+		t.Errorf("retry: status %d: %s", status, stderr)
+	}
+	want("after retry", rrns[0]+" owed", rrns[1]+" owed")
+	at(func(j *journal.Journal) {
+		due, err := j.ClaimFor(t.Context(), "north", 10, time.Millisecond)
+		if err != nil || len(due) != 2 {
+			t.Errorf("%d reversals are due after retry, want 2: %v", len(due), err)
+		}
+	})
+	if status, _, stderr := call("close", rrns[0], "--note", "north operations, ticket 4711"); status != 0 {
+		t.Errorf("close: status %d: %s", status, stderr)
+	}
+	want("after close", rrns[1]+" owed")
+	if status, _, stderr := call("close", rrns[0], "--note", "again"); status != 1 || !strings.Contains(stderr, "reversed already") {
+		t.Errorf("closing it again: status %d: %s", status, stderr)
+	}
+	at(func(j *journal.Journal) {
+		id, err := strconv.ParseInt(rrns[0], 36, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := j.Get(t.Context(), id)
+		if err != nil || e.State() != journal.Reversed || e.Debt.Note != "by hand: north operations, ticket 4711" {
+			t.Errorf("the journal says %+v, %v", e, err)
+		}
+	})
+	openForReading(t, database)
+	if status, _, stderr := call("list"); status != 1 || !strings.Contains(stderr, "process") {
+		t.Errorf("while another process has it: status %d: %s", status, stderr)
+	}
+}
