@@ -18,7 +18,7 @@ func (j *Journal) apply(tx store.Tx, batch []*op) error {
 			return err
 		}
 	}
-	b := &moves{}
+	b := &writing{listened: j.feed.listened()}
 	for _, o := range batch {
 		o.opened, o.closed, o.reverse, o.event = Opened{}, Closed{}, Reversal{}, nil
 	}
@@ -53,7 +53,7 @@ func (j *Journal) apply(tx store.Tx, batch []*op) error {
 	if err := j.spend(tx, b); err != nil {
 		return err
 	}
-	if j.feed.listened() {
+	if b.listened {
 		tx.After(func(fate error) {
 			if fate == nil {
 				j.feed.publish(batch)
@@ -75,8 +75,12 @@ func spentDays(batch []*op) []calendar.Date {
 	return days
 }
 
-// moves are the limits a batch moves.
-type moves struct {
+// writing is a batch while it is written.
+type writing struct {
+	args     store.Args
+	listened bool // somebody wants to hear of it
+
+	// The limits it moves.
 	back    []*Transaction
 	spend   []*Transaction
 	spender []*op // of spend
@@ -84,7 +88,7 @@ type moves struct {
 
 // giveBack returns the quota of t. What was opened in this very batch has not
 // spent it yet, and does not.
-func (b *moves) giveBack(t *Transaction) {
+func (b *writing) giveBack(t *Transaction) {
 	for i, s := range b.spend {
 		if s.ID == t.ID {
 			b.spend = slices.Delete(b.spend, i, i+1)
@@ -96,37 +100,35 @@ func (b *moves) giveBack(t *Transaction) {
 }
 
 // spend moves the limits and closes what they refuse.
-func (j *Journal) spend(tx store.Tx, b *moves) error {
+func (j *Journal) spend(tx store.Tx, b *writing) error {
 	if j.limits == nil || len(b.back)+len(b.spend) == 0 {
 		return nil
 	}
 	var refused []*op
 	err := j.limits.Move(tx, b.back, b.spend, func(i int, r Reason, note string) {
 		o := b.spender[i]
-		out := &Outcome{Reason: r, Note: note, Closed: o.txn.Opened}
-		o.opened = Opened{Refused, &Entry{Transaction: o.txn, Outcome: out}}
+		o.out = Outcome{Reason: r, Note: note}
 		refused = append(refused, o)
 	})
 	if err != nil {
 		return err
 	}
 	for _, o := range refused {
-		out := o.opened.First.Outcome
-		out.ID = store.NewID()
-		won, err := writeOutcome(tx, o.txn.ID, out)
+		o.decide()
+		won, err := writeOutcome(tx, &b.args, o.txn.ID, &o.out)
 		if err != nil {
 			return err
 		}
 		if !won {
 			return fmt.Errorf("journal: transaction %d has an outcome before it was decided", o.txn.ID)
 		}
-		o.event = o.opened.First
+		o.refused()
 	}
 	return nil
 }
 
 // open records one transaction, or finds the one that was there before.
-func open(tx store.Tx, o *op, b *moves) error {
+func open(tx store.Tx, o *op, b *writing) error {
 	if o.also != 0 && o.also != o.txn.Day {
 		k := o.txn.Key
 		k.Day = o.also
@@ -139,7 +141,7 @@ func open(tx store.Tx, o *op, b *moves) error {
 			return nil
 		}
 	}
-	fresh, err := writeTxn(tx, &o.txn)
+	fresh, err := writeTxn(tx, &b.args, &o.txn)
 	if err != nil {
 		return err
 	}
@@ -158,8 +160,8 @@ func open(tx store.Tx, o *op, b *moves) error {
 }
 
 // recorded goes on with a transaction that is new.
-func (o *op) recorded(tx store.Tx, b *moves) error {
-	if o.close == nil {
+func (o *op) recorded(tx store.Tx, b *writing) error {
+	if !o.shut {
 		o.opened = Opened{Verdict: Fresh}
 		if o.txn.SpentOn != 0 {
 			b.spend = append(b.spend, &o.txn)
@@ -167,24 +169,34 @@ func (o *op) recorded(tx store.Tx, b *moves) error {
 		}
 		return nil
 	}
-	out := o.decided()
-	if _, err := writeOutcome(tx, o.txn.ID, out); err != nil {
+	o.decide()
+	if _, err := writeOutcome(tx, &b.args, o.txn.ID, &o.out); err != nil {
 		return err
 	}
-	o.opened = Opened{Refused, &Entry{Transaction: o.txn, Outcome: out}}
-	o.event = o.opened.First
+	o.refused()
 	return nil
 }
 
-// decided is a copy of the caller's outcome with its place in the order.
-func (o *op) decided() *Outcome {
-	out := *o.close
+// refused answers an open that was closed at once.
+func (o *op) refused() {
+	o.event = o.entry()
+	o.opened = Opened{Refused, o.event}
+}
+
+// entry is a copy of what o has recorded, for those who keep it.
+func (o *op) entry() *Entry {
+	out := o.out
+	return &Entry{Transaction: o.txn, Outcome: &out}
+}
+
+// decide gives the outcome its place in the order.
+func (o *op) decide() {
+	out := &o.out
 	out.ID = store.NewID()
 	if out.Closed.IsZero() {
 		out.Closed = o.txn.Opened
 	}
 	out.Approval, out.IssuerCode, out.Additional, out.Note = clean(out.Approval), clean(out.IssuerCode), clean(out.Additional), clean(out.Note)
-	return &out
 }
 
 // met says what an earlier transaction with the same key means for o.
@@ -202,16 +214,16 @@ func met(o *op, first *Entry) Opened {
 }
 
 // closing records one outcome; the first wins.
-func closing(tx store.Tx, o *op, b *moves) error {
-	out := o.decided()
-	won, err := writeOutcome(tx, o.txn.ID, out)
+func closing(tx store.Tx, o *op, b *writing) error {
+	o.decide()
+	won, err := writeOutcome(tx, &b.args, o.txn.ID, &o.out)
 	if err != nil {
 		return err
 	}
 	if !won {
 		return o.lost(tx)
 	}
-	return o.closes(tx, out, b)
+	return o.closes(tx, b)
 }
 
 // lost reads the outcome that stands.
@@ -228,23 +240,26 @@ func (o *op) lost(tx store.Tx) error {
 }
 
 // closes goes on with an outcome that won.
-func (o *op) closes(tx store.Tx, out *Outcome, b *moves) error {
-	o.closed = Closed{Won: true, Winner: *out}
-	e := &Entry{Transaction: o.txn, Outcome: out}
-	if out.Reason.Owes() {
-		d := o.owe
+func (o *op) closes(tx store.Tx, b *writing) error {
+	o.closed = Closed{Won: true, Winner: o.out}
+	var d *Debt
+	if o.out.Reason.Owes() {
+		d = &Debt{Why: o.owe.Why, Due: o.owe.Due}
 		if d.Why == "" {
-			d.Why = why(out.Reason)
+			d.Why = why(o.out.Reason)
 		}
-		if err := owe(tx, e, &d); err != nil {
+		if err := owe(tx, b, &o.txn, &o.out, d); err != nil {
 			return err
 		}
 		o.closed.DebtID = d.ID
 	}
-	if out.Reason != Approved && o.txn.SpentOn != 0 {
+	if o.out.Reason != Approved && o.txn.SpentOn != 0 {
 		b.giveBack(&o.txn)
 	}
-	o.event = e
+	if b.listened {
+		o.event = o.entry()
+		o.event.Debt = d
+	}
 	return nil
 }
 
@@ -259,29 +274,28 @@ func why(r Reason) Why {
 	}
 }
 
-// owe puts the reversal of e on the list. e must have its outcome.
-func owe(tx store.Tx, e *Entry, d *Debt) error {
-	d.ID, d.State, d.Created = store.NewID(), Owed, e.Outcome.Closed
-	if e.Outcome.Reason == Approved {
+// owe puts the reversal of t, which closed as out, on the list.
+func owe(tx store.Tx, b *writing, t *Transaction, out *Outcome, d *Debt) error {
+	d.ID, d.State, d.Created = store.NewID(), Owed, out.Closed
+	if out.Reason == Approved {
 		d.Created = time.Now()
 	}
 	if d.Due.IsZero() {
 		d.Due = d.Created
 	}
 	d.Why = Why(clean(string(d.Why)))
-	fresh, err := writeOwed(tx, &e.Transaction, d, e.Outcome.Reason == Approved)
+	fresh, err := writeOwed(tx, &b.args, t, d, out.Reason == Approved)
 	if err != nil {
 		return err
 	}
 	if !fresh {
-		return fmt.Errorf("journal: the reversal of %d is on the list already", e.ID)
+		return fmt.Errorf("journal: the reversal of %d is on the list already", t.ID)
 	}
-	e.Debt = d
 	return nil
 }
 
 // reverse takes back one transaction, or leaves a tombstone where it would be.
-func reverse(tx store.Tx, o *op, b *moves) error {
+func reverse(tx store.Tx, o *op, b *writing) error {
 	e, err := o.original(tx)
 	if err != nil {
 		return err
@@ -291,7 +305,7 @@ func reverse(tx store.Tx, o *op, b *moves) error {
 			o.reverse = Reversal{Effect: NotFound}
 			return nil
 		}
-		if e, err = o.bury(tx); err != nil || e != nil {
+		if e, err = o.bury(tx, b); err != nil || e != nil {
 			return err
 		}
 		// Another node wrote it in between.
@@ -316,7 +330,7 @@ func reverse(tx store.Tx, o *op, b *moves) error {
 		if o.byID {
 			out.Reason = Interrupted
 		}
-		won, err := writeOutcome(tx, e.ID, out)
+		won, err := writeOutcome(tx, &b.args, e.ID, out)
 		if err != nil {
 			return err
 		}
@@ -365,9 +379,9 @@ func (o *op) original(tx store.Tx) (*Entry, error) {
 }
 
 // takeBack owes the reversal of e and gives its limits back.
-func (o *op) takeBack(tx store.Tx, e *Entry, b *moves) error {
-	d := o.owe
-	if err := owe(tx, e, &d); err != nil {
+func (o *op) takeBack(tx store.Tx, e *Entry, b *writing) error {
+	e.Debt = &Debt{Why: o.owe.Why, Due: o.owe.Due}
+	if err := owe(tx, b, &e.Transaction, e.Outcome, e.Debt); err != nil {
 		return err
 	}
 	if e.SpentOn != 0 {
@@ -378,14 +392,14 @@ func (o *op) takeBack(tx store.Tx, e *Entry, b *moves) error {
 }
 
 // bury writes the tombstone; nil when the original has come meanwhile.
-func (o *op) bury(tx store.Tx) (*Entry, error) {
+func (o *op) bury(tx store.Tx, b *writing) (*Entry, error) {
 	o.txn.SpentOn = 0
-	fresh, err := writeTxn(tx, &o.txn)
+	fresh, err := writeTxn(tx, &b.args, &o.txn)
 	if err != nil || !fresh {
 		return nil, err
 	}
 	out := &Outcome{ID: store.NewID(), Reason: Tombstoned, Note: clean("reversed with reason " + string(o.owe.Why) + " before it came"), Closed: o.now()}
-	if _, err := writeOutcome(tx, o.txn.ID, out); err != nil {
+	if _, err := writeOutcome(tx, &b.args, o.txn.ID, out); err != nil {
 		return nil, err
 	}
 	e := &Entry{Transaction: o.txn, Outcome: out}

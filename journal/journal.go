@@ -200,18 +200,29 @@ func New(db *store.DB, limits Limits) *Journal {
 // op is one value on the hot path: exactly one of its halves is used. The
 // answers are written by the store's writer.
 type op struct {
-	what  uint8
-	txn   Transaction
-	close *Outcome // opClose: how; opOpen: the refusal it is closed with at once
-	owe   Debt     // opClose: the debt, when close.Reason owes; opReverse: why and when
-	also  calendar.Date
-	byID  bool
+	what uint8
+	txn  Transaction
+	shut bool    // out is to be recorded: opClose, and an opOpen that is refused at once
+	out  Outcome // how it closes
+	owe  Debt    // opClose: the debt, when out.Reason owes one; opReverse: why and when
+	also calendar.Date
+	byID bool
 
 	// answers
 	opened  Opened
 	closed  Closed
 	reverse Reversal
 	event   *Entry // for the feed
+}
+
+// ops are used again when their answer was read. One whose caller got an error
+// may still be in a writer's hands and is left to the collector.
+var ops = sync.Pool{New: func() any { return new(op) }}
+
+func newOp(what uint8) *op {
+	o := ops.Get().(*op)
+	*o = op{what: what}
+	return o
 }
 
 const (
@@ -266,7 +277,7 @@ func AlsoOn(day calendar.Date) OpenOption { return func(o *op) { o.also = day } 
 
 // ClosedWith records t and closes it at once, in the same write: a refusal
 // that leaves a trace. Nothing is spent.
-func ClosedWith(out Outcome) OpenOption { return func(o *op) { o.close = &out } }
+func ClosedWith(out Outcome) OpenOption { return func(o *op) { o.shut, o.out = true, out } }
 
 // Open records t before anything is sent (W1). When it returns Fresh, t and
 // the limits it spent are durable. With store.ErrInDoubt they may be: send
@@ -276,14 +287,17 @@ func (j *Journal) Open(ctx context.Context, t *Transaction, options ...OpenOptio
 	if t.ID == 0 {
 		t.ID = store.NewID()
 	}
-	o := &op{what: opOpen, txn: *t}
+	o := newOp(opOpen)
+	o.txn = *t
 	for _, f := range options {
 		f(o)
 	}
 	if err := j.queue.Do(ctx, o); err != nil {
 		return Opened{}, err
 	}
-	return o.opened, nil
+	answer := o.opened
+	ops.Put(o)
+	return answer, nil
 }
 
 // Closed answers Close. Winner is the outcome that stands: the caller's own
@@ -311,14 +325,17 @@ func Because(w Why) CloseOption { return func(o *op) { o.owe.Why = w } }
 // With store.ErrInDoubt the outcome may stand: tell the terminal nothing;
 // Close again with the same outcome tells, or Get does.
 func (j *Journal) Close(ctx context.Context, t *Transaction, out Outcome, options ...CloseOption) (Closed, error) {
-	o := &op{what: opClose, txn: *t, close: &out}
+	o := newOp(opClose)
+	o.txn, o.shut, o.out = *t, true, out
 	for _, f := range options {
 		f(o)
 	}
 	if err := j.queue.Do(ctx, o); err != nil {
 		return Closed{}, err
 	}
-	return o.closed, nil
+	answer := o.closed
+	ops.Put(o)
+	return answer, nil
 }
 
 // Effect is what a reversal met.
@@ -373,7 +390,8 @@ func (j *Journal) Reverse(ctx context.Context, t *Transaction, why Why, at time.
 	if t.ID == 0 {
 		t.ID = store.NewID()
 	}
-	o := &op{what: opReverse, txn: *t, owe: Debt{Why: why, Due: at}}
+	o := newOp(opReverse)
+	o.txn, o.owe = *t, Debt{Why: why, Due: at}
 	for _, f := range options {
 		f(o)
 	}
@@ -386,7 +404,8 @@ func (j *Journal) Reverse(ctx context.Context, t *Transaction, why Why, at time.
 // ReverseByID takes a transaction back because this house must: it was
 // approved and the terminal could not be told. NotFound leaves no tombstone.
 func (j *Journal) ReverseByID(ctx context.Context, id int64, why Why, at time.Time) (Reversal, error) {
-	o := &op{what: opReverse, byID: true, txn: Transaction{ID: id}, owe: Debt{Why: why, Due: at}}
+	o := newOp(opReverse)
+	o.byID, o.txn, o.owe = true, Transaction{ID: id}, Debt{Why: why, Due: at}
 	if err := j.queue.Do(ctx, o); err != nil {
 		return Reversal{}, err
 	}

@@ -80,8 +80,8 @@ func (m *model) open(o *op) (Verdict, *known) {
 	}
 	n := &known{id: o.txn.ID, print: o.txn.Fingerprint[0], amount: o.txn.Amount, token: o.txn.PANToken[0], spends: o.txn.SpentOn != 0, state: Open}
 	m.add(o.txn.Key, n)
-	if o.close != nil {
-		n.state, n.reason, n.spends = StateDeclined, o.close.Reason, false
+	if o.shut {
+		n.state, n.reason, n.spends = StateDeclined, o.out.Reason, false
 		return Refused, n
 	}
 	return Fresh, n
@@ -224,7 +224,7 @@ func drawBatch(t *rapid.T, m *model) []*op {
 		switch o.what {
 		case opOpen:
 			if rapid.IntRange(0, 4).Draw(t, "refused") == 0 {
-				o.close = &Outcome{Reason: CardExpired}
+				o.shut, o.out = true, Outcome{Reason: CardExpired}
 			}
 		case opClose:
 			if len(ids) == 0 {
@@ -233,7 +233,7 @@ func drawBatch(t *rapid.T, m *model) []*op {
 			i := rapid.IntRange(0, len(ids)-1).Draw(t, "which")
 			n := m.byID[ids[i]]
 			o.txn.ID, o.txn.Key, o.txn.Amount = n.id, keys[i], n.amount
-			o.close = &Outcome{Reason: rapid.SampledFrom([]Reason{Approved, Declined, Unanswered, Unreachable, Interrupted}).Draw(t, "reason"), Closed: time.Now()}
+			o.shut, o.out = true, Outcome{Reason: rapid.SampledFrom([]Reason{Approved, Declined, Unanswered, Unreachable, Interrupted}).Draw(t, "reason"), Closed: time.Now()}
 		case opReverse:
 			o.owe = Debt{Why: "98", Due: time.Now()}
 			if rapid.Bool().Draw(t, "nocard") {
@@ -264,8 +264,8 @@ func compare(t *rapid.T, m *model, batch []*op) {
 	}
 	for _, o := range batch {
 		if o.what == opClose {
-			if won := m.close(m.byID[o.txn.ID], o.close.Reason); won != o.closed.Won {
-				t.Fatalf("close with %v: won %v, want %v", o.close.Reason, o.closed.Won, won)
+			if won := m.close(m.byID[o.txn.ID], o.out.Reason); won != o.closed.Won {
+				t.Fatalf("close with %v: won %v, want %v", o.out.Reason, o.closed.Won, won)
 			}
 			if n := m.byID[o.txn.ID]; o.closed.Winner.Reason != n.reason {
 				t.Fatalf("close: %v stands, want %v", o.closed.Winner.Reason, n.reason)

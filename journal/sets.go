@@ -22,7 +22,7 @@ const (
 )
 
 // openSet records the opens of a batch.
-func openSet(tx store.Tx, ops []*op, b *moves) error {
+func openSet(tx store.Tx, ops []*op, b *writing) error {
 	plain, late, err := elsewhere(tx, ops)
 	if err != nil {
 		return err
@@ -167,10 +167,10 @@ func present(tx store.Tx, sql string, ids []int64) (map[int64]int64, error) {
 
 // recordedSet goes on with transactions that are new: those that are refused
 // from the start are closed together.
-func recordedSet(tx store.Tx, fresh []*op, b *moves) error {
+func recordedSet(tx store.Tx, fresh []*op, b *writing) error {
 	var refused []*op
 	for _, o := range fresh {
-		if o.close != nil {
+		if o.shut {
 			refused = append(refused, o)
 			continue
 		}
@@ -181,36 +181,25 @@ func recordedSet(tx store.Tx, fresh []*op, b *moves) error {
 	if len(refused) == 0 {
 		return nil
 	}
-	outs := decidedSet(refused)
-	n, err := insertOutcomes(tx, refused, outs)
+	n, err := insertOutcomes(tx, refused)
 	if err != nil {
 		return err
 	}
 	if n != int64(len(refused)) {
 		return fmt.Errorf("journal: %d of %d new transactions have an outcome already", int64(len(refused))-n, len(refused))
 	}
-	for i, o := range refused {
-		o.opened = Opened{Refused, &Entry{Transaction: o.txn, Outcome: outs[i]}}
-		o.event = o.opened.First
+	for _, o := range refused {
+		o.refused()
 	}
 	return nil
 }
 
-func decidedSet(ops []*op) []*Outcome {
-	outs := make([]*Outcome, len(ops))
-	for i, o := range ops {
-		outs[i] = o.decided()
-	}
-	return outs
-}
-
 // closeSet records the closes of a batch.
-func closeSet(tx store.Tx, ops []*op, b *moves) error {
+func closeSet(tx store.Tx, ops []*op, b *writing) error {
 	if len(ops) == 0 {
 		return nil
 	}
-	outs := decidedSet(ops)
-	n, err := insertOutcomes(tx, ops, outs)
+	n, err := insertOutcomes(tx, ops)
 	if err != nil {
 		return err
 	}
@@ -224,14 +213,14 @@ func closeSet(tx store.Tx, ops []*op, b *moves) error {
 			return err
 		}
 	}
-	for i, o := range ops {
-		if stands != nil && stands[o.txn.ID] != outs[i].ID {
+	for _, o := range ops {
+		if stands != nil && stands[o.txn.ID] != o.out.ID {
 			if err := o.lost(tx); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := o.closes(tx, outs[i], b); err != nil {
+		if err := o.closes(tx, b); err != nil {
 			return err
 		}
 	}
@@ -259,14 +248,17 @@ func insertTxns(tx store.Tx, ops []*op) (int64, error) {
 		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent)
 }
 
-func insertOutcomes(tx store.Tx, ops []*op, outs []*Outcome) (int64, error) {
+// insertOutcomes decides and records how ops close.
+func insertOutcomes(tx store.Tx, ops []*op) (int64, error) {
 	n := len(ops)
 	id, txn, closed := make([]int64, n), make([]int64, n), make([]int64, n)
 	reason, settles := make([]int32, n), make([]int32, n)
 	approval, code, additional, note := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	chip, extra := make([][]byte, n), make([][]byte, n)
-	for i, o := range outs {
-		id[i], txn[i], reason[i], approval[i], code[i], additional[i] = o.ID, ops[i].txn.ID, int32(o.Reason), o.Approval, o.IssuerCode, o.Additional
+	for i, p := range ops {
+		p.decide()
+		o := &p.out
+		id[i], txn[i], reason[i], approval[i], code[i], additional[i] = o.ID, p.txn.ID, int32(o.Reason), o.Approval, o.IssuerCode, o.Additional
 		chip[i], settles[i], extra[i], note[i], closed[i] = o.Chip, o.Settles, o.Extra, o.Note, micro(o.Closed)
 	}
 	return tx.Exec(insertOutcomeSet, id, txn, reason, approval, code, additional, chip, settles, extra, note, closed)

@@ -151,21 +151,30 @@ func clean(s string) string {
 	return s
 }
 
-func writeTxn(tx store.Tx, t *Transaction) (fresh bool, err error) {
-	n, err := tx.Exec(insertTxn, t.ID, int64(t.Day), t.Terminal, int64(t.Batch), int64(t.STAN), int64(t.Kind), t.Merchant,
-		int64(t.MTI), int64(t.ProcessingCode), int64(t.EntryMode), int64(t.Amount), int64(t.Currency), t.PANToken[:], t.PANMasked, t.PANSealed,
-		int64(t.Channel), t.Issuer, t.RRN, int64(t.Trace), micro(t.Transmitted), t.Fingerprint[:], micro(t.Opened), micro(t.Deadline),
-		int64(t.Node), int64(t.SpentOn))
+func writeTxn(tx store.Tx, a *store.Args, t *Transaction) (fresh bool, err error) {
+	a.Reset().Int(t.ID).Int(int64(t.Day)).Text(t.Terminal).Int(int64(t.Batch)).Int(int64(t.STAN)).Int(int64(t.Kind)).Text(t.Merchant)
+	a.Int(int64(t.MTI)).Int(int64(t.ProcessingCode)).Int(int64(t.EntryMode)).Int(t.Amount.Fen()).Int(int64(t.Currency))
+	a.Bytes(t.PANToken[:]).Text(t.PANMasked).Bytes(t.PANSealed).Int(int64(t.Channel)).Text(t.Issuer).Text(t.RRN).Int(int64(t.Trace))
+	a.Int(micro(t.Transmitted)).Bytes(t.Fingerprint[:]).Int(micro(t.Opened)).Int(micro(t.Deadline)).Int(int64(t.Node)).Int(int64(t.SpentOn))
+	n, err := tx.ExecArgs(insertTxn, a)
 	return n == 1, err
 }
 
-func writeOutcome(tx store.Tx, txn int64, o *Outcome) (won bool, err error) {
-	n, err := tx.Exec(insertOutcome, o.ID, txn, int64(o.Reason), o.Approval, o.IssuerCode, o.Additional, o.Chip, int64(o.Settles), o.Extra, o.Note, micro(o.Closed))
+func writeOutcome(tx store.Tx, a *store.Args, txn int64, o *Outcome) (won bool, err error) {
+	a.Reset().Int(o.ID).Int(txn).Int(int64(o.Reason)).Text(o.Approval).Text(o.IssuerCode).Text(o.Additional).Bytes(o.Chip)
+	a.Int(int64(o.Settles)).Bytes(o.Extra).Text(o.Note).Int(micro(o.Closed))
+	n, err := tx.ExecArgs(insertOutcome, a)
 	return n == 1, err
 }
 
-func writeOwed(tx store.Tx, t *Transaction, d *Debt, approved bool) (fresh bool, err error) {
-	n, err := tx.Exec(insertOwed, d.ID, t.ID, t.Issuer, string(d.Why), micro(d.Created), micro(d.Due), int64(d.Tries), int64(d.State), int64(0), int64(0), d.Note, micro(d.Ended), approved)
+func writeOwed(tx store.Tx, a *store.Args, t *Transaction, d *Debt, approved bool) (fresh bool, err error) {
+	was := int64(0)
+	if approved {
+		was = 1
+	}
+	a.Reset().Int(d.ID).Int(t.ID).Text(t.Issuer).Text(string(d.Why)).Int(micro(d.Created)).Int(micro(d.Due)).Int(int64(d.Tries))
+	a.Int(int64(d.State)).Int(0).Int(0).Text(d.Note).Int(micro(d.Ended)).Int(was)
+	n, err := tx.ExecArgs(insertOwed, a)
 	return n == 1, err
 }
 

@@ -28,6 +28,7 @@ type Queue[T any] struct {
 	mu      sync.Mutex
 	waiting []*waiter[T]
 	closed  error
+	free    sync.Pool // *waiter[T] whose answer was received
 }
 
 // waiter is one caller inside Do.
@@ -68,7 +69,11 @@ func (q *Queue[T]) Do(ctx context.Context, v T) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	w := &waiter[T]{value: v, done: make(chan error, 1)}
+	w, _ := q.free.Get().(*waiter[T])
+	if w == nil {
+		w = &waiter[T]{done: make(chan error, 1)}
+	}
+	w.value = v
 	q.mu.Lock()
 	switch {
 	case q.closed != nil:
@@ -85,29 +90,37 @@ func (q *Queue[T]) Do(ctx context.Context, v T) error {
 	if first {
 		q.ring()
 	}
-	return w.wait(ctx, q.single)
+	err, answered := w.wait(ctx, q.single)
+	if answered { // no writer will touch it again
+		w.state.Store(isWaiting)
+		var none T
+		w.value = none
+		q.free.Put(w)
+	}
+	return err
 }
 
-// wait returns what became of the value. With stay it does not leave while a
+// wait returns what became of the value, and whether its writer said so. With
+// stay it does not leave while a
 // writer has it: the value is a function that writes into its caller's
 // variables.
-func (w *waiter[T]) wait(ctx context.Context, stay bool) error {
+func (w *waiter[T]) wait(ctx context.Context, stay bool) (err error, answered bool) {
 	select {
 	case err := <-w.done:
-		return err
+		return err, true
 	case <-ctx.Done():
-		if w.state.CompareAndSwap(isWaiting, isAbandoned) {
-			return context.Cause(ctx)
-		}
-		if stay {
-			return <-w.done
-		}
-		select { // it may have ended in the same moment
-		case err := <-w.done:
-			return err
-		default:
-			return inDoubt(context.Cause(ctx))
-		}
+	}
+	if w.state.CompareAndSwap(isWaiting, isAbandoned) {
+		return context.Cause(ctx), false
+	}
+	if stay {
+		return <-w.done, true
+	}
+	select { // it may have ended in the same moment
+	case err := <-w.done:
+		return err, true
+	default:
+		return inDoubt(context.Cause(ctx)), false
 	}
 }
 

@@ -320,6 +320,10 @@ func (tx *postgresTx) ready(args []any) error {
 	return nil
 }
 
+func (tx *postgresTx) ExecArgs(sql string, args *Args) (int64, error) {
+	return tx.Exec(sql, args.boxed()...)
+}
+
 func (tx *postgresTx) Exec(sql string, args ...any) (int64, error) {
 	if err := tx.ready(args); err != nil {
 		return 0, err

@@ -104,6 +104,68 @@ func All[T any](rows *Rows, err error, scan func(*Rows, *T) error) ([]T, error) 
 	return all, rows.Err()
 }
 
+// Args are the arguments of one statement, for paths where the boxes of
+// ...any would be felt. The zero Args is empty and ready; Reset makes it so
+// again and keeps its memory.
+type Args struct{ list []arg }
+
+type arg struct {
+	kind  uint8
+	num   int64
+	text  string
+	bytes []byte
+}
+
+const (
+	argInt uint8 = iota
+	argText
+	argBytes
+)
+
+// Reset empties a and returns it.
+func (a *Args) Reset() *Args {
+	if a.list == nil {
+		a.list = make([]arg, 0, 32) // the widest table of the hot path
+	}
+	a.list = a.list[:0]
+	return a
+}
+
+// Int appends an integer.
+func (a *Args) Int(v int64) *Args {
+	a.list = append(a.list, arg{kind: argInt, num: v})
+	return a
+}
+
+// Text appends a string.
+func (a *Args) Text(v string) *Args {
+	a.list = append(a.list, arg{kind: argText, text: v})
+	return a
+}
+
+// Bytes appends bytes, NULL when v is nil. They are read when the statement
+// runs.
+func (a *Args) Bytes(v []byte) *Args {
+	a.list = append(a.list, arg{kind: argBytes, bytes: v})
+	return a
+}
+
+// boxed is a as ordinary arguments.
+func (a *Args) boxed() []any {
+	all := make([]any, len(a.list))
+	for i := range a.list {
+		switch v := &a.list[i]; v.kind {
+		case argInt:
+			all[i] = v.num
+		case argText:
+			all[i] = v.text
+		case argBytes:
+			all[i] = v.bytes
+		}
+	}
+	return all
+}
+
 // plain brings an argument to int64, string, []byte or nil; slices other than
 // bytes pass untouched when sets are allowed.
 func plain(arg any, sets bool) (any, error) {

@@ -250,6 +250,41 @@ func (s *sqliteStmt) bind(args []any) error {
 	return nil
 }
 
+// bindArgs is bind without boxes.
+func (s *sqliteStmt) bindArgs(args []arg) error {
+	if len(args) != s.params {
+		return fmt.Errorf("store: the statement has %d parameters, got %d", s.params, len(args))
+	}
+	need := 1
+	for i := range args {
+		need += len(args[i].text) + len(args[i].bytes)
+	}
+	if err := s.reserve(need); err != nil {
+		return err
+	}
+	tls, used := s.c.tls, 0
+	room := unsafe.Slice((*byte)(mem(s.buf)), s.size)
+	for i := range args {
+		rc, n, a := int32(0), int32(i+1), &args[i]
+		switch {
+		case a.kind == argInt:
+			rc = sqlite3.Xsqlite3_bind_int64(tls, s.p, n, a.num)
+		case a.kind == argText:
+			rc = sqlite3.Xsqlite3_bind_text(tls, s.p, n, s.buf+uintptr(used), int32(len(a.text)), 0)
+			used += copy(room[used:], a.text)
+		case a.bytes == nil:
+			rc = sqlite3.Xsqlite3_bind_null(tls, s.p, n)
+		default:
+			rc = sqlite3.Xsqlite3_bind_blob(tls, s.p, n, s.buf+uintptr(used), int32(len(a.bytes)), 0)
+			used += copy(room[used:], a.bytes)
+		}
+		if rc != sqlite3.SQLITE_OK {
+			return s.c.error(rc)
+		}
+	}
+	return nil
+}
+
 func (s *sqliteStmt) reserve(need int) error {
 	if need <= s.size {
 		return nil
@@ -285,11 +320,9 @@ func (s *sqliteStmt) step() (bool, error) {
 // that step gave already.
 func (s *sqliteStmt) reset() { sqlite3.Xsqlite3_reset(s.c.tls, s.p) }
 
-// exec runs the statement to its end and returns the number of rows changed.
-func (s *sqliteStmt) exec(args []any) (int64, error) {
-	if err := s.bind(args); err != nil {
-		return 0, err
-	}
+// exec runs the bound statement to its end and returns the number of rows
+// changed.
+func (s *sqliteStmt) exec() (int64, error) {
 	defer s.reset()
 	for {
 		more, err := s.step()
@@ -308,7 +341,7 @@ func (c *sqliteConn) run(sql string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.exec(nil)
+	_, err = s.exec()
 	return err
 }
 

@@ -315,7 +315,27 @@ func (tx *sqliteTx) Exec(sql string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := s.exec(args)
+	if err = s.bind(args); err != nil {
+		tx.failed = err
+		return 0, err
+	}
+	return tx.finish(s)
+}
+
+func (tx *sqliteTx) ExecArgs(sql string, args *Args) (int64, error) {
+	s, err := tx.ready(sql)
+	if err != nil {
+		return 0, err
+	}
+	if err = s.bindArgs(args.list); err != nil {
+		tx.failed = err
+		return 0, err
+	}
+	return tx.finish(s)
+}
+
+func (tx *sqliteTx) finish(s *sqliteStmt) (int64, error) {
+	n, err := s.exec()
 	if err != nil {
 		tx.failed = err
 	}

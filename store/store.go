@@ -54,6 +54,8 @@ type Tx interface {
 	// slices and arrays, types made of those, nil; on PostgreSQL also slices,
 	// for unnest and = any($1).
 	Exec(sql string, args ...any) (int64, error)
+	// ExecArgs is Exec without an allocation for its arguments.
+	ExecArgs(sql string, args *Args) (int64, error)
 	Query(sql string, args ...any) (*Rows, error)
 	QueryRow(sql string, args ...any) Row
 	// Postgres tells set-wise statements (unnest, row locks) from loops. The
