@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -68,9 +69,16 @@ func (e *Engine) CloseDay(ctx context.Context, date calendar.Date, now time.Time
 // Resume finishes the runs that were interrupted, oldest first. CloseDay and
 // Pay begin with it.
 func (e *Engine) Resume(ctx context.Context, now time.Time) error {
+	return e.resume(ctx, math.MaxInt64, now)
+}
+
+// resume finishes the runs before one, and those that are netting. A run
+// gathers only then: what is given back for a sale depends on what was taken
+// for it.
+func (e *Engine) resume(ctx context.Context, before int64, now time.Time) error {
 	var runs []run
 	err := e.db.Read(ctx, func(tx store.Tx) (err error) {
-		rows, err := tx.Query("select date, seq from settlement_run where state < $1 order by date, seq", runClosed)
+		rows, err := tx.Query("select date, seq from settlement_run where "+runsBefore+" order by id", runClosed, before, runNetting)
 		runs, err = store.All(rows, err, func(rows *store.Rows, r *run) error { return rows.Scan(&r.date, &r.seq) })
 		return err
 	})
@@ -84,6 +92,8 @@ func (e *Engine) Resume(ctx context.Context, now time.Time) error {
 	}
 	return nil
 }
+
+const runsBefore = "(state < $1 and id < $2 or state = $3 and id <> $2)"
 
 // PayEarly settles what D0 merchants have sold so far on a business date that
 // is still open. window is the time of day as HHMM (1200) and names the run: the
@@ -135,6 +145,9 @@ func (e *Engine) settle(ctx context.Context, date calendar.Date, seq int, now ti
 		}
 	}
 	for r.state == runGathering {
+		if err := e.resume(ctx, r.id, now); err != nil {
+			return Day{}, err
+		}
 		if err := r.gather(ctx); err != nil {
 			return Day{}, err
 		}
@@ -244,6 +257,10 @@ func (r *run) gather(ctx context.Context) error {
 		if err != nil || !held {
 			return err
 		}
+		var earlier int
+		if err := tx.QueryRow("select count(*) from settlement_run where "+runsBefore, runClosed, r.id, runNetting).Scan(&earlier); err != nil || earlier > 0 {
+			return err // another scheduler has just begun one: it is finished first
+		}
 		speed := merchant.Speed("")
 		if r.seq != 0 {
 			speed = merchant.D0
@@ -280,6 +297,9 @@ func (r *run) net(ctx context.Context) (more bool, err error) {
 		more = true
 		first, last := mids[0], mids[len(mids)-1]
 		if _, err := tx.Exec("update settlement_run set upto = $1 where id = $2", last, r.id); err != nil {
+			return err
+		}
+		if err := r.giveBack(tx, first, last); err != nil {
 			return err
 		}
 		rows, err = tx.Query(`select merchant, speed, count(*), cast(sum(amount) as BIGINT), cast(sum(fee_rate + fee_fixed) as BIGINT), cast(sum(speed_fee) as BIGINT)
@@ -414,6 +434,9 @@ func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount) (money.Amount, e
 		r.id, b.merchant, b.speed, effectSale); err != nil {
 		return 0, err
 	}
+	if err := r.giveBack(tx, b.merchant, b.merchant); err != nil {
+		return 0, err
+	}
 	was := b.speedFee
 	if err := tx.QueryRow("select cast(coalesce(sum(speed_fee), 0) as BIGINT) from settlement_line where run = $1 and run > 0 and merchant = $2 and speed = $3",
 		r.id, b.merchant, b.speed).Scan(&b.speedFee); err != nil {
@@ -422,6 +445,14 @@ func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount) (money.Amount, e
 	b.advance, b.due = false, r.due
 	b.reason = "own funds do not cover it: paid when the network has paid"
 	return net + was - b.speedFee, nil
+}
+
+// giveBack sets what lines that take sales back give back of fees for speed:
+// exactly what was taken.
+func (r *run) giveBack(tx store.Tx, first, last string) error {
+	_, err := tx.Exec(`update settlement_line set speed_fee = -(select o.speed_fee from settlement_line o where o.id = -settlement_line.id)
+		where run = $1 and run > 0 and merchant >= $2 and merchant <= $3 and effect = $4`, r.id, first, last, effectTaken)
+	return err
 }
 
 // ref is the reference of a batch's payout: it follows from what is paid, so
