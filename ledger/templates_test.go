@@ -19,10 +19,6 @@ func microSale(txn int64, mid string) Clearing {
 	return Clearing{Txn: txn, Date: day, Merchant: mid, Amount: 100_00, FeeRate: 60, FeeFixed: 3_00, IssuerFee: 45, NetworkFee: 3}
 }
 
-func debitSale(txn int64, mid string, amount, fee, issuer, network money.Amount) Clearing {
-	return Clearing{Txn: txn, Date: day, Merchant: mid, Amount: amount, FeeRate: fee, IssuerFee: issuer, NetworkFee: network}
-}
-
 func one(t Transfer, _ bool) []Transfer { return []Transfer{t} }
 
 // The posting templates for that sale, leg by leg.
