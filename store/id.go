@@ -73,23 +73,33 @@ func lastTick() int64 {
 	return ids.last
 }
 
-// markEvery is how often the generator's position is written down.
+// markEvery is how often the mark is moved on.
 const markEvery = time.Second
 
-// keeper writes down how far the ids of this node have come, so that they go
-// on from there when the process starts again on a clock that was set back.
-// What others derive from the order of ids (what was swept, what was cleared)
-// rests on it.
+// keeper keeps a mark in the database that no id of this node has passed, so
+// that they go on from there when the process starts again: at once after it
+// was killed, or on a clock that was set back. What others derive from the
+// order of ids (what was swept, what was cleared) rests on it.
 type keeper struct {
 	db   *DB
 	node int64
-	last int64
+	last int64 // generator's position when the mark was moved
 	quit chan struct{}
 	done chan struct{}
 }
 
-// keepIDs moves the generator past every id of an earlier run and starts the
-// keeper.
+// ahead is a mark that ids do not pass before it is moved the next time: they
+// run with the clock, or, where they are before it, creep a sequence number
+// each. (A process that keeps restarting is carried away from its clock by a
+// tenth of a second each time, and no further once it is two seconds before.)
+func ahead(last int64) int64 {
+	const second = 1000 << idSeqBits
+	now := (time.Now().UnixMilli() - idEpoch) << idSeqBits
+	return max(last+second/10, now+2*int64(markEvery/time.Second)*second)
+}
+
+// keepIDs moves the generator past every id of an earlier run, moves the mark
+// past those of this one, and starts the keeper.
 func keepIDs(ctx context.Context, db *DB) (*keeper, error) {
 	k := &keeper{db: db, node: int64(Node()), quit: make(chan struct{}), done: make(chan struct{})}
 	var tick int64
@@ -103,20 +113,12 @@ func keepIDs(ctx context.Context, db *DB) (*keeper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: reading where the ids were: %w", err)
 	}
-	// Ids were made after the mark. Where it lies behind the clock they ran
-	// with the clock, for less than two marks; where it lies before the clock
-	// they crept, a sequence number each. (Two seconds more at every start
-	// would carry a process that keeps restarting away from its clock.)
-	if tick > 0 {
-		slack := 2 * markEvery
-		if tick > (time.Now().UnixMilli()-idEpoch)<<idSeqBits {
-			slack = markEvery / 10
-		}
-		tick += slack.Milliseconds() << idSeqBits
-	}
 	ids.Lock()
 	ids.last = max(ids.last, tick)
 	ids.Unlock()
+	if err := k.mark(ctx); err != nil {
+		return nil, fmt.Errorf("store: writing where the ids are: %w", err)
+	}
 	go k.run()
 	return k, nil
 }
@@ -139,23 +141,24 @@ func (k *keeper) run() {
 	}
 }
 
-// mark writes the position down if it has moved.
+// mark moves the mark if an id was made since it was moved last.
 func (k *keeper) mark(ctx context.Context) error {
-	tick := lastTick()
-	if tick == k.last {
+	last := lastTick()
+	if last == k.last && last != 0 {
 		return nil
 	}
 	err := k.db.Write(ctx, func(tx Tx) error {
-		_, err := tx.Exec("insert into store_mark (node, tick) values ($1, $2) on conflict (node) do update set tick = $2 where store_mark.tick < $2", k.node, tick)
+		_, err := tx.Exec("insert into store_mark (node, tick) values ($1, $2) on conflict (node) do update set tick = $2 where store_mark.tick < $2", k.node, ahead(last))
 		return err
 	})
 	if err == nil {
-		k.last = tick
+		k.last = last
 	}
 	return err
 }
 
-// stop ends the keeper, after a last mark when the store still writes.
+// stop ends the keeper. The mark is ahead of every id already, unless the
+// store has not been writing for a while.
 func (k *keeper) stop() {
 	close(k.quit)
 	<-k.done

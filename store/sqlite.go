@@ -108,7 +108,10 @@ func openWriter(path string) (*sqliteConn, error) {
 		return nil, fmt.Errorf("store: opening %s: %w", path, err)
 	}
 	for _, p := range []string{
-		"pragma page_size = 8192", // before the first table: fewer, fuller pages per commit
+		// Before the first table. The journal's unique key touches a page of
+		// its own for nearly every terminal, so small pages write less: 4 KB
+		// costs 10 % less processor time than 8 KB, 20 % less than 16 KB.
+		"pragma page_size = 4096",
 		"pragma journal_mode = wal",
 		"pragma synchronous = full",
 		"pragma wal_autocheckpoint = 0", // see checkpoint

@@ -35,7 +35,7 @@ const blobs = "create table blob (id BIGINT primary key, body BYTEA not null)"
 // goes on, so that it does not grow without end.
 func TestSQLiteLogStaysBounded(t *testing.T) {
 	db, d := openTestSQLite(t, blobs)
-	for range 400 { // 400 MB, some 50,000 pages
+	for range 400 { // 400 MB, some 100,000 pages
 		if err := insertBlob(db, 1<<20); err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +44,7 @@ func TestSQLiteLogStaysBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if limit := int64(3 * checkpointPages * 8192); log.Size() > limit {
+	if limit := int64(3 * checkpointPages * 4096); log.Size() > limit {
 		t.Errorf("the log has %d bytes, want at most %d", log.Size(), limit)
 	}
 }

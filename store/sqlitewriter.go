@@ -145,7 +145,7 @@ func (d *sqliteDB) commit(tx *sqliteTx) error {
 
 // checkpointPages is how long the log grows before its pages are copied into
 // the database file: 32 MB.
-const checkpointPages = 4096
+const checkpointPages = 8192
 
 // checkpoint copies the log into the database file when it has grown, between
 // transactions and before anybody is told anything untrue: SQLite's own
