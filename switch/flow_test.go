@@ -27,6 +27,10 @@ var rewrite = flag.Bool("rewrite", false, "write what happened into testdata/flo
 // line without indent is done, the indented lines behind it are what must then
 // be seen; testdata/flows/README.md has the words. -rewrite refreshes them.
 func TestFlows(t *testing.T) {
+	eachFlow(t, func(*testing.T) []streetOption { return nil })
+}
+
+func eachFlow(t *testing.T, options func(*testing.T) []streetOption) {
 	files, err := filepath.Glob("../testdata/flows/*.txt")
 	must(t, err)
 	if len(files) == 0 {
@@ -37,7 +41,7 @@ func TestFlows(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(file)
 			must(t, err)
-			got := tell(t, string(text))
+			got := tell(t, string(text), options(t)...)
 			if *rewrite {
 				must(t, os.WriteFile(file, []byte(got), 0o644))
 				return

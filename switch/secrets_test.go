@@ -110,9 +110,11 @@ func (c *canaries) addCard(t testing.TB, card *simcard.Card) {
 	c.addDigits("discretionary data", rest[7:]) // behind YYMM and service code
 	c.add("track 2", []byte(card.Track2))
 	c.add("track 2", []byte(strings.Replace(card.Track2, "=", "D", 1)))
-	// Six digits alone would be found in any trace number; as a value of their
-	// own, in quotes, they are a PIN.
-	c.add("PIN", []byte(`"`+card.PIN+`"`))
+	// Six digits alone are some trace number or time; behind their name they
+	// are a PIN.
+	for _, name := range []string{`pin":"`, `PIN":"`, `pin=`, `PIN=`, `pin `, `PIN `, `PIN:`} {
+		c.add("PIN", []byte(name+card.PIN))
+	}
 	pin, err := algo.ParsePIN(card.PIN)
 	must(t, err)
 	block, err := algo.EncodePIN(algo.ISO0, pin, card.Number)
