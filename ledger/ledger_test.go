@@ -432,7 +432,7 @@ func TestAgainstAModel(t *testing.T) {
 					}
 					available[s.Merchant] -= s.Amount - 3_60
 				case "reserve":
-					p := &payout{Payout: Payout{Ref: fmt.Sprint(name("p"), step), Date: date, Merchant: mid, Amount: money.Amount(rapid.IntRange(1, 50_000).Draw(rt, "payout"))}}
+					p := &payout{Payout: Payout{Ref: fmt.Sprintf("%s/%d", name("p"), step), Date: date, Merchant: mid, Amount: money.Amount(rapid.IntRange(1, 50_000).Draw(rt, "payout"))}}
 					err := l.Post(ctx, p.Reserve()...)
 					if enough := p.Amount <= available[mid]; enough != (err == nil) || err != nil && !errors.Is(err, ErrInsufficient) {
 						rt.Fatalf("reserving %s of %s: %v", p.Amount, available[mid], err)
