@@ -143,12 +143,12 @@ func healthy(t *testing.T, db *DB) {
 // there is room: nothing that was refused comes to life (fault 36).
 func TestSQLiteOnAFullDisk(t *testing.T) {
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
-		t.Skipf("SKIPPED: a disk of 2 MB cannot be mounted here: %v", err)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Skipf("SKIPPED: a disk of 8 MB cannot be mounted here: %v", err)
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	ballast := filepath.Join(dir, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, 900_000), 0o600); err != nil {
+	if err := os.WriteFile(ballast, make([]byte, 7_000_000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "a.db")
