@@ -20,7 +20,7 @@ import (
 // TestMain lets the test binary be the process whose disk fails.
 func init() {
 	if path := os.Getenv("ACQUIRER_STORE_CHILD"); path != "" {
-		if err := childWithSmallFiles(path); err != nil {
+		if err := child(path, os.Getenv("ACQUIRER_STORE_CHILD_LIMIT") != ""); err != nil {
 			fmt.Println("child:", err)
 			os.Exit(1)
 		}
@@ -28,18 +28,21 @@ func init() {
 	}
 }
 
-// childWithSmallFiles writes rows until the system refuses to let a file
-// grow, and says what it was told about each.
-func childWithSmallFiles(path string) error {
+// child writes rows until the system fails it, and says what it was told
+// about each. With small it lets no file grow beyond a megabyte.
+func child(path string, small bool) error {
 	signal.Ignore(syscall.SIGXFSZ)
 	db, err := Open(context.Background(), "sqlite:"+path, Schema{Name: "t", Steps: []string{blobs}})
 	if err != nil {
-		return err
+		fmt.Println("not opened:", err)
+		return nil
 	}
-	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}); err != nil {
-		return err
+	if small {
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}); err != nil {
+			return err
+		}
 	}
-	for id := int64(1); ; id++ {
+	for id := int64(1); id <= 40; id++ {
 		err := db.Write(context.Background(), func(tx Tx) error {
 			_, err := tx.Exec("insert into blob (id, body) values ($1, $2)", id, make([]byte, 50_000))
 			return err
@@ -50,66 +53,114 @@ func childWithSmallFiles(path string) error {
 			continue
 		case errors.Is(err, ErrInDoubt):
 			fmt.Println("doubt", id)
+		case errors.Is(err, ErrFailed): // another writer of this store met the fault
+			fmt.Println("refused", id)
 		default:
-			return fmt.Errorf("row %d: %w, want a success or ErrInDoubt", id, err)
+			return fmt.Errorf("row %d: %w, want a success, ErrInDoubt or ErrFailed", id, err)
 		}
-		break
+		select {
+		case <-db.Failed():
+		default:
+			return errors.New("the store goes on after a failed write")
+		}
+		if err := insertBlob(db, 1); !errors.Is(err, ErrFailed) {
+			return fmt.Errorf("a write after the failure: %w, want ErrFailed", err)
+		}
+		fmt.Println("stopped")
+		return nil
 	}
-	select {
-	case <-db.Failed():
-	default:
-		return errors.New("the store goes on after a failed write")
-	}
-	if err := insertBlob(db, 1); !errors.Is(err, ErrFailed) {
-		return fmt.Errorf("a write after the failure: %w, want ErrFailed", err)
-	}
-	fmt.Println("stopped")
 	return nil
 }
 
-// A write error of the disk stops the store; what was answered is there when
-// the next process opens the file (fault 37).
-func TestSQLiteStopsOnWriteError(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a.db")
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "ACQUIRER_STORE_CHILD="+path)
+// report is what a child said.
+type report struct {
+	ok, doubt []int64
+	stopped   bool
+	text      string
+}
+
+func runChild(t *testing.T, cmd *exec.Cmd, env ...string) report {
+	t.Helper()
+	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	var ok, doubt []int64
-	stopped := false
-	for lines := bufio.NewScanner(strings.NewReader(string(out))); lines.Scan(); {
+	r := report{text: string(out)}
+	for lines := bufio.NewScanner(strings.NewReader(r.text)); lines.Scan(); {
 		var id int64
 		switch line := lines.Text(); {
 		case scans(line, "ok %d", &id):
-			ok = append(ok, id)
+			r.ok = append(r.ok, id)
 		case scans(line, "doubt %d", &id):
-			doubt = append(doubt, id)
+			r.doubt = append(r.doubt, id)
 		case line == "stopped":
-			stopped = true
+			r.stopped = true
 		}
 	}
-	if len(ok) < 5 || len(doubt) != 1 || !stopped {
-		t.Fatalf("%d answered, %d in doubt, stopped %v\n%s", len(ok), len(doubt), stopped, out)
-	}
+	return r
+}
+
+// holds opens the file anew and compares it with what the child was told.
+func (r report) holds(t *testing.T, path string) {
+	t.Helper()
 	db, err := Open(t.Context(), "sqlite:"+path, Schema{Name: "t", Steps: []string{blobs}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
 	there := blobIDs(t, db)
-	for _, id := range ok {
+	for _, id := range r.ok {
 		if !slices.Contains(there, id) {
 			t.Errorf("row %d was answered and is lost", id)
 		}
 	}
 	for _, id := range there {
-		if !slices.Contains(ok, id) && !slices.Contains(doubt, id) {
+		if !slices.Contains(r.ok, id) && !slices.Contains(r.doubt, id) {
 			t.Errorf("row %d appeared from nowhere", id)
 		}
 	}
 	healthy(t, db)
+}
+
+// A write error of the disk stops the store; what was answered is there when
+// the next process opens the file (fault 37).
+func TestSQLiteStopsOnWriteError(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	r := runChild(t, exec.Command(os.Args[0]), "ACQUIRER_STORE_CHILD="+path, "ACQUIRER_STORE_CHILD_LIMIT=1")
+	if len(r.ok) < 5 || len(r.doubt) != 1 || !r.stopped {
+		t.Fatalf("%d answered, %d in doubt, stopped %v\n%s", len(r.ok), len(r.doubt), r.stopped, r.text)
+	}
+	r.holds(t, path)
+}
+
+// The Nth fsync fails, for every N on the way: whatever it belonged to, the
+// store stops, is never told that a second fsync went well, and keeps what was
+// answered.
+func TestSQLiteStopsOnEveryFailedSync(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("SKIPPED: fsync cannot be made to fail without strace")
+	}
+	if out, err := exec.Command(strace, "-qq", "-o", os.DevNull, "true").CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED: strace may not trace here: %v %s", err, out)
+	}
+	stopped := 0
+	for n := 1; n <= 60; n += 1 + n/12 {
+		path := filepath.Join(t.TempDir(), "a.db")
+		cmd := exec.Command(strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace=fsync,fdatasync", "-e", fmt.Sprintf("inject=fsync,fdatasync:error=EIO:when=%d", n), os.Args[0])
+		r := runChild(t, cmd, "ACQUIRER_STORE_CHILD="+path)
+		if r.stopped {
+			stopped++
+		}
+		r.holds(t, path)
+		if t.Failed() {
+			t.Fatalf("with the fsync %d failing:\n%s", n, r.text)
+		}
+	}
+	if stopped < 5 {
+		t.Errorf("the store stopped %d times: the fault was hardly met", stopped)
+	}
 }
 
 func scans(line, format string, id *int64) bool {
