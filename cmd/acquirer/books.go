@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,7 +14,9 @@ import (
 	"acquirer/calendar"
 	"acquirer/hsm"
 	"acquirer/journal"
+	"acquirer/ledger"
 	"acquirer/merchant"
+	"acquirer/money"
 	"acquirer/settlement"
 )
 
@@ -34,6 +37,20 @@ func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 		cfg.Rail = rail
 	}
 	return settlement.New(cfg)
+}
+
+// bookOwnFunds books, once for these books, what we ourselves have at the bank.
+func (v *house) bookOwnFunds(ctx context.Context) error {
+	amount, err := money.Parse(v.cfg.Settlement.OwnFunds)
+	if err != nil || amount == 0 {
+		return err
+	}
+	err = v.ledger.Post(ctx, ledger.OwnFunds("opening", calendar.BusinessDate(time.Now(), v.cfg.Switch.CutOff), amount))
+	if errors.Is(err, ledger.ErrConflict) {
+		v.log.Warn("settlement.own_funds was booked with another amount when these books began; that one stands", "setting", amount.String())
+		return nil
+	}
+	return err
 }
 
 // journalSource is the journal in settlement's words.

@@ -154,6 +154,9 @@ func (w *world) arrange(cfg *Config, cmd *cobra.Command, folder string) {
 	if !given("owed.backoff") {
 		cfg.Owed.Backoff, cfg.Owed.BackoffMax = 200*time.Millisecond, 5*time.Second
 	}
+	if !given("settlement.own_funds") {
+		cfg.Settlement.OwnFunds = "1000000.00"
+	}
 	if !given("settlement.timeout") {
 		cfg.Settlement.Timeout = 2 * time.Second
 	}

@@ -75,6 +75,9 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Softwar
 			err = errors.Join(err, v.close())
 		}
 	}()
+	if err := importCalendars(splitList(cfg.Settlement.Calendar)); err != nil {
+		return nil, fmt.Errorf("settlement.calendar: %w", err)
+	}
 	v.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := store.SetNode(cfg.Node); err != nil {
 		return nil, err
@@ -129,6 +132,11 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Softwar
 		HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log, Metrics: v.metrics, Tell: v.tell(tape),
 	})
 	return v, err
+}
+
+// splitList reads a setting that is a list.
+func splitList(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // close ends the lines and the store; what is half open is closed as far as it

@@ -175,6 +175,9 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, s
 		return err
 	}
 
+	if err := v.bookOwnFunds(ctx); err != nil {
+		return err
+	}
 	// The first date that this database will close is fixed before it sells.
 	if err := v.settleDue(ctx, time.Now()); err != nil {
 		log.Error("settling at the start", "error", err.Error())
