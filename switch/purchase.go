@@ -25,6 +25,7 @@ func (s *Switch) purchase(ctx context.Context, w *work) {
 	w.step(stepCheck)
 	if q.stan == 0 || w.de60.Batch == 0 {
 		w.reason = reason // without a key there is nothing to journal it under
+		s.log.Warn("sale refused and not journaled", "terminal", w.terminal.TID, "why", note)
 		s.refuse(w, codeOf(reason, ""))
 		return
 	}

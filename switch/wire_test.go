@@ -1,6 +1,7 @@
 package switching_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,6 +146,7 @@ func (w *wire) drained() (n int64) {
 type device struct {
 	tid, mid string
 	keys     algo.SignInKeys
+	set      string // DE 60.3 of its sign-in; "" is 003
 	batch    int
 	stan     int
 }
@@ -158,7 +160,7 @@ func (s *street) device(t testing.TB, i int) *device {
 	return d
 }
 
-// signIn asks for working keys (DE 60.3 003) and takes them.
+// signIn asks for working keys and takes them.
 func (d *device) signIn(t testing.TB, w *wire) {
 	t.Helper()
 	d.take(t, w.ask(d.frame(t, d.signInRequest())))
@@ -170,7 +172,7 @@ func (d *device) signInRequest() *spec.Message {
 	m.SetInt(11, int64(d.next()))
 	m.Set(41, d.tid)
 	m.Set(42, d.mid)
-	m.Set(60, fmt.Sprintf("00%06d003", d.batch))
+	m.Set(60, fmt.Sprintf("00%06d%s", d.batch, cmp.Or(d.set, "003")))
 	m.Set(63, "01 ")
 	return m
 }
