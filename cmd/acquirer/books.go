@@ -145,14 +145,18 @@ func newKeeper(v *house) *keeper {
 	return k
 }
 
-// run posts every half second and checks every ten until ctx ends.
+// run posts every half second and checks every thirty until ctx ends.
 func (k *keeper) run(ctx context.Context) {
 	post := time.NewTicker(500 * time.Millisecond)
 	defer post.Stop()
-	check := time.NewTicker(10 * time.Second)
+	check := time.NewTicker(30 * time.Second)
 	defer check.Stop()
+	_, err := k.check(ctx)
 	for {
-		var err error
+		if err != nil && ctx.Err() == nil {
+			k.failures.Inc()
+			k.v.log.Error("keeping the books", "error", err.Error())
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -160,10 +164,6 @@ func (k *keeper) run(ctx context.Context) {
 			err = k.post(ctx)
 		case <-check.C:
 			_, err = k.check(ctx)
-		}
-		if err != nil && ctx.Err() == nil {
-			k.failures.Inc()
-			k.v.log.Error("keeping the books", "error", err.Error())
 		}
 	}
 }
