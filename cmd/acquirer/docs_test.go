@@ -392,3 +392,34 @@ func TestFailuresEndWithOne(t *testing.T) {
 		}
 	}
 }
+
+// Pages link to and name only files that exist.
+func TestPagesNameRealFiles(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	links := regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)]*)?\)`)
+	paths := regexp.MustCompile("`((?:[a-z0-9_.-]+/)+[a-z0-9_.-]+\\.(?:go|md|yml|json|sh|txt|csv))`")
+	seen := 0
+	for _, page := range append(pages, filepath.Join(repository, "README.md")) {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, look := range []struct {
+			from string
+			what *regexp.Regexp
+		}{{filepath.Dir(page), links}, {repository, paths}} {
+			for _, m := range look.what.FindAllStringSubmatch(string(b), -1) {
+				seen++
+				if _, err := os.Stat(filepath.Join(look.from, m[1])); err != nil {
+					t.Errorf("%s names %s, which does not exist", filepath.Base(page), m[1])
+				}
+			}
+		}
+	}
+	if seen < 15 {
+		t.Errorf("only %d files found on the pages", seen)
+	}
+}
