@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"acquirer/calendar"
 	"acquirer/store"
 )
 
@@ -24,8 +25,18 @@ const MaxLife = 3 * time.Minute
 // node left open (W5). Call it before the listener opens. On SQLite, which one
 // process owns, that is everything open; on PostgreSQL it is what this node
 // (store.Node) opened, and what others opened and left past its deadline.
+//
+// It also lets the limits count today from the journal, so that the first sale
+// does not wait for it.
 func (j *Journal) OweOpenAtStart(ctx context.Context) (int, error) {
-	return j.oweOpen(ctx, time.Now(), true)
+	now := time.Now()
+	n, err := j.oweOpen(ctx, now, true)
+	if err != nil || j.limits == nil {
+		return n, err
+	}
+	return n, j.db.Write(ctx, func(tx store.Tx) error {
+		return j.limits.Begin(tx, []calendar.Date{calendar.DateOf(now)})
+	})
 }
 
 // OweLost owes a reversal for what is open past its deadline and Grace: a
@@ -35,6 +46,17 @@ func (j *Journal) OweOpenAtStart(ctx context.Context) (int, error) {
 func (j *Journal) OweLost(ctx context.Context) (int, error) {
 	return j.oweOpen(ctx, time.Now(), false)
 }
+
+// The queries that run often. States stand in the text, where partial indexes
+// can answer them.
+const (
+	pageEnd      = "select id from txn where id > $1 and id <= $2 order by id limit 1 offset $3"
+	dueReversals = "select id from owed where state = 4 and issuer = $3 and due <= $1 and leased <= $1 order by due limit $2 for update skip locked"
+	countOwed    = "select count(*), coalesce(min(created), 0) from owed where state = 4"
+	countManual  = "select count(*) from owed where state = 6"
+)
+
+var openPage = entries + "where t.id > $1 and t.id <= $2 and o.id is null order by t.id"
 
 // sweepPage is how many transactions one query of a sweep looks at.
 const sweepPage = 5000
@@ -151,11 +173,11 @@ func (j *Journal) interrupt(ctx context.Context, lost []*Entry, now time.Time) (
 func (j *Journal) openBetween(ctx context.Context, from, limit int64) (found []*Entry, last int64, err error) {
 	err = j.db.Read(ctx, func(tx store.Tx) error {
 		found, last = nil, limit
-		err := tx.QueryRow("select id from txn where id > $1 and id <= $2 order by id limit 1 offset $3", from, limit, sweepPage-1).Scan(&last)
+		err := tx.QueryRow(pageEnd, from, limit, sweepPage-1).Scan(&last)
 		if err != nil && err != store.ErrNotFound {
 			return err
 		}
-		rows, err := tx.Query(entries+"where t.id > $1 and t.id <= $2 and o.id is null order by t.id", from, last)
+		rows, err := tx.Query(openPage, from, last)
 		if err != nil {
 			return err
 		}
@@ -193,7 +215,7 @@ func (j *Journal) ClaimFor(ctx context.Context, issuer string, n int, lease time
 	now := time.Now()
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		claimed = nil
-		rows, err := tx.Query("select id from owed where state = 4 and issuer = $3 and due <= $1 and leased <= $1 order by due limit $2 for update skip locked", micro(now), n, issuer)
+		rows, err := tx.Query(dueReversals, micro(now), n, issuer)
 		ids, err := store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
 		if err != nil || len(ids) == 0 {
 			return err
@@ -289,25 +311,34 @@ func (j *Journal) Debts(ctx context.Context) (DebtCounts, error) {
 	var c DebtCounts
 	err := j.db.Read(ctx, func(tx store.Tx) error {
 		var oldest int64
-		if err := tx.QueryRow("select count(*), coalesce(min(created), 0) from owed where state = 4").Scan(&c.Owed, &oldest); err != nil {
+		if err := tx.QueryRow(countOwed).Scan(&c.Owed, &oldest); err != nil {
 			return err
 		}
 		c.Oldest = instant(oldest)
-		return tx.QueryRow("select count(*) from owed where state = 6").Scan(&c.Manual)
+		return tx.QueryRow(countManual).Scan(&c.Manual)
 	})
 	return c, err
 }
 
-// DebtList returns up to n reversals that stand in state, the oldest first.
+// debtLists are the queries of DebtList. The states stand in the text so that
+// the indexes over the few that are owed or with a person serve them.
+var debtLists = map[State]string{
+	Owed:     debts("where state = 4 order by created"),
+	Manual:   debts("where state = 6 order by created"),
+	Reversed: debts("where state = 5 order by id desc"),
+}
+
+func debts(which string) string {
+	return "select " + entryColumns + " from (select id as debt from owed " + which + ` limit $1) d
+		join owed w on w.id = d.debt join txn t on t.id = w.txn left join outcome o on o.txn = t.id order by w.id`
+}
+
+// DebtList returns up to n reversals that are Owed or Manual, the oldest
+// ones, or the last that are Reversed, in the order they were made.
 func (j *Journal) DebtList(ctx context.Context, state State, n int) ([]*Entry, error) {
-	var all []*Entry
-	err := j.db.Read(ctx, func(tx store.Tx) error {
-		rows, err := tx.Query(entries+"where w.state = $1 order by w.id limit $2", state, n)
-		if err != nil {
-			return err
-		}
-		all, err = scanEntries(rows)
-		return err
-	})
-	return all, err
+	sql, ok := debtLists[state]
+	if !ok {
+		return nil, fmt.Errorf("journal: no list of debts that are %s: want owed, manual or reversed", state)
+	}
+	return j.many(ctx, sql, n)
 }

@@ -164,16 +164,18 @@ func (j *Journal) totals(ctx context.Context, day calendar.Date, by string) (all
 	return all, err
 }
 
+const spentOn = `select t.id, t.terminal, t.merchant, t.channel, t.amount, t.token from txn t
+	left join outcome o on o.txn = t.id left join owed w on w.txn = t.id
+	where t.id >= $1 and t.spent_on = $2 and w.id is null and (o.id is null or o.reason = 1)`
+
 // SpentOn calls each with every transaction that still holds quota of the
 // given Beijing day: open or approved, and not taken back. It is what limits
 // kept in memory are rebuilt from. The transactions hold what the limits
 // need: key, merchant, channel, amount, card token.
 func (j *Journal) SpentOn(tx store.Tx, day calendar.Date, each func(*Transaction)) error {
-	// Ids sort by time; an hour's slack covers a clock that was set.
-	from := store.IDAt(day.Time().Add(-time.Hour))
-	rows, err := tx.Query(`select t.id, t.terminal, t.merchant, t.channel, t.amount, t.token from txn t
-		left join outcome o on o.txn = t.id left join owed w on w.txn = t.id
-		where t.id >= $1 and t.spent_on = $2 and w.id is null and (o.id is null or o.reason = 1)`, from, day)
+	// Ids sort by time; the slack covers a clock that is set at midnight.
+	from := store.IDAt(day.Time().Add(-5 * time.Minute))
+	rows, err := tx.Query(spentOn, from, day)
 	if err != nil {
 		return err
 	}

@@ -247,3 +247,41 @@ func TestYesterdayIsForgotten(t *testing.T) {
 		t.Errorf("counters of %d days are kept, want 2", n)
 	}
 }
+
+func TestOldCountersAreForgotten(t *testing.T) {
+	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
+		const old, kept = forgetPage + 10, 3
+		err := db.Write(t.Context(), func(tx store.Tx) error {
+			for i := range old + kept {
+				day := today.AddDays(-2)
+				if i < kept {
+					day = today
+				}
+				if _, err := tx.Exec("insert into limit_used (day, scope, channel, subject, count, amount) values ($1, 3, 0, $2, 1, 1)", day, fmt.Append(nil, i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := New(db, Defaults(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := l.Forget(t.Context(), db, today.AddDays(-1)); err != nil || n != old {
+			t.Errorf("forgot %d, %v, want %d", n, err, old)
+		}
+		var left int
+		if err := db.Read(t.Context(), func(tx store.Tx) error { return tx.QueryRow("select count(*) from limit_used").Scan(&left) }); err != nil || left != kept {
+			t.Errorf("%d left, %v, want %d", left, err, kept)
+		}
+		// A reversal of a forgotten day gives back to nobody.
+		s := ask(Credit, 1)
+		s.Day = today.AddDays(-2)
+		if err := db.Write(t.Context(), func(tx store.Tx) error { _, err := l.Move(tx, []*Spend{&s}, nil); return err }); err != nil {
+			t.Error(err)
+		}
+	})
+}

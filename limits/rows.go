@@ -1,10 +1,12 @@
 package limits
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 
+	"acquirer/calendar"
 	"acquirer/store"
 )
 
@@ -20,6 +22,31 @@ create table limit_used (
 	amount BIGINT not null,
 	primary key (day, scope, channel, subject)
 )`}}
+
+// forgetPage is how many counters one transaction of Forget deletes.
+const forgetPage = 5000
+
+// Forget deletes the shared counters of days before the given one, a page at
+// a time so that nobody waits for it, and returns how many they were. What
+// was sold then can still be given back: nothing counts it any more. Call it
+// once a day.
+func (l *Limits) Forget(ctx context.Context, db *store.DB, before calendar.Date) (int64, error) {
+	var all int64
+	for {
+		var n int64
+		err := db.Write(ctx, func(tx store.Tx) (err error) {
+			n, err = tx.Exec(`delete from limit_used where (day, scope, channel, subject) in
+				(select day, scope, channel, subject from limit_used where day < $1 order by day limit $2)`, before, forgetPage)
+			return err
+		})
+		if err != nil {
+			return all, fmt.Errorf("limits: forgetting the days before %v: %w", before, err)
+		}
+		if all += n; n < forgetPage {
+			return all, nil
+		}
+	}
+}
 
 // add moves counters by the given sums, all at once, and returns what they
 // held before. Their rows are locked in the order of their keys, so that

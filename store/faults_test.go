@@ -407,3 +407,33 @@ func TestRealDeadlockIsRetried(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Another node's migration changes a table under statements that are prepared.
+func TestMigrationUnderPreparedStatements(t *testing.T) {
+	db := storetest.Postgres(t, things...)
+	read := func() error {
+		return db.Write(t.Context(), func(tx store.Tx) error {
+			rows, err := tx.Query("select * from thing where n = $1", 1)
+			if err != nil {
+				return err
+			}
+			return rows.Close()
+		})
+	}
+	for range 40 { // every connection of the pool may have prepared it
+		if err := read(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Write(t.Context(), func(tx store.Tx) error {
+		_, err := tx.Exec("alter table thing add column more TEXT")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for range 40 {
+		if err := read(); err != nil {
+			t.Fatalf("after the migration: %v", err)
+		}
+	}
+}

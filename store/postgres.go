@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -222,9 +223,12 @@ func (d *postgresDB) committed(tag pgconn.CommandTag, err error) error {
 	return inDoubt(err)
 }
 
+// retryable: a serialization failure, a deadlock, or a prepared statement that
+// another node's migration has made stale.
 func retryable(err error) bool {
 	var said *pgconn.PgError
-	return errors.As(err, &said) && (said.Code == "40001" || said.Code == "40P01")
+	return errors.As(err, &said) && (said.Code == "40001" || said.Code == "40P01" ||
+		said.Code == "0A000" && strings.Contains(said.Message, "cached plan"))
 }
 
 // duplicate lets errors.Is(err, ErrDuplicate) see a unique violation.
