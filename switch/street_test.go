@@ -79,6 +79,7 @@ type streetPlan struct {
 	line          func(*routing.Config)
 	weaken        func(hsm.HSM) hsm.HSM // what the switch gets instead of the HSM
 	mayPanic      bool
+	log           *slog.Logger // instead of the buffer that street.log reads
 }
 
 func withTimeout(d time.Duration) streetOption {
@@ -93,6 +94,8 @@ func withTerminals(n int) streetOption  { return func(p *streetPlan) { p.termina
 func withLine(f func(*routing.Config)) streetOption {
 	return func(p *streetPlan) { p.line = f }
 }
+
+func withLog(l *slog.Logger) streetOption { return func(p *streetPlan) { p.log = l } }
 
 // mayPanic lets handlers panic; in every other house none may.
 func mayPanic(p *streetPlan)                       { p.mayPanic = true }
@@ -110,6 +113,9 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 	ctx := context.Background()
 	s := &street{t: t, plan: &p, issuers: map[string]*issuer.Host{}, legs: map[string]switching.Leg{}, log: &syncBuffer{}, book: &terminal.Book{}}
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if p.log != nil {
+		log = p.log
+	}
 
 	var master [32]byte
 	if _, err := rand.Read(master[:]); err != nil {
