@@ -100,8 +100,9 @@ func table(b *testing.B, bin string) {
 	}
 }
 
-// theSwitch measures serve with everything on under a closed loop, four issuers
-// and the load generator each a process of its own; then, for the tail, an open
+// theSwitch measures serve with everything on under a closed loop, the issuers
+// and the load generator each a process of its own and every card from one
+// issuer, as the relays have one; then, for the tail, an open
 // loop at half of that peak.
 func theSwitch(b *testing.B, bin, what, database, mix string, terminals int) row {
 	b.Helper()
@@ -177,7 +178,7 @@ type loadReport struct {
 func (s *street) load(b *testing.B, bin string, terminals int, mix string, loop ...string) loadReport {
 	b.Helper()
 	cmd := exec.Command(bin, append([]string{"load", "--addr", s.terminal, "--terminals", strconv.Itoa(terminals),
-		"--duration", duration.String(), "--mix", mix, "--amount", "4.00-9.00", "--json"}, loop...)...)
+		"--duration", duration.String(), "--issuers", "north", "--mix", mix, "--amount", "4.00-9.00", "--json"}, loop...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"acquirer/money"
+	simcard "acquirer/simulate/card"
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/load"
 	"acquirer/simulate/terminal"
@@ -77,6 +78,7 @@ func newLoadCmd() *cobra.Command {
 		cfg                     load.Config
 		terminals               int
 		mix, amount, keys, seed string
+		issuers                 []string
 		asJSON                  bool
 	)
 	cmd := &cobra.Command{
@@ -122,6 +124,13 @@ sent, or of reversals.`,
 			if cfg.Devices, err = devices(keys, seed, terminals, cmd.Flags().Changed("terminals")); err != nil {
 				return usageError{err}
 			}
+			for _, name := range issuers {
+				is, ok := simcard.IssuerNamed(name)
+				if !ok {
+					return usageError{fmt.Errorf("--issuers: %q is none of north, south, east, west", name)}
+				}
+				cfg.Issuers = append(cfg.Issuers, is)
+			}
 			cfg.Stormy, cfg.Storms = issuer.Stormy, issuer.Storms()
 			bar := newBar(cmd.ErrOrStderr())
 			if bar != nil {
@@ -155,6 +164,7 @@ sent, or of reversals.`,
 	f.StringVar(&mix, "mix", load.DefaultMix, "weights of the kinds of transaction")
 	f.StringVar(&amount, "amount", "1.00-500.00", "amounts of the sales, in yuan")
 	f.Float64Var(&cfg.Weather, "weather", 0, "share of sales, 0 to 1, whose amount asks for weather")
+	f.StringSliceVar(&issuers, "issuers", nil, "whose cards are used, of north, south, east, west (default all)")
 	f.IntVar(&cfg.Cards, "cards", 0, "cards in use (default 64 per terminal, at least 4096)")
 	f.Uint64Var(&cfg.Seed, "random", 0, "seed of the draws of cards, amounts and kinds")
 	f.StringVar(&keys, "keys", "", "terminals file")

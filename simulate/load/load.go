@@ -37,8 +37,9 @@ type Config struct {
 	Weather float64
 	Storms  []money.Amount
 	Stormy  func(money.Amount) bool
-	Cards   int    // how many cards are in use; 0 is 64 per terminal, at least 4096
-	Seed    uint64 // of the draws; the same seed draws the same for the same terminals
+	Issuers []simcard.Issuer // whose cards are used; nil is all
+	Cards   int              // how many cards are in use; 0 is 64 per terminal, at least 4096
+	Seed    uint64           // of the draws; the same seed draws the same for the same terminals
 	// Progress, when given, is called a few times a second until the end.
 	Progress func(Snapshot)
 	// Observe and Book are given to every terminal.
@@ -140,11 +141,15 @@ func (r *run) dealCards() error {
 	if total == 0 {
 		total = max(4096, 64*len(r.cfg.Devices))
 	}
+	issuers := r.cfg.Issuers
+	if len(issuers) == 0 {
+		issuers = simcard.Issuers
+	}
 	each := max(1, total/len(r.workers))
 	for i, w := range r.workers {
 		for k := 0; k < each || len(w.chip) == 0 || len(w.plain) == 0; k++ {
 			n := i + k*len(r.workers)
-			is := simcard.Issuers[k%len(simcard.Issuers)]
+			is := issuers[k%len(issuers)]
 			c, err := simcard.New(is.PAN(n))
 			if err != nil {
 				return err
