@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -100,6 +101,7 @@ type keeper struct {
 	balanced   atomic.Bool
 	violations *prometheus.CounterVec
 	failures   prometheus.Counter
+	mu         sync.Mutex       // one check at a time: the demo asks for one of its own
 	known      map[string]int64 // violations seen by the last check, so that each is counted once
 	last       atomic.Pointer[[]violation]
 }
@@ -180,6 +182,8 @@ func (k *keeper) post(ctx context.Context) error {
 // check asks journal, ledger and settlement for what must not be, counts what
 // is new and returns all of it in words.
 func (k *keeper) check(ctx context.Context) ([]string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	var found []string
 	var broken []violation
 	seen := map[string]int64{}
