@@ -35,7 +35,7 @@ func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 		if err != nil {
 			return nil, fmt.Errorf("settlement.bank: %w", err)
 		}
-		cfg.Rail = rail
+		cfg.Rail, v.rail = rail, rail
 	}
 	return settlement.New(cfg)
 }

@@ -42,6 +42,7 @@ type house struct {
 	journal   *journal.Journal
 	ledger    *ledger.Ledger
 	books     *settlement.Engine
+	rail      *settlement.HTTPRail // to the bank; nil without one
 	bins      *routing.Table
 	legs      map[string]switching.Leg
 	sw        *switching.Switch
@@ -147,6 +148,9 @@ func (v *house) close() error {
 	defer cancel()
 	for _, leg := range v.legs {
 		errs = append(errs, leg.Issuer.Close(ctx))
+	}
+	if v.rail != nil {
+		v.rail.Close() // a bank that is stopping would wait for connections held here
 	}
 	if v.db != nil {
 		errs = append(errs, v.db.Close())
