@@ -262,3 +262,32 @@ func TestPostgresMustPromiseDurability(t *testing.T) {
 		}
 	}
 }
+
+// A server that ends the connection while it commits may have committed or
+// not: only an ERROR, after which the connection lives on, is a no.
+func TestServerEndsTheConnectionInsideCommit(t *testing.T) {
+	db := storetest.Postgres(t, things...)
+	exec := func(sql string) {
+		t.Helper()
+		if err := db.Write(t.Context(), func(tx store.Tx) error { _, err := tx.Exec(sql); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`create function at_commit() returns trigger language plpgsql as $$ begin
+		if new.n = 1 then perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(5);
+		elsif new.n = 2 then raise exception 'no' using errcode = '23514'; end if;
+		return null; end $$`)
+	exec("create constraint trigger at_commit after insert on thing deferrable initially deferred for each row execute function at_commit()")
+	write := func(n int64) error {
+		return db.Write(t.Context(), func(tx store.Tx) error { return insert(tx, n) })
+	}
+	if err := write(1); !errors.Is(err, store.ErrInDoubt) {
+		t.Errorf("ended inside COMMIT: %v, want ErrInDoubt", err)
+	}
+	if err := write(2); err == nil || errors.Is(err, store.ErrInDoubt) {
+		t.Errorf("refused by COMMIT: %v, want a plain no", err)
+	}
+	if err := write(3); err != nil || count(t, db) != 1 {
+		t.Errorf("%v, %d rows, want 1", err, count(t, db))
+	}
+}

@@ -95,6 +95,38 @@ func TestSQLiteFullFileIsNoCatastrophe(t *testing.T) {
 	}
 }
 
+// After a commit in doubt something else is committed over it first.
+func TestSQLiteWritesOverADoubt(t *testing.T) {
+	db, d := openTestSQLite(t, blobs)
+	over := func() (n int64) {
+		t.Helper()
+		err := db.Read(t.Context(), func(tx Tx) error {
+			return tx.QueryRow("select coalesce(max(tick), 0) from store_mark where node = -1").Scan(&n)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if err := insertBlob(db, 1); err != nil || over() != 0 {
+		t.Fatalf("%v, %d resolved without a doubt", err, over())
+	}
+	if err := db.Write(t.Context(), func(Tx) error { // on the writer's goroutine
+		d.doubt = true
+		return errors.New("undone")
+	}); err == nil {
+		t.Fatal("want the error")
+	}
+	for range 3 {
+		if err := insertBlob(db, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := over(); n != 1 {
+		t.Errorf("%d commits over one doubt, want 1", n)
+	}
+}
+
 func TestSQLiteRefusesASecondOwner(t *testing.T) {
 	_, d := openTestSQLite(t, blobs)
 	_, err := Open(t.Context(), "sqlite:"+d.path)
