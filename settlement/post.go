@@ -126,7 +126,11 @@ func (e *Engine) CatchUp(ctx context.Context) (read int, err error) {
 		if len(facts) == 0 {
 			return read, nil
 		}
+		began := time.Now()
 		if err := e.Post(ctx, facts); err != nil {
+			return read, err
+		}
+		if err := e.rest(ctx, time.Since(began)); err != nil {
 			return read, err
 		}
 		if err := e.step("posted"); err != nil {
@@ -134,6 +138,25 @@ func (e *Engine) CatchUp(ctx context.Context) (read int, err error) {
 		}
 		read += len(facts)
 		after = facts[len(facts)-1].Cursor
+	}
+}
+
+// rest waits as long as the house asks for.
+func (e *Engine) rest(ctx context.Context, took time.Duration) error {
+	if e.cfg.Rest == nil {
+		return nil
+	}
+	pause := e.cfg.Rest(took)
+	if pause <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

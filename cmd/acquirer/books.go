@@ -24,7 +24,7 @@ import (
 // openBooks puts the settlement engine on the journal, the ledger and the bank.
 func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 	cfg := settlement.Config{
-		DB: v.db, Source: journalSource{v.journal}, Merchants: v.terminals, Plans: v.plans, CutOff: v.cfg.Switch.CutOff,
+		DB: v.db, Source: journalSource{v.journal}, Merchants: v.terminals, Plans: v.plans, CutOff: v.cfg.Switch.CutOff, Rest: v.letTerminalsFirst,
 		Unseal: func(ctx context.Context, sealed []byte) (string, error) {
 			clear, err := v.hsm.Decrypt(ctx, dataKey, accountAAD, sealed)
 			return string(clear), err
@@ -38,6 +38,17 @@ func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 		cfg.Rail, v.rail = rail, rail
 	}
 	return settlement.New(cfg)
+}
+
+// letTerminalsFirst keeps the ledger to a fifth of the store's time while many
+// transactions are under way: terminals wait for the store, the ledger may lag
+// (acquirer_ledger_lag_seconds) and catches up when the rush is over.
+func (v *house) letTerminalsFirst(took time.Duration) time.Duration {
+	const rush = 32
+	if v.sw == nil || v.sw.InFlight() < rush {
+		return 0
+	}
+	return min(4*took, time.Second)
 }
 
 // bookOwnFunds books, once for these books, what we ourselves have at the bank.
