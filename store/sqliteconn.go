@@ -15,7 +15,7 @@ import (
 // The pure Go SQLite is used below its database/sql driver: one goroutine
 // owns a connection, so its mutex is left out, statements stay prepared, and
 // arguments are copied into one buffer per statement instead of one
-// allocation per value. Measured beside the driver: see docs/performance.md.
+// allocation per value.
 
 // sqliteConn is one connection, for one goroutine at a time.
 type sqliteConn struct {
