@@ -25,8 +25,8 @@ func OpenJournal(db *store.DB, rules []limits.Rule, terminals *merchant.Registry
 	return j, nil
 }
 
-// quota is where journal and limits, who do not know each other, meet. The
-// store's writers use it one batch at a time.
+// quota is where journal and limits, who do not know each other, meet, inside
+// the store's writers: one on SQLite, two beside each other on PostgreSQL.
 type quota struct {
 	limits    *limits.Limits
 	terminals *merchant.Registry

@@ -16,6 +16,7 @@ import (
 	"acquirer/hsm"
 	"acquirer/journal"
 	"acquirer/ledger"
+	"acquirer/limits"
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/settlement"
@@ -271,6 +272,9 @@ func (v *house) settleDue(ctx context.Context, now time.Time) error {
 			return err
 		}
 		v.log.Info("business date closed", "date", day.Date.String(), "transactions", day.Lines, "payouts", day.Payouts, "total", day.PayoutTotal.String())
+		if err := v.forgetCounters(ctx, calendar.DateOf(now).AddDays(-1)); err != nil {
+			return err
+		}
 	}
 	if calendar.DateOf(now) == today {
 		local := now.In(calendar.Beijing)
@@ -289,6 +293,17 @@ func (v *house) settleDue(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	_, err = v.books.Pay(ctx, now)
+	return err
+}
+
+// forgetCounters deletes the shared limit counters of days before the given
+// one; on SQLite, where they live in memory, there are none.
+func (v *house) forgetCounters(ctx context.Context, before calendar.Date) error {
+	l, err := limits.New(v.db, limits.Defaults(), nil)
+	if err != nil {
+		return err
+	}
+	_, err = l.Forget(ctx, v.db, before)
 	return err
 }
 

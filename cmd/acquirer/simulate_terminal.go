@@ -53,7 +53,7 @@ and approved.
 The terminal's key is the TEST key of its TID in the seeded world, or the one in
 --tmk-file (32 hex digits).`,
 		Example: `  acquirer simulate terminal sale --amount 12.34 --entry chip
-  acquirer simulate terminal --tid 10000002 "sale 100.00 stripe north" reverse echo`,
+  acquirer simulate terminal --tid 10000026 --mid 898110054110007 "sale 100.00 stripe north" reverse echo`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p := till{out: cmd.OutOrStdout(), json: asJSON, noPIN: noPIN}
 			var err error
@@ -99,7 +99,7 @@ The terminal's key is the TEST key of its TID in the seeded world, or the one in
 	}
 	line.add(cmd)
 	f := cmd.Flags()
-	tid, mid := simcard.SeedTerminal(0)
+	tid, mid := simcard.SeedTerminal(simcard.StreetTerminals)
 	f.StringVar(&cfg.TID, "tid", tid, "terminal (DE 41)")
 	f.StringVar(&cfg.MID, "mid", mid, "merchant (DE 42)")
 	f.StringVar(&tmkFile, "tmk-file", "", "file with the terminal's TEST master key as 32 hex digits")

@@ -15,9 +15,9 @@ import (
 // so that terminals simulated elsewhere know them without a file; production
 // refuses it.
 const (
-	streetMerchants = 6  // with names and different plans; the demo's terminals stand here
-	streetTerminals = 24 // four each
-	seedTerminals   = 1024
+	streetMerchants = 6                       // with names and different plans; the demo's terminals stand here
+	streetTerminals = simcard.StreetTerminals // four each
+	seedTerminals   = streetTerminals + 1024
 )
 
 var street = [streetMerchants]struct {

@@ -255,6 +255,11 @@ func TestTMK(tid string) [16]byte { return TestKey("TMK " + tid) }
 // one merchant.
 const TerminalsPerMerchant = 4
 
+// StreetTerminals is how many terminals of the seeded world the demo's own
+// clerks stand at. Load and terminals started by hand take those behind them:
+// two that sign in as one would push each other's keys out.
+const StreetTerminals = 24
+
 // SeedTerminal names the i-th terminal of the seeded world, i from 0: its TID
 // (DE 41, 8 digits from 10000001), and the MID (DE 42) of the merchant it
 // stands with. A terminal's TMK there is TestTMK of its TID.

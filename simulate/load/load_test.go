@@ -310,15 +310,16 @@ func TestInterrupted(t *testing.T) {
 func TestSignInThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newResponder()
+		stranger := World(7)[6].TID
 		r.judge = func(req *spec.Message) string {
-			if req.Text(41) == "10000007" {
+			if req.Text(41) == stranger {
 				return "97"
 			}
 			return ""
 		}
 		_, err := Run(t.Context(), config(t, r, 9, "sale=1"))
 		var refused *terminal.Refusal
-		if !errors.As(err, &refused) || refused.Code != "97" || !strings.Contains(err.Error(), "10000007") {
+		if !errors.As(err, &refused) || refused.Code != "97" || !strings.Contains(err.Error(), stranger) {
 			t.Errorf("%v", err)
 		}
 		r.conns.Wait()

@@ -21,12 +21,12 @@ type Device struct {
 	Profile terminal.Profile `json:"profile"`
 }
 
-// World returns the first n terminals of the seeded world with their test
-// keys: simcard.SeedTerminal and simcard.TestTMK.
+// World returns n terminals of the seeded world with their test keys, the
+// first behind the street: simcard.SeedTerminal and simcard.TestTMK.
 func World(n int) []Device {
 	out := make([]Device, n)
 	for i := range out {
-		tid, mid := simcard.SeedTerminal(i)
+		tid, mid := simcard.SeedTerminal(simcard.StreetTerminals + i)
 		tmk := simcard.TestTMK(tid)
 		out[i] = Device{TID: tid, MID: mid, TMK: hex.EncodeToString(tmk[:])}
 	}
