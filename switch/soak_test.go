@@ -54,12 +54,9 @@ func soak(t *testing.T, length time.Duration, options ...streetOption) {
 		withConfig(func(c *switching.Config) { c.Owed.MaxAttempts, c.Owed.BackoffMax = 1000, 50*time.Millisecond }))...)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	ctx, cancel := context.WithTimeout(t.Context(), length)
-	defer cancel()
-
-	var all sync.WaitGroup
 	tally := &tally{n: map[string]int{}}
 	var terminals []*terminal.Terminal
+	var work []func(context.Context)
 	for i := range 16 {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		term := s.terminal(i, func(c *terminal.Config) {
@@ -79,14 +76,20 @@ func soak(t *testing.T, length time.Duration, options ...streetOption) {
 				cards = append(cards, lost)
 			}
 		}
-		must(t, term.SignIn(ctx))
-		all.Go(func() {
+		must(t, term.SignIn(t.Context()))
+		work = append(work, func(ctx context.Context) {
 			for ctx.Err() == nil {
 				tally.add(misbehave(term, cards, rng))
 			}
 		})
 	}
-	all.Go(func() { s.storms(ctx, rand.New(rand.NewPCG(seed, 99)), timeout) })
+	work = append(work, func(ctx context.Context) { s.storms(ctx, rand.New(rand.NewPCG(seed, 99)), timeout) })
+	ctx, cancel := context.WithTimeout(t.Context(), length)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, f := range work {
+		all.Go(func() { f(ctx) })
+	}
 	all.Wait()
 
 	for name := range s.issuers {
