@@ -110,6 +110,7 @@ sent, or of reversals.`,
   acquirer load --terminals 256 --rate 2000 --duration 1m --mix sale=90,reversal=5,badmac=5 --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			spareMemoryForSpeed()
 			var err error
 			if cfg.Dial, err = line.dialer(cmd.Context()); err != nil {
 				return err

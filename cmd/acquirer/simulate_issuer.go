@@ -43,6 +43,7 @@ Its zone master key and its cards' keys are TEST keys that anybody can compute.`
   acquirer simulate issuer --name south --listen 127.0.0.1:9502 --control 127.0.0.1:9602 --books south.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			spareMemoryForSpeed()
 			if cfg.Balance, err = money.Parse(balance); err != nil {
 				return usageError{fmt.Errorf("--balance: %w", err)}
 			}
