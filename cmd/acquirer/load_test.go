@@ -64,7 +64,7 @@ func TestLoadRefusesWrongUse(t *testing.T) {
 
 func TestLoadSaysThatNobodyIsThere(t *testing.T) {
 	status, stdout, stderr := calls(t, "load", "--addr", "127.0.0.1:1", "--terminals", "2", "--json")
-	if status != 1 || stdout != "" || !strings.Contains(stderr, "no connection") || !strings.Contains(stderr, "1000000") {
+	if status != 1 || stdout != "" || !strings.Contains(stderr, "no connection") || !strings.Contains(stderr, "terminal 1000002") {
 		t.Errorf("status %d, %q, %s", status, stdout, stderr)
 	}
 }
