@@ -122,7 +122,7 @@ func (s *Switch) verify(ctx context.Context, w *work) error {
 	if w.req.Has(64) {
 		err = s.hsm.VerifyMAC(ctx, hsm.Key(t.Keys.TAK), w.macAlg, block, mac)
 	}
-	w.macKey, w.tpk, w.tdk = hsm.Key(t.Keys.TAK), hsm.Key(t.Keys.TPK), hsm.Key(t.Keys.TDK)
+	w.macKey, w.tpk, w.tdk, w.keysSince = hsm.Key(t.Keys.TAK), hsm.Key(t.Keys.TPK), hsm.Key(t.Keys.TDK), t.Keys.SignedIn
 	switch {
 	case err == nil && !t.Previous.None():
 		if _, err := s.terminals.Confirm(ctx, t.TID, t.Keys.Generation); err != nil {
@@ -130,7 +130,7 @@ func (s *Switch) verify(ctx context.Context, w *work) error {
 		}
 	case errors.Is(err, hsm.ErrMAC) && w.req.Has(64) && !t.Previous.None():
 		if old := hsm.Key(t.Previous.TAK); s.hsm.VerifyMAC(ctx, old, w.macAlg, block, mac) == nil {
-			w.macKey, w.tpk, w.tdk = old, hsm.Key(t.Previous.TPK), hsm.Key(t.Previous.TDK)
+			w.macKey, w.tpk, w.tdk, w.keysSince = old, hsm.Key(t.Previous.TPK), hsm.Key(t.Previous.TDK), t.Previous.SignedIn
 			return nil
 		}
 	}

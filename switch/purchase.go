@@ -102,7 +102,7 @@ func fingerprint(w *work, t *journal.Transaction) [16]byte {
 // open makes the intention durable (W1) and reports whether it may be sent;
 // if not, the answer stands in w.
 func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, options []journal.OpenOption) bool {
-	if yesterday, near := s.justCut(w.started, t.Day); near {
+	if yesterday, may := s.mayBeYesterdays(w, t.Day); may {
 		options = append(options, journal.AlsoOn(yesterday))
 	}
 	step, cancel := s.storeContext(ctx)
@@ -139,12 +139,15 @@ func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, opti
 	return false
 }
 
-// justCut reports that the business date is so young that a repeat may carry
-// the one before, and which that is.
-func (s *Switch) justCut(now time.Time, day calendar.Date) (calendar.Date, bool) {
+// mayBeYesterdays reports that the message may be a repeat of one that came on
+// the business date before day, and which that is: the cut-off is only just
+// past, or the keys it is signed with were in force before it, so that a
+// recorded message still has a right MAC (fault 12).
+func (s *Switch) mayBeYesterdays(w *work, day calendar.Date) (calendar.Date, bool) {
 	const memory = 30 * time.Minute
-	before := calendar.BusinessDate(now.Add(-memory), s.cfg.CutOff)
-	return before, before != day
+	yesterday := day.AddDays(-1)
+	cut := calendar.Closes(yesterday, s.cfg.CutOff)
+	return yesterday, w.started.Sub(cut) < memory || w.keysSince < cut.UnixMicro()
 }
 
 // send asks the issuer and closes with what came of it (W2). Bytes that left

@@ -24,12 +24,16 @@ func (s *Switch) reversal(ctx context.Context, w *work) {
 		s.refuse(w, codeOf(reason, ""))
 		return
 	}
-	var options []journal.ReverseOption
-	if yesterday, near := s.justCut(w.started, t.Day); near {
-		options = append(options, journal.OriginalAlsoOn(yesterday))
-	}
 	step, cancel := s.storeContext(ctx)
 	defer cancel()
+	day, err := s.originalDay(step, t.Key)
+	if err != nil {
+		s.log.Error("the original of a terminal's reversal could not be looked for", "terminal", t.Terminal, "stan", t.STAN, "error", err.Error())
+		w.reason = journal.StoreTrouble
+		s.refuse(w, RCMalfunction)
+		return
+	}
+	options := []journal.ReverseOption{journal.OriginalAlsoOn(day)}
 	r, err := s.journal.Reverse(step, t, why, time.Now(), options...)
 	if errors.Is(err, store.ErrInDoubt) { // repeating it changes nothing and tells
 		again, cancel := s.storeContext(ctx)
@@ -46,6 +50,25 @@ func (s *Switch) reversal(ctx context.Context, w *work) {
 		return
 	}
 	s.answerReversal(w, r)
+}
+
+// originalDay is the business date of the sale with the key: today's when
+// there is none. A terminal that was switched off in the middle of a sale
+// sends its reversal before the next one, which may be days later.
+func (s *Switch) originalDay(ctx context.Context, k journal.Key) (calendar.Date, error) {
+	const memory = 10 // days; longer than a street is closed at the Spring Festival
+	today := k.Day
+	for range memory {
+		_, err := s.journal.Find(ctx, k)
+		if err == nil {
+			return k.Day, nil
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return 0, err
+		}
+		k.Day = k.Day.AddDays(-1)
+	}
+	return today, nil
 }
 
 // describedOriginal is the sale that the 0400 wants taken back, as far as it

@@ -68,6 +68,7 @@ type facts struct {
 	issuer    string
 	reason    journal.Reason
 	journaled bool
+	keysSince int64   // sign-in that brought the keys it was signed with, microseconds since 1970
 	approved  bool    // it is to be answered with an approval
 	flight    *flight // the transaction it sent, or waits for
 }
