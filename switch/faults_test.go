@@ -590,3 +590,57 @@ func TestRepeatsByteForByte(t *testing.T) {
 		}
 	}
 }
+
+// The terminal was switched off in the middle of a sale and reverses it days
+// later, under new keys, before its next one.
+func TestReversalDaysLater(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t)
+	d := s.device(t, 4)
+	w := s.wire(t)
+	for _, days := range []int{1, 3, 9} {
+		sale := d.sale(money.Yuan(72), pan(t, "north", 24))
+		if a := w.ask(d.frame(t, sale)); a.Text(39) != "00" {
+			t.Fatalf("answered %s", a.Text(39))
+		}
+		rows := s.journalOf(d.tid)
+		last := rows[len(rows)-1]
+		s.change("update txn set day = $2 where id = $1", last.ID, last.Day.AddDays(-days))
+		d.signIn(t, w)
+		for range 2 {
+			a := w.ask(d.frame(t, d.reversal(sale, "98")))
+			if a.Text(39) != "00" || a.Text(37) != last.RRN {
+				t.Errorf("%d days later: 0400 answered %s for %q", days, a.Text(39), a.Text(37))
+			}
+		}
+	}
+	s.balanced()
+	if got := s.states("north"); got[issuer.Reversed] != 3 {
+		t.Errorf("the issuer has %v", got)
+	}
+}
+
+// Fault 12: a recording of yesterday, sent again while the terminal still has
+// yesterday's keys, is the repeat that it is.
+func TestFault12_ReplayOverTheCutOff(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t)
+	d := s.device(t, 4)
+	recording := d.frame(t, d.sale(money.Yuan(73), pan(t, "north", 25)))
+	if a := s.wire(t).ask(recording); a.Text(39) != "00" {
+		t.Fatalf("answered %s", a.Text(39))
+	}
+	s.change("update txn set day = $2 where id = $1", s.journalOf(d.tid)[0].ID, s.journalOf(d.tid)[0].Day.AddDays(-1))
+	day := int64(24 * time.Hour / time.Microsecond)
+	s.change("update merchant_terminal set signed_in = signed_in - $2 where tid = $1", d.tid, day)
+	s.reopen() // the terminals are read anew
+	for range 2 {
+		if a := s.wire(t).ask(recording); a.Text(39) != "00" {
+			t.Errorf("the replay was answered %s", a.Text(39))
+		}
+	}
+	s.balanced()
+	if books := s.issuers["north"].Books(); len(books) != 1 {
+		t.Errorf("the issuer saw %d sales", len(books))
+	}
+}
