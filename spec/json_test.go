@@ -176,6 +176,12 @@ func TestMaskedElsewhere(t *testing.T) {
 		{"another card of CUPS", CUPS, func(m *Message) { m.Set(2, pan); m.Set(48, "AA016"); m.Set(62, other); m.Set(103, other) }},
 		{"in a template of another scheme", UnionPayPOS, func(m *Message) { m.SetBytes(55, unhex(t, "FF8106 0C 5A0A"+pan+"F")) }},
 		{"behind a broken object", UnionPayPOS, func(m *Message) { m.SetBytes(55, unhex(t, "9F3684 5A0A"+pan+"F")) }},
+		{"tracks in texts", UnionPayPOS, func(m *Message) {
+			m.Set(2, pan)
+			m.Set(63, "CUP"+pan+"="+track)
+			m.Set(57, other+"D"+track+" swiped")
+			m.SetBytes(62, []byte(pan+"="+track))
+		}},
 		{"in upload details", UnionPayPOS, func(m *Message) {
 			m.SetMTI(0x0320)
 			m.Set(48, "0100000001"+"0"+pan+"000000000100")

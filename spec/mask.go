@@ -338,7 +338,7 @@ func (v *view) ownAccount(s []span, n int, t []byte) []span {
 		if i < 0 {
 			break
 		}
-		s = accountSpan(s, o+i, o+i+len(v.pan))
+		s = trackTail(accountSpan(s, o+i, o+i+len(v.pan)), t, o+i+len(v.pan), 1)
 		o += i + 1
 	}
 	if v.m.d.cells[n].kind != Binary {
@@ -350,7 +350,7 @@ func (v *view) ownAccount(s []span, n int, t []byte) []span {
 		if i < 0 {
 			return s
 		}
-		s = append(s, span{2 * (o + i + 6), 2 * (o + i + len(v.pan) - 4)})
+		s = trackTail(append(s, span{2 * (o + i + 6), 2 * (o + i + len(v.pan) - 4)}), b, o+i+len(v.pan), 2)
 		o += i + 1
 	}
 }
@@ -366,11 +366,24 @@ func foreignAccounts(s []span, t []byte, scale int) []span {
 			end++
 		}
 		if n := end - o; n >= 14 && n <= 19 && t[o] >= '3' && t[o] <= '6' && luhn(t[o:end]) {
-			s = append(s, span{scale * (o + 6), scale * (end - 4)})
+			s = trackTail(append(s, span{scale * (o + 6), scale * (end - 4)}), t, end, scale)
 		}
 		o = end + 1
 	}
 	return s
+}
+
+// trackTail hides what follows an account number that ends at end when it is a
+// track's: the digits behind a separator.
+func trackTail(s []span, t []byte, end, scale int) []span {
+	if end >= len(t) || t[end] != '=' && t[end] != 'D' {
+		return s
+	}
+	stop := end + 1
+	for stop < len(t) && t[stop]-'0' <= 9 {
+		stop++
+	}
+	return append(s, span{scale * (end + 1), scale * stop})
 }
 
 func luhn(digits []byte) bool {
