@@ -144,7 +144,7 @@ type Stray struct {
 	Issuer  string
 	Line    int
 	Kind    StrayKind
-	Message *spec.Message // valid during the call only; empty when it was malformed
+	Message *spec.Message // valid during the call only; holds what was readable when it was malformed
 }
 
 // register enters c into the table of what is in flight.
