@@ -27,7 +27,7 @@ func newHSMCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newHSMInitCmd(), newHSMCheckCmd())
+	cmd.AddCommand(newHSMInitCmd(), newHSMFormCmd(), newHSMCheckCmd())
 	return cmd
 }
 

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"acquirer/hsm"
+)
+
+// What form prints is a key block that the same HSM can use, with the check
+// value of the published component example (testdata/vectors/cup_pin_keys.json).
+func TestHSMForm(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	pass := file("pass", "correct horse battery\n")
+	key := filepath.Join(dir, "hsm.key")
+	if status, _, stderr := calls(t, "hsm", "init", "--file", key, "--passphrase-file", pass); status != 0 {
+		t.Fatal(stderr)
+	}
+	a, b := file("a", "138C E5B3 2C0E 9126 C291 E970 EA98 764C\n"), file("b", "1FD3C2437F6EE6DCD9383E1A49E9674C")
+	args := []string{"hsm", "form", "--file", key, "--passphrase-file", pass, "--use", "TMK", "--component", a}
+	status, stdout, stderr := calls(t, append(args, "--component", b, "--json")...)
+	var out struct {
+		Block      hsm.Key `json:"block"`
+		CheckValue string  `json:"check_value"`
+	}
+	if err := json.Unmarshal([]byte(stdout), &out); status != 0 || err != nil {
+		t.Fatalf("status %d, %v: %s", status, err, stderr)
+	}
+	h, err := hsm.Open(key, []byte("correct horse battery"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.WorkingKeys(context.Background(), out.Block, hsm.Set003, hsm.MAKDouble); err != nil || out.CheckValue != "9BAE3E" {
+		t.Errorf("check value %s, working keys: %v", out.CheckValue, err)
+	}
+	for _, c := range []struct {
+		component string
+		status    int
+	}{{file("short", "138CE5B3"), 1}, {file("letters", strings.Repeat("XY", 16)), 1}, {filepath.Join(dir, "absent"), 1}, {"", 2}} {
+		call := args
+		if c.component != "" {
+			call = append(append([]string{}, args...), "--component", c.component)
+		}
+		status, stdout, stderr := calls(t, call...)
+		if status != c.status || stdout != "" || strings.Contains(stderr, "138CE5B3") || strings.Contains(stderr, "XYXY") {
+			t.Errorf("%q: status %d, %s%s", c.component, status, stdout, stderr)
+		}
+	}
+}
