@@ -57,7 +57,7 @@ func (s *stranger) send(m *spec.Message) {
 // read gives the reject code and the body of the next frame.
 func (s *stranger) read() (string, []byte, error) {
 	if err := s.c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return "", nil, err // a pipe whose other end has hung up says so here
+		return "", nil, io.EOF // a pipe whose other end has hung up says so here
 	}
 	head := make([]byte, spec.CUPSHeaderSize)
 	if _, err := io.ReadFull(s.c, head); err != nil {
