@@ -41,12 +41,11 @@ func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 	return settlement.New(cfg)
 }
 
-// letTerminalsFirst keeps the ledger to a fifth of the store's time while many
-// transactions are under way: terminals wait for the store, the ledger may lag
-// (acquirer_ledger_lag_seconds) and catches up when the rush is over.
+// letTerminalsFirst keeps the ledger to a fifth of the store's time while any
+// transaction is under way: terminals wait for the store, the ledger may lag
+// (acquirer_ledger_lag_seconds).
 func (v *house) letTerminalsFirst(took time.Duration) time.Duration {
-	const rush = 32
-	if v.sw == nil || v.sw.InFlight() < rush {
+	if v.sw == nil || v.sw.InFlight() == 0 {
 		return 0
 	}
 	return min(4*took, time.Second)
