@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,16 +186,27 @@ func runs(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	return status, out.String(), errs.String()
 }
 
-// freeAddr is a loopback address on which nobody listens now.
+// freeAddr is an address that nobody listens on and that no ":0" and no
+// outgoing connection is given: below the ports the kernel hands out, and each
+// only once in this process.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+(os.Getpid()*7+int(nextPort.Add(1)))%12_000)
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue // somebody's: the next one
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return addr
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port from 20000 to 31999")
+	return ""
 }
+
+var nextPort atomic.Int32
 
 // masterKey makes a sealed master key and the file with its passphrase.
 func masterKey(t *testing.T) (key, passphrase string) {
