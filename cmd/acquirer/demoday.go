@@ -205,36 +205,32 @@ func (w *world) awaitNothingOwed(ctx context.Context, r running) error {
 
 // count reads what became of this day's transactions from the journal.
 func (w *world) count(ctx context.Context, r running) error {
-	var before int64
-	for {
-		var page []*journal.Entry
-		var err error
-		if before == 0 {
-			page, err = r.house.journal.Last(ctx, 500)
-		} else {
-			page, err = r.house.journal.LastBefore(ctx, before, 500)
+	return w.each(ctx, r, func(e *journal.Entry) {
+		w.result.Transactions++
+		switch e.State() {
+		case journal.StateApproved:
+			w.result.Approved++
+		case journal.StateDeclined:
+			w.result.Declined++
+		default:
+			w.result.Reversed++
 		}
-		if err != nil {
-			return err
-		}
-		if len(page) == 0 {
-			return nil
-		}
+	})
+}
+
+// each visits what this process has journaled, the newest first, page by page.
+func (w *world) each(ctx context.Context, r running, visit func(*journal.Entry)) error {
+	page, err := r.house.journal.Last(ctx, 500)
+	for err == nil && len(page) > 0 {
 		for _, e := range page {
-			if before = e.ID; e.ID < w.first {
+			if e.ID < w.first {
 				return nil
 			}
-			w.result.Transactions++
-			switch e.State() {
-			case journal.StateApproved:
-				w.result.Approved++
-			case journal.StateDeclined:
-				w.result.Declined++
-			default:
-				w.result.Reversed++
-			}
+			visit(e)
 		}
+		page, err = r.house.journal.LastBefore(ctx, page[len(page)-1].ID, 500)
 	}
+	return err
 }
 
 // settleDay closes the business date, lets the network pay for it and pays the
@@ -289,24 +285,13 @@ func (w *world) settleDay(ctx context.Context, r running, date calendar.Date) er
 // audit compares journal and issuers, and asks the house for what must not be.
 func (w *world) audit(ctx context.Context, r running) error {
 	var ours, theirs []settlement.Record
-	var before int64
-	for before == 0 || before >= w.first { // the issuers' books are as old as this process
-		page, err := r.house.journal.Last(ctx, 500)
-		if before != 0 {
-			page, err = r.house.journal.LastBefore(ctx, before, 500)
+	err := w.each(ctx, r, func(e *journal.Entry) { // the issuers' books are as old as this process
+		if e.State() == journal.StateApproved {
+			ours = append(ours, settlement.Record{RRN: e.RRN, Issuer: e.Issuer, Amount: e.Amount})
 		}
-		if err != nil {
-			return err
-		}
-		if len(page) == 0 {
-			break
-		}
-		for _, e := range page {
-			before = e.ID
-			if e.ID >= w.first && e.State() == journal.StateApproved {
-				ours = append(ours, settlement.Record{RRN: e.RRN, Issuer: e.Issuer, Amount: e.Amount})
-			}
-		}
+	})
+	if err != nil {
+		return err
 	}
 	for name, host := range w.issuers {
 		for _, e := range host.Books() {
