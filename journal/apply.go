@@ -82,6 +82,7 @@ type writing struct {
 
 	// The limits it moves.
 	back    []*Transaction
+	again   []*Transaction
 	spend   []*Transaction
 	spender []*op // of spend
 }
@@ -101,11 +102,11 @@ func (b *writing) giveBack(t *Transaction) {
 
 // spend moves the limits and closes what they refuse.
 func (j *Journal) spend(tx store.Tx, b *writing) error {
-	if j.limits == nil || len(b.back)+len(b.spend) == 0 {
+	if j.limits == nil || len(b.back)+len(b.again)+len(b.spend) == 0 {
 		return nil
 	}
 	var refused []*op
-	err := j.limits.Move(tx, b.back, b.spend, func(i int, r Reason, note string) {
+	err := j.limits.Move(tx, b.back, b.again, b.spend, func(i int, r Reason, note string) {
 		o := b.spender[i]
 		o.out = Outcome{Reason: r, Note: note}
 		refused = append(refused, o)
@@ -122,7 +123,9 @@ func (j *Journal) spend(tx store.Tx, b *writing) error {
 		if !won {
 			return fmt.Errorf("journal: transaction %d has an outcome before it was decided", o.txn.ID)
 		}
-		o.refused()
+		if err := o.refused(tx, b); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -161,6 +164,11 @@ func open(tx store.Tx, o *op, b *writing) error {
 
 // recorded goes on with a transaction that is new.
 func (o *op) recorded(tx store.Tx, b *writing) error {
+	if o.follows() {
+		if err := o.follow(tx); err != nil {
+			return err
+		}
+	}
 	if !o.shut {
 		o.opened = Opened{Verdict: Fresh}
 		if o.txn.SpentOn != 0 {
@@ -173,14 +181,19 @@ func (o *op) recorded(tx store.Tx, b *writing) error {
 	if _, err := writeOutcome(tx, &b.args, o.txn.ID, &o.out); err != nil {
 		return err
 	}
-	o.refused()
-	return nil
+	return o.refused(tx, b)
 }
 
 // refused answers an open that was closed at once.
-func (o *op) refused() {
+func (o *op) refused(tx store.Tx, b *writing) error {
 	o.event = o.entry()
-	o.opened = Opened{Refused, o.event}
+	if o.out.Reason != Approved {
+		o.opened = Opened{Refused, o.event}
+		return nil
+	}
+	o.event.Debt = &Debt{Why: WhyDelivery, Due: o.owe.Due}
+	o.opened = Opened{TakenOver, o.event}
+	return owe(tx, b, &o.txn, &o.out, o.event.Debt)
 }
 
 // entry is a copy of what o has recorded, for those who keep it.
@@ -189,10 +202,15 @@ func (o *op) entry() *Entry {
 	return &Entry{Transaction: o.txn, Outcome: &out}
 }
 
-// decide gives the outcome its place in the order.
+// decide gives the outcome its place in the order. An advice whose answer is
+// missing is not taken back: it is delivered again until it is acknowledged.
 func (o *op) decide() {
 	out := &o.out
 	out.ID = store.NewID()
+	if out.Reason.Owes() && o.txn.Advice() {
+		out.Note = out.Reason.String()
+		out.Reason, out.IssuerCode, o.owe.Why = Approved, "", WhyDelivery
+	}
 	if out.Closed.IsZero() {
 		out.Closed = o.txn.Opened
 	}
@@ -243,7 +261,8 @@ func (o *op) lost(tx store.Tx) error {
 func (o *op) closes(tx store.Tx, b *writing) error {
 	o.closed = Closed{Won: true, Winner: o.out}
 	var d *Debt
-	if o.out.Reason.Owes() {
+	approved := o.out.Reason == Approved
+	if o.out.Reason.Owes() && o.txn.Kind != Inquiry || approved && o.owe.Why == WhyDelivery {
 		d = &Debt{Why: o.owe.Why, Due: o.owe.Due}
 		if d.Why == "" {
 			d.Why = why(o.out.Reason)
@@ -253,8 +272,17 @@ func (o *op) closes(tx store.Tx, b *writing) error {
 		}
 		o.closed.DebtID = d.ID
 	}
-	if o.out.Reason != Approved && o.txn.SpentOn != 0 {
+	switch {
+	case !approved && o.txn.SpentOn != 0:
 		b.giveBack(&o.txn)
+	case approved && o.txn.undoes():
+		original, err := undone(tx, &o.txn)
+		if err != nil {
+			return err
+		}
+		if original.SpentOn != 0 {
+			b.giveBack(&original.Transaction)
+		}
 	}
 	if b.listened {
 		o.event = o.entry()
@@ -277,7 +305,7 @@ func why(r Reason) Why {
 // owe puts the reversal of t, which closed as out, on the list.
 func owe(tx store.Tx, b *writing, t *Transaction, out *Outcome, d *Debt) error {
 	d.ID, d.State, d.Created = store.NewID(), Owed, out.Closed
-	if out.Reason == Approved {
+	if out.Reason == Approved && !d.Delivery() {
 		d.Created = time.Now()
 	}
 	if d.Due.IsZero() {
@@ -325,6 +353,14 @@ func reverse(tx store.Tx, o *op, b *writing) error {
 		o.reverse.Effect = Mismatch
 		return nil
 	}
+	switch {
+	case e.Advice():
+		o.reverse.Effect = Followed
+		return nil
+	case e.Kind == Inquiry:
+		o.reverse.Effect = NothingToDo
+		return nil
+	}
 	if e.Outcome == nil {
 		out := &Outcome{ID: store.NewID(), Reason: TerminalReversed, Closed: o.now()}
 		if o.byID {
@@ -349,6 +385,11 @@ func reverse(tx store.Tx, o *op, b *writing) error {
 	case e.Debt != nil:
 		o.reverse.Effect = AlreadyReversed
 	case e.Outcome.Reason == Approved:
+		effect, err := standing(tx, e)
+		if err != nil || effect != Reversing {
+			o.reverse.Effect = effect
+			return err
+		}
 		o.reverse.Effect = Reversing
 		return o.takeBack(tx, e, b)
 	default:
@@ -386,6 +427,15 @@ func (o *op) takeBack(tx store.Tx, e *Entry, b *writing) error {
 	}
 	if e.SpentOn != 0 {
 		b.giveBack(&e.Transaction)
+	}
+	if e.undoes() && e.Outcome.Reason == Approved {
+		original, err := undone(tx, &e.Transaction)
+		if err != nil {
+			return err
+		}
+		if original.SpentOn != 0 {
+			b.again = append(b.again, &original.Transaction)
+		}
 	}
 	o.event = e
 	return nil

@@ -32,9 +32,17 @@ const (
 	Completion     Kind = 6
 	CompletionVoid Kind = 7
 	Inquiry        Kind = 8
+	OfflineSale    Kind = 9  // the terminal approved it; it is recorded
+	Adjustment     Kind = 10 // of an offline sale, or a tip: Amount is the difference, below zero too
+	Load           Kind = 11 // of a purse or e-cash, where an issuer takes it
+	ScriptResult   Kind = 12 // what a chip made of the issuer's scripts
 )
 
-var kindNames = [...]string{"none", "sale", "void", "refund", "pre-authorisation", "pre-authorisation void", "completion", "completion void", "inquiry"}
+var kindNames = [...]string{"none", "sale", "void", "refund", "pre-authorisation", "pre-authorisation void", "completion", "completion void", "inquiry",
+	"offline sale", "adjustment", "load", "script result"}
+
+// Undoes reports that a transaction of the kind takes its original back whole.
+func (k Kind) Undoes() bool { return k == Void || k == PreAuthVoid || k == CompletionVoid }
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -82,6 +90,8 @@ type Transaction struct {
 	EntryMode      int32  // DE 22
 	Amount         money.Amount
 	Currency       int32 // DE 49, 156
+	Original       int64 // the transaction that this one follows: voids, refunds, completes, adjusts; 0 for none
+	Abroad         bool  // a card of a foreign scheme: the second half of a terminal's totals
 
 	PANToken  [16]byte // keyed token of the account number, for look-ups and limits
 	PANMasked string
@@ -100,6 +110,12 @@ type Transaction struct {
 	// SpentOn is the Beijing calendar day whose limits it spends; 0 when it
 	// spends none.
 	SpentOn calendar.Date
+}
+
+// Advice reports that the transaction tells the issuer what was done and does
+// not ask: it is delivered until it is acknowledged, and never reversed.
+func (t *Transaction) Advice() bool {
+	return t.MTI == 0x0220 || t.Kind == OfflineSale || t.Kind == ScriptResult
 }
 
 // Outcome is how a transaction was closed. It never changes. With the
@@ -129,7 +145,11 @@ const (
 	WhyAnswerWrong Why = "answer"      // an answer that does not match
 )
 
-// Debt is a reversal owed to an issuer.
+// WhyDelivery is not a reversal: an advice that was taken over from the
+// terminal is owed to the issuer until it acknowledges it.
+const WhyDelivery Why = "delivery"
+
+// Debt is what is owed to an issuer: a reversal, or the delivery of an advice.
 type Debt struct {
 	ID      int64
 	Why     Why
@@ -141,18 +161,25 @@ type Debt struct {
 	Ended   time.Time // when it was acknowledged or given up
 }
 
+// Delivery reports that an advice is owed, and no reversal.
+func (d *Debt) Delivery() bool { return d.Why == WhyDelivery }
+
 // Entry is a transaction with everything known about it. Outcome is nil while
-// it is open, Debt is nil unless a reversal is or was owed.
+// it is open, Debt is nil unless something is or was owed for it.
 type Entry struct {
 	Transaction
 	Outcome *Outcome
 	Debt    *Debt
 }
 
-// State is where the transaction stands.
+// TakenBack reports that the transaction's reversal is or was owed.
+func (e *Entry) TakenBack() bool { return e.Debt != nil && !e.Debt.Delivery() }
+
+// State is where the transaction stands. An advice is approved while its
+// delivery is still owed.
 func (e *Entry) State() State {
 	switch {
-	case e.Debt != nil:
+	case e.TakenBack():
 		return e.Debt.State
 	case e.Outcome == nil:
 		return Open
@@ -169,11 +196,12 @@ type Limits interface {
 	// Begin is called before anything of a batch is written, with the days
 	// that may be spent.
 	Begin(tx store.Tx, days []calendar.Date) error
-	// Move gives back what the first transactions had spent and then asks for
-	// the quota of the second, one after the other. refuse is called with the
-	// index of each that does not get it, LimitAmount or LimitCount, and the
-	// rule in words.
-	Move(tx store.Tx, back, spend []*Transaction, refuse func(i int, r Reason, note string)) error
+	// Move gives back what the first transactions had spent, takes again what
+	// the second gave back before (the void of one was itself reversed: it is
+	// sold, whatever the rules say now), and then asks for the quota of the
+	// third, one after the other. refuse is called with the index of each that
+	// does not get it, LimitAmount or LimitCount, and the rule in words.
+	Move(tx store.Tx, back, again, spend []*Transaction, refuse func(i int, r Reason, note string)) error
 }
 
 // Journal writes and reads transactions. Its methods may be called from any
@@ -207,6 +235,8 @@ type op struct {
 	owe  Debt    // opClose: the debt, when out.Reason owes one; opReverse: why and when
 	also calendar.Date
 	byID bool
+
+	standing money.Amount // opOpen: what Transaction.Original must still come to; 0 any
 
 	// answers
 	opened  Opened
@@ -249,9 +279,12 @@ const (
 	Conflict
 	// Buried: its reversal came first. Refuse it.
 	Buried
+	// TakenOver: an advice was recorded and approved, and its delivery is owed.
+	// First is the entry.
+	TakenOver
 )
 
-var verdictNames = [...]string{"none", "fresh", "refused", "repeat", "in flight", "conflict", "buried"}
+var verdictNames = [...]string{"none", "fresh", "refused", "repeat", "in flight", "conflict", "buried", "taken over"}
 
 func (v Verdict) String() string {
 	if int(v) < len(verdictNames) {
@@ -278,6 +311,17 @@ func AlsoOn(day calendar.Date) OpenOption { return func(o *op) { o.also = day } 
 // ClosedWith records t and closes it at once, in the same write: a refusal
 // that leaves a trace. Nothing is spent.
 func ClosedWith(out Outcome) OpenOption { return func(o *op) { o.shut, o.out = true, out } }
+
+// TakeOver records an advice as approved and owes its delivery, in the same
+// write: the terminal has done it and the issuer will hear of it.
+func TakeOver(out Outcome) OpenOption {
+	return func(o *op) { o.shut, o.out, o.owe.Why = true, out, WhyDelivery }
+}
+
+// Standing says what t.Original was taken to come to, with everything that
+// followed it, when t was made. If that has changed meanwhile t is refused
+// with OriginalBusy.
+func Standing(a money.Amount) OpenOption { return func(o *op) { o.standing = a } }
 
 // Open records t before anything is sent (W1). When it returns Fresh, t and
 // the limits it spent are durable. With store.ErrInDoubt they may be: send
@@ -317,6 +361,7 @@ type CloseOption func(*op)
 func DueAt(t time.Time) CloseOption { return func(o *op) { o.owe.Due = t } }
 
 // Because is why the reversal is owed; derived from the reason when not given.
+// WhyDelivery with an approval owes the delivery of an advice.
 func Because(w Why) CloseOption { return func(o *op) { o.owe.Why = w } }
 
 // Close records how t, which Open said is Fresh, ended (W2), puts the
@@ -351,15 +396,19 @@ const (
 	// Reversing: the original was approved; its limits are given back and the
 	// reversal is owed.
 	Reversing
-	// AlreadyReversed: a reversal is owed or done already.
+	// AlreadyReversed: a reversal is owed or done already, or it was voided.
 	AlreadyReversed
 	// NothingToDo: the original was refused; the issuer holds nothing.
 	NothingToDo
 	// Mismatch: the original has another amount or card. Nothing was done.
 	Mismatch
+	// Followed: the original was refunded, completed or adjusted, or that is
+	// under way; or it is an advice, which no reversal takes back. Nothing was
+	// done.
+	Followed
 )
 
-var effectNames = [...]string{"none", "not found", "was in flight", "reversing", "already reversed", "nothing to do", "mismatch"}
+var effectNames = [...]string{"none", "not found", "was in flight", "reversing", "already reversed", "nothing to do", "mismatch", "followed"}
 
 func (e Effect) String() string {
 	if int(e) < len(effectNames) {

@@ -23,8 +23,8 @@ var schemas = []store.Schema{journal.Schema, limits.Schema}
 // wired introduces limits to the journal, as cmd does.
 type wired struct{ *limits.Limits }
 
-func (w wired) Move(tx store.Tx, back, spend []*journal.Transaction, refuse func(int, journal.Reason, string)) error {
-	answers, err := w.Limits.Move(tx, spends(back), spends(spend))
+func (w wired) Move(tx store.Tx, back, again, spend []*journal.Transaction, refuse func(int, journal.Reason, string)) error {
+	answers, err := w.Limits.Move(tx, spends(back), spends(again), spends(spend))
 	if err != nil {
 		return err
 	}

@@ -20,9 +20,12 @@ type quota struct{ used, most money.Amount }
 
 func (q *quota) Begin(store.Tx, []calendar.Date) error { return nil }
 
-func (q *quota) Move(_ store.Tx, back, spend []*Transaction, refuse func(int, Reason, string)) error {
+func (q *quota) Move(_ store.Tx, back, again, spend []*Transaction, refuse func(int, Reason, string)) error {
 	for _, t := range back {
 		q.used -= t.Amount
+	}
+	for _, t := range again {
+		q.used += t.Amount
 	}
 	for i, t := range spend {
 		if q.used+t.Amount > q.most {

@@ -68,7 +68,8 @@ func (j *Journal) OfTerminal(ctx context.Context, day calendar.Date, terminal st
 }
 
 // Clearing is one fact for the ledger: a transaction was approved, or a
-// transaction that had been approved was taken back.
+// transaction that had been approved was taken back. Those that move no money
+// are among them, since the cursor must pass them.
 type Clearing struct {
 	ID    int64 // cursor: the place in the order of closing
 	Taken bool  // false approved, true taken back
@@ -81,7 +82,14 @@ type Clearing struct {
 	Terminal string
 	Issuer   string
 	Channel  Channel
+	Kind     Kind
+	Entry    int32 // DE 22
 	Amount   money.Amount
+
+	Original     int64 // the transaction it follows, 0 for none, and that one's
+	OriginalKind Kind
+	OriginalDay  calendar.Date
+	OriginalSum  money.Amount
 }
 
 // ClearingOverlap is how long a write may take from giving an id to being
@@ -101,12 +109,13 @@ func (j *Journal) ClearingFrom(cursor int64) int64 {
 
 // clearingSince finds the facts in the order of their ids first and then the
 // rest of each.
-const clearingSince = `select f.id, f.taken, f.at, t.id, t.day, t.rrn, t.merchant, t.terminal, t.issuer, t.channel, t.amount from (
+const clearingSince = `select f.id, f.taken, f.at, t.id, t.day, t.rrn, t.merchant, t.terminal, t.issuer, t.channel, t.kind, t.entry, t.amount,
+	t.original, coalesce(p.kind, 0), coalesce(p.day, 0), coalesce(p.amount, 0) from (
 	select id, 0 as taken, txn, closed as at from outcome where id > $1 and reason = 1
 	union all
 	select id, 1 as taken, txn, created as at from owed where id > $1 and approved = 1
 	order by 1 limit $2
-) f join txn t on t.id = f.txn order by f.id`
+) f join txn t on t.id = f.txn left join txn p on p.id = t.original order by f.id`
 
 // ClearingSince reads up to n facts after cursor, in the order of closing.
 // Transactions that were never approved are not among them, however they
@@ -117,7 +126,8 @@ func (j *Journal) ClearingSince(ctx context.Context, cursor int64, n int) ([]Cle
 		rows, err := tx.Query(clearingSince, cursor, n)
 		all, err = store.All(rows, err, func(r *store.Rows, c *Clearing) error {
 			var at int64
-			err := r.Scan(&c.ID, &c.Taken, &at, &c.Txn, &c.Day, &c.RRN, &c.Merchant, &c.Terminal, &c.Issuer, &c.Channel, &c.Amount)
+			err := r.Scan(&c.ID, &c.Taken, &at, &c.Txn, &c.Day, &c.RRN, &c.Merchant, &c.Terminal, &c.Issuer, &c.Channel, &c.Kind, &c.Entry, &c.Amount,
+				&c.Original, &c.OriginalKind, &c.OriginalDay, &c.OriginalSum)
 			c.At = instant(at)
 			return err
 		})
@@ -138,7 +148,7 @@ type Total struct {
 	Sum      money.Amount
 }
 
-const stateColumn = `case when w.id is not null then w.state when o.id is null then 1 when o.reason = 1 then 2 else 3 end`
+const stateColumn = `case when w.id is not null and w.why <> 'delivery' then w.state when o.id is null then 1 when o.reason = 1 then 2 else 3 end`
 
 // TotalsByIssuer sums a business date by issuer, kind, channel and state.
 func (j *Journal) TotalsByIssuer(ctx context.Context, day calendar.Date) ([]Total, error) {
@@ -166,10 +176,12 @@ func (j *Journal) totals(ctx context.Context, day calendar.Date, by string) (all
 
 const spentOn = `select t.id, t.terminal, t.merchant, t.channel, t.amount, t.token from txn t
 	left join outcome o on o.txn = t.id left join owed w on w.txn = t.id
-	where t.id >= $1 and t.spent_on = $2 and w.id is null and (o.id is null or o.reason = 1)`
+	where t.id >= $1 and t.spent_on = $2 and w.id is null and (o.id is null or o.reason = 1)
+	and not exists (select 1 from txn v join outcome vo on vo.txn = v.id left join owed vw on vw.txn = v.id
+		where v.original = t.id and v.original <> 0 and v.kind in (2, 5, 7) and vo.reason = 1 and vw.id is null)`
 
 // SpentOn calls each with every transaction that still holds quota of the
-// given Beijing day: open or approved, and not taken back. It is what limits
+// given Beijing day: open or approved, not taken back and not voided. It is what limits
 // kept in memory are rebuilt from. The transactions hold what the limits
 // need: key, merchant, channel, amount, card token.
 func (j *Journal) SpentOn(tx store.Tx, day calendar.Date, each func(*Transaction)) error {

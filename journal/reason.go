@@ -29,12 +29,18 @@ const (
 	OriginalNotFound Reason = 22
 	OriginalDiffers  Reason = 23 // amount or card are not the original's
 	Tombstoned       Reason = 24 // its reversal came before it
+	OriginalUndone   Reason = 25 // the original was voided, refunded or completed already
+	OriginalClosed   Reason = 26 // the original's batch or business date is closed, or it is too old
+	OriginalBusy     Reason = 27 // the original, or something that follows it, is not decided yet
+	AmountDiffers    Reason = 28 // not the amount of the original
+	AmountOver       Reason = 29 // more than the original allows
 
 	// Who sent it.
 	UnknownTerminal   Reason = 30
 	TerminalNotActive Reason = 31
 	MerchantNotActive Reason = 32
-	NotSignedIn       Reason = 33 // no working keys, or another batch
+	NotSignedIn       Reason = 33 // no working keys
+	BatchOutOfStep    Reason = 34 // not the batch number that this house has given
 
 	// How much.
 	LimitAmount Reason = 40
@@ -51,6 +57,14 @@ const (
 	HSMTrouble       Reason = 56 // nothing left
 	StoreTrouble     Reason = 57 // nothing left
 	RiskRefused      Reason = 58
+
+	// What the card or its issuer does not do.
+	IssuerCannot Reason = 60 // a kind of transaction that this issuer's line does not carry
+	UseChip      Reason = 61 // the stripe of a card that has a chip
+	PINRequired  Reason = 62 // contactless above what goes without a PIN
+	ChipDiffers  Reason = 63 // the chip's data speak of another amount or currency
+	ChipReplayed Reason = 64 // the chip's counter is not above the last one seen
+	CardBlocked  Reason = 65 // on the black list
 )
 
 var reasonNames = map[Reason]string{
@@ -63,6 +77,10 @@ var reasonNames = map[Reason]string{
 	MerchantNotActive: "merchant not active", NotSignedIn: "not signed in", LimitAmount: "amount limit", LimitCount: "count limit",
 	FeeExceeds: "fee exceeds amount", Unreachable: "issuer unreachable", Unanswered: "issuer did not answer",
 	AnswerWrong: "answer does not match", Interrupted: "interrupted", TerminalReversed: "reversed by terminal in flight",
+	OriginalUndone: "original undone already", OriginalClosed: "original closed", OriginalBusy: "original not decided",
+	AmountDiffers: "amount differs from the original", AmountOver: "more than the original allows", BatchOutOfStep: "batch out of step",
+	IssuerCannot: "not carried by the issuer", UseChip: "card has a chip", PINRequired: "PIN required", ChipDiffers: "chip data differ",
+	ChipReplayed: "chip counter replayed", CardBlocked: "card on the black list",
 	IssuerBusy: "issuer at capacity", HSMTrouble: "HSM trouble", StoreTrouble: "store trouble", RiskRefused: "refused by risk",
 }
 

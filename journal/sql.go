@@ -68,7 +68,7 @@ create table owed (
 	leased BIGINT not null,        -- until when
 	note TEXT not null,
 	ended BIGINT not null,
-	approved INTEGER not null      -- 1 when the transaction had been approved
+	approved INTEGER not null      -- 1 when the transaction had been approved, and this takes it back
 );
 create unique index owed_txn on owed (txn);
 create index owed_due on owed (issuer, due) where state = 4;
@@ -76,12 +76,15 @@ create index owed_manual on owed (id) where state = 6;
 create table journal_mark (
 	name TEXT primary key,
 	id BIGINT not null
-)`}}
+)`, `
+alter table txn add column original BIGINT not null default 0; -- the transaction it follows
+alter table txn add column abroad INTEGER not null default 0;
+create index txn_original on txn (original) where original <> 0`}}
 
 const (
 	txnColumns = `id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,
-		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent_on`
-	txnCount       = 25
+		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent_on, original, abroad`
+	txnCount       = 27
 	outcomeColumns = `id, txn, reason, approval, issuer_code, additional, chip, settles, extra, note, closed`
 	outcomeCount   = 11
 	owedColumns    = `id, txn, issuer, why, created, due, tries, state, holder, leased, note, ended, approved`
@@ -140,6 +143,13 @@ func instant(us int64) time.Time {
 	return time.UnixMicro(us)
 }
 
+func bit(b bool) int32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // clean keeps text that came over a wire storable in both engines: valid
 // UTF-8 without NUL.
 func clean(s string) string {
@@ -156,6 +166,7 @@ func writeTxn(tx store.Tx, a *store.Args, t *Transaction) (fresh bool, err error
 	a.Int(int64(t.MTI)).Int(int64(t.ProcessingCode)).Int(int64(t.EntryMode)).Int(t.Amount.Fen()).Int(int64(t.Currency))
 	a.Bytes(t.PANToken[:]).Text(t.PANMasked).Bytes(t.PANSealed).Int(int64(t.Channel)).Text(t.Issuer).Text(t.RRN).Int(int64(t.Trace))
 	a.Int(micro(t.Transmitted)).Bytes(t.Fingerprint[:]).Int(micro(t.Opened)).Int(micro(t.Deadline)).Int(int64(t.Node)).Int(int64(t.SpentOn))
+	a.Int(t.Original).Int(int64(bit(t.Abroad)))
 	n, err := tx.ExecArgs(insertTxn, a)
 	return n == 1, err
 }
@@ -168,10 +179,7 @@ func writeOutcome(tx store.Tx, a *store.Args, txn int64, o *Outcome) (won bool, 
 }
 
 func writeOwed(tx store.Tx, a *store.Args, t *Transaction, d *Debt, approved bool) (fresh bool, err error) {
-	was := int64(0)
-	if approved {
-		was = 1
-	}
+	was := int64(bit(approved && !d.Delivery()))
 	a.Reset().Int(d.ID).Int(t.ID).Text(t.Issuer).Text(string(d.Why)).Int(micro(d.Created)).Int(micro(d.Due)).Int(int64(d.Tries))
 	a.Int(int64(d.State)).Int(0).Int(0).Text(d.Note).Int(micro(d.Ended)).Int(was)
 	n, err := tx.ExecArgs(insertOwed, a)
@@ -180,7 +188,7 @@ func writeOwed(tx store.Tx, a *store.Args, t *Transaction, d *Debt, approved boo
 
 // scanEntry reads a row of entries; more are destinations of columns behind.
 func scanEntry(rows *store.Rows, e *Entry) error {
-	var transmitted, opened, deadline int64
+	var transmitted, opened, deadline, abroad int64
 	var o struct {
 		id, txn, reason, settles, closed       *int64
 		approval, issuerCode, additional, note *string
@@ -193,13 +201,13 @@ func scanEntry(rows *store.Rows, e *Entry) error {
 	t := &e.Transaction
 	err := rows.Scan(&t.ID, &t.Day, &t.Terminal, &t.Batch, &t.STAN, &t.Kind, &t.Merchant, &t.MTI, &t.ProcessingCode, &t.EntryMode,
 		&t.Amount, &t.Currency, &t.PANToken, &t.PANMasked, &t.PANSealed, &t.Channel, &t.Issuer, &t.RRN, &t.Trace, &transmitted,
-		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn,
+		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn, &t.Original, &abroad,
 		&o.id, &o.txn, &o.reason, &o.approval, &o.issuerCode, &o.additional, &o.chip, &o.settles, &o.extra, &o.note, &o.closed,
 		&w.id, &w.txn, &w.issuer, &w.why, &w.created, &w.due, &w.tries, &w.state, &w.holder, &w.leased, &w.note, &w.ended, &w.approved)
 	if err != nil {
 		return err
 	}
-	t.Transmitted, t.Opened, t.Deadline = instant(transmitted), instant(opened), instant(deadline)
+	t.Transmitted, t.Opened, t.Deadline, t.Abroad = instant(transmitted), instant(opened), instant(deadline), abroad != 0
 	if o.id != nil {
 		e.Outcome = &Outcome{ID: *o.id, Reason: Reason(*o.reason), Approval: *o.approval, IssuerCode: *o.issuerCode, Additional: *o.additional,
 			Chip: o.chip, Settles: int32(*o.settles), Extra: o.extra, Note: *o.note, Closed: instant(*o.closed)}

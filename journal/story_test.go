@@ -75,8 +75,13 @@ func declined(code string) journal.Outcome {
 
 func each(t *testing.T, f func(t *testing.T, db *store.DB, j *journal.Journal)) {
 	t.Helper()
+	eachWith(t, limits.Defaults(), f)
+}
+
+func eachWith(t *testing.T, rules []limits.Rule, f func(t *testing.T, db *store.DB, j *journal.Journal)) {
+	t.Helper()
 	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
-		j := newJournal(t, db, limits.Defaults())
+		j := newJournal(t, db, rules)
 		f(t, db, j)
 		sound(t, j)
 	})

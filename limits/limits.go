@@ -291,14 +291,14 @@ func (l *Limits) Begin(tx store.Tx, days []calendar.Date) error {
 	return l.memory.load(tx, days)
 }
 
-// Move gives back what back had spent, then decides about ask, one after the
-// other, and takes the quota of those that are within their limits. The
-// answers are in the order of ask.
-func (l *Limits) Move(tx store.Tx, back, ask []*Spend) ([]Decision, error) {
+// Move gives back what back had spent, counts again, unasked, then decides
+// about ask, one after the other, and takes the quota of those that are within
+// their limits. The answers are in the order of ask.
+func (l *Limits) Move(tx store.Tx, back, again, ask []*Spend) ([]Decision, error) {
 	answer := make([]Decision, len(ask))
 	if l.memory != nil {
-		l.memory.move(tx, l.rules, back, ask, answer)
+		l.memory.move(tx, l.rules, back, again, ask, answer)
 		return answer, nil
 	}
-	return answer, moveRows(tx, l.rules, l.counters, back, ask, answer)
+	return answer, moveRows(tx, l.rules, l.counters, back, again, ask, answer)
 }

@@ -161,7 +161,7 @@ func TestAgreesWithTheObviousModel(t *testing.T) {
 					if err := l.Begin(tx, []calendar.Date{today, today + 1}); err != nil {
 						return err
 					}
-					got, err := l.Move(tx, back, asks)
+					got, err := l.Move(tx, back, nil, asks)
 					if err != nil {
 						return err
 					}
@@ -215,7 +215,7 @@ func TestMemoryCountsAgainAfterADoubt(t *testing.T) {
 			if err := l.Begin(tx, []calendar.Date{today}); err != nil {
 				t.Fatal(err)
 			}
-			if d, err := l.Move(tx, nil, []*Spend{&s}); err != nil || !d[0].OK {
+			if d, err := l.Move(tx, nil, nil, []*Spend{&s}); err != nil || !d[0].OK {
 				t.Fatal(d, err)
 			}
 			tx.end(fate)
@@ -280,7 +280,7 @@ func TestOldCountersAreForgotten(t *testing.T) {
 		// A reversal of a forgotten day gives back to nobody.
 		s := ask(Credit, 1)
 		s.Day = today.AddDays(-2)
-		if err := db.Write(t.Context(), func(tx store.Tx) error { _, err := l.Move(tx, []*Spend{&s}, nil); return err }); err != nil {
+		if err := db.Write(t.Context(), func(tx store.Tx) error { _, err := l.Move(tx, []*Spend{&s}, nil, nil); return err }); err != nil {
 			t.Error(err)
 		}
 	})

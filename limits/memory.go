@@ -72,7 +72,7 @@ func (m *memory) load(tx store.Tx, days []calendar.Date) error {
 
 // move changes the counters and sees to it that they follow the fate of the
 // transaction.
-func (m *memory) move(tx store.Tx, rules []Rule, back, ask []*Spend, answer []Decision) {
+func (m *memory) move(tx store.Tx, rules []Rule, back, again, ask []*Spend, answer []Decision) {
 	var done []change
 	add := func(s *Spend, sign int64) {
 		c := m.days[s.Day]
@@ -91,6 +91,9 @@ func (m *memory) move(tx store.Tx, rules []Rule, back, ask []*Spend, answer []De
 	}
 	for _, s := range back {
 		add(s, -1)
+	}
+	for _, s := range again {
+		add(s, 1)
 	}
 	for i, s := range ask {
 		c := m.days[s.Day]

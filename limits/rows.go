@@ -70,7 +70,7 @@ const set = `update limit_used u set count = k.n, amount = k.a
 // everything is within its limits, so the counters are moved as if it were,
 // in one statement that says what they held before; what was refused after
 // all is taken out again.
-func moveRows(tx store.Tx, rules []Rule, cs []counter, back, ask []*Spend, answer []Decision) error {
+func moveRows(tx store.Tx, rules []Rule, cs []counter, back, again, ask []*Spend, answer []Decision) error {
 	sums := map[key]used{}
 	var mine []key
 	move := func(in map[key]used, s *Spend, sign int64) {
@@ -82,6 +82,9 @@ func moveRows(tx store.Tx, rules []Rule, cs []counter, back, ask []*Spend, answe
 	}
 	for _, s := range back {
 		move(sums, s, -1)
+	}
+	for _, s := range again {
+		move(sums, s, 1)
 	}
 	for i, s := range ask {
 		// What even an unused counter refuses is not added; its counters are
@@ -113,6 +116,9 @@ func moveRows(tx store.Tx, rules []Rule, cs []counter, back, ask []*Spend, answe
 	}
 	for _, s := range back {
 		move(now, s, -1)
+	}
+	for _, s := range again {
+		move(now, s, 1)
 	}
 	for k, u := range now {
 		now[k] = used{max(0, u.count), max(0, u.amount)}

@@ -42,8 +42,8 @@ func (q *quota) spend(t *journal.Transaction) *limits.Spend {
 func (q *quota) Begin(tx store.Tx, days []calendar.Date) error { return q.limits.Begin(tx, days) }
 
 // Move implements journal.Limits.
-func (q *quota) Move(tx store.Tx, back, ask []*journal.Transaction, refuse func(i int, r journal.Reason, note string)) error {
-	decisions, err := q.limits.Move(tx, q.spends(back), q.spends(ask))
+func (q *quota) Move(tx store.Tx, back, again, ask []*journal.Transaction, refuse func(i int, r journal.Reason, note string)) error {
+	decisions, err := q.limits.Move(tx, q.spends(back), q.spends(again), q.spends(ask))
 	if err != nil {
 		return err
 	}
