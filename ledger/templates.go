@@ -63,6 +63,17 @@ func (s *Clearing) Reversal(date calendar.Date) (Transfer, bool) {
 		Ref: strconv.FormatInt(s.Txn, 10), Kind: Posted, Legs: l}, len(l) > 0
 }
 
+// Void, Refund and Adjustment book what follows a sale: with amounts below
+// zero where money goes back, under the follower's own number.
+func (s *Clearing) Void() (Transfer, bool)       { return s.follower("void/", EventReversal) }
+func (s *Clearing) Refund() (Transfer, bool)     { return s.follower("refund/", EventRefund) }
+func (s *Clearing) Adjustment() (Transfer, bool) { return s.follower("adjust/", EventSale) }
+
+func (s *Clearing) follower(key string, e Event) (Transfer, bool) {
+	l, id := s.legs(), strconv.FormatInt(s.Txn, 10)
+	return Transfer{Key: key + id, Event: e, Date: s.Date, Ref: id, Kind: Posted, Legs: l}, len(l) > 0
+}
+
 func (s *Clearing) legs() []Leg {
 	cost := s.IssuerFee + s.NetworkFee + s.BrandFee
 	account, sub := receivable(s.Wallet)
@@ -75,14 +86,6 @@ func receivable(wallet string) (Account, string) {
 		return QRReceivable, wallet
 	}
 	return NetworkReceivable, ""
-}
-
-// Refund books money given back to a cardholder, with the part of the fees
-// that the plan returns to the merchant.
-func Refund(txn int64, date calendar.Date, merchant, wallet string, amount, feeRate, feeFixed money.Amount) Transfer {
-	account, sub := receivable(wallet)
-	return Transfer{Key: "refund/" + strconv.FormatInt(txn, 10), Event: EventRefund, Date: date, Ref: strconv.FormatInt(txn, 10), Kind: Posted,
-		Legs: legs(d(MerchantPayable, merchant, amount-feeRate-feeFixed), d(IncomeRate, "", feeRate), d(IncomeFixed, "", feeFixed), c(account, sub, amount))}
 }
 
 // NetworkReceipt books what the network (or a wallet) paid for a day against

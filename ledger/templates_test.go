@@ -36,7 +36,7 @@ func TestTemplates(t *testing.T) {
 		{"sale", one(sale.Sale()), "D1101 9952,D5101 45,D5102 3,C2101" + m + " 9640,C4101 60,C4102 300"},
 		{"reversal", one(sale.Reversal(later)), "C1101 9952,C5101 45,C5102 3,D2101" + m + " 9640,D4101 60,D4102 300"},
 		{"QR sale", one((&Clearing{Txn: 8, Date: day, Merchant: alice, Wallet: "alipay", Amount: 1_32, FeeRate: 1}).Sale()), "D1102:alipay 132,C2101" + m + " 131,C4101 1"},
-		{"refund", []Transfer{Refund(9, day, alice, "", 40_00, 24, 0)}, "D2101" + m + " 3976,D4101 24,C1101 4000"},
+		{"refund", one((&Clearing{Txn: 9, Date: day, Merchant: alice, Amount: -40_00, FeeRate: -24}).Refund()), "C1101 4000,D2101" + m + " 3976,D4101 24"},
 		{"network receipt", one(NetworkReceipt("n", later, "", 9952, 9952)), "D1001 9952,C1101 9952"},
 		{"too little came", one(NetworkReceipt("n", later, "", 9952, 9900)), "D1001 9900,C1101 9952,D1901 52"},
 		{"too much came", one(NetworkReceipt("n", later, "", 9952, 9999)), "D1001 9999,C1101 9952,C2301 47"},

@@ -144,6 +144,29 @@ func (a Amount) MulPPM(ppm int64) (Amount, error) {
 	return Amount(q), nil
 }
 
+// Share returns a*part/whole rounded half up (away from zero) to the fen, once:
+// the fee of a part of a sale. whole must not be zero.
+func (a Amount) Share(part, whole Amount) (Amount, error) {
+	if whole == 0 {
+		return 0, fmt.Errorf("money: a share of nothing: %w", ErrOverflow)
+	}
+	neg := (a < 0) != (part < 0) != (whole < 0)
+	d := abs(int64(whole))
+	hi, lo := bits.Mul64(abs(int64(a)), abs(int64(part)))
+	lo, carry := bits.Add64(lo, d/2, 0)
+	if hi += carry; hi >= d {
+		return 0, ErrOverflow
+	}
+	q, _ := bits.Div64(hi, lo, d)
+	if q > math.MaxInt64 {
+		return 0, ErrOverflow
+	}
+	if neg {
+		return -Amount(q), nil
+	}
+	return Amount(q), nil
+}
+
 func abs(v int64) uint64 {
 	if v < 0 {
 		return -uint64(v)

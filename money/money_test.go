@@ -84,3 +84,19 @@ func TestArithmeticAgainstBig(t *testing.T) {
 		}
 	})
 }
+
+func TestShare(t *testing.T) {
+	for _, c := range []struct{ a, part, whole, want Amount }{
+		{60, 3333, 10000, 20}, {60, 6666, 10000, 40}, {60, 10000, 10000, 60}, {1, 1, 2, 1}, {1, 1, 3, 0}, {-1, 1, 2, -1}, {1, -1, 2, -1}, {0, 5, 7, 0},
+		{math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt64},
+	} {
+		if got, err := c.a.Share(c.part, c.whole); err != nil || got != c.want {
+			t.Errorf("%d of %d/%d: %d %v, want %d", c.a, c.part, c.whole, got, err, c.want)
+		}
+	}
+	for _, c := range [][3]Amount{{1, 1, 0}, {math.MaxInt64, 2, 1}} {
+		if _, err := c[0].Share(c[1], c[2]); err == nil {
+			t.Errorf("Share(%v) passed", c)
+		}
+	}
+}

@@ -430,8 +430,8 @@ func (r *run) ownFunds(tx store.Tx, batches []batch) (money.Amount, error) {
 // pay no fee for speed, and returns its new net. Fees given back for earlier
 // sales stay given back.
 func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount) (money.Amount, error) {
-	if _, err := tx.Exec("update settlement_line set speed_fee = 0 where run = $1 and run > 0 and merchant = $2 and speed = $3 and effect = $4",
-		r.id, b.merchant, b.speed, effectSale); err != nil {
+	if _, err := tx.Exec("update settlement_line set speed_fee = 0 where run = $1 and run > 0 and merchant = $2 and speed = $3 and effect in (1, 5)",
+		r.id, b.merchant, b.speed); err != nil {
 		return 0, err
 	}
 	if err := r.giveBack(tx, b.merchant, b.merchant); err != nil {
@@ -450,6 +450,11 @@ func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount) (money.Amount, e
 // giveBack sets what lines that take sales back give back of fees for speed:
 // exactly what was taken.
 func (r *run) giveBack(tx store.Tx, first, last string) error {
+	if _, err := tx.Exec(`update settlement_line set speed_fee = -(select coalesce(sum(o.speed_fee), 0) from settlement_line o
+			where o.run <> -1 and (o.id = settlement_line.parent or o.parent = settlement_line.parent and o.parent <> 0 and o.effect = 5))
+		where run = $1 and run > 0 and merchant >= $2 and merchant <= $3 and effect = $4`, r.id, first, last, effectVoid); err != nil {
+		return err
+	}
 	_, err := tx.Exec(`update settlement_line set speed_fee = -(select o.speed_fee from settlement_line o where o.id = -settlement_line.id)
 		where run = $1 and run > 0 and merchant >= $2 and merchant <= $3 and effect = $4`, r.id, first, last, effectTaken)
 	return err

@@ -34,6 +34,7 @@ type line struct {
 	speedFee              money.Amount
 	issuerFee, networkFee money.Amount
 	run                   int64
+	parent                int64  // the sale it follows
 	unpriced              string // why there is no price
 }
 
@@ -52,7 +53,7 @@ func (l *line) id() int64 {
 
 func (l *line) args() []any {
 	return []any{l.id(), l.effect, l.date, l.txnDate, l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, l.speed, l.plan, l.planVersion,
-		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run}
+		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run, l.parent}
 }
 
 func scanLine(r *store.Rows, l *line) error {
@@ -62,7 +63,7 @@ func scanLine(r *store.Rows, l *line) error {
 		}
 	}()
 	return r.Scan(&l.txn, &l.effect, &l.date, &l.txnDate, &l.merchant, &l.terminal, &l.rrn, &l.issuer, &l.wallet, &l.speed, &l.plan, &l.planVersion,
-		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run)
+		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run, &l.parent)
 }
 
 // price makes a fact's line: what the merchant's plan of that business date
@@ -70,7 +71,10 @@ func scanLine(r *store.Rows, l *line) error {
 func (e *Engine) price(f *Fact) (line, error) {
 	l := line{txn: f.Txn, effect: effectSale, date: f.Date, txnDate: f.Date, merchant: f.Merchant, terminal: f.Terminal,
 		rrn: f.RRN, issuer: f.Issuer, wallet: f.Wallet, amount: f.Amount}
-	if f.Amount <= 0 || f.Date == 0 || f.Txn == 0 {
+	if f.Does == Nothing {
+		return l, nil
+	}
+	if f.Amount <= 0 && f.Does != Adjusts || f.Date == 0 || f.Txn == 0 {
 		return l, fmt.Errorf("settlement: fact %d of transaction %d on %s: amount %s: want an id, a date and an amount above zero", f.Cursor, f.Txn, f.Date, f.Amount)
 	}
 	m, known := e.cfg.Merchants.Merchant([]byte(f.Merchant))
@@ -79,6 +83,9 @@ func (e *Engine) price(f *Fact) (line, error) {
 		return l, nil
 	}
 	l.speed, l.plan = m.Speed, m.Plan
+	if f.Original != 0 && f.Does != Sells {
+		return l, nil // its price follows from its original's
+	}
 	plan, err := e.cfg.Plans.InForce(m.Plan, f.Date)
 	if err != nil {
 		l.unpriced = err.Error()
@@ -186,7 +193,7 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
 	}
 	var sales []line
 	for i := range facts {
-		if !facts[i].Taken {
+		if f := &facts[i]; !f.Taken && f.Does == Sells {
 			l := priced[i]
 			// A closed date does not change: what comes late settles with the open one.
 			l.date = max(l.date, open)
@@ -208,12 +215,19 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
 			}
 		}
 	}
-	// Sales first: a transaction that was approved and taken back within one
-	// set is booked and mirrored.
+	// Sales first, then what follows them: a transaction that was approved and
+	// taken back within one set is booked and mirrored.
 	cursor := int64(0)
 	for i := range facts {
+		if f := &facts[i]; !f.Taken && f.Does != Sells && f.Does != Nothing {
+			if transfers, err = e.follow(tx, transfers, priced[i], f, open); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range facts {
 		cursor = max(cursor, facts[i].Cursor)
-		if facts[i].Taken {
+		if facts[i].Taken && facts[i].Does != Nothing {
 			date := max(calendar.BusinessDate(facts[i].At, e.cfg.CutOff), open)
 			if transfers, err = takeBack(tx, transfers, priced[i], date); err != nil {
 				return err
@@ -236,13 +250,10 @@ func bookSale(tx store.Tx, transfers []ledger.Transfer, l *line) ([]ledger.Trans
 		}
 		return transfers, nil
 	}
-	id := strconv.FormatInt(l.txn, 10)
-	return append(transfers, ledger.LongItem("unpriced-"+id, l.date, l.amount)),
-		addTask(tx, Task{Key: "unpriced/" + id, Kind: "unpriced", Merchant: l.merchant, Ref: id, Created: time.Now(),
-			Text: fmt.Sprintf("sale %s of %s at merchant %s cannot be booked: %s", id, l.amount, l.merchant, l.unpriced)})
+	return suspend(tx, transfers, l)
 }
 
-// takeBack undoes a sale, wherever it stands. priced is its line for the case
+// takeBack undoes a line, wherever it stands. priced is its line for the case
 // that it never was.
 func takeBack(tx store.Tx, transfers []ledger.Transfer, priced line, date calendar.Date) ([]ledger.Transfer, error) {
 	rows, err := tx.Query("select "+lineColumns+" from settlement_line where id = $1 for update", priced.txn)
@@ -295,7 +306,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 	}
 	if !tx.Postgres() {
 		for i := range lines {
-			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19)
+			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20)
 				on conflict (id) do nothing`, lines[i].args()...)
 			if err != nil {
 				return nil, err
@@ -304,7 +315,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 		}
 		return fresh, nil
 	}
-	var ints [12][]int64
+	var ints [13][]int64
 	var texts [7][]string
 	first := make(map[int64]int, len(lines)) // the first of equal keys in the set is the one inserted
 	for i := range lines {
@@ -313,7 +324,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 			first[l.id()] = i
 		}
 		for c, v := range []int64{l.id(), int64(l.effect), int64(l.date), int64(l.txnDate), int64(l.planVersion), int64(l.amount),
-			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run} {
+			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run, l.parent} {
 			ints[c] = append(ints[c], v)
 		}
 		for c, v := range []string{l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, string(l.speed), l.plan} {
@@ -322,14 +333,14 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 	}
 	rows, err := tx.Query("insert into settlement_line ("+lineColumns+`)
 		select u.id, u.effect, u.date, u.txn_date, u.merchant, u.terminal, u.rrn, u.issuer, u.wallet, u.speed, u.plan, u.plan_version,
-			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run
+			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run, u.parent
 		from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[],
-			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[])
+			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::bigint[])
 			as u(id, effect, date, txn_date, plan_version, amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run,
-				merchant, terminal, rrn, issuer, wallet, speed, plan)
+				merchant, terminal, rrn, issuer, wallet, speed, plan, parent)
 		on conflict (id) do nothing returning id`,
 		ints[0], ints[1], ints[2], ints[3], ints[4], ints[5], ints[6], ints[7], ints[8], ints[9], ints[10], ints[11],
-		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6])
+		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], ints[12])
 	inserted, err := store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
 	if err != nil {
 		return nil, err

@@ -24,6 +24,8 @@ import (
 // or, with Taken, an approved one was taken back (voided or reversed).
 type Fact struct {
 	Cursor   int64 // place in the order in which the journal learnt it
+	Does     Does
+	Original int64 // the transaction that it voids, refunds or adjusts; 0 for none
 	Taken    bool
 	At       time.Time     // when it was approved, or taken back
 	Txn      int64         // the journal's id
@@ -38,6 +40,30 @@ type Fact struct {
 	Entry    merchant.Entry
 	Amount   money.Amount
 }
+
+// Does is what a transaction does to the merchant's money.
+type Does uint8
+
+// A transaction sells, unless it is another kind. Amounts are above zero, but
+// for the difference that an adjustment makes.
+const (
+	Sells   Does = iota
+	Voids        // takes a sale back whole
+	Refunds      // gives a part back
+	Adjusts      // changes a sale by a difference: a tip
+	Nothing      // moves no money: an inquiry, a pre-authorisation
+)
+
+// RefundFee says what of a merchant's fee comes back with a refund.
+type RefundFee string
+
+// The policies. The part by rate follows the share refunded; the fixed part
+// follows it too, or stays.
+const (
+	KeepFee   RefundFee = "keep"
+	ReturnPct RefundFee = "return_pct"
+	ReturnAll RefundFee = "return_all"
+)
 
 // Source is the journal as settlement sees it.
 type Source interface {
@@ -64,6 +90,7 @@ type Config struct {
 	// Unseal opens the sealed number of a settlement account.
 	Unseal func(ctx context.Context, sealed []byte) (string, error)
 
+	RefundFee     RefundFee     // default ReturnPct
 	CutOff        time.Duration // default calendar.CardCutoff
 	MinPayout     money.Amount  // less is carried over to the next day; default 0.01
 	PayoutCost    money.Amount  // what the bank takes for a payout
@@ -100,6 +127,13 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Tariff == nil {
 		cfg.Tariff = &ledger.UnionPay2016
+	}
+	switch cfg.RefundFee {
+	case "":
+		cfg.RefundFee = ReturnPct
+	case KeepFee, ReturnPct, ReturnAll:
+	default:
+		return nil, fmt.Errorf("settlement: refund fee policy %q is none of keep, return_pct, return_all", cfg.RefundFee)
 	}
 	if cfg.CutOff == 0 {
 		cfg.CutOff = calendar.CardCutoff

@@ -14,7 +14,7 @@ create table settlement_state (
 insert into settlement_state (id, open_date, cursor, posts) values (1, 0, 0, 0);
 create table settlement_line (
 	id           BIGINT primary key, -- the journal's id of a sale; below zero its taking back after it was settled
-	effect       INTEGER not null, -- 1 sale, 2 taken back
+	effect       INTEGER not null, -- 1 sale, 2 taken back, 3 void, 4 refund, 5 adjustment
 	date         INTEGER not null, -- business date it settles with
 	txn_date     INTEGER not null, -- business date of the transaction
 	merchant     TEXT not null,
@@ -114,7 +114,9 @@ create table settlement_task (
 	created  BIGINT not null,
 	done     BIGINT not null
 );
-create index settlement_task_open on settlement_task (created) where done = 0`}}
+create index settlement_task_open on settlement_task (created) where done = 0`, `
+alter table settlement_line add column parent BIGINT not null default 0; -- the sale that this line voids, refunds or adjusts
+create index settlement_line_parent on settlement_line (parent) where parent <> 0`}}
 
 // Where a line stands.
 const (
@@ -125,9 +127,12 @@ const (
 
 // What a line does.
 const (
-	effectSale  = 1
-	effectTaken = 2
+	effectSale   = 1
+	effectTaken  = 2
+	effectVoid   = 3
+	effectRefund = 4
+	effectAdjust = 5
 )
 
 const lineColumns = `id, effect, date, txn_date, merchant, terminal, rrn, issuer, wallet, speed, plan, plan_version,
-	amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run`
+	amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run, parent`

@@ -39,8 +39,8 @@ func (e *Engine) Merchants(ctx context.Context, date calendar.Date) (days []Merc
 		}
 		closed = open > date
 		// Two halves, each by an index of its own: what waits, and what was settled.
-		rows, err := tx.Query(`select l.merchant, l.speed, max(l.plan), count(*), cast(sum(case when l.effect = 1 then l.amount else 0 end) as BIGINT),
-			cast(sum(case when l.effect = 2 then -l.amount else 0 end) as BIGINT), cast(sum(l.fee_rate + l.fee_fixed + l.speed_fee) as BIGINT),
+		rows, err := tx.Query(`select l.merchant, l.speed, max(l.plan), sum(case when l.effect = 1 then 1 else 0 end), cast(sum(case when l.effect in (1, 5) then l.amount else 0 end) as BIGINT),
+			cast(sum(case when l.effect in (2, 3, 4) then -l.amount else 0 end) as BIGINT), cast(sum(l.fee_rate + l.fee_fixed + l.speed_fee) as BIGINT),
 			coalesce(max(b.payout), ''), coalesce(max(b.reason), '')
 			from (select * from settlement_line where run = 0 and date = $1
 				union all select s.* from settlement_line s join settlement_run r on r.id = s.run where s.run > 0 and r.date = $1) l

@@ -25,7 +25,7 @@ import (
 // openBooks puts the settlement engine on the journal, the ledger and the bank.
 func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 	cfg := settlement.Config{
-		DB: v.db, Source: journalSource{v.journal}, Merchants: v.terminals, Plans: v.plans, CutOff: v.cfg.Switch.CutOff, Rest: v.letTerminalsFirst,
+		DB: v.db, Source: journalSource{v.journal}, Merchants: v.terminals, Plans: v.plans, CutOff: v.cfg.Switch.CutOff, RefundFee: settlement.RefundFee(v.cfg.Settlement.RefundFee), Rest: v.letTerminalsFirst,
 		Unseal: func(ctx context.Context, sealed []byte) (string, error) {
 			clear, err := v.hsm.Decrypt(ctx, dataKey, accountAAD, sealed)
 			return string(clear), err
@@ -77,15 +77,30 @@ func (s journalSource) Facts(ctx context.Context, after int64, limit int) ([]set
 	facts := make([]settlement.Fact, len(cleared))
 	for i, c := range cleared {
 		facts[i] = settlement.Fact{Cursor: c.ID, Taken: c.Taken, At: c.At, Txn: c.Txn, Date: c.Day, RRN: c.RRN, Merchant: c.Merchant, Terminal: c.Terminal,
-			Issuer: c.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Amount: c.Amount}
+			Issuer: c.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Amount: c.Amount, Does: doesOf(c.Kind), Original: c.Original}
 		switch c.Channel {
 		case journal.Debit:
 			facts[i].CardType = merchant.Debit
 		case journal.QR:
-			facts[i].Channel, facts[i].CardType = merchant.QR, ""
+			facts[i].Channel, facts[i].CardType, facts[i].Wallet = merchant.QR, "", c.Issuer
 		}
 	}
 	return facts, nil
+}
+
+// doesOf is what a kind of transaction does to the merchant's money.
+func doesOf(k journal.Kind) settlement.Does {
+	switch k {
+	case journal.Sale, journal.Completion, journal.OfflineSale:
+		return settlement.Sells
+	case journal.Void, journal.CompletionVoid:
+		return settlement.Voids
+	case journal.Refund:
+		return settlement.Refunds
+	case journal.Adjustment:
+		return settlement.Adjusts
+	}
+	return settlement.Nothing
 }
 
 // From implements settlement.Source.

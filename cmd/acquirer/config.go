@@ -66,11 +66,12 @@ type Config struct {
 	} `key:"routing"`
 
 	Settlement struct {
-		Calendar string        `key:"calendar" default:"" doc:"JSON files with the holidays of more years than the binary knows (2025, 2026), separated by commas; calendar/2026.json in the source shows the layout"`
-		OwnFunds string        `key:"own_funds" default:"0.00" doc:"yuan of our own on the bank account when these books begin, booked once; what D+0 payouts are advanced from, and without which they wait for T+1"`
-		Windows  string        `key:"windows" default:"12:00,16:00,20:00,22:30" doc:"times of day, Beijing, at which D+0 merchants are paid what they sold so far; the rest follows at the cut-off"`
-		Bank     string        `key:"bank" default:"" doc:"URL of the payout bank; without it nothing is paid"`
-		Timeout  time.Duration `key:"timeout" default:"10s" doc:"for one question to the bank; an order that is not answered in it is asked for, never sent again"`
+		Calendar  string        `key:"calendar" default:"" doc:"JSON files with the holidays of more years than the binary knows (2025, 2026), separated by commas; calendar/2026.json in the source shows the layout"`
+		OwnFunds  string        `key:"own_funds" default:"0.00" doc:"yuan of our own on the bank account when these books begin, booked once; what D+0 payouts are advanced from, and without which they wait for T+1"`
+		Windows   string        `key:"windows" default:"12:00,16:00,20:00,22:30" doc:"times of day, Beijing, at which D+0 merchants are paid what they sold so far; the rest follows at the cut-off"`
+		RefundFee string        `key:"refund_fee" default:"return_pct" doc:"what of a merchant's fee comes back with a refund: keep, return_pct (the part by rate, by share) or return_all"`
+		Bank      string        `key:"bank" default:"" doc:"URL of the payout bank; without it nothing is paid"`
+		Timeout   time.Duration `key:"timeout" default:"10s" doc:"for one question to the bank; an order that is not answered in it is asked for, never sent again"`
 	} `key:"settlement"`
 
 	Admin struct {
@@ -197,6 +198,7 @@ func (c Config) check() error {
 	bad(c.Switch.ReversalNotFound == "25" || c.Switch.ReversalNotFound == "00", "switch.reversal_not_found", "%q is neither 25 nor 00", c.Switch.ReversalNotFound)
 	bad(len(c.Switch.Acquirer) >= 8 && len(c.Switch.Acquirer) <= 11 && strings.Trim(c.Switch.Acquirer, "0123456789") == "", "switch.acquirer", "%q is not 8 to 11 digits", c.Switch.Acquirer)
 	bad(c.Switch.CutOff >= 0 && c.Switch.CutOff <= 24*time.Hour, "switch.cut_off", "%s is not a time of day", c.Switch.CutOff)
+	bad(c.Settlement.RefundFee == "keep" || c.Settlement.RefundFee == "return_pct" || c.Settlement.RefundFee == "return_all", "settlement.refund_fee", "%q is none of keep, return_pct, return_all", c.Settlement.RefundFee)
 	bad(c.Owed.Interval > 0 && c.Owed.Backoff > 0 && c.Owed.BackoffMax >= c.Owed.Backoff && c.Owed.MaxAttempts > 0 && c.Owed.Concurrency > 0, "owed.backoff", "intervals and counts must be above zero, and backoff_max not below backoff")
 	own, err := money.Parse(c.Settlement.OwnFunds)
 	bad(err == nil && own >= 0, "settlement.own_funds", "%q is not an amount in yuan like 100000.00", c.Settlement.OwnFunds)

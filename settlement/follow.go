@@ -1,0 +1,157 @@
+package settlement
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/ledger"
+	"acquirer/merchant"
+	"acquirer/money"
+	"acquirer/store"
+)
+
+// A void, a refund or an adjustment is a line of its own, with amounts below
+// zero where money goes back. Its price follows from the lines of its sale, so
+// that a sale that was taken back in parts never gives back more than it took.
+
+// follow books the line of a fact that follows a sale. l is that line without
+// a price.
+func (e *Engine) follow(tx store.Tx, transfers []ledger.Transfer, l line, f *Fact, open calendar.Date) ([]ledger.Transfer, error) {
+	l.parent, l.date = f.Original, max(l.date, open)
+	var err error
+	switch f.Does {
+	case Voids:
+		l.effect, l.amount = effectVoid, -f.Amount
+	case Refunds:
+		l.effect, l.amount = effectRefund, -f.Amount
+	default:
+		l.effect = effectAdjust
+	}
+	if f.Original != 0 && l.unpriced == "" {
+		if err = e.priceFollower(tx, &l); err != nil {
+			return transfers, err
+		}
+	}
+	if l.unpriced != "" {
+		l.run = lineUnpriced
+	}
+	fresh, err := insertLines(tx, []line{l})
+	if err != nil || !fresh[0] {
+		return transfers, err
+	}
+	if l.run == lineUnpriced {
+		return suspend(tx, transfers, &l)
+	}
+	t, any := ledger.Transfer{}, false
+	switch c := l.clearing(); l.effect {
+	case effectVoid:
+		t, any = c.Void()
+	case effectRefund:
+		t, any = c.Refund()
+	default:
+		t, any = c.Adjustment()
+	}
+	if any {
+		transfers = append(transfers, t)
+	}
+	return transfers, nil
+}
+
+// sums are the lines of a sale that count, by what they do.
+type sums struct {
+	lines                                                 int
+	speed                                                 merchant.Speed
+	plan, wallet                                          string
+	planVersion                                           int
+	unpriced                                              bool
+	sold, soldRate, soldFixed                             money.Amount // the sale and its adjustments
+	back, backRate, backFixed                             money.Amount // its refunds, above zero
+	amount, rate, fixed, speedFee, issuerFee, networkFee  money.Amount // everything
+	firstAmount, firstRate, firstSpeed, firstIss, firstNt money.Amount // the sale alone
+}
+
+func sumOf(tx store.Tx, sale int64) (s sums, err error) {
+	rows, err := tx.Query("select "+lineColumns+" from settlement_line where (id = $1 or parent = $1 and parent <> 0) and run <> -1 order by effect", sale)
+	all, err := store.All(rows, err, scanLine)
+	for _, l := range all {
+		s.lines++
+		s.unpriced = s.unpriced || l.run == lineUnpriced
+		switch l.effect {
+		case effectSale:
+			s.speed, s.plan, s.planVersion, s.wallet = l.speed, l.plan, l.planVersion, l.wallet
+			s.firstAmount, s.firstRate, s.firstSpeed, s.firstIss, s.firstNt = l.amount, l.feeRate, l.speedFee, l.issuerFee, l.networkFee
+			fallthrough
+		case effectAdjust:
+			s.sold, s.soldRate, s.soldFixed = s.sold+l.amount, s.soldRate+l.feeRate, s.soldFixed+l.feeFixed
+		case effectRefund:
+			s.back, s.backRate, s.backFixed = s.back-l.amount, s.backRate-l.feeRate, s.backFixed-l.feeFixed
+		}
+		s.amount, s.rate, s.fixed, s.speedFee = s.amount+l.amount, s.rate+l.feeRate, s.fixed+l.feeFixed, s.speedFee+l.speedFee
+		s.issuerFee, s.networkFee = s.issuerFee+l.issuerFee, s.networkFee+l.networkFee
+	}
+	return s, err
+}
+
+// priceFollower gives l its price from the lines of its sale.
+func (e *Engine) priceFollower(tx store.Tx, l *line) error {
+	s, err := sumOf(tx, l.parent)
+	if err != nil {
+		return err
+	}
+	switch {
+	case s.firstAmount == 0:
+		l.unpriced = "what it follows is not booked"
+		return nil
+	case s.unpriced:
+		l.unpriced = "what it follows has no price"
+		return nil
+	}
+	l.speed, l.plan, l.planVersion, l.wallet = s.speed, s.plan, s.planVersion, s.wallet
+	switch l.effect {
+	case effectVoid:
+		if s.amount != -l.amount {
+			l.unpriced = fmt.Sprintf("it voids %s and its sale comes to %s", -l.amount, s.amount)
+			return nil
+		}
+		l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee = -s.rate, -s.fixed, -s.speedFee, -s.issuerFee, -s.networkFee
+	case effectRefund:
+		if e.cfg.RefundFee == KeepFee {
+			return nil
+		}
+		// By what was refunded altogether, so that parts never add up to more
+		// than the whole.
+		rate, err := s.soldRate.Share(s.back-l.amount, s.sold)
+		if err != nil {
+			return fmt.Errorf("settlement: the fee that comes back with refund %d: %w", l.txn, err)
+		}
+		l.feeRate = -(rate - s.backRate)
+		if e.cfg.RefundFee == ReturnAll {
+			fixed, err := s.soldFixed.Share(s.back-l.amount, s.sold)
+			if err != nil {
+				return fmt.Errorf("settlement: the fee that comes back with refund %d: %w", l.txn, err)
+			}
+			l.feeFixed = -(fixed - s.backFixed)
+		}
+	case effectAdjust:
+		for _, p := range []struct {
+			of money.Amount
+			to *money.Amount
+		}{{s.firstRate, &l.feeRate}, {s.firstSpeed, &l.speedFee}, {s.firstIss, &l.issuerFee}, {s.firstNt, &l.networkFee}} {
+			if *p.to, err = p.of.Share(l.amount, s.firstAmount); err != nil {
+				return fmt.Errorf("settlement: the price of adjustment %d: %w", l.txn, err)
+			}
+		}
+	}
+	return nil
+}
+
+// suspend books what has no price into suspense and asks a person.
+func suspend(tx store.Tx, transfers []ledger.Transfer, l *line) ([]ledger.Transfer, error) {
+	id := strconv.FormatInt(l.txn, 10)
+	what := map[int]string{effectSale: "sale", effectVoid: "void", effectRefund: "refund", effectAdjust: "adjustment"}[l.effect]
+	return append(transfers, ledger.LongItem("unpriced-"+id, l.date, l.amount)),
+		addTask(tx, Task{Key: "unpriced/" + id, Kind: "unpriced", Merchant: l.merchant, Ref: id, Created: time.Now(),
+			Text: fmt.Sprintf("%s %s of %s at merchant %s cannot be booked: %s", what, id, l.amount, l.merchant, l.unpriced)})
+}
