@@ -9,12 +9,14 @@ import (
 	"acquirer/spec"
 )
 
-// Purchase is what the switch knows about a transaction when it goes to an
-// issuer, in its own words. Empty fields are left out of the message.
-type Purchase struct {
-	MTI        spec.MTI     // 0x0200; 0x0100 for a pre-authorisation, 0x0220 for a notice
-	Processing string       // DE 3, "000000" for a purchase
-	Amount     money.Amount // DE 4
+// Request is what the switch knows about a transaction when it goes to an
+// issuer, in its own words: a request (0100, 0200), an advice of what was done
+// already (0220) or a script result (0620). MTI, Processing and Condition
+// together say which kind it is. Empty fields are left out of the message.
+type Request struct {
+	MTI        spec.MTI     // 0x0200 when zero
+	Processing string       // DE 3, "000000" for a sale
+	Amount     money.Amount // DE 4; of an adjustment, the difference; 0 of a balance inquiry
 	Sent       time.Time    // DE 7, 12 and 13, in Beijing time
 	STAN       uint32       // DE 11, the switch's own, 1 to 999999
 	RRN        string       // DE 37, 12 characters, the switch's own
@@ -25,7 +27,17 @@ type Purchase struct {
 	Sequence  string      // DE 23, three digits
 	ICData    []byte      // DE 55
 	EntryMode string      // DE 22, three digits
-	Condition string      // DE 25, "00"
+	Condition string      // DE 25, "00"; "06" for the pre-authorisation family
+
+	// Original is the earlier transaction that this one voids, completes,
+	// refunds or adjusts, or whose script result it tells: DE 90. Nil leaves it
+	// out, for whatever stands on its own.
+	Original *Original
+	// Repeat says that an 0220 or 0620 was sent before and not answered: it
+	// goes as 0221 or 0621, and is otherwise the same message, time and STAN
+	// included, by which the issuer knows it again. It says nothing of an 0100
+	// or 0200, which is reversed and not repeated.
+	Repeat bool
 
 	PINBlock []byte // DE 52 under the ZPK, 8 bytes, ISO 9564-1 format 0; brings DE 26 and 53 along
 
@@ -40,15 +52,35 @@ type Purchase struct {
 
 	Capability  byte // DE 60.2.2, '5' a terminal that reads chips, '6' also contactless; as DE 60.4 of the terminal
 	ICCondition byte // DE 60.2.3, '2' fallback after a chip that failed; as DE 60.5 of the terminal
+	// Partial says that the terminal takes an approval of less than Amount (DE
+	// 39 10) and shows the balance: DE 60.3.4, as DE 60.6 of the terminal.
+	Partial bool
 }
 
-// BuildPurchase lays p into m as a request of the CUPS dialect
-// (0100, 0200 or 0220). DE 128 is added by Send. Errors stay in m until its
-// Append, which Send calls.
-func BuildPurchase(m *spec.Message, p *Purchase) {
+// Original names an earlier transaction the way DE 90 does.
+type Original struct {
+	MTI       spec.MTI  // as it was sent first; 0x0200 when zero
+	STAN      uint32    // its DE 11
+	Sent      time.Time // its DE 7
+	Acquirer  string    // its DE 32
+	Forwarder string    // its DE 33
+}
+
+// AsOriginal names r for a later transaction.
+func (r *Request) AsOriginal() Original {
+	return Original{MTI: r.MTI, STAN: r.STAN, Sent: r.Sent, Acquirer: r.Acquirer, Forwarder: r.Forwarder}
+}
+
+// BuildRequest lays p into m as a message of the CUPS dialect (0100, 0200,
+// 0220, 0221, 0620 or 0621). DE 128 is added by Send. Errors stay in m until
+// its Append, which Send calls.
+func BuildRequest(m *spec.Message, p *Request) {
 	mti := p.MTI
 	if mti == 0 {
 		mti = 0x0200
+	}
+	if p.Repeat && (mti == 0x0220 || mti == 0x0620) {
+		mti |= 1
 	}
 	m.Reset(spec.CUPS, mti)
 	common(m, p)
@@ -67,12 +99,15 @@ func BuildPurchase(m *spec.Message, p *Purchase) {
 		m.SetBytes(55, p.ICData)
 	}
 	reason(m, p, "0000")
+	if p.Original != nil {
+		original(m, *p.Original)
+	}
 }
 
-// Reversal undoes a purchase whose outcome nobody knows, or that is not
-// wanted.
+// Reversal undoes an 0100 or 0200 whose outcome nobody knows, or that is not
+// wanted. The reversal of a void makes the sale stand again.
 type Reversal struct {
-	Original Purchase  // as it was sent; its track and PIN stay behind
+	Original Request   // as it was sent; its track, its PIN and its own original stay behind
 	STAN     uint32    // DE 11 of the reversal itself, another one for each repeat
 	Sent     time.Time // DE 7, 12, 13 of the reversal itself
 	Approval string    // DE 38 when the original was approved
@@ -107,12 +142,17 @@ func BuildReversal(m *spec.Message, r *Reversal) {
 		m.SetBytes(55, r.ICData)
 	}
 	reason(m, o, r.Reason)
-	originalMTI := o.MTI
-	if originalMTI == 0 {
-		originalMTI = 0x0200
+	original(m, o.AsOriginal())
+}
+
+// original is DE 90: MTI 4, STAN 6, transmission time 10, acquirer 11,
+// forwarder 11.
+func original(m *spec.Message, o Original) {
+	if o.MTI == 0 {
+		o.MTI = 0x0200
 	}
 	var b [42]byte
-	d := append(b[:0], originalMTI.String()...)
+	d := append(b[:0], o.MTI.String()...)
 	d = appendDigits(d, int64(o.STAN), 6)
 	d = appendDigits(d, transmissionTime(o.Sent.In(calendar.Beijing)), 10)
 	d = appendInstitution(d, o.Acquirer)
@@ -121,7 +161,7 @@ func BuildReversal(m *spec.Message, r *Reversal) {
 }
 
 // common sets what a request and its reversal share.
-func common(m *spec.Message, p *Purchase) {
+func common(m *spec.Message, p *Request) {
 	set(m, 2, p.PAN.Reveal())
 	set(m, 3, p.Processing)
 	if p.Amount != 0 {
@@ -161,9 +201,11 @@ func times(m *spec.Message, t time.Time) {
 
 // reason is DE 60 up to 60.2.9: reason 4, account owner 1, terminal capability
 // 1, IC condition 1, reserved 1, terminal type 2 (03 a POS), no-PIN flag 1, IC
-// reliability 1, electronic commerce 2, interaction 1.
-func reason(m *spec.Message, p *Purchase, code string) {
-	b := [15]byte{'0', '0', '0', '0', '0', '0', '0', '0', '0', '3', '0', '0', '0', '0', '0'}
+// reliability 1, electronic commerce 2, interaction 1; and for a terminal that
+// takes partial approvals up to 60.3.4: charge type 2 and level 1, reserved 3,
+// partial approval and balance 1.
+func reason(m *spec.Message, p *Request, code string) {
+	b := [partialAt + 1]byte{'0', '0', '0', '0', '0', '0', '0', '0', '0', '3', '0', '0', '0', '0', '0', '0', '0', '0', '0', '0', '0', '1'}
 	copy(b[:4], code)
 	if p.Capability != 0 {
 		b[5] = p.Capability
@@ -171,8 +213,18 @@ func reason(m *spec.Message, p *Purchase, code string) {
 	if p.ICCondition != 0 {
 		b[6] = p.ICCondition
 	}
-	m.SetText(60, b[:])
+	if p.Partial {
+		m.SetText(60, b[:])
+		return
+	}
+	m.SetText(60, b[:15])
 }
+
+// partialAt is where DE 60.3.4 stands in DE 60.
+const partialAt = 21
+
+// asksPartial reports whether a request takes an approval of a part.
+func asksPartial(de60 []byte) bool { return len(de60) > partialAt && de60[partialAt] == '1' }
 
 func appendDigits(dst []byte, v int64, n int) []byte {
 	var b [20]byte

@@ -11,8 +11,8 @@ import (
 	"acquirer/spec"
 )
 
-func samplePurchase(t testing.TB) *Purchase {
-	return &Purchase{
+func sampleRequest(t testing.TB) *Request {
+	return &Request{
 		Processing: "000000", Amount: money.Amount(123456), STAN: 42, RRN: "261123000042",
 		Sent: time.Date(2026, 11, 22, 16, 5, 9, 0, time.UTC), // the 23rd, 00:05:09 in Beijing
 		PAN:  pan(t, "6210000000000000001"), Expiry: "3512", Track2: []byte("6210000000000000001=35122010000000000"), Sequence: "001",
@@ -45,9 +45,9 @@ func fields(t *testing.T, m *spec.Message, want map[int]string) {
 	}
 }
 
-func TestBuildPurchase(t *testing.T) {
+func TestBuildRequest(t *testing.T) {
 	var m spec.Message
-	BuildPurchase(&m, samplePurchase(t))
+	BuildRequest(&m, sampleRequest(t))
 	out := reread(t, &m)
 	if out.MTI() != 0x0200 {
 		t.Errorf("MTI %v", out.MTI())
@@ -59,9 +59,9 @@ func TestBuildPurchase(t *testing.T) {
 		52: "0102030405060708", 53: "2600000000000000", 55: "95050000000000", 60: "000006100300000", 100: "01020000",
 	}
 	fields(t, out, whole)
-	p := samplePurchase(t)
+	p := sampleRequest(t)
 	p.MTI, p.PAN, p.Track2, p.PINBlock, p.ICData, p.Approval, p.Sequence, p.Expiry, p.Name, p.Capability, p.ICCondition = 0x0100, card.PAN{}, nil, nil, nil, "", "", "", nil, 0, 0
-	BuildPurchase(&m, p)
+	BuildRequest(&m, p)
 	out = reread(t, &m)
 	if out.MTI() != 0x0100 {
 		t.Errorf("MTI %v", out.MTI())
@@ -72,16 +72,69 @@ func TestBuildPurchase(t *testing.T) {
 	whole[60] = "000000000300000"
 	fields(t, out, whole)
 	p.RRN = "short"
-	BuildPurchase(&m, p)
+	BuildRequest(&m, p)
 	if _, err := m.Append(nil); err == nil {
 		t.Error("an RRN of five characters was packed")
+	}
+}
+
+// Each kind of transaction on an issuer's line, by what tells it from others.
+func TestBuildEveryKind(t *testing.T) {
+	sale := sampleRequest(t).AsOriginal()
+	auth := sale
+	auth.MTI = 0x0100
+	const behind = "0000421123000509" + "00008980000" + "00008980001"
+	for _, c := range []struct {
+		kind            string
+		mti             spec.MTI
+		code, condition string
+		original        *Original
+		repeat          bool
+		sent            spec.MTI
+		de90            string
+	}{
+		{"balance", 0x0200, "310000", "00", nil, false, 0x0200, ""},
+		{"sale", 0, "000000", "00", nil, false, 0x0200, ""},
+		{"void", 0x0200, "200000", "00", &sale, false, 0x0200, "0200" + behind},
+		{"refund", 0x0220, "200000", "00", &sale, false, 0x0220, "0200" + behind},
+		{"refund without its sale, repeated", 0x0220, "200000", "00", nil, true, 0x0221, ""},
+		{"preauth", 0x0100, "030000", "06", nil, false, 0x0100, ""},
+		{"preauth_void", 0x0100, "200000", "06", &auth, false, 0x0100, "0100" + behind},
+		{"completion", 0x0200, "000000", "06", &auth, false, 0x0200, "0100" + behind},
+		{"completion_void", 0x0200, "200000", "06", &sale, false, 0x0200, "0200" + behind},
+		{"completion_notice", 0x0220, "000000", "06", &auth, true, 0x0221, "0100" + behind},
+		{"adjust", 0x0220, "020000", "00", &sale, false, 0x0220, "0200" + behind},
+		{"script_result", 0x0620, "000000", "00", &sale, false, 0x0620, "0200" + behind},
+		{"script_result, repeated", 0x0620, "000000", "00", &sale, true, 0x0621, "0200" + behind},
+	} {
+		r := sampleRequest(t)
+		r.MTI, r.Processing, r.Condition, r.Original, r.Repeat = c.mti, c.code, c.condition, c.original, c.repeat
+		if c.kind == "balance" {
+			r.Amount = 0
+		}
+		var m spec.Message
+		BuildRequest(&m, r)
+		out := reread(t, &m)
+		if out.MTI() != c.sent || out.Text(3) != c.code || out.Text(25) != c.condition || out.Text(90) != c.de90 || out.Has(4) == (c.kind == "balance") {
+			t.Errorf("%s: %v, DE 3 %s, DE 25 %s, DE 90 %q, DE 4 %q", c.kind, out.MTI(), out.Text(3), out.Text(25), out.Text(90), out.Text(4))
+		}
+		if out.Text(7) != "1123000509" || out.Text(11) != "000042" {
+			t.Errorf("%s: sent at %s as %s", c.kind, out.Text(7), out.Text(11))
+		}
+	}
+	r := sampleRequest(t)
+	r.Partial = true
+	var m spec.Message
+	BuildRequest(&m, r)
+	if got := reread(t, &m).Text(60); got != "000006100300000"+"0000001" {
+		t.Errorf("DE 60 of a terminal that takes a partial approval is %q", got)
 	}
 }
 
 func TestBuildReversal(t *testing.T) {
 	var m spec.Message
 	r := Reversal{
-		Original: *samplePurchase(t), STAN: 77, Sent: time.Date(2026, 12, 31, 23, 59, 58, 0, calendar.Beijing),
+		Original: *sampleRequest(t), STAN: 77, Sent: time.Date(2026, 12, 31, 23, 59, 58, 0, calendar.Beijing),
 		Approval: "654321", Reason: ReasonTimeout, ICData: []byte{0x95, 1, 0xAA},
 	}
 	BuildReversal(&m, &r)
@@ -98,6 +151,7 @@ func TestBuildReversal(t *testing.T) {
 	}
 	r.Repeat, r.STAN, r.Approval, r.ICData = true, 78, "", nil
 	r.Original.MTI = 0x0100
+	r.Original.Original = &Original{STAN: 1, Sent: r.Sent} // what a void voids is not what its reversal names
 	BuildReversal(&m, &r)
 	out = reread(t, &m)
 	delete(want, 38)
@@ -122,12 +176,14 @@ func TestFitGBK(t *testing.T) {
 }
 
 func TestBuildAllocatesNothing(t *testing.T) {
-	p := samplePurchase(t)
+	p := sampleRequest(t)
+	sale := p.AsOriginal()
+	p.Original, p.Partial = &sale, true
 	r := Reversal{Original: *p, STAN: 77, Sent: p.Sent, Reason: ReasonTimeout}
 	var m spec.Message
 	var b []byte
 	build := func() {
-		BuildPurchase(&m, p)
+		BuildRequest(&m, p)
 		b, _ = m.Append(b[:0])
 		BuildReversal(&m, &r)
 		b, _ = m.Append(b[:0])
@@ -138,13 +194,13 @@ func TestBuildAllocatesNothing(t *testing.T) {
 	}
 }
 
-func BenchmarkBuildPurchase(b *testing.B) {
-	p := samplePurchase(b)
+func BenchmarkBuildRequest(b *testing.B) {
+	p := sampleRequest(b)
 	var m spec.Message
 	var out []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		BuildPurchase(&m, p)
+		BuildRequest(&m, p)
 		var err error
 		if out, err = m.Append(out[:0]); err != nil {
 			b.Fatal(err)

@@ -182,10 +182,12 @@ func TestReversalTakesTheSameLine(t *testing.T) {
 		used := map[int]bool{}
 		for n := uint32(1); n <= 30; n++ {
 			var m, ans spec.Message
-			if err := i.Send(t.Context(), request(n), &ans); err != nil {
+			o := Request{Processing: "200000", Amount: 100, Sent: time.Now(), STAN: n, RRN: fmt.Sprintf("R%011d", n), Acquirer: "08980000", Forwarder: "08980000", Terminal: "10000001",
+				Original: &Original{STAN: n + 2000, Sent: time.Now()}} // a void goes by its own STAN, so that its reversal can follow it
+			BuildRequest(&m, &o)
+			if err := i.Send(t.Context(), &m, &ans); err != nil {
 				t.Fatal(err)
 			}
-			o := Purchase{Processing: "000000", Amount: 100, Sent: time.Now(), STAN: n, RRN: fmt.Sprintf("R%011d", n), Acquirer: "08980000", Forwarder: "08980000", Terminal: "10000001"}
 			BuildReversal(&m, &Reversal{Original: o, STAN: n + 1000, Sent: time.Now(), Reason: ReasonTimeout})
 			if err := i.Send(t.Context(), &m, &ans); err != nil {
 				t.Fatal(err)

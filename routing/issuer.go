@@ -230,19 +230,22 @@ func (i *Issuer) Institution() string { return i.cfg.Institution }
 // Timeout is how long Send waits for an answer.
 func (i *Issuer) Timeout() time.Duration { return i.cfg.Timeout }
 
-// Send sends req (0100, 0200, 0220, 0420, ... of spec.CUPS, with DE 11, 37, 41
-// and mostly 4) on a line that is signed on and waits for its answer, which
+// Send sends req (0100, 0200, 0220, 0420, 0620, ... of spec.CUPS, with DE 11,
+// 37, 41 and mostly 4) on a line that is signed on and waits for its answer, which
 // it parses into ans; both belong to the caller, and ans refers to bytes that
 // nobody else touches. With Keys set, DE 128 of req is overwritten and signed,
 // and the answer's is verified.
 //
 // An answer is this request's when its MTI, STAN (DE 11) and every one of
 // RRN (DE 37), terminal (DE 41) and amount (DE 4) that the request carried
-// are the same, and its MAC is right. Whatever else arrives is counted, told
-// to Config.Observe and never handed to a caller, who stays waiting.
+// are the same, and its MAC is right. A request that takes a partial approval
+// (DE 60.3.4) may also be answered with 10 and a smaller amount. Whatever else
+// arrives is counted, told to Config.Observe and never handed to a caller, who
+// stays waiting.
 //
-// Requests with the same original STAN (DE 90 of a reversal, else DE 11)
-// prefer the same line, so that a reversal does not overtake what it reverses.
+// A reversal prefers the line of what it reverses (its STAN in DE 90), so that
+// it does not overtake it. Everything else goes by its own STAN, a void too:
+// its sale was answered before.
 //
 // Every error is a *SendError and is ErrUnreachable or ErrUnanswered.
 func (i *Issuer) Send(ctx context.Context, req, ans *spec.Message) error {
@@ -286,8 +289,9 @@ func (i *Issuer) prepare(ctx context.Context, c *call, req *spec.Message, sign b
 	c.rrn.set(req.Bytes(37))
 	c.terminal.set(req.Bytes(41))
 	c.amount.set(req.Bytes(4))
+	c.partial = asksPartial(req.Bytes(60))
 	c.prefer = uint32(stan)
-	if orig := req.Bytes(90); len(orig) == 42 {
+	if orig := req.Bytes(90); req.MTI().Class() == 4 && len(orig) == 42 {
 		c.prefer = 0
 		for _, d := range orig[4:10] { // MTI 4, STAN 6, DE 7 10, acquirer 11, forwarder 11
 			c.prefer = c.prefer*10 + uint32(d-'0')

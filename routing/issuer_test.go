@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"acquirer/money"
 	"acquirer/spec"
 )
 
@@ -126,6 +127,100 @@ func TestOnlyTheAnswerIsTheAnswer(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An approval of a part answers only who asked for it: with 10, with less than
+// was asked for, and with more than nothing.
+func TestPartialApproval(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		asked        bool
+		code, amount string
+		answers      bool
+	}{
+		{"a part", true, "10", "000000000060", true},
+		{"all of it", true, "10", "000000000100", true},
+		{"more", true, "10", "000000000101", false},
+		{"nothing", true, "10", "000000000000", false},
+		{"approved with another amount", true, "00", "000000000060", false},
+		{"declined with another amount", true, "51", "000000000060", false},
+		{"not asked for", false, "10", "000000000060", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				i, seen := house(t, nil, func(p *peer) {
+					m, err := p.welcome(nil)
+					if err != nil {
+						return
+					}
+					a := answerTo(m, c.code)
+					a.Set(4, c.amount)
+					if p.write(a, key1) != nil || p.write(answerTo(m, "51"), key1) != nil {
+						return
+					}
+					honest(p)
+				})
+				up(t, i)
+				r := sampleRequest(t)
+				r.Amount, r.Partial, r.Terminal = 100, c.asked, "10000001"
+				var req, ans spec.Message
+				BuildRequest(&req, r)
+				if err := i.Send(t.Context(), &req, &ans); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				want, stray := "51", Mismatch
+				if c.answers {
+					want, stray = c.code, Duplicate
+				}
+				if ans.Text(39) != want || seen.count(stray) != 1 || seen.total() != 1 {
+					t.Errorf("answer %s over %s, strays %v; want %s and one %s", ans.Text(39), ans.Text(4), seen.seen, want, stray)
+				}
+			})
+		})
+	}
+}
+
+// Every type of message is answered by its own, and one without an amount by
+// one with or without.
+func TestEveryTypeIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i, seen := house(t, nil, func(p *peer) {
+			for {
+				m, err := p.welcome(nil)
+				if err != nil {
+					return
+				}
+				a := answerTo(m, "00")
+				if !m.Has(4) && m.Text(11) == "000002" {
+					a.Set(4, "000000000007")
+				}
+				if p.write(a, key1) != nil {
+					return
+				}
+			}
+		})
+		up(t, i)
+		for n, c := range []struct {
+			mti, answer spec.MTI
+			repeat      bool
+			amount      money.Amount
+		}{
+			{0x0100, 0x0110, false, 1}, {0x0200, 0x0210, false, 0}, {0x0200, 0x0210, false, 0}, {0x0200, 0x0210, true, 1},
+			{0x0220, 0x0230, false, 1}, {0x0220, 0x0230, true, 1}, {0x0620, 0x0630, false, 1}, {0x0620, 0x0630, true, 1},
+		} {
+			r := sampleRequest(t)
+			r.MTI, r.Repeat, r.Amount, r.STAN = c.mti, c.repeat, c.amount, uint32(n)
+			var req, ans spec.Message
+			BuildRequest(&req, r)
+			if err := i.Send(t.Context(), &req, &ans); err != nil || ans.MTI() != c.answer {
+				t.Errorf("%v, repeated %v: answered by %v, %v", c.mti, c.repeat, ans.MTI(), err)
+			}
+		}
+		if seen.total() != 0 {
+			t.Errorf("strays %v", seen.seen)
+		}
+	})
 }
 
 func TestMalformedAndRejectedFrames(t *testing.T) {

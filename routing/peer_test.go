@@ -213,7 +213,7 @@ func cryptogram(n int, first byte) []byte {
 // request is a purchase over 1.00 with the given STAN.
 func request(stan uint32) *spec.Message {
 	m := new(spec.Message)
-	BuildPurchase(m, &Purchase{
+	BuildRequest(m, &Request{
 		Processing: "000000", Amount: money.Yuan(1), Sent: time.Now(), STAN: stan, RRN: fmt.Sprintf("R%011d", stan),
 		EntryMode: "012", Condition: "00", Acquirer: "08980000", Forwarder: "08980000", Receiver: "01020000",
 		Terminal: "10000001", Merchant: "898110054110001", Category: "5411",

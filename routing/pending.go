@@ -18,6 +18,7 @@ type call struct {
 	rrn        text
 	terminal   text
 	amount     text
+	partial    bool // an approval of less than amount (DE 39 10) is an answer
 	management bool // 0820 of our own, not a caller's request
 	signed     bool
 	generation uint32 // of the key that signed it
@@ -100,8 +101,19 @@ func (c *call) takeBack() bool {
 
 // matches holds an answer against what the request said.
 func (c *call) matches(m *spec.Message) bool {
-	return c.rrn.fits(m.Bytes(37)) && c.terminal.fits(m.Bytes(41)) && c.amount.fits(m.Bytes(4))
+	return c.rrn.fits(m.Bytes(37)) && c.terminal.fits(m.Bytes(41)) && (c.amount.fits(m.Bytes(4)) || c.partOf(m))
 }
+
+// partOf reports whether m approves a part of an amount that may be approved
+// in part: more than nothing and less than was asked.
+func (c *call) partOf(m *spec.Message) bool {
+	part := m.Bytes(4)
+	return c.partial && string(m.Bytes(39)) == "10" && len(part) == c.amount.n &&
+		string(part) < string(c.amount.b[:c.amount.n]) && string(part) > nothing
+}
+
+// nothing is DE 4 of no money.
+const nothing = "000000000000"
 
 // recentSize is how many finished requests are remembered, to tell a late
 // answer from a second one and both from a stranger.

@@ -144,13 +144,13 @@ func BenchmarkSend(b *testing.B) {
 	b.SetParallelism(32)
 	b.RunParallel(func(pb *testing.PB) {
 		var m, ans spec.Message
-		p := samplePurchase(b)
+		p := sampleRequest(b)
 		for pb.Next() {
 			mu.Lock()
 			stan = stan%999999 + 1
 			p.STAN = stan
 			mu.Unlock()
-			BuildPurchase(&m, p)
+			BuildRequest(&m, p)
 			if err := i.Send(context.Background(), &m, &ans); err != nil {
 				b.Error(err)
 				return

@@ -263,7 +263,7 @@ func (s *Switch) legReversal(ctx context.Context, e *journal.Entry) (routing.Rev
 		return routing.Reversal{}, err
 	}
 	r := routing.Reversal{
-		Original: routing.Purchase{
+		Original: routing.Request{
 			MTI: spec.MTI(e.MTI), Processing: fmt.Sprintf("%06d", e.ProcessingCode), Amount: e.Amount, Sent: e.Transmitted, STAN: uint32(e.Trace), RRN: e.RRN,
 			PAN: pan, Expiry: expiry, EntryMode: fmt.Sprintf("%03d", e.EntryMode), Condition: "00",
 			Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer, Receiver: s.legs[e.Issuer].Issuer.Institution(),

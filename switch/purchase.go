@@ -156,7 +156,7 @@ func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *s
 	w.flight = s.undecide.begin(t.ID)
 	defer close(w.flight.decided)
 	p := s.legPurchase(w, t, q)
-	routing.BuildPurchase(&w.leg, &p)
+	routing.BuildRequest(&w.leg, &p)
 	err := q.leg.Issuer.Send(context.WithoutCancel(ctx), &w.leg, &w.legRep)
 	w.step(stepIssuer)
 	var out journal.Outcome
@@ -184,9 +184,9 @@ func whyOf(err error) string {
 }
 
 // legPurchase is the request in the issuer's words.
-func (s *Switch) legPurchase(w *work, t *journal.Transaction, q *sale) routing.Purchase {
+func (s *Switch) legPurchase(w *work, t *journal.Transaction, q *sale) routing.Request {
 	m := &w.req
-	p := routing.Purchase{
+	p := routing.Request{
 		MTI: m.MTI(), Processing: m.Text(3), Amount: t.Amount, Sent: t.Transmitted, STAN: uint32(t.Trace), RRN: t.RRN,
 		PAN: w.pan, Expiry: q.expiry, Track2: q.track2, Sequence: m.Text(23), ICData: m.Bytes(55),
 		EntryMode: m.Text(22), Condition: m.Text(25),

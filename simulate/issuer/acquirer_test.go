@@ -256,16 +256,16 @@ func (tw *town) strays(k routing.StrayKind) int {
 }
 
 // purchase is a purchase by stripe of the n-th good card.
-func (tw *town) purchase(n int, amount money.Amount) *routing.Purchase {
+func (tw *town) purchase(n int, amount money.Amount) *routing.Request {
 	return tw.with(tw.is.PAN(n), amount)
 }
 
-func (tw *town) with(pan card.PAN, amount money.Amount) *routing.Purchase {
+func (tw *town) with(pan card.PAN, amount money.Amount) *routing.Request {
 	tw.mu.Lock()
 	tw.stan++
 	stan := tw.stan
 	tw.mu.Unlock()
-	return &routing.Purchase{
+	return &routing.Request{
 		Processing: "000000", Amount: amount, Sent: time.Now(), STAN: stan, RRN: fmt.Sprintf("%012d", stan),
 		PAN: pan, Expiry: card.Expiry(simcard.ExpiryFor(pan.Reveal())), Track2: []byte(simcard.Track2For(pan.Reveal())),
 		EntryMode: "022", Condition: "00", Acquirer: "08980000", Forwarder: "08980000", Receiver: tw.host.Institution(),
@@ -274,15 +274,15 @@ func (tw *town) with(pan card.PAN, amount money.Amount) *routing.Purchase {
 }
 
 // send returns DE 39, or the error of Send.
-func (tw *town) send(p *routing.Purchase) (string, *spec.Message, error) {
+func (tw *town) send(p *routing.Request) (string, *spec.Message, error) {
 	var m spec.Message
-	routing.BuildPurchase(&m, p)
+	routing.BuildRequest(&m, p)
 	ans := new(spec.Message)
 	err := tw.issuer.Send(context.Background(), &m, ans)
 	return ans.Text(39), ans, err
 }
 
-func (tw *town) want(p *routing.Purchase, code string) *spec.Message {
+func (tw *town) want(p *routing.Request, code string) *spec.Message {
 	tw.t.Helper()
 	got, ans, err := tw.send(p)
 	if err != nil || got != code {
@@ -291,7 +291,7 @@ func (tw *town) want(p *routing.Purchase, code string) *spec.Message {
 	return ans
 }
 
-func (tw *town) reverse(p *routing.Purchase, repeat bool) (string, error) {
+func (tw *town) reverse(p *routing.Request, repeat bool) (string, error) {
 	tw.mu.Lock()
 	tw.stan++
 	r := routing.Reversal{Original: *p, STAN: tw.stan, Sent: time.Now(), Reason: routing.ReasonTimeout, Repeat: repeat}
@@ -303,7 +303,7 @@ func (tw *town) reverse(p *routing.Purchase, repeat bool) (string, error) {
 }
 
 // entry is the books' line of a purchase.
-func (tw *town) entry(p *routing.Purchase) (Entry, bool) {
+func (tw *town) entry(p *routing.Request) (Entry, bool) {
 	for _, e := range tw.host.Books() {
 		if e.RRN == p.RRN && e.MTI != 0x0420 {
 			return e, true

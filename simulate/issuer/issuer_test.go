@@ -142,7 +142,7 @@ func TestCards(t *testing.T) {
 
 func TestChip(t *testing.T) {
 	tw := newTown(t, nil)
-	chip := func(condition simcard.Condition) (*simcard.Card, *routing.Purchase) {
+	chip := func(condition simcard.Condition) (*simcard.Card, *routing.Request) {
 		for n := range 100 {
 			pan := tw.is.PAN(n)
 			if condition != simcard.Good {
@@ -236,7 +236,7 @@ func TestOtherKinds(t *testing.T) {
 	for _, want := range []string{"00", "12"} {
 		v := tw.purchase(5, money.Yuan(30))
 		v.Processing = "200000"
-		routing.BuildPurchase(&m, v)
+		routing.BuildRequest(&m, v)
 		routing.BuildReversal(&donor, &routing.Reversal{Original: *sale, STAN: v.STAN, Sent: v.Sent})
 		m.Copy(&donor, 90)
 		if err := tw.issuer.Send(t.Context(), &m, &ans); err != nil || ans.Text(39) != want {
