@@ -25,34 +25,44 @@ type Issuer struct {
 	BIN   string // 6 to 11 digits; a card belongs to the issuer with the longest match
 	Len   int    // digits of its account numbers, the check digit included
 	Debit bool
+	Brand string // card scheme, as a BIN table names it
 }
 
-// Issuers are all issuers, in a fixed order.
+// Issuers are the domestic issuers, in a fixed order.
 var Issuers = []Issuer{
-	{Name: "north", BIN: "621000", Len: 16, Debit: false},
-	{Name: "south", BIN: "62200011", Len: 19, Debit: true},
-	{Name: "east", BIN: "6230001", Len: 16, Debit: true},
-	{Name: "west", BIN: "62500022333", Len: 19, Debit: false},
+	{Name: "north", BIN: "621000", Len: 16, Debit: false, Brand: "UnionPay"},
+	{Name: "south", BIN: "62200011", Len: 19, Debit: true, Brand: "UnionPay"},
+	{Name: "east", BIN: "6230001", Len: 16, Debit: true, Brand: "UnionPay"},
+	{Name: "west", BIN: "62500022333", Len: 19, Debit: false, Brand: "UnionPay"},
 }
 
-// IssuerOf finds the issuer of an account number by its BIN.
+// Abroad is an issuer of another scheme, whose cards a terminal totals apart
+// (DE 48 of a settlement) and names by its scheme (DE 63). It is not among
+// Issuers: a world has it when it asks for it.
+var Abroad = Issuer{Name: "abroad", BIN: "400000", Len: 16, Debit: false, Brand: "VISA"}
+
+// IssuerOf finds the issuer of an account number by its BIN, Abroad too.
 func IssuerOf(pan string) (Issuer, bool) {
 	for _, is := range Issuers { // no BIN is a prefix of another
-		if len(pan) > len(is.BIN) && pan[:len(is.BIN)] == is.BIN {
+		if is.has(pan) {
 			return is, true
 		}
 	}
-	return Issuer{}, false
+	return Abroad, Abroad.has(pan)
 }
 
-// IssuerNamed finds an issuer by name.
+func (is Issuer) has(pan string) bool {
+	return len(pan) > len(is.BIN) && pan[:len(is.BIN)] == is.BIN
+}
+
+// IssuerNamed finds an issuer by name, Abroad too.
 func IssuerNamed(name string) (Issuer, bool) {
 	for _, is := range Issuers {
 		if is.Name == name {
 			return is, true
 		}
 	}
-	return Issuer{}, false
+	return Abroad, name == Abroad.Name
 }
 
 // Condition is what is the matter with a card. It is written in the three
@@ -92,7 +102,7 @@ func ParseCard(name string) (card.PAN, error) {
 	issuer, which, _ := strings.Cut(name, ":")
 	is, ok := IssuerNamed(issuer)
 	if !ok {
-		return card.PAN{}, fmt.Errorf("simcard: %q is not a card of north, south, east or west", name)
+		return card.PAN{}, fmt.Errorf("simcard: %q is not a card of north, south, east, west or abroad", name)
 	}
 	if c, ok := conditionNames[which]; ok {
 		return is.PANWith(c, 0), nil
@@ -208,7 +218,8 @@ func ServiceCodeFor(pan string) string {
 	return "201"
 }
 
-// HasChip says whether the card carries a chip.
+// HasChip says whether the card carries a chip: what the service code of its
+// stripe says, so that a terminal can tell a fallback from a card that has none.
 func HasChip(pan string) bool { return ServiceCodeFor(pan)[0] == '2' }
 
 // PSNFor is the card's sequence number (tag 5F34, DE 23): 0 or 1.

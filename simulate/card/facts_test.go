@@ -2,13 +2,15 @@ package simcard
 
 import (
 	"math/bits"
+	"slices"
+	"strings"
 	"testing"
 
 	"acquirer/card"
 )
 
 func TestAccountNumbers(t *testing.T) {
-	for _, is := range Issuers {
+	for _, is := range append(slices.Clone(Issuers), Abroad) {
 		seen := map[string]bool{}
 		chipless := 0
 		for i := range 5000 {
@@ -25,6 +27,9 @@ func TestAccountNumbers(t *testing.T) {
 			tr, err := card.ParseTrack2(Track2For(pan))
 			if err != nil || !tr.PAN.Equal(p) || string(tr.Expiry) != ExpiryFor(pan) || tr.HasChip() != HasChip(pan) || len(Track2For(pan)) != 37 {
 				t.Fatalf("%s card %d: track 2 %v %v, %d characters", is.Name, i, tr, err, len(Track2For(pan)))
+			}
+			if want := map[bool]string{true: "26", false: "1"}[HasChip(pan)]; !strings.Contains(want, tr.ServiceCode[:1]) {
+				t.Fatalf("%s card %d: service code %s, chip %v: a fallback could not be told", is.Name, i, tr.ServiceCode, HasChip(pan))
 			}
 			if pin := PINFor(pan); len(pin) != 6 || TypedPIN(pan) != pin {
 				t.Fatalf("%s card %d: a PIN of %d digits", is.Name, i, len(pin))
@@ -90,7 +95,7 @@ func TestSeedTerminals(t *testing.T) {
 
 func TestParseCard(t *testing.T) {
 	for name, want := range map[string]card.PAN{
-		"north": Issuers[0].PAN(0), "south:17": Issuers[1].PAN(17), "east:lost": Issuers[2].PANWith(Lost, 0), "west:good": Issuers[3].PAN(0),
+		"north": Issuers[0].PAN(0), "south:17": Issuers[1].PAN(17), "east:lost": Issuers[2].PANWith(Lost, 0), "west:good": Issuers[3].PAN(0), "abroad:3": Abroad.PAN(3),
 	} {
 		if got, err := ParseCard(name); err != nil || !got.Equal(want) {
 			t.Errorf("%s: %v, %v", name, got, err)
