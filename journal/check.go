@@ -39,10 +39,10 @@ var checks = []struct{ invariant, what, sql string }{
 		"select count(*), coalesce(min(txn), 0) from owed where id >= $1 and (state not in (4, 5, 6) or (state = 4) <> (ended = 0)) and cast($2 as BIGINT) > 0"},
 	{"I6", "an original that was undone or refunded beyond what it came to",
 		`select count(*), coalesce(min(x.original), 0) from (
-			select f.original as original from txn f join outcome o on o.txn = f.id and o.reason = 1 join txn p on p.id = f.original
+			select f.original as original from txn f join outcome o on o.txn = f.id and o.reason = 1 join txn p on p.id = f.original join outcome po on po.txn = p.id
 				left join owed w on w.txn = f.id and w.why <> 'delivery'
-			where f.original <> 0 and f.id >= $1 and w.id is null group by f.original, p.amount
-			having p.amount + sum(case when f.kind = 10 then f.amount when f.kind in (2, 3, 5, 7) then -f.amount else 0 end) < 0
+			where f.original <> 0 and f.id >= $1 and w.id is null group by f.original, p.amount, po.part
+			having case when po.part <> 0 then po.part else p.amount end + sum(case when f.kind = 10 then f.amount when f.kind in (2, 3, 5, 7) then -f.amount else 0 end) < 0
 		) x where cast($2 as BIGINT) > 0`},
 	{"I3", "a transaction open long after its deadline",
 		"select count(*), coalesce(min(t.id), 0) from txn t left join outcome o on o.txn = t.id where t.id >= $1 and o.id is null and t.deadline < $2"},

@@ -18,7 +18,7 @@ import (
 func (o *op) follows() bool { return o.txn.Original != 0 && o.what == opOpen }
 
 // Following is an original with what follows it and counts: under way or
-// approved, and not taken back.
+// approved, and not taken back. Script results do not count.
 type Following struct {
 	Original  *Entry
 	Followers []*Entry
@@ -26,7 +26,7 @@ type Following struct {
 
 // Standing is what the original comes to with its adjustments and refunds.
 func (f *Following) Standing() money.Amount {
-	sum := f.Original.Amount
+	sum := f.Original.Sum()
 	for _, e := range f.Followers {
 		switch e.Kind {
 		case Adjustment:
@@ -60,7 +60,7 @@ func (f *Following) busy() bool {
 	return false
 }
 
-var followers = entries + `where t.original = $1 and t.original <> 0 and (o.id is null or o.reason = 1) and (w.id is null or w.why = 'delivery') order by t.id`
+var followers = entries + `where t.original = $1 and t.original <> 0 and t.kind <> 12 and (o.id is null or o.reason = 1) and (w.id is null or w.why = 'delivery') order by t.id`
 
 func following(tx store.Tx, original *Entry) (*Following, error) {
 	rows, err := tx.Query(followers, original.ID)
@@ -136,6 +136,8 @@ func (f *Following) mayBe(t *Transaction, standing money.Amount) (Reason, string
 		return OriginalBusy, "the original is not decided yet"
 	case e.State() != StateApproved:
 		return OriginalNotFound, "the original is " + e.State().String()
+	case t.Kind == ScriptResult:
+		return Undecided, ""
 	case f.has(Void, PreAuthVoid, CompletionVoid):
 		if f.busy() {
 			return OriginalBusy, "the original is being voided"
@@ -146,7 +148,7 @@ func (f *Following) mayBe(t *Transaction, standing money.Amount) (Reason, string
 	switch t.Kind {
 	case Refund:
 		if t.Amount > now {
-			return AmountOver, fmt.Sprintf("of %v there is %v left to refund", e.Amount, now)
+			return AmountOver, fmt.Sprintf("of %v there is %v left to refund", e.Sum(), now)
 		}
 		return Undecided, ""
 	case Adjustment:

@@ -123,13 +123,14 @@ func (t *Transaction) Advice() bool {
 type Outcome struct {
 	ID         int64 // in the order of closing
 	Reason     Reason
-	Approval   string // DE 38
-	IssuerCode string // DE 39 as the issuer gave it
-	Additional string // DE 44
-	Chip       []byte // DE 55 of the answer
-	Settles    int32  // DE 15 of the issuer, as MMDD; 0 when absent
-	Extra      []byte // whatever else the answer carried, in a form of switch's own; no card data
-	Note       string // one line for people: which limit, which field
+	Approval   string       // DE 38
+	IssuerCode string       // DE 39 as the issuer gave it
+	Additional string       // DE 44
+	Chip       []byte       // DE 55 of the answer
+	Settles    int32        // DE 15 of the issuer, as MMDD; 0 when absent
+	Part       money.Amount // what was approved when it was less than asked for (DE 39 10); 0 when all of it
+	Extra      []byte       // whatever else the answer carried, in a form of switch's own; no card data
+	Note       string       // one line for people: which limit, which field
 	Closed     time.Time
 }
 
@@ -170,6 +171,15 @@ type Entry struct {
 	Transaction
 	Outcome *Outcome
 	Debt    *Debt
+}
+
+// Sum is the amount that counts: what was asked for, or the part of it that
+// was approved.
+func (e *Entry) Sum() money.Amount {
+	if e.Outcome != nil && e.Outcome.Part != 0 {
+		return e.Outcome.Part
+	}
+	return e.Amount
 }
 
 // TakenBack reports that the transaction's reversal is or was owed.

@@ -67,6 +67,12 @@ func (j *Journal) OfTerminal(ctx context.Context, day calendar.Date, terminal st
 	return j.many(ctx, entries+"where t.day = $1 and t.terminal = $2 and t.batch = $3 order by t.id", day, terminal, batch)
 }
 
+// ByTrace reads what a terminal did on a business date under a batch and trace
+// number, whatever kind it was.
+func (j *Journal) ByTrace(ctx context.Context, day calendar.Date, terminal string, batch, stan int32) ([]*Entry, error) {
+	return j.many(ctx, entries+"where t.day = $1 and t.terminal = $2 and t.batch = $3 and t.stan = $4 order by t.kind", day, terminal, batch, stan)
+}
+
 // Clearing is one fact for the ledger: a transaction was approved, or a
 // transaction that had been approved was taken back. Those that move no money
 // are among them, since the cursor must pass them.
@@ -109,11 +115,11 @@ func (j *Journal) ClearingFrom(cursor int64) int64 {
 
 // clearingSince finds the facts in the order of their ids first and then the
 // rest of each.
-const clearingSince = `select f.id, f.taken, f.at, t.id, t.day, t.rrn, t.merchant, t.terminal, t.issuer, t.channel, t.kind, t.entry, t.amount,
+const clearingSince = `select f.id, f.taken, f.at, t.id, t.day, t.rrn, t.merchant, t.terminal, t.issuer, t.channel, t.kind, t.entry, case when f.part <> 0 then f.part else t.amount end,
 	t.original, coalesce(p.kind, 0), coalesce(p.day, 0), coalesce(p.amount, 0) from (
-	select id, 0 as taken, txn, closed as at from outcome where id > $1 and reason = 1
+	select id, 0 as taken, txn, closed as at, part from outcome where id > $1 and reason = 1
 	union all
-	select id, 1 as taken, txn, created as at from owed where id > $1 and approved = 1
+	select w.id, 1 as taken, w.txn, w.created as at, o.part from owed w join outcome o on o.txn = w.txn where w.id > $1 and w.approved = 1
 	order by 1 limit $2
 ) f join txn t on t.id = f.txn left join txn p on p.id = t.original order by f.id`
 
@@ -163,7 +169,7 @@ func (j *Journal) TotalsByTerminal(ctx context.Context, day calendar.Date) ([]To
 func (j *Journal) totals(ctx context.Context, day calendar.Date, by string) (all []Total, err error) {
 	err = j.db.Read(ctx, func(tx store.Tx) error {
 		rows, err := tx.Query(`select issuer, terminal, merchant, kind, channel, state, count(*), cast(sum(amount) as BIGINT) from (
-			select `+by+`, t.kind as kind, t.channel as channel, `+stateColumn+` as state, t.amount as amount
+			select `+by+`, t.kind as kind, t.channel as channel, `+stateColumn+` as state, case when o.part is not null and o.part <> 0 then o.part else t.amount end as amount
 			from txn t left join outcome o on o.txn = t.id left join owed w on w.txn = t.id where t.day = $1
 		) x group by issuer, terminal, merchant, kind, channel, state order by issuer, terminal, merchant, kind, channel, state`, day)
 		all, err = store.All(rows, err, func(r *store.Rows, t *Total) error {

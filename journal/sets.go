@@ -18,7 +18,7 @@ const (
 		$16::int[], $17::text[], $18::text[], $19::int[], $20::bigint[], $21::bytea[], $22::bigint[], $23::bigint[], $24::int[], $25::int[], $26::bigint[], $27::int[])
 		on conflict (day, terminal, batch, stan, kind) do nothing`
 	insertOutcomeSet = "insert into outcome (" + outcomeColumns + `) select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::text[],
-		$6::text[], $7::bytea[], $8::int[], $9::bytea[], $10::text[], $11::bigint[])
+		$6::text[], $7::bytea[], $8::int[], $9::bytea[], $10::text[], $11::bigint[], $12::bigint[])
 		on conflict (txn) do nothing`
 )
 
@@ -267,7 +267,7 @@ func insertTxns(tx store.Tx, ops []*op) (int64, error) {
 // insertOutcomes decides and records how ops close.
 func insertOutcomes(tx store.Tx, ops []*op) (int64, error) {
 	n := len(ops)
-	id, txn, closed := make([]int64, n), make([]int64, n), make([]int64, n)
+	id, txn, closed, part := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	reason, settles := make([]int32, n), make([]int32, n)
 	approval, code, additional, note := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	chip, extra := make([][]byte, n), make([][]byte, n)
@@ -276,6 +276,7 @@ func insertOutcomes(tx store.Tx, ops []*op) (int64, error) {
 		o := &p.out
 		id[i], txn[i], reason[i], approval[i], code[i], additional[i] = o.ID, p.txn.ID, int32(o.Reason), o.Approval, o.IssuerCode, o.Additional
 		chip[i], settles[i], extra[i], note[i], closed[i] = o.Chip, o.Settles, o.Extra, o.Note, micro(o.Closed)
+		part[i] = o.Part.Fen()
 	}
-	return tx.Exec(insertOutcomeSet, id, txn, reason, approval, code, additional, chip, settles, extra, note, closed)
+	return tx.Exec(insertOutcomeSet, id, txn, reason, approval, code, additional, chip, settles, extra, note, closed, part)
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"acquirer/money"
 	"acquirer/store"
 )
 
@@ -79,14 +80,15 @@ create table journal_mark (
 )`, `
 alter table txn add column original BIGINT not null default 0; -- the transaction it follows
 alter table txn add column abroad INTEGER not null default 0;
-create index txn_original on txn (original) where original <> 0`}}
+create index txn_original on txn (original) where original <> 0;
+alter table outcome add column part BIGINT not null default 0 -- approved, when less than asked for`}}
 
 const (
 	txnColumns = `id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,
 		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent_on, original, abroad`
 	txnCount       = 27
-	outcomeColumns = `id, txn, reason, approval, issuer_code, additional, chip, settles, extra, note, closed`
-	outcomeCount   = 11
+	outcomeColumns = `id, txn, reason, approval, issuer_code, additional, chip, settles, extra, note, closed, part`
+	outcomeCount   = 12
 	owedColumns    = `id, txn, issuer, why, created, due, tries, state, holder, leased, note, ended, approved`
 	owedCount      = 13
 )
@@ -173,7 +175,7 @@ func writeTxn(tx store.Tx, a *store.Args, t *Transaction) (fresh bool, err error
 
 func writeOutcome(tx store.Tx, a *store.Args, txn int64, o *Outcome) (won bool, err error) {
 	a.Reset().Int(o.ID).Int(txn).Int(int64(o.Reason)).Text(o.Approval).Text(o.IssuerCode).Text(o.Additional).Bytes(o.Chip)
-	a.Int(int64(o.Settles)).Bytes(o.Extra).Text(o.Note).Int(micro(o.Closed))
+	a.Int(int64(o.Settles)).Bytes(o.Extra).Text(o.Note).Int(micro(o.Closed)).Int(o.Part.Fen())
 	n, err := tx.ExecArgs(insertOutcome, a)
 	return n == 1, err
 }
@@ -190,7 +192,7 @@ func writeOwed(tx store.Tx, a *store.Args, t *Transaction, d *Debt, approved boo
 func scanEntry(rows *store.Rows, e *Entry) error {
 	var transmitted, opened, deadline, abroad int64
 	var o struct {
-		id, txn, reason, settles, closed       *int64
+		id, txn, reason, settles, closed, part *int64
 		approval, issuerCode, additional, note *string
 		chip, extra                            []byte
 	}
@@ -202,7 +204,7 @@ func scanEntry(rows *store.Rows, e *Entry) error {
 	err := rows.Scan(&t.ID, &t.Day, &t.Terminal, &t.Batch, &t.STAN, &t.Kind, &t.Merchant, &t.MTI, &t.ProcessingCode, &t.EntryMode,
 		&t.Amount, &t.Currency, &t.PANToken, &t.PANMasked, &t.PANSealed, &t.Channel, &t.Issuer, &t.RRN, &t.Trace, &transmitted,
 		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn, &t.Original, &abroad,
-		&o.id, &o.txn, &o.reason, &o.approval, &o.issuerCode, &o.additional, &o.chip, &o.settles, &o.extra, &o.note, &o.closed,
+		&o.id, &o.txn, &o.reason, &o.approval, &o.issuerCode, &o.additional, &o.chip, &o.settles, &o.extra, &o.note, &o.closed, &o.part,
 		&w.id, &w.txn, &w.issuer, &w.why, &w.created, &w.due, &w.tries, &w.state, &w.holder, &w.leased, &w.note, &w.ended, &w.approved)
 	if err != nil {
 		return err
@@ -210,7 +212,7 @@ func scanEntry(rows *store.Rows, e *Entry) error {
 	t.Transmitted, t.Opened, t.Deadline, t.Abroad = instant(transmitted), instant(opened), instant(deadline), abroad != 0
 	if o.id != nil {
 		e.Outcome = &Outcome{ID: *o.id, Reason: Reason(*o.reason), Approval: *o.approval, IssuerCode: *o.issuerCode, Additional: *o.additional,
-			Chip: o.chip, Settles: int32(*o.settles), Extra: o.extra, Note: *o.note, Closed: instant(*o.closed)}
+			Chip: o.chip, Settles: int32(*o.settles), Extra: o.extra, Note: *o.note, Closed: instant(*o.closed), Part: money.Amount(*o.part)}
 	}
 	if w.id != nil {
 		e.Debt = &Debt{ID: *w.id, Why: Why(*w.why), Created: instant(*w.created), Due: instant(*w.due), Tries: int32(*w.tries),
