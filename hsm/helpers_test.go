@@ -16,11 +16,12 @@ const testPAN = "6228480402564890018"
 // Components of known keys, so that a test can stand on the other side of the
 // HSM: K1 and K2 are what they make.
 const (
-	compA = "138CE5B32C0E9126C291E970EA98764C"
-	compB = "1FD3C2437F6EE6DCD9383E1A49E9674C"
-	formK = "0D5E26F1526176FB1AA8D66BA2701001" // compA XOR compB, with odd parity
-	compC = "258FB0AB70D025CDB99DF2C4D302D646"
-	compD = "CE62D1F28DC50DFD98424413D67E4FA3"
+	compA   = "138CE5B32C0E9126C291E970EA98764C"
+	compB   = "1FD3C2437F6EE6DCD9383E1A49E9674C"
+	formK   = "0D5E26F1526176FB1AA8D66BA2701001" // compA XOR compB, with odd parity
+	formSM4 = "0C5F27F0536077FA1BA9D76AA3711100" // the same, without parity
+	compC   = "258FB0AB70D025CDB99DF2C4D302D646"
+	compD   = "CE62D1F28DC50DFD98424413D67E4FA3"
 )
 
 func mustHex(t testing.TB, text string) []byte {
@@ -86,15 +87,15 @@ func pan(t testing.TB, digits string) card.PAN {
 }
 
 // pinBlock is what a terminal sends: a PIN under a key it knows.
-func pinBlock(t testing.TB, k *algo.Key, format PINFormat, pin, account string) [8]byte {
+func pinBlock(t testing.TB, k *algo.Key, format PINFormat, pin, account string) PINBlock {
 	t.Helper()
 	p, err := algo.ParsePIN(pin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := algo.EncodePIN(format, p, account)
+	b, err := algo.SealPIN(k, format, p, account)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return k.Encrypt8(b)
+	return b
 }

@@ -35,15 +35,40 @@ const (
 	HMAC32
 )
 
-// PINFormat is an ISO 9564-1 PIN block format.
+// PINFormat is how a PIN lies in its block.
 type PINFormat = algo.PINFormat
 
 // The PIN block formats of TranslatePIN and VerifyPIN. ISO0 is what UnionPay
-// terminals send (DE 53 digit 1 = 2).
+// terminals send under TDES (DE 53 digit 1 = 2), SM4WithPAN the same under SM4
+// (digit 2 = 4; the block is in DE 63). UnionPayNoPAN and SM4NoPAN (digit 1 =
+// 1) are bound to no account number and are taken, never made: see docs/hsm.md
+// for what a host gives away that takes them.
 const (
-	ISO0 = algo.ISO0
-	ISO1 = algo.ISO1
-	ISO3 = algo.ISO3
+	ISO0          = algo.ISO0
+	ISO1          = algo.ISO1
+	ISO3          = algo.ISO3
+	UnionPayNoPAN = algo.UnionPayNoPAN
+	SM4WithPAN    = algo.SM4WithPAN
+	SM4NoPAN      = algo.SM4NoPAN
+)
+
+// PINBlock is an encrypted PIN block of 8 or 16 bytes, by value.
+type PINBlock = algo.PINBlock
+
+// PINBlockOf takes an encrypted block as it lies in a message. Anything but 8
+// or 16 bytes gives the zero PINBlock, which is ErrPIN to every verb.
+func PINBlockOf(b []byte) PINBlock { return algo.PINBlockOf(b) }
+
+// TrackScheme is what of a track a terminal encrypts.
+type TrackScheme = algo.TrackScheme
+
+// The schemes of DecryptTrack. TrackTDB is the one of the UnionPay
+// specification; TrackWhole is the whole track filled with F, TrackLength its
+// length and the track filled with zeros.
+const (
+	TrackTDB    = algo.TrackTDB
+	TrackWhole  = algo.TrackWhole
+	TrackLength = algo.TrackLength
 )
 
 // MACAlg says how a MAC is made.
@@ -65,10 +90,13 @@ const (
 	Set001 KeySet = 1 // single-length PIN and MAC key, DE 62 of 24 bytes
 	Set003 KeySet = 3 // double-length, DE 62 of 40 bytes
 	Set004 KeySet = 4 // double-length and a track key, DE 62 of 60 bytes
+	Set005 KeySet = 5 // SM4 under an SM4 TMK: PIN, MAC and track key, DE 62 of 60 bytes
 )
 
 // MAKShape is what stands in the 16 bytes of the MAC key of sets 003 and 004,
-// and which MAC the key is for. Set001 has room for a single length only.
+// and which MAC the key is for. Set001 has room for a single length only; the
+// MAC key of Set005 is SM4 whatever the shape, for MACCMAC under MAKCMAC and
+// never for MACX919, which wants two halves.
 type MAKShape uint8
 
 // A single-length key followed by 8 zero bytes, which most acquirers send, or
@@ -83,7 +111,7 @@ const (
 
 // WorkingKeys are a terminal's keys until its next sign-in: for the host as
 // key blocks, for the terminal as DE 62 under its TMK. TDK is empty but for
-// Set004.
+// Set004 and Set005.
 type WorkingKeys struct {
 	TPK, TAK, TDK Key
 	DE62          []byte
@@ -136,24 +164,33 @@ type HSM interface {
 	// GenerateKey makes a random key.
 	GenerateKey(ctx context.Context, use Use, alg Alg) (Key, KCV, error)
 	// ImportKey takes a key that another party sent under a shared ZMK or a
-	// TMK (TDES ECB, ANSI X9.17). kcv is its check value of 3 to 8 bytes; with
-	// nil the key must have odd parity. ErrKCV when the two do not agree.
+	// TMK (ECB, ANSI X9.17): a DES key under TDES, an SM4 key under SM4. kcv is
+	// its check value of 3 to 8 bytes; with nil a DES key must have odd parity,
+	// and an SM4 key is refused. ErrKCV when the two do not agree.
 	ImportKey(ctx context.Context, kek Key, use Use, cryptogram, kcv []byte) (Key, error)
 	// ExportKey gives a key that GenerateKey made to another party, under a
-	// shared ZMK or a TMK (TDES ECB), with 4 bytes of check value.
+	// shared ZMK or a TMK of its own family (ECB), with 4 bytes of check value.
 	ExportKey(ctx context.Context, kek, key Key) (cryptogram, kcv []byte, err error)
-	// WorkingKeys makes the keys of one terminal sign-in.
+	// DeliverTMK makes a random TMK for a terminal that asks for one: for the
+	// host as key block, for the terminal under its transport key (ECB) with 4
+	// bytes of check value. transport is a TTK of the same family as alg and of
+	// at least its length. The TMK never leaves a second time.
+	DeliverTMK(ctx context.Context, transport Key, alg Alg) (tmk Key, cryptogram, kcv []byte, err error)
+	// WorkingKeys makes the keys of one terminal sign-in: Set005 under an SM4
+	// TMK, the others under a TDES one.
 	WorkingKeys(ctx context.Context, tmk Key, set KeySet, shape MAKShape) (WorkingKeys, error)
 	// CheckValue returns a key's check value.
 	CheckValue(ctx context.Context, key Key) (KCV, error)
 
 	// TranslatePIN re-encrypts a PIN block from a TPK or ZPK to a ZPK, and
-	// from one format to another, for one account number. Formats 0 and 3 do
-	// not become 1. Every failure of the PIN is ErrPIN.
-	TranslatePIN(ctx context.Context, in Key, inFormat PINFormat, block [8]byte, pan card.PAN, out Key, outFormat PINFormat) ([8]byte, error)
-	// VerifyPIN is the issuer's check by Visa PVV. A wrong PIN and a broken
-	// block are both ErrPIN.
-	VerifyPIN(ctx context.Context, key Key, format PINFormat, block [8]byte, pan card.PAN, pvk Key, ref PVV) error
+	// from one format to another, for one account number. A block bound to the
+	// account number stays bound; the formats of UnionPay without it become
+	// bound. Every failure of the PIN is ErrPIN, a block that does not fit the
+	// format too.
+	TranslatePIN(ctx context.Context, in Key, inFormat PINFormat, block PINBlock, pan card.PAN, out Key, outFormat PINFormat) (PINBlock, error)
+	// VerifyPIN is the issuer's check by Visa PVV of a block in a format that
+	// TranslatePIN makes. A wrong PIN and a broken block are both ErrPIN.
+	VerifyPIN(ctx context.Context, key Key, format PINFormat, block PINBlock, pan card.PAN, pvk Key, ref PVV) error
 	// VerifyCVV is the issuer's check of CVV, iCVV or CVV2: expiry in the
 	// order of digits that the scheme uses, and the service code ("000" for
 	// CVV2, "999" for iCVV). ErrCVV when it is wrong.
@@ -178,9 +215,10 @@ type HSM interface {
 	// Token gives the same 16 bytes for the same data under the same HMAC key
 	// (HMAC-SHA-256, cut): a card can be looked up without being stored.
 	Token(ctx context.Context, key Key, data []byte) ([16]byte, error)
-	// DecryptTrack decrypts the UnionPay TDB inside a track 2 or 3, given as
-	// digits with '=' or 'D'; separators come back as '='. ErrTrack.
-	DecryptTrack(ctx context.Context, tdk Key, track []byte) ([]byte, error)
+	// DecryptTrack decrypts a track 2 or 3 by the scheme of its terminal, under
+	// a TDES or SM4 TDK. track is as DE 35 and 36 have it: hexadecimal digits,
+	// '=' for D; separators come back as '='. ErrTrack.
+	DecryptTrack(ctx context.Context, tdk Key, scheme TrackScheme, track []byte) ([]byte, error)
 }
 
 // What the verbs refuse. Errors wrap one of these; none carries a key, a PIN

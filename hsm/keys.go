@@ -39,6 +39,16 @@ func (a Alg) String() string {
 // des reports whether parity and weak keys matter.
 func (a Alg) des() bool { return a == DES8 || a == TDES16 || a == TDES24 }
 
+// travels reports whether a key of kind a may be encrypted by one of kind kek:
+// DES keys under TDES, SM4 keys under SM4, none under a shorter one (PCI PIN
+// requirement 8-4).
+func (a Alg) travels(kek Alg) bool {
+	if a == SM4 || kek == SM4 {
+		return a == kek
+	}
+	return a.des() && kek.des() && algRules[a].length <= algRules[kek].length
+}
+
 // check refuses a kind of key that a use does not take.
 func (u Use) check(verb string, alg Alg) error {
 	if u == 0 || u >= uses {
@@ -178,25 +188,33 @@ func admit(alg Alg, clearKey []byte) error {
 	return nil
 }
 
-// ImportKey implements HSM.
+// ImportKey implements HSM. Which kind of key it is follows from the length
+// of the cryptogram and the family of the key above it.
 func (s *Software) ImportKey(_ context.Context, kek Key, use Use, cryptogram, kcv []byte) (Key, error) {
 	const verb = "ImportKey"
+	above, err := s.load(verb, kek, UseTMK, UseZMK)
+	if err != nil {
+		return "", err
+	}
 	var alg Alg
-	switch len(cryptogram) {
-	case 8:
+	switch n := len(cryptogram); {
+	case above.alg == SM4 && n == 16:
+		alg = SM4
+	case above.alg == SM4:
+		return "", fmt.Errorf("hsm: %s: cryptogram of %d bytes under an SM4 key, want 16", verb, n)
+	case n == 8:
 		alg = DES8
-	case 16:
+	case n == 16:
 		alg = TDES16
-	case 24:
+	case n == 24:
 		alg = TDES24
 	default:
-		return "", fmt.Errorf("hsm: %s: cryptogram of %d bytes, want 8, 16 or 24", verb, len(cryptogram))
+		return "", fmt.Errorf("hsm: %s: cryptogram of %d bytes, want 8, 16 or 24", verb, n)
 	}
 	if err := use.check(verb, alg); err != nil {
 		return "", err
 	}
-	k, err := s.loadKEK(verb, kek, use, len(cryptogram))
-	if err != nil {
+	if err := above.carries(verb, use, alg); err != nil {
 		return "", err
 	}
 	if kcv != nil && (len(kcv) < 3 || len(kcv) > 8) {
@@ -204,14 +222,17 @@ func (s *Software) ImportKey(_ context.Context, kek Key, use Use, cryptogram, kc
 	}
 	clearKey := make([]byte, len(cryptogram))
 	defer clear(clearKey)
-	if err := k.key.DecryptECB(clearKey, cryptogram); err != nil {
+	if err := above.key.DecryptECB(clearKey, cryptogram); err != nil {
 		return "", fmt.Errorf("hsm: %s: %w", verb, err)
+	}
+	if kcv == nil && !alg.des() {
+		return "", fmt.Errorf("hsm: %s: %w: none was given, and a key of %v has no parity", verb, ErrKCV, alg)
 	}
 	if kcv == nil && !algo.OddParity(clearKey) {
 		return "", fmt.Errorf("hsm: %s: %w: no check value was given, and the key has no odd parity", verb, ErrKCV)
 	}
 	if kcv != nil {
-		got, err := algo.NewDESKey(clearKey)
+		got, err := algo.NewKey(algRules[alg].cipher, clearKey)
 		if err != nil {
 			return "", fmt.Errorf("hsm: %s: %w", verb, err)
 		}
@@ -229,21 +250,16 @@ func (s *Software) ImportKey(_ context.Context, kek Key, use Use, cryptogram, kc
 	return key, nil
 }
 
-// loadKEK loads a ZMK or TMK that may encrypt a key of the given use and
-// length: a terminal's keys travel under its TMK, a zone's under the ZMK, and
-// no key under a shorter one (PCI PIN requirement 8-4).
-func (s *Software) loadKEK(verb string, kek Key, use Use, length int) (*expanded, error) {
-	k, err := s.load(verb, kek, UseTMK, UseZMK)
-	if err != nil {
-		return nil, err
-	}
+// carries says whether this key may encrypt a key of the given use and kind:
+// a terminal's keys travel under its TMK, a zone's under the ZMK.
+func (k *expanded) carries(verb string, use Use, alg Alg) error {
 	if useRules[use].kek != k.use {
-		return nil, fmt.Errorf("hsm: %s of a %v under a %v: %w", verb, use, k.use, ErrKeyUse)
+		return fmt.Errorf("hsm: %s of a %v under a %v: %w", verb, use, k.use, ErrKeyUse)
 	}
-	if k.key.Len() < length {
-		return nil, fmt.Errorf("hsm: %s of a %v of %d bytes under a %v of %d: %w", verb, use, length, k.use, k.key.Len(), ErrKeyUse)
+	if !alg.travels(k.alg) {
+		return fmt.Errorf("hsm: %s of a %v of %v under a %v of %v: %w", verb, use, alg, k.use, k.alg, ErrKeyUse)
 	}
-	return k, nil
+	return nil
 }
 
 // ExportKey implements HSM.
@@ -258,11 +274,14 @@ func (s *Software) ExportKey(_ context.Context, kek, key Key) (cryptogram, kcv [
 	if !ok {
 		return nil, nil, fmt.Errorf("hsm: %s: %w: its header names no use known here", verb, ErrKey)
 	}
-	if h.Export != 'S' || !alg.des() {
+	if h.Export != 'S' {
 		return nil, nil, fmt.Errorf("hsm: %s of a %v that may not leave: %w", verb, use, ErrKeyUse)
 	}
-	k, err := s.loadKEK(verb, kek, use, len(clearKey))
+	above, err := s.load(verb, kek, UseTMK, UseZMK)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := above.carries(verb, use, alg); err != nil {
 		return nil, nil, err
 	}
 	out, err := expand(use, alg, h.Export, clearKey)
@@ -270,11 +289,37 @@ func (s *Software) ExportKey(_ context.Context, kek, key Key) (cryptogram, kcv [
 		return nil, nil, fmt.Errorf("hsm: %s: %w", verb, err)
 	}
 	cryptogram = make([]byte, len(clearKey))
-	if err := k.key.EncryptECB(cryptogram, clearKey); err != nil {
+	if err := above.key.EncryptECB(cryptogram, clearKey); err != nil {
 		return nil, nil, fmt.Errorf("hsm: %s: %w", verb, err)
 	}
 	check := out.checkValue()
 	return cryptogram, check[:], nil
+}
+
+// DeliverTMK implements HSM.
+func (s *Software) DeliverTMK(_ context.Context, transport Key, alg Alg) (tmk Key, cryptogram, kcv []byte, err error) {
+	const verb = "DeliverTMK"
+	if err := UseTMK.check(verb, alg); err != nil {
+		return "", nil, nil, err
+	}
+	ttk, err := s.load(verb, transport, UseTTK)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if !alg.travels(ttk.alg) {
+		return "", nil, nil, fmt.Errorf("hsm: %s of %v under a TTK of %v: %w", verb, alg, ttk.alg, ErrKeyUse)
+	}
+	clearKey := random(alg)
+	defer clear(clearKey)
+	tmk, check, err := s.wrap(UseTMK, alg, 'N', clearKey)
+	if err != nil {
+		return "", nil, nil, fmt.Errorf("hsm: %s: %w", verb, err)
+	}
+	cryptogram = make([]byte, len(clearKey))
+	if err := ttk.key.EncryptECB(cryptogram, clearKey); err != nil {
+		return "", nil, nil, fmt.Errorf("hsm: %s: %w", verb, err)
+	}
+	return tmk, cryptogram, check[:], nil
 }
 
 // CheckValue implements HSM.
@@ -293,22 +338,29 @@ func (s *Software) CheckValue(_ context.Context, key Key) (KCV, error) {
 // that lost them signs in.
 func (s *Software) WorkingKeys(_ context.Context, tmk Key, set KeySet, shape MAKShape) (WorkingKeys, error) {
 	const verb = "WorkingKeys"
-	pinAlg, macAlg, macUse := TDES16, TDES16, UseTAK
-	switch {
-	case shape > MAKCMAC:
-		return WorkingKeys{}, fmt.Errorf("hsm: %s: no such shape of MAC key: %d", verb, shape)
-	case set != Set001 && set != Set003 && set != Set004:
-		return WorkingKeys{}, fmt.Errorf("hsm: %s: DE 60.3 %03d names no key set known here, want 001, 003 or 004", verb, set)
-	case set == Set001:
-		pinAlg, macAlg = DES8, DES8
-	case shape == MAKSingle:
-		macAlg = DES8
-	}
+	fail := func(err error) (WorkingKeys, error) { return WorkingKeys{}, fmt.Errorf("hsm: %s: %w", verb, err) }
+	pinAlg, macAlg, trackAlg, macUse := TDES16, TDES16, Alg(0), UseTAK
 	switch shape {
+	case MAKSingle:
+		macAlg = DES8
+	case MAKDouble:
 	case MAKRetail:
 		macUse = UseTAK919
 	case MAKCMAC:
 		macUse = UseTAKCMAC
+	default:
+		return fail(fmt.Errorf("no such shape of MAC key: %d", shape))
+	}
+	switch set {
+	case Set001:
+		pinAlg, macAlg = DES8, DES8
+	case Set003:
+	case Set004:
+		trackAlg = TDES16
+	case Set005:
+		pinAlg, macAlg, trackAlg = SM4, SM4, SM4
+	default:
+		return fail(fmt.Errorf("DE 60.3 %03d names no key set known here, want 001, 003, 004 or 005", set))
 	}
 	if err := macUse.check(verb, macAlg); err != nil {
 		return WorkingKeys{}, err
@@ -317,26 +369,29 @@ func (s *Software) WorkingKeys(_ context.Context, tmk Key, set KeySet, shape MAK
 	if err != nil {
 		return WorkingKeys{}, err
 	}
+	if !pinAlg.travels(kek.alg) {
+		return fail(fmt.Errorf("set %03d under a TMK of %v: %w", set, kek.alg, ErrKeyUse))
+	}
 	pik, mak := random(pinAlg), random(macAlg)
 	defer clear(pik)
 	defer clear(mak)
 	var tdk []byte
 	var out WorkingKeys
-	if set == Set004 {
-		tdk = random(TDES16)
+	if trackAlg != 0 {
+		tdk = random(trackAlg)
 		defer clear(tdk)
-		if out.TDK, _, err = s.wrap(UseTDK, TDES16, 'N', tdk); err != nil {
-			return WorkingKeys{}, fmt.Errorf("hsm: %s: %w", verb, err)
+		if out.TDK, _, err = s.wrap(UseTDK, trackAlg, 'N', tdk); err != nil {
+			return fail(err)
 		}
 	}
 	if out.TPK, _, err = s.wrap(UseTPK, pinAlg, 'N', pik); err != nil {
-		return WorkingKeys{}, fmt.Errorf("hsm: %s: %w", verb, err)
+		return fail(err)
 	}
 	if out.TAK, _, err = s.wrap(macUse, macAlg, 'N', mak); err != nil {
-		return WorkingKeys{}, fmt.Errorf("hsm: %s: %w", verb, err)
+		return fail(err)
 	}
 	if out.DE62, err = algo.AppendDE62(nil, kek.key, pik, mak, tdk); err != nil {
-		return WorkingKeys{}, fmt.Errorf("hsm: %s: %w", verb, err)
+		return fail(err)
 	}
 	return out, nil
 }

@@ -123,13 +123,18 @@ func TestFormKey(t *testing.T) {
 // a terminal's key under its TMK.
 func TestImportExport(t *testing.T) {
 	acquirer, issuer := newHSM(t), newHSM(t)
-	for _, c := range []struct{ kek, use Use }{
-		{UseZMK, UseZPK}, {UseZMK, UseZAK}, {UseZMK, UseZAK919}, {UseZMK, UseZAKCMAC},
-		{UseTMK, UseTPK}, {UseTMK, UseTAK}, {UseTMK, UseTDK},
+	for _, c := range []struct {
+		kek, use Use
+		alg      Alg
+	}{
+		{UseZMK, UseZPK, TDES16}, {UseZMK, UseZAK, TDES16}, {UseZMK, UseZAK919, TDES16}, {UseZMK, UseZAKCMAC, TDES16},
+		{UseTMK, UseTPK, TDES16}, {UseTMK, UseTAK, TDES16}, {UseTMK, UseTDK, TDES16},
+		{UseZMK, UseZPK, SM4}, {UseZMK, UseZAK, SM4}, {UseZMK, UseZAKCMAC, SM4},
+		{UseTMK, UseTPK, SM4}, {UseTMK, UseTAK, SM4}, {UseTMK, UseTAKCMAC, SM4}, {UseTMK, UseTDK, SM4},
 	} {
-		ours, _ := form(t, acquirer, c.kek, TDES16, compA, compB)
-		theirs, _ := form(t, issuer, c.kek, TDES16, compA, compB)
-		key := generate(t, issuer, c.use, TDES16)
+		ours, _ := form(t, acquirer, c.kek, c.alg, compA, compB)
+		theirs, _ := form(t, issuer, c.kek, c.alg, compA, compB)
+		key := generate(t, issuer, c.use, c.alg)
 		cryptogram, kcv, err := issuer.ExportKey(ctx, theirs, key)
 		if err != nil || len(cryptogram) != 16 || len(kcv) != 4 {
 			t.Fatalf("export of a %v: %v", c.use, err)
@@ -140,6 +145,12 @@ func TestImportExport(t *testing.T) {
 				check = nil
 			}
 			got, err := acquirer.ImportKey(ctx, ours, c.use, cryptogram, check)
+			if check == nil && c.alg == SM4 {
+				if !errors.Is(err, ErrKCV) {
+					t.Errorf("import of an SM4 %v without check value: %v, want ErrKCV", c.use, err)
+				}
+				continue
+			}
 			if err != nil {
 				t.Fatalf("import of a %v: %v", c.use, err)
 			}
@@ -170,7 +181,7 @@ func TestKeyEncryptionMatrix(t *testing.T) {
 	for _, under := range allUses() {
 		for _, use := range allUses() {
 			legal := under == UseTMK && slices.Contains([]Use{UseTPK, UseTAK, UseTAK919, UseTAKCMAC, UseTDK}, use) ||
-				under == UseZMK && slices.Contains([]Use{UseTMK, UseZPK, UseZAK, UseZAK919, UseZAKCMAC, UsePVK, UseCVK, UseIMK}, use)
+				under == UseZMK && slices.Contains([]Use{UseTMK, UseTTK, UseZPK, UseZAK, UseZAK919, UseZAKCMAC, UsePVK, UseCVK, UseIMK}, use)
 			_, err := s.ImportKey(ctx, kek[under], use, cryptogram, []byte{1, 2, 3, 4})
 			if legal && !errors.Is(err, ErrKCV) || !legal && !errors.Is(err, ErrKeyUse) {
 				t.Errorf("import of a %v under a %v: %v", use, under, err)
@@ -194,6 +205,111 @@ func TestKeyEncryptionMatrix(t *testing.T) {
 	}
 	if _, _, err := s.ExportKey(ctx, kek[UseZMK], generate(t, s, UseZAKCMAC, AES16)); !errors.Is(err, ErrKeyUse) {
 		t.Errorf("AES under TDES: %v", err)
+	}
+	// SM4 keys travel under SM4, DES keys under TDES.
+	for under, alg := range map[Use]Alg{UseTMK: SM4, UseZMK: SM4} {
+		national := generate(t, s, under, alg)
+		use := map[Use]Use{UseTMK: UseTPK, UseZMK: UseZPK}[under]
+		for _, of := range []Alg{TDES16, TDES24} {
+			if _, _, err := s.ExportKey(ctx, national, generate(t, s, use, of)); !errors.Is(err, ErrKeyUse) {
+				t.Errorf("%v under an SM4 %v: %v", of, under, err)
+			}
+		}
+		if _, _, err := s.ExportKey(ctx, kek[under], generate(t, s, use, SM4)); !errors.Is(err, ErrKeyUse) {
+			t.Errorf("SM4 under a TDES %v: %v", under, err)
+		}
+		if _, _, err := s.ExportKey(ctx, national, generate(t, s, use, SM4)); err != nil {
+			t.Errorf("SM4 under an SM4 %v: %v", under, err)
+		}
+		for _, n := range []int{0, 8, 15, 24, 32} {
+			if _, err := s.ImportKey(ctx, national, use, make([]byte, n), make([]byte, 4)); err == nil {
+				t.Errorf("%d bytes under an SM4 %v were taken", n, under)
+			}
+		}
+	}
+}
+
+// TestSM4WorkingKeyOfPublicBank imports a working key with the check value that
+// a bank published for it (nameidi.com/n/9rd4jp1z.html).
+func TestSM4WorkingKeyOfPublicBank(t *testing.T) {
+	s := newHSM(t)
+	tmk, _, err := s.FormKey(ctx, UseTMK, SM4, mustHex(t, "1234567890ABCDEFABCDEF0987654321"), make([]byte, 16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cryptogram, kcv := mustHex(t, "3D66234C49E4296FF9C78D8BACBD6A76"), mustHex(t, "861E83E31FAEBF10")
+	tpk, err := s.ImportKey(ctx, tmk, UseTPK, cryptogram, kcv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.CheckValue(ctx, tpk); err != nil || got.String() != "861E83E3" {
+		t.Errorf("check value %v, %v", got, err)
+	}
+	kcv[0] ^= 1
+	if _, err := s.ImportKey(ctx, tmk, UseTPK, cryptogram, kcv); !errors.Is(err, ErrKCV) {
+		t.Errorf("another check value: %v, want ErrKCV", err)
+	}
+}
+
+// TestDeliverTMK: a terminal decrypts what it was sent with the transport key
+// of its factory, and reads the next sign-in with it.
+func TestDeliverTMK(t *testing.T) {
+	s := newHSM(t)
+	for _, under := range []Alg{TDES16, TDES24, SM4} {
+		ttk, factory := form(t, s, UseTTK, under, (compA + compC)[:2*algRules[under].length], (compB + compA)[:2*algRules[under].length])
+		for _, alg := range []Alg{TDES16, TDES24, SM4} {
+			what := fmt.Sprintf("TMK of %v under a TTK of %v", alg, under)
+			tmk, cryptogram, kcv, err := s.DeliverTMK(ctx, ttk, alg)
+			if (under == SM4) != (alg == SM4) || alg == TDES24 && under == TDES16 {
+				if !errors.Is(err, ErrKeyUse) || tmk != "" || cryptogram != nil || kcv != nil {
+					t.Errorf("%s: %v, want ErrKeyUse", what, err)
+				}
+				continue
+			}
+			if err != nil || len(cryptogram) != algRules[alg].length || len(kcv) != 4 {
+				t.Fatalf("%s: %d bytes, %v", what, len(cryptogram), err)
+			}
+			clearTMK := make([]byte, len(cryptogram))
+			if err := factory.DecryptECB(clearTMK, cryptogram); err != nil {
+				t.Fatal(err)
+			}
+			if alg.des() && (!algo.OddParity(clearTMK) || algo.CheckDES(clearTMK) != nil) {
+				t.Errorf("%s: bad DES key", what)
+			}
+			terminal, err := algo.NewKey(algRules[alg].cipher, clearTMK)
+			if err != nil || !bytes.Equal(terminal.CheckValue()[:4], kcv) {
+				t.Errorf("%s: check value %X, %v", what, kcv, err)
+			}
+			if got, err := s.CheckValue(ctx, tmk); err != nil || !bytes.Equal(got[:], kcv) {
+				t.Errorf("%s: check value of the block %v, %v", what, got, err)
+			}
+			set := Set004
+			if alg == SM4 {
+				set = Set005
+			}
+			w, err := s.WorkingKeys(ctx, tmk, set, MAKDouble)
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if keys, err := algo.ParseDE62(terminal, w.DE62); err != nil || keys.TDK == nil {
+				t.Errorf("%s: the terminal cannot read its keys: %v", what, err)
+			}
+			for _, kek := range []Key{ttk, generate(t, s, UseZMK, under)} {
+				if _, _, err := s.ExportKey(ctx, kek, tmk); !errors.Is(err, ErrKeyUse) {
+					t.Errorf("%s: it left a second time: %v", what, err)
+				}
+			}
+			again, other, _, err := s.DeliverTMK(ctx, ttk, alg)
+			if err != nil || again == tmk || bytes.Equal(other, cryptogram) {
+				t.Errorf("%s: the same key twice: %v", what, err)
+			}
+		}
+	}
+	ttk := generate(t, s, UseTTK, TDES24)
+	for _, alg := range []Alg{0, DES8, AES16, AES32, HMAC32, 99} {
+		if _, _, _, err := s.DeliverTMK(ctx, ttk, alg); !errors.Is(err, ErrKeyUse) {
+			t.Errorf("a TMK of %v: %v, want ErrKeyUse", alg, err)
+		}
 	}
 }
 
@@ -326,18 +442,18 @@ func TestUseBinding(t *testing.T) {
 		{"CMAC", []Use{UseTAKCMAC, UseZAKCMAC}, mac(MACCMAC)},
 		{"no MAC", nil, mac(0)},
 		{"TranslatePIN from", []Use{UseTPK, UseZPK}, func(k Key) error {
-			_, err := s.TranslatePIN(ctx, k, ISO0, [8]byte{}, p, keys[UseZPK], ISO0)
+			_, err := s.TranslatePIN(ctx, k, ISO0, PINBlock{}, p, keys[UseZPK], ISO0)
 			return err
 		}},
 		{"TranslatePIN to", []Use{UseZPK}, func(k Key) error {
-			_, err := s.TranslatePIN(ctx, keys[UseTPK], ISO0, [8]byte{}, p, k, ISO0)
+			_, err := s.TranslatePIN(ctx, keys[UseTPK], ISO0, PINBlock{}, p, k, ISO0)
 			return err
 		}},
 		{"VerifyPIN of", []Use{UseTPK, UseZPK}, func(k Key) error {
-			return s.VerifyPIN(ctx, k, ISO0, [8]byte{}, p, keys[UsePVK], PVV{Index: '1'})
+			return s.VerifyPIN(ctx, k, ISO0, PINBlock{}, p, keys[UsePVK], PVV{Index: '1'})
 		}},
 		{"VerifyPIN against", []Use{UsePVK}, func(k Key) error {
-			return s.VerifyPIN(ctx, keys[UseZPK], ISO0, [8]byte{}, p, k, PVV{Index: '1'})
+			return s.VerifyPIN(ctx, keys[UseZPK], ISO0, PINBlock{}, p, k, PVV{Index: '1'})
 		}},
 		{"VerifyCVV", []Use{UseCVK}, func(k Key) error { return s.VerifyCVV(ctx, k, p, "2912", "220", "000") }},
 		{"VerifyARQC", []Use{UseIMK}, func(k Key) error {
@@ -347,7 +463,8 @@ func TestUseBinding(t *testing.T) {
 		{"Encrypt", []Use{UseDEK}, func(k Key) error { _, err := s.Encrypt(ctx, k, nil, data); return err }},
 		{"Decrypt", []Use{UseDEK}, func(k Key) error { _, err := s.Decrypt(ctx, k, nil, data); return err }},
 		{"Token", []Use{UseHMAC}, func(k Key) error { _, err := s.Token(ctx, k, data); return err }},
-		{"DecryptTrack", []Use{UseTDK}, func(k Key) error { _, err := s.DecryptTrack(ctx, k, data); return err }},
+		{"DecryptTrack", []Use{UseTDK}, func(k Key) error { _, err := s.DecryptTrack(ctx, k, TrackTDB, data); return err }},
+		{"DeliverTMK", []Use{UseTTK}, func(k Key) error { _, _, _, err := s.DeliverTMK(ctx, k, TDES16); return err }},
 		{"WorkingKeys", []Use{UseTMK}, func(k Key) error { _, err := s.WorkingKeys(ctx, k, Set003, MAKSingle); return err }},
 	} {
 		for _, use := range allUses() {
@@ -370,10 +487,11 @@ func TestUseBinding(t *testing.T) {
 // terminal's own TMK, and the keys fit the ones the host got.
 func TestSignIn(t *testing.T) {
 	s := newHSM(t)
-	tmk, terminal := form(t, s, UseTMK, TDES16, compA, compB)
+	tdes, tdesTerminal := form(t, s, UseTMK, TDES16, compA, compB)
+	national, sm4Terminal := form(t, s, UseTMK, SM4, compA, compB)
 	zpk, issuer := form(t, s, UseZPK, TDES16, compC, compD)
 	p := pan(t, testPAN)
-	data := []byte("0200...")
+	data := []byte("0200 and what else a message has")
 	for _, c := range []struct {
 		set              KeySet
 		shape            MAKShape
@@ -386,58 +504,84 @@ func TestSignIn(t *testing.T) {
 		{Set004, MAKSingle, 60, 16, 8},
 		{Set004, MAKDouble, 60, 16, 16},
 		{Set003, MAKRetail, 40, 16, 16},
+		{Set003, MAKCMAC, 40, 16, 16},
+		{Set004, MAKRetail, 60, 16, 16},
 		{Set004, MAKCMAC, 60, 16, 16},
+		{Set005, MAKSingle, 60, 16, 16},
+		{Set005, MAKDouble, 60, 16, 16},
+		{Set005, MAKCMAC, 60, 16, 16},
 	} {
 		what := fmt.Sprintf("set %03d, shape %d", c.set, c.shape)
+		tmk, other, terminal, cipher := tdes, national, tdesTerminal, algo.TDES
+		pinFormats := []PINFormat{ISO0, UnionPayNoPAN}
+		if c.set == Set005 {
+			tmk, other, terminal, cipher = national, tdes, sm4Terminal, algo.SM4
+			pinFormats = []PINFormat{SM4WithPAN, SM4NoPAN}
+		}
+		if _, err := s.WorkingKeys(ctx, other, c.set, c.shape); !errors.Is(err, ErrKeyUse) {
+			t.Errorf("%s under a TMK of the other family: %v, want ErrKeyUse", what, err)
+		}
 		w, err := s.WorkingKeys(ctx, tmk, c.set, c.shape)
 		if err != nil || len(w.DE62) != c.length {
 			t.Fatalf("%s: DE 62 of %d bytes, %v", what, len(w.DE62), err)
 		}
 		got, err := algo.ParseDE62(terminal, w.DE62)
-		if err != nil || got.PIK.Len() != c.pik || got.MAK.Len() != c.mak {
+		if err != nil || got.PIK.Len() != c.pik || got.MAK.Len() != c.mak || c.pik == 16 && got.PIK.Cipher() != cipher {
 			t.Fatalf("%s: the terminal reads %v, %v", what, got, err)
 		}
 		if c.mak == 8 && c.pik == 16 && !bytes.Equal(w.DE62[28:36], make([]byte, 8)) {
 			t.Errorf("%s: no zeros behind the MAC key", what)
 		}
 
-		alg, want := MACUnionPay, got.MAK.UnionPayMAC(data)
+		want := map[MACAlg][8]byte{MACUnionPay: got.MAK.UnionPayMAC(data), MACX99: got.MAK.X99MAC(data)}
 		switch c.shape {
 		case MAKRetail:
-			alg = MACX919
-			if _, err := got.MAK.AppendRetailMAC(want[:0], algo.PadZeros, data); err != nil {
+			var mac [8]byte
+			if _, err := got.MAK.AppendRetailMAC(mac[:0], algo.PadZeros, data); err != nil {
 				t.Fatal(err)
 			}
+			want = map[MACAlg][8]byte{MACX919: mac}
 		case MAKCMAC:
-			alg = MACCMAC
-			got.MAK.AppendCMAC(want[:0], data)
+			want = map[MACAlg][8]byte{MACCMAC: got.MAK.CMAC(data)}
 		}
 		for try := range MACCMAC + 1 {
 			mac, err := s.MAC(ctx, w.TAK, try, data)
-			bound := try == alg || alg == MACUnionPay && try == MACX99
-			if bound != (err == nil) || try == alg && mac != want {
+			if _, bound := want[try]; bound != (err == nil) || mac != want[try] {
 				t.Errorf("%s: MAC %d: %v", what, try, err)
 			}
 		}
-		out, err := s.TranslatePIN(ctx, w.TPK, ISO0, pinBlock(t, got.PIK, ISO0, "123456", testPAN), p, zpk, ISO0)
-		if err != nil || out != pinBlock(t, issuer, ISO0, "123456", testPAN) {
-			t.Errorf("%s: the PIN did not arrive: %v", what, err)
+		for _, format := range pinFormats {
+			out, err := s.TranslatePIN(ctx, w.TPK, format, pinBlock(t, got.PIK, format, "123456", testPAN), p, zpk, ISO0)
+			if err != nil || out != pinBlock(t, issuer, ISO0, "123456", testPAN) {
+				t.Errorf("%s: the PIN did not arrive: %v", what, err)
+			}
 		}
-		if (w.TDK != "") != (c.set == Set004) || (got.TDK != nil) != (c.set == Set004) {
+		track := c.set == Set004 || c.set == Set005
+		if (w.TDK != "") != track || (got.TDK != nil) != track {
 			t.Errorf("%s: track key %q, %v", what, w.TDK, got.TDK)
 		}
-		if c.set == Set004 {
-			const track = "6228480402564890018=49121200000123456"
-			sealed, err := algo.AppendEncryptedTrack(nil, got.TDK, []byte(track))
+		for _, scheme := range []TrackScheme{TrackTDB, TrackWhole, TrackLength} {
+			if !track {
+				continue
+			}
+			const plain = "6228480402564890018=49121200000123456"
+			sealed, err := algo.AppendEncryptedTrack(nil, got.TDK, scheme, []byte(plain))
 			if err != nil {
 				t.Fatal(err)
 			}
-			clearTrack, err := s.DecryptTrack(ctx, w.TDK, sealed)
-			if err != nil || string(clearTrack) != track {
-				t.Errorf("%s: the track did not arrive: %v", what, err)
+			opened, err := s.DecryptTrack(ctx, w.TDK, scheme, sealed)
+			if err != nil || string(opened) != plain {
+				t.Errorf("%s: the track did not arrive by scheme %d: %v", what, scheme, err)
 			}
-			sealed[len(sealed)-3] ^= 1
-			if _, err := s.DecryptTrack(ctx, w.TDK, sealed[:10]); err != ErrTrack {
+			for _, other := range []TrackScheme{0, TrackTDB, TrackWhole, TrackLength, TrackLength + 1} {
+				if other == scheme {
+					continue
+				}
+				if got, err := s.DecryptTrack(ctx, w.TDK, other, sealed); err == nil && string(got) == plain {
+					t.Errorf("%s: scheme %d was read as %d", what, scheme, other)
+				}
+			}
+			if _, err := s.DecryptTrack(ctx, w.TDK, scheme, sealed[:10]); err != ErrTrack {
 				t.Errorf("%s: a cut track: %v, want ErrTrack", what, err)
 			}
 		}
@@ -447,24 +591,27 @@ func TestSignIn(t *testing.T) {
 			}
 		}
 	}
-	for _, set := range []KeySet{0, 2, 5, 420} {
-		if _, err := s.WorkingKeys(ctx, tmk, set, MAKSingle); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%03d", set)) {
+	for _, set := range []KeySet{0, 2, 6, 420} {
+		if _, err := s.WorkingKeys(ctx, tdes, set, MAKSingle); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%03d", set)) {
 			t.Errorf("set %d: %v", set, err)
 		}
 	}
-	if _, err := s.WorkingKeys(ctx, tmk, Set003, MAKCMAC+1); err == nil {
+	if _, err := s.WorkingKeys(ctx, tdes, Set003, MAKCMAC+1); err == nil {
 		t.Error("a shape behind the last was taken")
 	}
 	for _, shape := range []MAKShape{MAKRetail, MAKCMAC} {
-		if _, err := s.WorkingKeys(ctx, tmk, Set001, shape); !errors.Is(err, ErrKeyUse) {
+		if _, err := s.WorkingKeys(ctx, tdes, Set001, shape); !errors.Is(err, ErrKeyUse) {
 			t.Errorf("shape %d of single length: %v", shape, err)
 		}
 	}
-	one, err := s.WorkingKeys(ctx, tmk, Set003, MAKSingle)
+	if _, err := s.WorkingKeys(ctx, national, Set005, MAKRetail); !errors.Is(err, ErrKeyUse) {
+		t.Errorf("an SM4 key in two halves: %v", err)
+	}
+	one, err := s.WorkingKeys(ctx, tdes, Set003, MAKSingle)
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := s.WorkingKeys(ctx, tmk, Set003, MAKSingle)
+	two, err := s.WorkingKeys(ctx, tdes, Set003, MAKSingle)
 	if err != nil || bytes.Equal(one.DE62, two.DE62) {
 		t.Errorf("the same keys twice: %v", err)
 	}

@@ -9,42 +9,54 @@ import (
 	"acquirer/hsm/algo"
 )
 
+// bound says that the account number is in the block.
+func bound(f PINFormat) bool { return f == ISO0 || f == ISO3 || f == SM4WithPAN }
+
 // legalPair is the matrix of ISO 9564-1 and PCI PIN 3-3 for the formats of
-// this house: a block bound to an account number (0, 3) never becomes one that
-// is not (1).
+// this house: a block bound to an account number never becomes one that is
+// not. A format without account number that UnionPay terminals send becomes
+// bound here and goes no further as it is.
 func legalPair(in, out PINFormat) bool {
-	known := func(f PINFormat) bool { return f == ISO0 || f == ISO1 || f == ISO3 }
-	return known(in) && known(out) && (out != ISO1 || in == ISO1)
+	switch in {
+	case ISO0, ISO3, SM4WithPAN, UnionPayNoPAN, SM4NoPAN:
+		return bound(out)
+	case ISO1:
+		return bound(out) || out == ISO1
+	}
+	return false
 }
 
 // TranslatePIN implements HSM. There is one account number: a caller cannot
-// move a PIN from one card to another.
-func (s *Software) TranslatePIN(_ context.Context, in Key, inFormat PINFormat, block [8]byte, pan card.PAN, out Key, outFormat PINFormat) ([8]byte, error) {
+// move a PIN that is bound from one card to another.
+func (s *Software) TranslatePIN(_ context.Context, in Key, inFormat PINFormat, block PINBlock, pan card.PAN, out Key, outFormat PINFormat) (PINBlock, error) {
 	from, err := s.load("TranslatePIN from", in, UseTPK, UseZPK)
 	if err != nil {
-		return [8]byte{}, err
+		return PINBlock{}, err
 	}
 	to, err := s.load("TranslatePIN to", out, UseZPK)
 	if err != nil {
-		return [8]byte{}, err
+		return PINBlock{}, err
 	}
 	if !legalPair(inFormat, outFormat) {
-		return [8]byte{}, fmt.Errorf("%w: format %d may not become %d", ErrPIN, inFormat, outFormat)
+		return PINBlock{}, fmt.Errorf("%w: format %v may not become %v", ErrPIN, inFormat, outFormat)
+	}
+	if !to.key.FitsPIN(outFormat) {
+		return PINBlock{}, fmt.Errorf("hsm: TranslatePIN to format %v under a %v of %v: %w", outFormat, to.use, to.alg, ErrKeyUse)
 	}
 	digits := pan.Reveal()
-	pin, err := algo.DecodePIN(inFormat, from.key.Decrypt8(block), digits)
+	pin, err := algo.OpenPIN(from.key, inFormat, block, digits)
 	if err != nil {
-		return [8]byte{}, ErrPIN
+		return PINBlock{}, ErrPIN
 	}
-	clear, err := algo.EncodePIN(outFormat, pin, digits)
+	sealed, err := algo.SealPIN(to.key, outFormat, pin, digits)
 	if err != nil {
-		return [8]byte{}, ErrPIN
+		return PINBlock{}, ErrPIN
 	}
-	return to.key.Encrypt8(clear), nil
+	return sealed, nil
 }
 
 // VerifyPIN implements HSM.
-func (s *Software) VerifyPIN(_ context.Context, key Key, format PINFormat, block [8]byte, pan card.PAN, pvk Key, ref PVV) error {
+func (s *Software) VerifyPIN(_ context.Context, key Key, format PINFormat, block PINBlock, pan card.PAN, pvk Key, ref PVV) error {
 	k, err := s.load("VerifyPIN", key, UseTPK, UseZPK)
 	if err != nil {
 		return err
@@ -54,10 +66,10 @@ func (s *Software) VerifyPIN(_ context.Context, key Key, format PINFormat, block
 		return err
 	}
 	if !legalPair(format, format) {
-		return fmt.Errorf("%w: format %d is none of 0, 1, 3", ErrPIN, format)
+		return fmt.Errorf("%w: a block of format %v is not verified", ErrPIN, format)
 	}
 	digits := pan.Reveal()
-	pin, err := algo.DecodePIN(format, k.key.Decrypt8(block), digits)
+	pin, err := algo.OpenPIN(k.key, format, block, digits)
 	if err != nil {
 		return ErrPIN
 	}

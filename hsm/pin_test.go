@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"acquirer/card"
@@ -12,48 +13,114 @@ import (
 // the random fill of format 3 notices other differences by chance only.
 const anotherPAN = "6228488402564890018"
 
+// pinParty is a sender or receiver of PIN blocks: its key in the HSM and in
+// its own hands, for 8-byte formats under TDES and 16-byte ones under SM4.
+type pinParty struct {
+	tdes, sm4           Key
+	tdesClear, sm4Clear *algo.Key
+}
+
+func newPINParty(t *testing.T, s *Software, use Use, a, b string) (p pinParty) {
+	t.Helper()
+	p.tdes, p.tdesClear = form(t, s, use, TDES16, a, b)
+	p.sm4, p.sm4Clear = form(t, s, use, SM4, a, b)
+	return p
+}
+
+func (p *pinParty) keyFor(f PINFormat) (Key, *algo.Key) {
+	if f == SM4WithPAN || f == SM4NoPAN {
+		return p.sm4, p.sm4Clear
+	}
+	return p.tdes, p.tdesClear
+}
+
+// TestTranslatePIN: every format into every other, and onward to a network.
 func TestTranslatePIN(t *testing.T) {
 	s := newHSM(t)
-	tpk, terminal := form(t, s, UseTPK, TDES16, compA, compB)
-	zpk, issuer := form(t, s, UseZPK, TDES16, compC, compD)
-	zpk2, network := form(t, s, UseZPK, TDES16, compA, compD)
+	terminal := newPINParty(t, s, UseTPK, compA, compB)
+	issuer := newPINParty(t, s, UseZPK, compC, compD)
+	network := newPINParty(t, s, UseZPK, compA, compD)
 	p := pan(t, testPAN)
-	for in := ISO0; in <= 5; in++ {
-		for out := ISO0; out <= 5; out++ {
-			legal := (in == ISO0 || in == ISO3 || in == ISO1) && (out == ISO0 || out == ISO3) || in == ISO1 && out == ISO1
-			var block [8]byte
-			if in <= ISO3 {
-				block = pinBlock(t, terminal, in, "90210", testPAN)
+	want, err := algo.ParsePIN("90210")
+	if err != nil {
+		t.Fatal(err)
+	}
+	outs := map[PINFormat][]PINFormat{
+		ISO0:          {ISO0, ISO3, SM4WithPAN},
+		ISO1:          {ISO0, ISO1, ISO3, SM4WithPAN},
+		ISO3:          {ISO0, ISO3, SM4WithPAN},
+		UnionPayNoPAN: {ISO0, ISO3, SM4WithPAN},
+		SM4WithPAN:    {ISO0, ISO3, SM4WithPAN},
+		SM4NoPAN:      {ISO0, ISO3, SM4WithPAN},
+	}
+	for in := range SM4NoPAN + 2 {
+		for out := range SM4NoPAN + 2 {
+			from, sender := terminal.keyFor(in)
+			to, receiver := issuer.keyFor(out)
+			block := PINBlockOf(make([]byte, 8))
+			if in <= algo.ISO2+1 || in >= UnionPayNoPAN && in <= SM4NoPAN {
+				block = pinBlock(t, sender, in, "90210", testPAN)
 			}
-			sent, err := s.TranslatePIN(ctx, tpk, in, block, p, zpk, out)
-			if !legal {
-				if !errors.Is(err, ErrPIN) || sent != [8]byte{} {
-					t.Errorf("format %d to %d: %v, want ErrPIN", in, out, err)
+			sent, err := s.TranslatePIN(ctx, from, in, block, p, to, out)
+			if !slices.Contains(outs[in], out) {
+				if !errors.Is(err, ErrPIN) || sent != (PINBlock{}) {
+					t.Errorf("format %v to %v: %v, want ErrPIN", in, out, err)
 				}
 				continue
 			}
 			if err != nil {
-				t.Errorf("format %d to %d: %v", in, out, err)
+				t.Errorf("format %v to %v: %v", in, out, err)
 				continue
 			}
-			want, err := algo.ParsePIN("90210")
+			if got, err := algo.OpenPIN(receiver, out, sent, testPAN); err != nil || got != want {
+				t.Errorf("format %v to %v: another PIN arrived: %v", in, out, err)
+			}
+			if _, err := algo.OpenPIN(receiver, out, sent, anotherPAN); (err == nil) != (out == ISO1) {
+				t.Errorf("format %v to %v: the block is good for another card: %v", in, out, err)
+			}
+			onKey, onClear := network.keyFor(out)
+			onward, err := s.TranslatePIN(ctx, to, out, sent, p, onKey, out)
 			if err != nil {
-				t.Fatal(err)
+				t.Errorf("zone to zone, format %v: %v", out, err)
 			}
-			if got, err := algo.DecodePIN(out, issuer.Decrypt8(sent), testPAN); err != nil || got != want {
-				t.Errorf("format %d to %d: another PIN arrived: %v", in, out, err)
+			if got, err := algo.OpenPIN(onClear, out, onward, testPAN); err != nil || got != want {
+				t.Errorf("zone to zone, format %v: %v", out, err)
 			}
-			if _, err := algo.DecodePIN(out, issuer.Decrypt8(sent), anotherPAN); (err == nil) != (out == ISO1) {
-				t.Errorf("format %d to %d: the block is good for another card: %v", in, out, err)
-			}
-			// On from zone to zone.
-			onward, err := s.TranslatePIN(ctx, zpk, out, sent, p, zpk2, out)
-			if err != nil {
-				t.Errorf("zone to zone, format %d: %v", out, err)
-			}
-			if got, err := algo.DecodePIN(out, network.Decrypt8(onward), testPAN); err != nil || got != want {
-				t.Errorf("zone to zone, format %d: %v", out, err)
-			}
+		}
+	}
+}
+
+// TestPINBlocksKeepToTheirCiphers: a block of 16 bytes under TDES or one of 8
+// under SM4 is a bad PIN on the way in and a misused key on the way out.
+func TestPINBlocksKeepToTheirCiphers(t *testing.T) {
+	s := newHSM(t)
+	terminal := newPINParty(t, s, UseTPK, compA, compB)
+	issuer := newPINParty(t, s, UseZPK, compC, compD)
+	p := pan(t, testPAN)
+	eight := pinBlock(t, terminal.tdesClear, ISO0, "1234", testPAN)
+	sixteen := pinBlock(t, terminal.sm4Clear, SM4WithPAN, "1234", testPAN)
+	for _, c := range []struct {
+		what   string
+		key    Key
+		format PINFormat
+		block  PINBlock
+	}{
+		{"SM4 format, TDES key", terminal.tdes, SM4WithPAN, sixteen},
+		{"SM4 format without PAN, TDES key", terminal.tdes, SM4NoPAN, sixteen},
+		{"format 0, SM4 key", terminal.sm4, ISO0, eight},
+		{"format 0, 16 bytes", terminal.tdes, ISO0, sixteen},
+		{"SM4 format, 8 bytes", terminal.sm4, SM4WithPAN, eight},
+		{"no block", terminal.tdes, ISO0, PINBlock{}},
+		{"7 bytes", terminal.tdes, ISO0, PINBlockOf(make([]byte, 7))},
+		{"17 bytes", terminal.sm4, SM4WithPAN, PINBlockOf(make([]byte, 17))},
+	} {
+		if out, err := s.TranslatePIN(ctx, c.key, c.format, c.block, p, issuer.tdes, ISO0); err != ErrPIN || out != (PINBlock{}) {
+			t.Errorf("%s: %v, want ErrPIN itself", c.what, err)
+		}
+	}
+	for key, format := range map[Key]PINFormat{issuer.tdes: SM4WithPAN, issuer.sm4: ISO0} {
+		if _, err := s.TranslatePIN(ctx, terminal.tdes, ISO0, eight, p, key, format); !errors.Is(err, ErrKeyUse) {
+			t.Errorf("out in format %v: %v, want ErrKeyUse", format, err)
 		}
 	}
 }
@@ -62,34 +129,61 @@ func TestTranslatePIN(t *testing.T) {
 // block.
 func TestPINFailuresLookAlike(t *testing.T) {
 	s := newHSM(t)
-	tpk, terminal := form(t, s, UseTPK, TDES16, compA, compB)
+	terminal := newPINParty(t, s, UseTPK, compA, compB)
 	zpk, _ := form(t, s, UseZPK, TDES16, compC, compD)
 	pvk, _ := form(t, s, UsePVK, TDES16, compB, compD)
 	p := pan(t, testPAN)
-	under := func(clearBlock string) [8]byte { return terminal.Encrypt8([8]byte(mustHex(t, clearBlock))) }
-	good := pinBlock(t, terminal, ISO0, "1234", testPAN)
-	other := pinBlock(t, terminal, ISO0, "1234", "6228480402564891115")
-	flipped := good
-	flipped[3] ^= 4
+	under := func(clearBlock string) PINBlock {
+		b := mustHex(t, clearBlock)
+		k := terminal.tdesClear
+		if len(b) == 16 {
+			k = terminal.sm4Clear
+		}
+		if err := k.EncryptECB(b, b); err != nil {
+			t.Fatal(err)
+		}
+		return PINBlockOf(b)
+	}
+	good := pinBlock(t, terminal.tdesClear, ISO0, "1234", testPAN)
+	wide := pinBlock(t, terminal.sm4Clear, SM4WithPAN, "1234", testPAN)
+	flip := func(b PINBlock) PINBlock {
+		b.Bytes()[3] ^= 4
+		return b
+	}
 	for what, c := range map[string]struct {
 		format PINFormat
-		block  [8]byte
+		block  PINBlock
 		pan    card.PAN
 	}{
-		"zeros":              {ISO0, [8]byte{}, p},
-		"a bit flipped":      {ISO0, flipped, p},
-		"another card":       {ISO0, other, p},
-		"no account":         {ISO0, good, card.PAN{}},
-		"format 1 said":      {ISO1, good, p},
-		"format 3 said":      {ISO3, good, p},
-		"a PIN of 3":         {ISO1, under("1312345678901234"), p},
-		"a PIN of 15":        {ISO1, under("1F12345678901234"), p},
-		"letters in the PIN": {ISO1, under("14ABCD5678901234"), p},
+		"zeros":                   {ISO0, PINBlockOf(make([]byte, 8)), p},
+		"a bit flipped":           {ISO0, flip(good), p},
+		"another card":            {ISO0, pinBlock(t, terminal.tdesClear, ISO0, "1234", "6228480402564891115"), p},
+		"no account":              {ISO0, good, card.PAN{}},
+		"format 1 said":           {ISO1, good, p},
+		"format 3 said":           {ISO3, good, p},
+		"without PAN said":        {UnionPayNoPAN, good, p},
+		"with PAN said":           {ISO0, pinBlock(t, terminal.tdesClear, UnionPayNoPAN, "1234", ""), p},
+		"no account to bind to":   {UnionPayNoPAN, pinBlock(t, terminal.tdesClear, UnionPayNoPAN, "1234", ""), card.PAN{}},
+		"a PIN of 3":              {ISO1, under("1312345678901234"), p},
+		"a PIN of 15":             {ISO1, under("1F12345678901234"), p},
+		"letters in the PIN":      {ISO1, under("14ABCD5678901234"), p},
+		"no PIN":                  {UnionPayNoPAN, under("00FFFFFFFFFFFFFF"), p},
+		"fill not F":              {UnionPayNoPAN, under("041234FFFFFFFFF0"), p},
+		"control of format 1":     {UnionPayNoPAN, under("141234FFFFFFFFFF"), p},
+		"SM4, zeros":              {SM4WithPAN, PINBlockOf(make([]byte, 16)), p},
+		"SM4, a bit flipped":      {SM4WithPAN, flip(wide), p},
+		"SM4, another card":       {SM4WithPAN, pinBlock(t, terminal.sm4Clear, SM4WithPAN, "1234", "6228480402564891115"), p},
+		"SM4, without PAN said":   {SM4NoPAN, wide, p},
+		"SM4, fill not F":         {SM4NoPAN, under("041234FFFFFFFFFFFFFFFFFFFFFFFF0F"), p},
+		"SM4, block of 8 in 16":   {SM4NoPAN, under("041234FFFFFFFFFF0000000000000000"), p},
+		"SM4, letters in the PIN": {SM4NoPAN, under("04123AFFFFFFFFFFFFFFFFFFFFFFFFFF"), p},
 	} {
-		if out, err := s.TranslatePIN(ctx, tpk, c.format, c.block, c.pan, zpk, ISO0); err != ErrPIN || out != [8]byte{} {
+		tpk, _ := terminal.keyFor(c.format)
+		if out, err := s.TranslatePIN(ctx, tpk, c.format, c.block, c.pan, zpk, ISO0); err != ErrPIN || out != (PINBlock{}) {
 			t.Errorf("translate, %s: %v, want ErrPIN itself", what, err)
 		}
-		if err := s.VerifyPIN(ctx, tpk, c.format, c.block, c.pan, pvk, PVV{'1', [4]byte{'0', '0', '0', '0'}}); err != ErrPIN {
+		err := s.VerifyPIN(ctx, tpk, c.format, c.block, c.pan, pvk, PVV{'1', [4]byte{'0', '0', '0', '0'}})
+		if unbound := c.format == UnionPayNoPAN || c.format == SM4NoPAN; !errors.Is(err, ErrPIN) || !unbound && err != ErrPIN {
 			t.Errorf("verify, %s: %v, want ErrPIN itself", what, err)
 		}
 	}
@@ -97,7 +191,7 @@ func TestPINFailuresLookAlike(t *testing.T) {
 
 func TestVerifyPIN(t *testing.T) {
 	s := newHSM(t)
-	zpk, zone := form(t, s, UseZPK, TDES16, compC, compD)
+	zone := newPINParty(t, s, UseZPK, compC, compD)
 	pvk, bureau := form(t, s, UsePVK, TDES16, compB, compD)
 	p := pan(t, testPAN)
 	pin, err := algo.ParsePIN("123456")
@@ -108,8 +202,9 @@ func TestVerifyPIN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, format := range []PINFormat{ISO0, ISO1, ISO3} {
-		right, wrong := pinBlock(t, zone, format, "123456", testPAN), pinBlock(t, zone, format, "923456", testPAN)
+	for _, format := range []PINFormat{ISO0, ISO1, ISO3, SM4WithPAN} {
+		zpk, sender := zone.keyFor(format)
+		right, wrong := pinBlock(t, sender, format, "123456", testPAN), pinBlock(t, sender, format, "923456", testPAN)
 		if err := s.VerifyPIN(ctx, zpk, format, right, p, pvk, PVV{'1', value}); err != nil {
 			t.Errorf("format %d: %v", format, err)
 		}
@@ -122,8 +217,11 @@ func TestVerifyPIN(t *testing.T) {
 			}
 		}
 	}
-	if err := s.VerifyPIN(ctx, zpk, 2, pinBlock(t, zone, 2, "123456", ""), p, pvk, PVV{'1', value}); !errors.Is(err, ErrPIN) {
-		t.Errorf("format 2: %v", err)
+	for _, format := range []PINFormat{algo.ISO2, UnionPayNoPAN, SM4NoPAN} {
+		zpk, sender := zone.keyFor(format)
+		if err := s.VerifyPIN(ctx, zpk, format, pinBlock(t, sender, format, "123456", ""), p, pvk, PVV{'1', value}); !errors.Is(err, ErrPIN) {
+			t.Errorf("format %v: %v", format, err)
+		}
 	}
 }
 

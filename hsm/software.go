@@ -189,15 +189,11 @@ func (s *Software) mac(verb string, key Key, alg MACAlg, data []byte) (mac [8]by
 	case MACX919:
 		_, err = k.key.AppendRetailMAC(mac[:0], algo.PadZeros, data)
 		return mac, err
+	case MACX99:
+		return k.key.X99MAC(data), nil
+	default:
+		return k.key.CMAC(data), nil
 	}
-	var block [16]byte
-	if alg == MACX99 {
-		k.key.AppendCBCMAC(block[:0], algo.PadZeros, data)
-	} else {
-		k.key.AppendCMAC(block[:0], data)
-	}
-	copy(mac[:], block[:])
-	return mac, nil
 }
 
 // Encrypt implements HSM. The result is 28 bytes longer than data: 12 of
@@ -239,12 +235,12 @@ func (s *Software) Token(_ context.Context, key Key, data []byte) (token [16]byt
 }
 
 // DecryptTrack implements HSM.
-func (s *Software) DecryptTrack(_ context.Context, tdk Key, track []byte) ([]byte, error) {
+func (s *Software) DecryptTrack(_ context.Context, tdk Key, scheme TrackScheme, track []byte) ([]byte, error) {
 	k, err := s.load("DecryptTrack", tdk, UseTDK)
 	if err != nil {
 		return nil, err
 	}
-	out, err := algo.AppendDecryptedTrack(nil, k.key, track)
+	out, err := algo.AppendDecryptedTrack(nil, k.key, scheme, track)
 	if err != nil {
 		return nil, ErrTrack
 	}

@@ -37,6 +37,8 @@ func TestMACs(t *testing.T) {
 		}},
 		{UseTAKCMAC, AES32, MACCMAC, func(k *algo.Key) []byte { return k.AppendCMAC(nil, data)[:8] }},
 		{UseTAKCMAC, TDES24, MACCMAC, func(k *algo.Key) []byte { return k.AppendCMAC(nil, data) }},
+		{UseTAK, SM4, MACX99, func(k *algo.Key) []byte { m := k.X99MAC(data); return m[:] }},
+		{UseTAKCMAC, TDES16, MACCMAC, func(k *algo.Key) []byte { m := k.CMAC(data); return m[:] }},
 		{UseTAKCMAC, SM4, MACCMAC, func(k *algo.Key) []byte { return k.AppendCMAC(nil, data)[:8] }},
 	} {
 		n := algRules[c.alg].length * 2
@@ -193,7 +195,7 @@ func TestNothingSecretIsPrinted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := [][]byte{master, mustHex(t, formK), mustHex(t, compA), mustHex(t, compB), []byte(testPAN), []byte("918273645546")}
+	secrets := [][]byte{master, mustHex(t, formK), mustHex(t, formSM4), mustHex(t, compA), mustHex(t, compB), []byte(testPAN), []byte("918273645546")}
 	var printed strings.Builder
 	show := func(values ...any) {
 		for _, v := range values {
@@ -219,6 +221,14 @@ func TestNothingSecretIsPrinted(t *testing.T) {
 		show(err)
 		_, _, err = s.FormKey(ctx, use, TDES16, a, a)
 		show(err)
+	}
+	for _, use := range allUses() {
+		if !slices.Contains(useRules[use].algs, SM4) {
+			continue
+		}
+		key, kcv, err := s.FormKey(ctx, use, SM4, a, b)
+		show(key, kcv, err)
+		keys = append(keys, key)
 	}
 	keys = append(keys, generate(t, s, UseDEK, AES32), generate(t, s, UseHMAC, HMAC32))
 	terminal, err := algo.NewKey(algo.TDES, mustHex(t, formK))
@@ -248,8 +258,14 @@ func TestNothingSecretIsPrinted(t *testing.T) {
 		show(w, err)
 		_, err = s.Decrypt(ctx, k, a, b)
 		show(err)
-		_, err = s.DecryptTrack(ctx, k, []byte(testPAN+"=49121200000123456"))
-		show(err, s.VerifyCVV(ctx, k, p, "4912", "120", "000"))
+		_, err = s.DecryptTrack(ctx, k, TrackTDB, []byte(testPAN+"=49121200000123456"))
+		show(err)
+		_, err = s.DecryptTrack(ctx, k, TrackLength, bytes.Repeat([]byte("6"), 32))
+		show(err)
+		delivered, cryptogram, kcv, err := s.DeliverTMK(ctx, k, TDES16)
+		show(delivered, cryptogram, kcv, err)
+		w, err = s.WorkingKeys(ctx, k, Set005, MAKDouble)
+		show(w, err, s.VerifyCVV(ctx, k, p, "4912", "120", "000"))
 		_, err = s.VerifyARQC(ctx, k, Cryptogram{Scheme: PBOC, PAN: p, PSN: "01"})
 		show(err, Cryptogram{Scheme: PBOC, PAN: p, PSN: "01"})
 		if e, err := s.load("test", k, allUses()...); err == nil {

@@ -18,9 +18,15 @@ func verbs(tb testing.TB) map[string]func() error {
 	zak919 := generate(tb, s, UseZAK919, TDES16)
 	cmac := generate(tb, s, UseTAKCMAC, AES16)
 	sm4 := generate(tb, s, UseTAK, SM4)
+	cmacSM4 := generate(tb, s, UseTAKCMAC, SM4)
+	tpkSM4, terminalSM4 := form(tb, s, UseTPK, SM4, compA, compB)
+	zpkSM4, _ := form(tb, s, UseZPK, SM4, compC, compD)
 	token := generate(tb, s, UseHMAC, HMAC32)
 	p := pan(tb, testPAN)
-	block := pinBlock(tb, terminal, ISO0, "123456", testPAN)
+	translate := func(from Key, k *algo.Key, in PINFormat, to Key, out PINFormat) func() error {
+		block := pinBlock(tb, k, in, "123456", testPAN)
+		return func() error { _, err := h.TranslatePIN(ctx, from, in, block, p, to, out); return err }
+	}
 	data := make([]byte, 200)
 	sign := func(k Key, alg MACAlg) func() error {
 		return func() error { _, err := h.MAC(ctx, k, alg, data); return err }
@@ -41,15 +47,14 @@ func verbs(tb testing.TB) map[string]func() error {
 		"MAC/CMACAES":              sign(cmac, MACCMAC),
 		"VerifyMAC/UnionPayDouble": verify(double, MACUnionPay),
 		"VerifyMAC/X99":            verify(zak, MACX99),
-		"TranslatePIN/0to0": func() error {
-			_, err := h.TranslatePIN(ctx, tpk, ISO0, block, p, zpk, ISO0)
-			return err
-		},
-		"TranslatePIN/0to3": func() error {
-			_, err := h.TranslatePIN(ctx, tpk, ISO0, block, p, zpk, ISO3)
-			return err
-		},
-		"Token": func() error { _, err := h.Token(ctx, token, data[:16]); return err },
+		"MAC/CMACSM4":              sign(cmacSM4, MACCMAC),
+		"MAC/X99SM4":               sign(sm4, MACX99),
+		"TranslatePIN/0to0":        translate(tpk, terminal, ISO0, zpk, ISO0),
+		"TranslatePIN/0to3":        translate(tpk, terminal, ISO0, zpk, ISO3),
+		"TranslatePIN/NoPANto0":    translate(tpk, terminal, UnionPayNoPAN, zpk, ISO0),
+		"TranslatePIN/SM4to0":      translate(tpkSM4, terminalSM4, SM4WithPAN, zpk, ISO0),
+		"TranslatePIN/SM4toSM4":    translate(tpkSM4, terminalSM4, SM4NoPAN, zpkSM4, SM4WithPAN),
+		"Token":                    func() error { _, err := h.Token(ctx, token, data[:16]); return err },
 	}
 }
 
@@ -74,8 +79,9 @@ func TestHotVerbsDoNotAllocate(t *testing.T) {
 func BenchmarkVerbs(b *testing.B) {
 	all := verbs(b)
 	for _, name := range []string{
-		"TranslatePIN/0to0", "TranslatePIN/0to3", "MAC/UnionPaySingle", "MAC/UnionPayDouble", "MAC/UnionPaySM4",
-		"MAC/X99", "MAC/X919", "MAC/CMACAES", "VerifyMAC/UnionPayDouble", "VerifyMAC/X99", "Token",
+		"TranslatePIN/0to0", "TranslatePIN/0to3", "TranslatePIN/NoPANto0", "TranslatePIN/SM4to0", "TranslatePIN/SM4toSM4",
+		"MAC/UnionPaySingle", "MAC/UnionPayDouble", "MAC/UnionPaySM4",
+		"MAC/X99", "MAC/X99SM4", "MAC/X919", "MAC/CMACAES", "MAC/CMACSM4", "VerifyMAC/UnionPayDouble", "VerifyMAC/X99", "Token",
 	} {
 		f := all[name]
 		b.Run(name, func(b *testing.B) {

@@ -10,6 +10,7 @@ type Use uint8
 // with one key lets one be forged with the other.
 const (
 	UseTMK     Use = iota + 1 // terminal master key, encrypts a terminal's working keys
+	UseTTK                    // terminal transport key, from the factory: delivers the TMK (DeliverTMK)
 	UseTPK                    // terminal PIN key (PIK)
 	UseTAK                    // terminal MAC key (MAK): MACUnionPay, MACX99
 	UseTAK919                 // terminal MAC key: MACX919
@@ -40,14 +41,15 @@ var useRules = [uses]struct {
 	macs   []MACAlg
 	kek    Use // what may encrypt it on its way in or out
 }{
-	UseTMK:     {"TMK", "K0", 'B', 'N', []Alg{TDES16, TDES24}, nil, UseZMK},
-	UseTPK:     {"TPK", "P0", 'D', 'S', []Alg{DES8, TDES16, TDES24}, nil, UseTMK},
+	UseTMK:     {"TMK", "K0", 'B', 'N', []Alg{TDES16, TDES24, SM4}, nil, UseZMK},
+	UseTTK:     {"TTK", "K0", 'B', 'N', []Alg{TDES16, TDES24, SM4}, nil, UseZMK},
+	UseTPK:     {"TPK", "P0", 'D', 'S', []Alg{DES8, TDES16, TDES24, SM4}, nil, UseTMK},
 	UseTAK:     {"TAK", "M1", 'C', 'S', []Alg{DES8, TDES16, TDES24, SM4}, []MACAlg{MACUnionPay, MACX99}, UseTMK},
 	UseTAK919:  {"TAK919", "M3", 'C', 'S', []Alg{TDES16}, []MACAlg{MACX919}, UseTMK},
 	UseTAKCMAC: {"TAKCMAC", "M6", 'C', 'S', []Alg{TDES16, TDES24, AES16, AES32, SM4}, []MACAlg{MACCMAC}, UseTMK},
-	UseTDK:     {"TDK", "D0", 'D', 'S', []Alg{TDES16, TDES24}, nil, UseTMK},
-	UseZMK:     {"ZMK", "K0", 'B', 'N', []Alg{TDES16, TDES24}, nil, 0},
-	UseZPK:     {"ZPK", "P0", 'B', 'S', []Alg{TDES16, TDES24}, nil, UseZMK},
+	UseTDK:     {"TDK", "D0", 'D', 'S', []Alg{TDES16, TDES24, SM4}, nil, UseTMK},
+	UseZMK:     {"ZMK", "K0", 'B', 'N', []Alg{TDES16, TDES24, SM4}, nil, 0},
+	UseZPK:     {"ZPK", "P0", 'B', 'S', []Alg{TDES16, TDES24, SM4}, nil, UseZMK},
 	UseZAK:     {"ZAK", "M1", 'C', 'S', []Alg{DES8, TDES16, TDES24, SM4}, []MACAlg{MACX99, MACUnionPay}, UseZMK},
 	UseZAK919:  {"ZAK919", "M3", 'C', 'S', []Alg{TDES16}, []MACAlg{MACX919}, UseZMK},
 	UseZAKCMAC: {"ZAKCMAC", "M6", 'C', 'S', []Alg{TDES16, TDES24, AES16, AES32, SM4}, []MACAlg{MACCMAC}, UseZMK},

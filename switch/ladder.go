@@ -19,7 +19,7 @@ import (
 type sale struct {
 	stan     int
 	pin      bool
-	pinBlock [8]byte // under the issuer's ZPK
+	pinBlock hsm.PINBlock // under the issuer's ZPK
 	expiry   card.Expiry
 	track2   []byte // clear, for the issuer; wiped when the message is done
 	channel  journal.Channel
@@ -138,7 +138,7 @@ func (s *Switch) readCard(ctx context.Context, w *work, q *sale) (journal.Reason
 	}
 	q.track2 = m.AppendText(nil, 35)
 	if de53, ok := spec.ParseDE53(m); ok && de53.Track == 1 {
-		clear, err := s.hsm.DecryptTrack(ctx, w.tdk, q.track2)
+		clear, err := s.hsm.DecryptTrack(ctx, w.tdk, hsm.TrackTDB, q.track2)
 		if err != nil && !errors.Is(err, hsm.ErrTrack) && w.tdk != "" {
 			return journal.HSMTrouble, err.Error()
 		}
@@ -228,7 +228,7 @@ func (s *Switch) translatePIN(ctx context.Context, w *work, q sale) (sale, journ
 	if zpk == "" {
 		return q, journal.Unreachable, "no PIN key has come from the issuer yet"
 	}
-	block, err := s.hsm.TranslatePIN(ctx, w.tpk, hsm.ISO0, [8]byte(m.Bytes(52)), w.pan, zpk, hsm.ISO0)
+	block, err := s.hsm.TranslatePIN(ctx, w.tpk, hsm.ISO0, hsm.PINBlockOf(m.Bytes(52)), w.pan, zpk, hsm.ISO0)
 	if err != nil && !errors.Is(err, hsm.ErrPIN) {
 		return q, journal.HSMTrouble, err.Error()
 	}

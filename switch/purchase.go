@@ -195,7 +195,7 @@ func (s *Switch) legPurchase(w *work, t *journal.Transaction, q *sale) routing.R
 		Capability: digit(w.de60.Capability), ICCondition: digit(w.de60.ICCondition),
 	}
 	if q.pin {
-		p.PINBlock = q.pinBlock[:]
+		p.PINBlock = q.pinBlock.Bytes()
 	}
 	return p
 }

@@ -243,18 +243,18 @@ func (f *frail) Encrypt(ctx context.Context, key hsm.Key, aad, data []byte) ([]b
 	return f.HSM.Encrypt(ctx, key, aad, data)
 }
 
-func (f *frail) TranslatePIN(ctx context.Context, in hsm.Key, inFormat hsm.PINFormat, block [8]byte, pan card.PAN, out hsm.Key, outFormat hsm.PINFormat) ([8]byte, error) {
+func (f *frail) TranslatePIN(ctx context.Context, in hsm.Key, inFormat hsm.PINFormat, block hsm.PINBlock, pan card.PAN, out hsm.Key, outFormat hsm.PINFormat) (hsm.PINBlock, error) {
 	if err := fails(&f.translate); err != nil {
-		return [8]byte{}, err
+		return hsm.PINBlock{}, err
 	}
 	return f.HSM.TranslatePIN(ctx, in, inFormat, block, pan, out, outFormat)
 }
 
-func (f *frail) DecryptTrack(ctx context.Context, tdk hsm.Key, track []byte) ([]byte, error) {
+func (f *frail) DecryptTrack(ctx context.Context, tdk hsm.Key, scheme hsm.TrackScheme, track []byte) ([]byte, error) {
 	if err := fails(&f.track); err != nil {
 		return nil, err
 	}
-	return f.HSM.DecryptTrack(ctx, tdk, track)
+	return f.HSM.DecryptTrack(ctx, tdk, scheme, track)
 }
 
 func (f *frail) Token(ctx context.Context, key hsm.Key, data []byte) ([16]byte, error) {

@@ -130,6 +130,23 @@ func double(b []byte) {
 	b[len(b)-1] = b[len(b)-1]<<1 ^ -carry&r
 }
 
+// X99MAC is the first 8 bytes of AppendCBCMAC with zero fill, as DE 64 carries
+// them: all of it under DES and TDES, half of the block under SM4 and AES.
+func (k *Key) X99MAC(data []byte) (mac [8]byte) {
+	var block [16]byte
+	k.AppendCBCMAC(block[:0], PadZeros, data)
+	copy(mac[:], block[:])
+	return mac
+}
+
+// CMAC is the first 8 bytes of AppendCMAC, as DE 64 carries them.
+func (k *Key) CMAC(data []byte) (mac [8]byte) {
+	var block [16]byte
+	k.AppendCMAC(block[:0], data)
+	copy(mac[:], block[:])
+	return mac
+}
+
 const upperHex = "0123456789ABCDEF"
 
 // UnionPayMAC is the MAC of UnionPay POS terminals ("ECB" method of the

@@ -169,6 +169,33 @@ func TestTDESCMAC(t *testing.T) {
 	}
 }
 
+// TestShortMACs: DE 64 has the first 8 bytes, whatever the cipher's block.
+func TestShortMACs(t *testing.T) {
+	data := []byte("0200 and what else a message has")
+	for c, key := range map[Cipher]string{
+		DES: "0123456789ABCDEF", TDES: "807A23AD32B36D457AE91FDF927570EA",
+		AES: "2B7E151628AED2A6ABF7158809CF4F3C", SM4: "0123456789ABCDEFFEDCBA9876543210",
+	} {
+		k := mustKey(t, c, key)
+		if got, want := k.X99MAC(data), k.AppendCBCMAC(nil, PadZeros, data)[:8]; !bytes.Equal(got[:], want) {
+			t.Errorf("X9.9 with %v: %X, want %X", c, got, want)
+		}
+		if got, want := k.CMAC(data), k.AppendCMAC(nil, data)[:8]; !bytes.Equal(got[:], want) {
+			t.Errorf("CMAC with %v: %X, want %X", c, got, want)
+		}
+	}
+}
+
+// TestSM4UnionPayMAC: the worked example of crypto.json goes on after the
+// steps it prints; its field 64 is by our own computation.
+func TestSM4UnionPayMAC(t *testing.T) {
+	k := mustKey(t, SM4, "12345678901234567890123456789012")
+	mab := mustHex(t, "36303030313132303138313131343131303033303230313730393330313031303130313230313731303235303030373535303030303030303035353533")
+	if mac := k.UnionPayMAC(mab); string(mac[:]) != "1E80F373" {
+		t.Errorf("%s, want 1E80F373", mac[:])
+	}
+}
+
 func TestMACOfNothing(t *testing.T) {
 	k := mustKey(t, DES, "0123456789ABCDEF")
 	zero := k.CheckValue()
@@ -216,6 +243,11 @@ func TestMACsDoNotAllocate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	wide, err := SealPIN(sm4, SM4WithPAN, pin, "6228480402564890018")
+	if err != nil {
+		t.Fatal(err)
+	}
+	track, room := []byte(track2), make([]byte, 0, 256)
 	for name, f := range map[string]func(){
 		"UnionPay single": func() { des.UnionPayMAC(data) },
 		"UnionPay double": func() { tdes.UnionPayMAC(data) },
@@ -227,6 +259,14 @@ func TestMACsDoNotAllocate(t *testing.T) {
 		"PIN block 1":     func() { _, _ = EncodePIN(ISO1, pin, "") },
 		"PIN block 3":     func() { _, _ = EncodePIN(ISO3, pin, "6228480402564890018") },
 		"PIN decode":      func() { _, _ = DecodePIN(ISO0, block, "6228480402564890018") },
+		"X9.9 SM4":        func() { sm4.X99MAC(data) },
+		"CMAC SM4":        func() { sm4.CMAC(data) },
+		"SM4 PIN seal":    func() { _, _ = SealPIN(sm4, SM4WithPAN, pin, "6228480402564890018") },
+		"SM4 PIN open":    func() { _, _ = OpenPIN(sm4, SM4WithPAN, wide, "6228480402564890018") },
+		"PIN seal":        func() { _, _ = SealPIN(tdes, ISO0, pin, "6228480402564890018") },
+		"track, TDB":      func() { _, _ = AppendEncryptedTrack(room, tdes, TrackTDB, track) },
+		"track, whole":    func() { _, _ = AppendEncryptedTrack(room, sm4, TrackWhole, track) },
+		"track, length":   func() { _, _ = AppendEncryptedTrack(room, tdes, TrackLength, track) },
 		"one block":       func() { tdes.Encrypt8(block) },
 	} {
 		if n := testing.AllocsPerRun(200, f); n != 0 {
@@ -249,6 +289,7 @@ func BenchmarkMAC200(b *testing.B) {
 		{"UnionPaySingle", func() { des.UnionPayMAC(data) }},
 		{"UnionPayDouble", func() { tdes.UnionPayMAC(data) }},
 		{"UnionPaySM4", func() { sm4.UnionPayMAC(data) }},
+		{"X99SM4", func() { sm4.X99MAC(data) }},
 		{"X99", func() { des.AppendCBCMAC(m[:0], PadZeros, data) }},
 		{"X919", func() { _, _ = tdes.AppendRetailMAC(m[:0], PadZeros, data) }},
 		{"CMACAES", func() { aes.AppendCMAC(m[:0], data) }},

@@ -63,6 +63,14 @@ func TestPINBlockChecks(t *testing.T) {
 		{"letters", ISO3, "341234ABCDEFABCD", true},
 		{"a digit in the fill", ISO3, "341234ABCDEF9BCD", false},
 		{"control 0", ISO3, "041234FFFFFFFFFF", false},
+		{"four digits", UnionPayNoPAN, "041234FFFFFFFFFF", true},
+		{"twelve digits", UnionPayNoPAN, "0C123456789012FF", true},
+		{"no digits", UnionPayNoPAN, "00FFFFFFFFFFFFFF", false},
+		{"fill not F", UnionPayNoPAN, "041234FFFFFFFFFE", false},
+		{"letter for a digit", UnionPayNoPAN, "04123AFFFFFFFFFF", false},
+		{"control 1", UnionPayNoPAN, "141234FFFFFFFFFF", false},
+		{"a format of 16 bytes", SM4WithPAN, "041234FFFFFFFFFF", false},
+		{"a format of 16 bytes", SM4NoPAN, "041234FFFFFFFFFF", false},
 		{"no such format", 4, "441234AAAAAAAAAA", false},
 	} {
 		var block [8]byte
@@ -77,6 +85,153 @@ func TestPINBlockChecks(t *testing.T) {
 		if c.ok && err != nil || !c.ok && err != ErrPINBlock {
 			t.Errorf("format %d, %s: %v", c.format, c.what, err)
 		}
+	}
+}
+
+// TestSM4PINBlockChecks is TestPINBlockChecks for the block of 16 bytes.
+func TestSM4PINBlockChecks(t *testing.T) {
+	k := mustKey(t, SM4, "F351D490994603795C6EBEE8FAEBB481")
+	for _, c := range []struct {
+		what, clear string
+		ok          bool
+	}{
+		{"four digits", "041234FFFFFFFFFFFFFFFFFFFFFFFFFF", true},
+		{"twelve digits", "0C123456789012FFFFFFFFFFFFFFFFFF", true},
+		{"three digits", "03123FFFFFFFFFFFFFFFFFFFFFFFFFFF", false},
+		{"thirteen digits", "0D1234567890123FFFFFFFFFFFFFFFFF", false},
+		{"letter for a digit", "04123AFFFFFFFFFFFFFFFFFFFFFFFFFF", false},
+		{"first fill not F", "0412340FFFFFFFFFFFFFFFFFFFFFFFFF", false},
+		{"middle fill not F", "041234FFFFFFFFFFF0FFFFFFFFFFFFFF", false},
+		{"last fill not F", "041234FFFFFFFFFFFFFFFFFFFFFFFFFE", false},
+		{"an 8-byte block and zeros", "041234FFFFFFFFFF0000000000000000", false},
+		{"control 1", "141234FFFFFFFFFFFFFFFFFFFFFFFFFF", false},
+		{"control 4", "441234FFFFFFFFFFFFFFFFFFFFFFFFFF", false},
+	} {
+		for _, format := range []PINFormat{SM4NoPAN, SM4WithPAN} {
+			b := mustHex(t, c.clear)
+			if format == SM4WithPAN {
+				account, _ := accountField(testPAN)
+				for i, v := range account {
+					b[8+i] ^= v
+				}
+			}
+			if err := k.EncryptECB(b, b); err != nil {
+				t.Fatal(err)
+			}
+			_, err := OpenPIN(k, format, PINBlockOf(b), testPAN)
+			if c.ok && err != nil || !c.ok && err != ErrPINBlock {
+				t.Errorf("%v, %s: %v", format, c.what, err)
+			}
+		}
+	}
+}
+
+// TestSM4PINBlockOfPublicBank: the clear block that a bank printed for its
+// terminals (nameidi.com/n/9rd4jp1z.html).
+func TestSM4PINBlockOfPublicBank(t *testing.T) {
+	const account = "6230606601007726888"
+	pin, err := ParsePIN("123654")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := mustKey(t, SM4, "F351D490994603795C6EBEE8FAEBB481")
+	for format, want := range map[PINFormat]string{
+		SM4WithPAN: "06123654FFFFFFFFFFFF99FEFF88D977",
+		SM4NoPAN:   "06123654FFFFFFFFFFFFFFFFFFFFFFFF",
+	} {
+		block, err := SealPIN(k, format, pin, account)
+		if err != nil || block.Len() != 16 {
+			t.Fatalf("%v: %v, %v", format, block, err)
+		}
+		clear := make([]byte, 16)
+		if err := k.DecryptECB(clear, block.Bytes()); err != nil || hexUpper(clear) != want {
+			t.Errorf("%v: %X, %v, want %s", format, clear, err, want)
+		}
+	}
+}
+
+// TestSealedPINs: every format with the keys it takes and those it does not.
+func TestSealedPINs(t *testing.T) {
+	keys := []*Key{
+		mustKey(t, DES, "0123456789ABCDEF"), mustKey(t, TDES, "807A23AD32B36D457AE91FDF927570EA"),
+		mustKey(t, AES, "807A23AD32B36D457AE91FDF927570EA"), mustKey(t, SM4, "807A23AD32B36D457AE91FDF927570EA"),
+	}
+	formats := []PINFormat{ISO0, ISO1, ISO2, ISO3, UnionPayNoPAN, SM4WithPAN, SM4NoPAN}
+	rapid.Check(t, func(t *rapid.T) {
+		digits := rapid.StringMatching(`[0-9]{4,12}`).Draw(t, "pin")
+		account := rapid.StringMatching(`[0-9]{13,19}`).Draw(t, "account")
+		format := rapid.SampledFrom(formats).Draw(t, "format")
+		k := rapid.SampledFrom(keys).Draw(t, "key")
+		pin, err := ParsePIN(digits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wide := format == SM4WithPAN || format == SM4NoPAN
+		block, err := SealPIN(k, format, pin, account)
+		if fits := wide && k.cipher == SM4 || !wide && k.cipher != SM4 && k.cipher != AES; !fits {
+			if err == nil || block != (PINBlock{}) {
+				t.Fatalf("%v under %v was made", format, k)
+			}
+			return
+		}
+		if err != nil || (block.Len() == 16) != wide {
+			t.Fatalf("%v under %v: %v, %v", format, k, block, err)
+		}
+		if back, err := OpenPIN(k, format, PINBlockOf(block.Bytes()), account); err != nil || back.reveal() != digits {
+			t.Fatalf("%v under %v: %v", format, k, err)
+		}
+		if !wide {
+			clear := k.Decrypt8([8]byte(block.Bytes()))
+			if back, err := DecodePIN(format, clear, account); err != nil || back.reveal() != digits {
+				t.Fatalf("%v in clear: %v", format, err)
+			}
+		}
+		for _, cut := range []PINBlock{{}, PINBlockOf(block.Bytes()[:7]), PINBlockOf(append(block.Bytes(), 0))} {
+			if _, err := OpenPIN(k, format, cut, account); err != ErrPINBlock {
+				t.Fatalf("%v of %d bytes: %v", format, cut.Len(), err)
+			}
+		}
+	})
+	pin, err := ParsePIN("1234")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []PINFormat{4, 15, SM4NoPAN + 1, 255} {
+		for _, k := range keys {
+			if block, err := SealPIN(k, format, pin, testPAN); err == nil || block != (PINBlock{}) {
+				t.Errorf("format %v was made under %v", format, k)
+			}
+			if _, err := OpenPIN(k, format, PINBlockOf(make([]byte, 8)), testPAN); err != ErrPINBlock {
+				t.Errorf("format %v under %v: %v", format, k, err)
+			}
+		}
+	}
+	if _, err := EncodePIN(SM4NoPAN, pin, ""); err == nil {
+		t.Error("16 bytes in 8")
+	}
+	for _, account := range []string{"", "5", "62284804025648900x8"} {
+		if _, err := SealPIN(keys[3], SM4WithPAN, pin, account); err == nil {
+			t.Errorf("account of %d characters was taken", len(account))
+		}
+		if _, err := SealPIN(keys[3], SM4NoPAN, pin, account); err != nil {
+			t.Errorf("without account number: %v", err)
+		}
+	}
+}
+
+// TestNoPANIsZeroDigits: terminals that put 16 zero digits in the place of the
+// account number make the same block.
+func TestNoPANIsZeroDigits(t *testing.T) {
+	pin, err := ParsePIN("123456")
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros, err := EncodePIN(ISO0, pin, "0000000000000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if none, err := EncodePIN(UnionPayNoPAN, pin, ""); err != nil || none != zeros || hexUpper(none[:]) != "06123456FFFFFFFF" {
+		t.Errorf("%X, %v, want %X", none, err, zeros)
 	}
 }
 
@@ -156,6 +311,15 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		}
 		if got, want := fmt.Sprintf(verb, holder.P), "****"; got != want {
 			t.Errorf("%s: %s", verb, got)
+		}
+	}
+	block, err := SealPIN(k, ISO0, pin, testPAN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
+		if got := fmt.Sprintf(verb, block); got != "PIN block of 8 bytes" {
+			t.Errorf("%s of a block: %s", verb, got)
 		}
 	}
 	if got := fmt.Sprintf("%+v", holder); got != "{P:**** K:TDES key of 16 bytes}" {

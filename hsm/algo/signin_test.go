@@ -145,11 +145,77 @@ func TestDE62RoundTrip(t *testing.T) {
 	}
 }
 
+// TestSM4DE62: set 005, the 57 bytes some hosts make of it, and keys of the
+// other family.
+func TestSM4DE62(t *testing.T) {
+	tmk := mustKey(t, SM4, "1234567890ABCDEFABCDEF0987654321")
+	pik, mak, tdk := mustHex(t, "F351D490994603795C6EBEE8FAEBB481"), mustHex(t, "807A23AD32B36D457AE91FDF927570EA"), mustHex(t, "C9A0F37E18EA3FF71E3BDA58ACCEFCE0")
+	de62, err := AppendDE62([]byte("kept"), tmk, pik, mak, tdk)
+	if err != nil || len(de62) != 64 || string(de62[:4]) != "kept" {
+		t.Fatalf("%d bytes, %v", len(de62), err)
+	}
+	de62 = de62[4:]
+	// The cryptogram and check value of this PIK are published
+	// (nameidi.com/n/9rd4jp1z.html).
+	if got := hexUpper(de62[:20]); got != "3D66234C49E4296FF9C78D8BACBD6A76861E83E3" {
+		t.Errorf("PIK %s", got)
+	}
+	for n := range 106 {
+		b := append(de62[:len(de62):len(de62)], make([]byte, 60)...)[:n]
+		keys, err := ParseDE62(tmk, b)
+		if n != 57 && n != 60 {
+			if !errors.Is(err, ErrDE62) || keys != (SignInKeys{}) {
+				t.Errorf("%d bytes: %v, want ErrDE62", n, err)
+			}
+			continue
+		}
+		if err != nil || keys.PIK.Cipher() != SM4 || keys.MAK.Cipher() != SM4 || keys.TDK.Cipher() != SM4 {
+			t.Fatalf("%d bytes: %v, %v", n, keys, err)
+		}
+		for i, k := range []*Key{keys.PIK, keys.MAK, keys.TDK} {
+			want, err := NewKey(SM4, [][]byte{pik, mak, tdk}[i])
+			if err != nil || hexUpper(k.CheckValue()) != hexUpper(want.CheckValue()) {
+				t.Errorf("%d bytes: key %d differs, %v", n, i+1, err)
+			}
+		}
+		for i := range b {
+			changed := append([]byte(nil), b...)
+			changed[i] ^= 0x10
+			if _, err := ParseDE62(tmk, changed); !errors.Is(err, ErrDE62) {
+				// One byte of check value misses a key in 256; with these it does not.
+				t.Errorf("%d bytes, byte %d changed: %v, want ErrDE62", n, i, err)
+			}
+		}
+	}
+	tdes := mustKey(t, TDES, testTMK)
+	if _, err := ParseDE62(tdes, de62); !errors.Is(err, ErrDE62) {
+		t.Errorf("SM4 keys under a TDES TMK: %v", err)
+	}
+	if _, err := ParseDE62(mustKey(t, AES, testTMK), de62); !errors.Is(err, ErrDE62) {
+		t.Errorf("an AES TMK: %v", err)
+	}
+	for _, c := range [][3][]byte{
+		{nil, nil, nil}, {pik, mak, nil}, {pik, mak[:8], tdk}, {pik[:8], mak[:8], nil}, {pik, mak, tdk[:8]}, {pik, nil, tdk},
+	} {
+		if out, err := AppendDE62(nil, tmk, c[0], c[1], c[2]); err == nil || out != nil {
+			t.Errorf("SM4 keys of %d, %d, %d bytes were taken", len(c[0]), len(c[1]), len(c[2]))
+		}
+	}
+}
+
 func FuzzDE62(f *testing.F) {
 	tmk := mustKey(f, TDES, testTMK)
 	f.Add(mustHex(f, "6701EAD6A9AD51E51AA406E2C27FCFA98D0A74B8B651F9E9BACE9AE10000000000000000AB7153CA"))
 	f.Add(make([]byte, 24))
 	f.Add(make([]byte, 60))
+	national := mustKey(f, SM4, "1234567890ABCDEFABCDEF0987654321")
+	key := make([]byte, 16)
+	sm4Keys, err := AppendDE62(nil, national, key, key, key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sm4Keys)
+	f.Add(sm4Keys[:57])
 	f.Add([]byte("Sequence No10SXXX00000001"))
 	f.Fuzz(func(t *testing.T, de62 []byte) {
 		keys, err := ParseDE62(tmk, de62)
@@ -158,6 +224,10 @@ func FuzzDE62(f *testing.F) {
 		}
 		if err == nil && (keys.TDK != nil) != (len(de62) == 60) {
 			t.Fatalf("%d bytes: %v", len(de62), keys)
+		}
+		keys, err = ParseDE62(national, de62)
+		if all := keys.PIK != nil && keys.MAK != nil && keys.TDK != nil; (err == nil) != all || err != nil && !errors.Is(err, ErrDE62) {
+			t.Fatalf("SM4: %v, %v", keys, err)
 		}
 	})
 }

@@ -319,7 +319,7 @@ var operations = map[string]func(in *inputs) map[string]string{
 	},
 	"track.tdb": func(in *inputs) map[string]string {
 		track := in.text("track2")
-		from, to, ok := tdb(len(track))
+		from, to, ok := tdb(len(track), 8)
 		if !ok {
 			in.fail(ErrTrack)
 			return nil

@@ -63,11 +63,11 @@ func VisaPVV(pvk *Key, pan string, index byte, pin PIN) ([4]byte, error) {
 	}
 	var in [8]byte
 	for i := range 11 {
-		setNibble(&in, i, pan[len(pan)-12+i]-'0')
+		setNibble(in[:], i, pan[len(pan)-12+i]-'0')
 	}
-	setNibble(&in, 11, index-'0')
+	setNibble(in[:], 11, index-'0')
 	for i := range 4 {
-		setNibble(&in, 12+i, pin.digits[i])
+		setNibble(in[:], 12+i, pin.digits[i])
 	}
 	out := pvk.Encrypt8(in)
 	decimalise(pvv[:0], out[:], 4)

@@ -166,18 +166,18 @@ func (k *zoneKeys) pinBlock(t testing.TB, pan card.PAN, pin string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, err := algo.EncodePIN(hsm.ISO0, p, pan.Reveal())
+	block, err := algo.SealPIN(terminal, hsm.ISO0, p, pan.Reveal())
 	if err != nil {
 		t.Fatal(err)
 	}
 	k.mu.Lock()
 	zpk := k.zpk
 	k.mu.Unlock()
-	out, err := k.hsm.TranslatePIN(t.Context(), tpk, hsm.ISO0, terminal.Encrypt8(block), pan, zpk, hsm.ISO0)
+	out, err := k.hsm.TranslatePIN(t.Context(), tpk, hsm.ISO0, block, pan, zpk, hsm.ISO0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out[:]
+	return out.Bytes()
 }
 
 // town is an issuer, an acquirer's lines to it, and what the acquirer found

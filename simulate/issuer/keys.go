@@ -200,18 +200,14 @@ func (v *vault) verify(ctx context.Context, m *spec.Message) (by signer, err err
 // checkPIN compares a PIN block under the ZPK with the PIN store: both are
 // translated to the store's key and compared there, so no clear PIN appears.
 func (v *vault) checkPIN(ctx context.Context, block []byte, pan card.PAN, expected string) error {
-	if len(block) != 8 {
-		return hsm.ErrPIN
-	}
 	pin, err := algo.ParsePIN(expected)
 	if err != nil {
 		return err
 	}
-	stored, err := algo.EncodePIN(hsm.ISO0, pin, pan.Reveal())
+	want, err := algo.SealPIN(v.pinStore, hsm.ISO0, pin, pan.Reveal())
 	if err != nil {
 		return err
 	}
-	want := v.pinStore.Encrypt8(stored)
 	v.mu.Lock()
 	keys := []hsm.Key{v.zpk.current}
 	if v.zpk.previous != "" && time.Since(v.zpk.rolled) < keyGrace {
@@ -222,11 +218,11 @@ func (v *vault) checkPIN(ctx context.Context, block []byte, pan card.PAN, expect
 		if zpk == "" {
 			continue
 		}
-		got, err := v.hsm.TranslatePIN(ctx, zpk, hsm.ISO0, [8]byte(block), pan, v.pin, hsm.ISO0)
+		got, err := v.hsm.TranslatePIN(ctx, zpk, hsm.ISO0, hsm.PINBlockOf(block), pan, v.pin, hsm.ISO0)
 		if err != nil {
 			continue // not a PIN under this key
 		}
-		if subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
+		if subtle.ConstantTimeCompare(got.Bytes(), want.Bytes()) == 1 {
 			return nil
 		}
 	}

@@ -170,7 +170,7 @@ func (t *Terminal) setTrack(m *spec.Message, track string, encrypted bool) error
 		m.Set(35, track)
 		return nil
 	}
-	b, err := algo.AppendEncryptedTrack(t.scratch[:0], t.keys.TDK, []byte(track))
+	b, err := algo.AppendEncryptedTrack(t.scratch[:0], t.keys.TDK, algo.TrackTDB, []byte(track))
 	if err != nil {
 		return fmt.Errorf("terminal %s: encrypting the track: %w", t.cfg.TID, err)
 	}

@@ -237,7 +237,7 @@ func (h *host) checkCard(req, ans *spec.Message, keys algo.SignInKeys) (string, 
 			return "", fmt.Errorf("DE 53 %s under key set with TDK %v", req.Text(53), keys.TDK != nil)
 		} else if encrypted {
 			var err error
-			if track, err = algo.AppendDecryptedTrack(nil, keys.TDK, track); err != nil {
+			if track, err = algo.AppendDecryptedTrack(nil, keys.TDK, algo.TrackTDB, track); err != nil {
 				return "", err
 			}
 		} else if mode[:2] == "02" && pan != "" {
