@@ -26,7 +26,7 @@ var described = map[int]struct{ pos, cups, note string }{
 	29:  {"partly", "partly", "sign and amount as text"},
 	30:  {"partly", "partly", "sign and amount as text"},
 	31:  {"partly", "partly", "sign and amount as text"},
-	35:  {"yes", "yes", "separator nibble D read as '='; digits may be ciphertext (DE 53, third digit)"},
+	35:  {"yes", "yes", "separator nibble D read as '='; digits may be ciphertext (DE 53, third digit), of the whole track filled to blocks too"},
 	36:  {"partly", "partly", "as DE 35; not taken apart"},
 	39:  {"partly", "partly", "the reason of a 0400 is named; response codes are the switch's"},
 	44:  {"yes", "yes", "issuer and acquirer"},

@@ -73,7 +73,7 @@ func TestUndefinedField(t *testing.T) {
 	if d.Format(11) != "" || d.FieldName(11) != "" || d.FieldName(0) != "" || d.Format(129) != "" || d.Name() != "test" {
 		t.Error("an undefined field has a name or format")
 	}
-	for n, want := range map[int]string{2: "n..19 LL", 4: "n12", 22: "n3", 35: "z..48 LL", 41: "ans8", 52: "b8", 55: "b..999 LLL"} {
+	for n, want := range map[int]string{2: "n..19 LL", 4: "n12", 22: "n3", 35: "z..64 LL", 36: "z..128 LLL", 41: "ans8", 52: "b8", 55: "b..999 LLL"} {
 		if got := d.Format(n); got != want {
 			t.Errorf("DE %d is %s, want %s", n, got, want)
 		}
