@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"acquirer/money"
 )
 
 // Status says whether a merchant or a terminal may sell.
@@ -56,10 +58,38 @@ type Merchant struct {
 
 // Profile is what differs between terminals in the way they speak.
 type Profile struct {
-	MAC    string `json:"mac"`     // MACUnionPay, MACX919, MACX99 or MACCMAC
-	Shape  string `json:"shape"`   // ShapeSingle or ShapeDouble: the MAC key of sets 3 and 4
-	KeySet int    `json:"key_set"` // working keys at sign-in, DE 60.3: 1, 3 or 4
+	MAC    string `json:"mac"`                  // MACUnionPay, MACX919, MACX99 or MACCMAC
+	Shape  string `json:"shape"`                // ShapeSingle or ShapeDouble: the MAC key of sets 3 and 4
+	KeySet int    `json:"key_set"`              // working keys at sign-in, DE 60.3: 1, 3, 4, or 5 (SM4)
+	Track  string `json:"track,omitempty"`      // TrackTDB, TrackWhole or TrackLength: what of a track is encrypted
+	Batch  string `json:"batch_rule,omitempty"` // BatchFollows, BatchLeads or BatchStrict
+	// Delivery is the DE 60.3 under which the terminal asks for its master key:
+	// "420", "682", "003" (with 99 in DE 60.1), or "" for never.
+	Delivery string `json:"tmk_delivery,omitempty"`
+	// Unlinked is the most that a refund without its sale may be; 0 allows none.
+	Unlinked money.Amount `json:"unlinked_refund,omitempty"`
+	// NoPIN is the most that goes contactless without a PIN; 0 is the house's.
+	NoPIN money.Amount `json:"no_pin,omitempty"`
+	// Signature says that its sales are signed on the screen and are to be
+	// there before it settles.
+	Signature bool `json:"signature,omitempty"`
 }
+
+// What of a track a terminal encrypts (docs/hsm.md).
+const (
+	TrackTDB    = "tdb"
+	TrackWhole  = "whole"
+	TrackLength = "length"
+)
+
+// The rules about a terminal's batch number (DE 60.2): the house follows
+// whatever it says; the house leads, gives its own at sign-in, and answers 77
+// to a transaction with another; or is strict, and answers 77 at sign-in too.
+const (
+	BatchFollows = "follow"
+	BatchLeads   = "lead"
+	BatchStrict  = "strict"
+)
 
 // The MAC algorithms and key shapes of a Profile.
 const (
@@ -88,6 +118,7 @@ type Terminal struct {
 	Status  Status  `json:"status"`
 	Profile Profile `json:"profile"`
 	TMK     string  `json:"-"` // key block of the terminal master key
+	TTK     string  `json:"-"` // key block of the key that a TMK is delivered under
 	// Keys are the newest. Until their first use the keys before them stay
 	// good, for the answer that carried the new ones may have been lost.
 	Keys     Keys  `json:"-"`
@@ -144,8 +175,16 @@ func (t *Terminal) check() error {
 		return bad("the MAC must be unionpay, x919, x99 or cmac and", p.MAC)
 	case p.Shape != ShapeSingle && p.Shape != ShapeDouble:
 		return bad("the MAC key's shape must be single or double and", p.Shape)
-	case p.KeySet != 1 && p.KeySet != 3 && p.KeySet != 4:
-		return bad("the key set must be 1, 3 or 4 and", p.KeySet)
+	case p.KeySet != 1 && p.KeySet != 3 && p.KeySet != 4 && p.KeySet != 5:
+		return bad("the key set must be 1, 3, 4 or 5 and", p.KeySet)
+	case p.Track != TrackTDB && p.Track != TrackWhole && p.Track != TrackLength:
+		return bad("the encrypted part of a track must be tdb, whole or length and", p.Track)
+	case p.Batch != BatchFollows && p.Batch != BatchLeads && p.Batch != BatchStrict:
+		return bad("the rule for the batch number must be follow, lead or strict and", p.Batch)
+	case p.Delivery != "" && p.Delivery != "420" && p.Delivery != "682" && p.Delivery != "003":
+		return bad("the delivery of a master key must be 420, 682 or 003 and", p.Delivery)
+	case p.Unlinked < 0 || p.NoPIN < 0:
+		return bad("an amount must not be below zero and", min(p.Unlinked, p.NoPIN))
 	case t.Batch < 1 || t.Batch > 999999:
 		return bad("the batch number must be 1 to 999999 and", t.Batch)
 	}

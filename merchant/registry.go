@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,7 +189,8 @@ func (r *Registry) adopt(merchants []Merchant, terminals []Terminal) {
 // Put registers merchants and terminals or replaces what is known of them, all
 // or none. Working keys are not touched: those of a terminal that is already
 // registered stay, a new one has none. A terminal's merchant must be
-// registered, before or in the same call.
+// registered, before or in the same call. A profile's empty fields take their
+// defaults (Import).
 func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Terminal) error {
 	var savedM []Merchant
 	var savedT []Terminal
@@ -197,7 +199,9 @@ func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Te
 			return err
 		}
 	}
+	terminals = slices.Clone(terminals)
 	for i := range terminals {
+		terminals[i].Profile.defaults()
 		if err := terminals[i].check(); err != nil {
 			return err
 		}
@@ -225,9 +229,7 @@ func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Te
 			switch old, err := lockTerminal(tx, t.TID); {
 			case err == nil:
 				t.Keys, t.Previous = old.Keys, old.Previous
-				if t.TMK == "" {
-					t.TMK = old.TMK
-				}
+				t.TMK, t.TTK = either(t.TMK, old.TMK), either(t.TTK, old.TTK)
 			case errors.Is(err, ErrUnknown):
 				t.Keys, t.Previous = Keys{}, Keys{}
 			default:
@@ -287,6 +289,12 @@ func (r *Registry) SetBatch(ctx context.Context, tid string, batch int) (*Termin
 		t.Batch = batch
 		return true
 	})
+}
+
+// DeliverTMK stores a master key that is about to be delivered. Working keys
+// stay: until the terminal signs in under it nothing says that it arrived.
+func (r *Registry) DeliverTMK(ctx context.Context, tid, tmk string) (*Terminal, error) {
+	return r.change(ctx, tid, func(t *Terminal) bool { t.TMK = tmk; return true })
 }
 
 // change applies edit to the stored row, which may be newer than this node's

@@ -39,7 +39,7 @@ func testMerchant(mid string) Merchant {
 }
 
 func testTerminal(tid, mid string) Terminal {
-	return Terminal{TID: tid, MID: mid, Serial: "SN-" + tid, Status: Active, Profile: Profile{MACUnionPay, ShapeDouble, 3}, TMK: "D-tmk-" + tid, Batch: 1}
+	return Terminal{TID: tid, MID: mid, Serial: "SN-" + tid, Status: Active, Profile: Profile{MAC: MACUnionPay, Shape: ShapeDouble, KeySet: 3, Track: TrackWhole, Batch: BatchLeads, Delivery: "420", Unlinked: 100, NoPIN: 50, Signature: true}, TTK: "D-ttk-" + tid, TMK: "D-tmk-" + tid, Batch: 1}
 }
 
 func open(t *testing.T, db *store.DB) *Registry {
@@ -162,7 +162,11 @@ func TestRegistryRefuses(t *testing.T) {
 		"status":    func(m *Merchant, _ *Terminal) { m.Status = "asleep" },
 		"TID":       func(_ *Merchant, t *Terminal) { t.TID = "1" },
 		"MAC":       func(_ *Merchant, t *Terminal) { t.Profile.MAC = "md5" },
-		"shape":     func(_ *Merchant, t *Terminal) { t.Profile.Shape = "" },
+		"shape":     func(_ *Merchant, t *Terminal) { t.Profile.Shape = "triple" },
+		"track":     func(_ *Merchant, t *Terminal) { t.Profile.Track = "half" },
+		"rule":      func(_ *Merchant, t *Terminal) { t.Profile.Batch = "wander" },
+		"delivery":  func(_ *Merchant, t *Terminal) { t.Profile.Delivery = "421" },
+		"amount":    func(_ *Merchant, t *Terminal) { t.Profile.Unlinked = -1 },
 		"key set":   func(_ *Merchant, t *Terminal) { t.Profile.KeySet = 2 },
 		"batch":     func(_ *Merchant, t *Terminal) { t.Batch = 0 },
 		"terminal ": func(_ *Merchant, t *Terminal) { t.Status = "" },
@@ -269,7 +273,7 @@ func TestSeed(t *testing.T) {
 		t.Errorf("merchant %+v", m)
 	}
 	term, _ := r.Terminal([]byte(tid))
-	if term.TMK != "D0112" || term.Profile != (Profile{MACUnionPay, ShapeDouble, 3}) || term.Batch != 1 || term.Status != Active {
+	if term.TMK != "D0112" || term.Profile != (Profile{MAC: MACUnionPay, Shape: ShapeDouble, KeySet: 3, Track: TrackTDB, Batch: BatchFollows}) || term.Batch != 1 || term.Status != Active {
 		t.Errorf("terminal %+v", term)
 	}
 	// The next start finds what has happened since.

@@ -37,6 +37,7 @@ type SeedAccount struct {
 type SeedTerminal struct {
 	Terminal
 	TMK string `json:"tmk,omitempty"`
+	TTK string `json:"ttk,omitempty"` // key block of the key that a TMK is delivered under
 }
 
 // LoadSeed reads a seed file as JSON. An error says the line.
@@ -57,7 +58,8 @@ func LoadSeed(path string) (*Seed, error) {
 // registered yet; the others stay as they are, for what has happened to them
 // since counts more. seal turns an account number into sealed bytes. What a
 // seed leaves out has a default: active, unassessed, T1, plan ESIGN-STD,
-// account class 1, MAC unionpay with a double key, key set 3, batch 1.
+// account class 1, MAC unionpay with a double key, key set 3, batch 1 that the
+// house follows, tdb of a track encrypted.
 func (r *Registry) Import(ctx context.Context, s *Seed, seal func(number string) ([]byte, error)) error {
 	if _, err := r.Refresh(ctx); err != nil {
 		return err
@@ -87,14 +89,19 @@ func (r *Registry) Import(ctx context.Context, s *Seed, seal func(number string)
 		if _, known := r.Terminal([]byte(t.TID)); known {
 			continue
 		}
-		t.TMK, t.Status, t.Batch = in.TMK, either(t.Status, Active), either(t.Batch, 1)
-		t.Profile = Profile{MAC: either(t.Profile.MAC, MACUnionPay), Shape: either(t.Profile.Shape, ShapeDouble), KeySet: either(t.Profile.KeySet, 3)}
+		t.TMK, t.TTK, t.Status, t.Batch = in.TMK, in.TTK, either(t.Status, Active), either(t.Batch, 1)
 		terminals = append(terminals, t)
 	}
 	if len(merchants)+len(terminals) == 0 {
 		return nil
 	}
 	return r.Put(ctx, merchants, terminals)
+}
+
+// defaults fills in what is left out.
+func (p *Profile) defaults() {
+	p.MAC, p.Shape, p.KeySet = either(p.MAC, MACUnionPay), either(p.Shape, ShapeDouble), either(p.KeySet, 3)
+	p.Track, p.Batch = either(p.Track, TrackTDB), either(p.Batch, BatchFollows)
 }
 
 // either returns v, or other when v is the zero value.

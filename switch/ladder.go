@@ -3,6 +3,7 @@ package switching
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"acquirer/calendar"
@@ -15,78 +16,60 @@ import (
 	"acquirer/spec"
 )
 
-// sale is what a financial request asks for, as the ladder found it.
-type sale struct {
+// asked is what a financial request asks for, as the ladder found it.
+type asked struct {
 	stan     int
 	pin      bool
 	pinBlock hsm.PINBlock // under the issuer's ZPK
 	expiry   card.Expiry
 	track2   []byte // clear, for the issuer; wiped when the message is done
 	channel  journal.Channel
+	abroad   bool
 	leg      Leg
+	follows  *journal.Following // the original, where the row names one
+	standing money.Amount       // what the original comes to, for an adjustment
 }
 
-// climb is the ladder of a purchase: one-line refusals in a fixed order, the
-// first that holds wins. The rows of TestLadder stand in the same order. The
-// note says for people what was wrong, without card data.
-func (s *Switch) climb(ctx context.Context, w *work) (sale, journal.Reason, string) {
-	var q sale
+// climb is the ladder of a card transaction: one-line refusals in a fixed
+// order, the first that holds wins. The rows of TestLadder stand in the same
+// order. The note says for people what was wrong, without card data.
+func (s *Switch) climb(ctx context.Context, w *work) (asked, journal.Reason, string) {
+	var q asked
 	m := &w.req
 
 	// Format.
-	stan, ok := m.Int(11)
-	if !ok || stan == 0 {
-		return q, journal.FormatError, "DE 11 is no trace number"
-	}
-	q.stan = int(stan)
-	amount, whole := m.Int(4)
-	w.amount = money.Amount(amount)
-	for _, n := range [...]int{4, 22, 25, 41, 42, 49} {
-		if !m.Has(n) {
-			return q, journal.FormatError, "DE " + itoa(n) + " is missing"
-		}
-	}
-	if w.de60.Batch == 0 {
-		return q, journal.FormatError, "DE 60.2 is no batch number"
-	}
-	entry, ok := m.Int(22)
-	if !ok {
-		return q, journal.FormatError, "DE 22"
-	}
-	w.entry = int(entry) / 10
-	q.pin = entry%10 == 1
-	if q.pin != m.Has(52) {
-		return q, journal.FormatError, "DE 22 and DE 52 disagree about a PIN"
+	if reason, note := s.format(w, &q); reason != journal.Undecided {
+		return q, reason, note
 	}
 
 	// Terminal and merchant.
-	switch s.mayWork(w) {
-	case RCApproved:
-	case RCNotPermittedHere:
-		return q, journal.TerminalNotActive, string(w.terminal.Status)
-	default:
-		return q, journal.MerchantNotActive, "DE 42 names " + m.Text(42)
+	if reason, note := s.mayTrade(w); reason != journal.Undecided {
+		return q, reason, note
 	}
 
 	// Card.
 	if reason, note := s.readCard(ctx, w, &q); reason != journal.Undecided {
 		return q, reason, note
 	}
-	if q.expiry != "" && q.expiry.Before(yymm(w.started)) {
+	// What was sold is given back and recorded whatever the date.
+	if w.row.after == nil && w.row.does != journal.OfflineSale && q.expiry != "" && q.expiry.Before(yymm(w.started)) {
 		return q, journal.CardExpired, ""
 	}
 
 	// Entry mode.
-	if reason, note := entryMode(w, &q); reason != journal.Undecided {
+	if reason, note := s.entryMode(w, &q); reason != journal.Undecided {
 		return q, reason, note
 	}
 
 	// Amount.
-	if !whole || amount <= 0 {
-		return q, journal.AmountInvalid, "DE 4"
+	if reason, note := s.amountOf(w); reason != journal.Undecided {
+		return q, reason, note
 	}
-	if m.Text(49) != money.CurrencyNumeric {
-		return q, journal.CurrencyInvalid, "DE 49"
+	if reason, note := s.chipAgrees(w); reason != journal.Undecided {
+		return q, reason, note
+	}
+	if reason, note := s.pinAsked(w, &q); reason != journal.Undecided {
+		return q, reason, note
 	}
 
 	// Route.
@@ -98,11 +81,23 @@ func (s *Switch) climb(ctx context.Context, w *work) (sale, journal.Reason, stri
 		return q, journal.CardInvalid, err.Error()
 	}
 	w.route, w.issuer, q.leg = route, route.Issuer, s.legs[route.Issuer]
-	q.channel = channelOf(route.Kind)
+	q.channel, q.abroad = channelOf(route.Kind), route.Abroad()
+	if w.row.needy != "" && !slices.Contains(q.leg.Carries, w.row.needy) {
+		return q, journal.IssuerCannot, w.row.needy
+	}
+
+	// The original.
+	if w.row.after != nil {
+		if reason, note := s.findOriginal(ctx, w, &q); reason != journal.Undecided {
+			return q, reason, note
+		}
+	}
 
 	// Price: a merchant does not pay to sell.
-	if reason, note := s.priced(w, &q); reason != journal.Undecided {
-		return q, reason, note
+	if w.row.does == journal.Sale || w.row.does == journal.Completion {
+		if reason, note := s.priced(w, merchant.Sale{Channel: merchant.Card, CardType: cardTypeOf(q.channel), Amount: w.amount}); reason != journal.Undecided && !w.row.recorded() {
+			return q, reason, note
+		}
 	}
 
 	// PIN, last: it costs the HSM most.
@@ -112,9 +107,76 @@ func (s *Switch) climb(ctx context.Context, w *work) (sale, journal.Reason, stri
 	return q, journal.Undecided, ""
 }
 
+// format holds the message against what every financial one and its row need,
+// and reads trace number, amount and entry mode.
+func (s *Switch) format(w *work, q *asked) (journal.Reason, string) {
+	m := &w.req
+	stan, ok := m.Int(11)
+	if !ok || stan == 0 {
+		return journal.FormatError, "DE 11 is no trace number"
+	}
+	q.stan = int(stan)
+	amount, _ := m.Int(4)
+	w.amount = money.Amount(amount)
+	for _, n := range w.row.needs {
+		if !m.Has(n) {
+			return journal.FormatError, "DE " + itoa(n) + " is missing"
+		}
+	}
+	for _, n := range [...]int{22, 25, 41, 42, 49} {
+		if !m.Has(n) {
+			return journal.FormatError, "DE " + itoa(n) + " is missing"
+		}
+	}
+	if w.de60.Batch == 0 {
+		return journal.FormatError, "DE 60.2 is no batch number"
+	}
+	entry, ok := m.Int(22)
+	if !ok {
+		return journal.FormatError, "DE 22"
+	}
+	w.entry = int(entry) / 10
+	q.pin = entry%10 == 1
+	sm4PIN := false
+	if m.Has(63) {
+		_, sm4PIN = spec.PIN63(m)
+	}
+	if q.pin != (m.Has(52) || sm4PIN) {
+		return journal.FormatError, "DE 22 and DE 52 disagree about a PIN"
+	}
+	return journal.Undecided, ""
+}
+
+// mayTrade is the state of terminal and merchant, and their step.
+func (s *Switch) mayTrade(w *work) (journal.Reason, string) {
+	switch s.mayWork(w) {
+	case RCApproved:
+	case RCNotPermittedHere:
+		return journal.TerminalNotActive, string(w.terminal.Status)
+	default:
+		return journal.MerchantNotActive, "DE 42 names " + w.req.Text(42)
+	}
+	if w.terminal.Profile.Batch != merchant.BatchFollows && w.de60.Batch != w.terminal.Batch {
+		return journal.BatchOutOfStep, "DE 60.2 is " + itoa(w.de60.Batch) + ", want " + itoa(w.terminal.Batch)
+	}
+	return journal.Undecided, ""
+}
+
+// amountOf holds DE 4 and DE 49 against the row.
+func (s *Switch) amountOf(w *work) (journal.Reason, string) {
+	m := &w.req
+	if w.row.needs != nil && slices.Contains(w.row.needs, 4) && w.amount <= 0 {
+		return journal.AmountInvalid, "DE 4"
+	}
+	if m.Text(49) != money.CurrencyNumeric {
+		return journal.CurrencyInvalid, "DE 49"
+	}
+	return journal.Undecided, ""
+}
+
 // readCard finds the account number in DE 2 or in the track, which must agree,
 // and the expiry date.
-func (s *Switch) readCard(ctx context.Context, w *work, q *sale) (journal.Reason, string) {
+func (s *Switch) readCard(ctx context.Context, w *work, q *asked) (journal.Reason, string) {
 	m := &w.req
 	if m.Has(14) {
 		exp, err := card.ParseExpiry(m.Text(14))
@@ -165,30 +227,35 @@ func (s *Switch) readCard(ctx context.Context, w *work, q *sale) (journal.Reason
 const (
 	entryKeyed       = 1
 	entryStripe      = 2
+	entryCode        = 3 // a payment code
+	entryCodeOnPaper = 4 // the same, as the specification has it
 	entryChip        = 5
 	entryContactless = 7
 	entryFallback    = 80
 	entryMSD         = 91
-	entryMobile      = 98
+	entryReserved    = 92
+	entryMobile      = 96
+	entryContactFull = 98
 )
 
 // entryMode holds the way the card was read against what came along.
-func entryMode(w *work, q *sale) (journal.Reason, string) {
+func (s *Switch) entryMode(w *work, q *asked) (journal.Reason, string) {
 	m := &w.req
 	switch w.entry {
-	case entryKeyed:
+	case entryKeyed, entryReserved:
 		if q.track2 != nil || m.Has(55) {
 			return journal.FormatError, "keyed entry with a track or chip data"
 		}
-		if q.expiry == "" {
+		if q.expiry == "" && w.row.after == nil {
 			return journal.FormatError, "keyed entry without DE 14"
 		}
 	case entryStripe, entryFallback, entryMSD:
-		if q.track2 == nil {
+		if q.track2 == nil && w.row.after == nil && w.row.does != journal.OfflineSale {
 			return journal.FormatError, "DE 35 is missing"
 		}
-	case entryChip, entryContactless, entryMobile:
-		if !m.Has(55) {
+		return s.fallback(w, q)
+	case entryChip, entryContactless, entryMobile, entryContactFull:
+		if !m.Has(55) && w.row.after == nil {
 			return journal.FormatError, "DE 55 is missing"
 		}
 		for _, err := range spec.WalkTLV(m.Bytes(55)) {
@@ -202,15 +269,77 @@ func entryMode(w *work, q *sale) (journal.Reason, string) {
 	return journal.Undecided, ""
 }
 
+// fallback refuses the stripe of a card whose service code says that it has a
+// chip (first digit 2 or 6), at a terminal that reads chips. With
+// Config.Fallback a terminal may declare that the chip failed (DE 22 80, or DE
+// 60.5 = 2) and use the stripe after all.
+func (s *Switch) fallback(w *work, q *asked) (journal.Reason, string) {
+	if q.track2 == nil || w.row.after != nil || w.entry == entryMSD || w.de60.Capability < 5 || !w.track.Chip() {
+		return journal.Undecided, ""
+	}
+	declared := w.entry == entryFallback || w.de60.ICCondition == 2
+	switch {
+	case !declared:
+		return journal.UseChip, "the service code says chip"
+	case !s.cfg.Fallback:
+		return journal.UseChip, "fallback is not allowed"
+	}
+	return journal.Undecided, ""
+}
+
+// chipAgrees compares what the chip signed with what the message says: amount
+// (9F02), currency (5F2A), and the transaction counter (9F36) with the last
+// one seen of the card.
+func (s *Switch) chipAgrees(w *work) (journal.Reason, string) {
+	icc := w.req.Bytes(55)
+	if icc == nil || w.row.after != nil {
+		return journal.Undecided, ""
+	}
+	if v, ok := spec.FindTLV(icc, 0x9F02); ok && w.row.does != journal.Inquiry {
+		if n, ok := spec.BCD(v); !ok || money.Amount(n) != w.amount {
+			return journal.ChipDiffers, "DE 4 and the chip's amount (9F02)"
+		}
+	}
+	if v, ok := spec.FindTLV(icc, 0x5F2A); ok {
+		if n, ok := spec.BCD(v); !ok || n != currencyNumber {
+			return journal.ChipDiffers, "DE 49 and the chip's currency (5F2A)"
+		}
+	}
+	return journal.Undecided, ""
+}
+
+const currencyNumber = 156 // yuan, ISO 4217
+
+// pinAsked refuses a contactless sale without a PIN above what the terminal's
+// parameters let go without one (小额免密).
+func (s *Switch) pinAsked(w *work, q *asked) (journal.Reason, string) {
+	if q.pin || w.entry != entryContactless && w.entry != entryMSD && w.entry != entryMobile && w.entry != entryContactFull ||
+		w.row.does != journal.Sale && w.row.does != journal.PreAuth {
+		return journal.Undecided, ""
+	}
+	if most := s.noPIN(w); w.amount > most {
+		return journal.PINRequired, "contactless above " + most.String()
+	}
+	return journal.Undecided, ""
+}
+
+// noPIN is what the terminal may sell contactless without a PIN.
+func (s *Switch) noPIN(w *work) money.Amount {
+	if most := w.terminal.Profile.NoPIN; most != 0 {
+		return most
+	}
+	return s.cfg.NoPIN
+}
+
 // priced refuses a sale whose fee is not below its amount, as the merchant's
 // plan has it.
-func (s *Switch) priced(w *work, q *sale) (journal.Reason, string) {
+func (s *Switch) priced(w *work, of merchant.Sale) (journal.Reason, string) {
 	plan, err := s.plans.InForce(w.merchant.Plan, calendar.DateOf(w.started))
 	if err != nil {
 		s.log.Error("merchant without a fee plan in force", "merchant", w.merchant.MID, "error", err.Error())
 		return journal.MerchantNotActive, "no fee plan in force"
 	}
-	price := plan.Price(merchant.Sale{Channel: merchant.Card, CardType: cardTypeOf(q.channel), Amount: w.amount})
+	price := plan.Price(of)
 	if price.Refusal != merchant.NotRefused {
 		return journal.FeeExceeds, string(price.Refusal)
 	}
@@ -219,7 +348,7 @@ func (s *Switch) priced(w *work, q *sale) (journal.Reason, string) {
 
 // translatePIN takes the PIN block from the terminal's key to the issuer's,
 // for the same account number (ISO 9564-1 format 0: DE 53 digit 1 is 2).
-func (s *Switch) translatePIN(ctx context.Context, w *work, q sale) (sale, journal.Reason, string) {
+func (s *Switch) translatePIN(ctx context.Context, w *work, q asked) (asked, journal.Reason, string) {
 	m := &w.req
 	if de53, ok := spec.ParseDE53(m); !ok || de53.PINFormat != 2 {
 		return q, journal.BadPIN, "DE 53 does not say a PIN block with account number"
