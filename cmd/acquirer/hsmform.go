@@ -16,7 +16,7 @@ import (
 
 // newHSMFormCmd is `acquirer hsm form`: components in, a key block out.
 func newHSMFormCmd() *cobra.Command {
-	var path, passphraseFile, use string
+	var path, passphraseFile, use, cipher string
 	var components []string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -26,14 +26,21 @@ func newHSMFormCmd() *cobra.Command {
 components of 32 hex digits, each in a file of its own that one custodian wrote,
 are combined inside (XOR). What comes out is the key block that a seed file
 carries as "tmk" of a terminal or "zmk" of an issuer, and the check value that
-the custodians compare. Components are never printed; destroy the files.`,
+the custodians compare. Terminals that sign in with SM4 keys (DE 60.3 = 005)
+have an SM4 master key: --cipher SM4. Components are never printed; destroy the
+files.`,
 		Example: `  acquirer hsm form --file data/hsm.key --passphrase-file pass --use TMK --component alice.txt --component bob.txt`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			uses := map[string]hsm.Use{"TMK": hsm.UseTMK, "ZMK": hsm.UseZMK}
+			uses := map[string]hsm.Use{"TMK": hsm.UseTMK, "TTK": hsm.UseTTK, "ZMK": hsm.UseZMK}
+			ciphers := map[string]hsm.Alg{"TDES": hsm.TDES16, "SM4": hsm.SM4}
 			want, ok := uses[strings.ToUpper(use)]
 			if !ok {
-				return usageError{fmt.Errorf("--use %q is neither TMK nor ZMK", use)}
+				return usageError{fmt.Errorf("--use %q is none of TMK, TTK and ZMK", use)}
+			}
+			alg, ok := ciphers[strings.ToUpper(cipher)]
+			if !ok {
+				return usageError{fmt.Errorf("--cipher %q is neither TDES nor SM4", cipher)}
 			}
 			if len(components) < 2 || len(components) > 9 {
 				return usageError{errors.New("a key is formed from 2 to 9 components: name a file for each with --component")}
@@ -58,7 +65,7 @@ the custodians compare. Components are never printed; destroy the files.`,
 					return err
 				}
 			}
-			key, kcv, err := h.FormKey(cmd.Context(), want, hsm.TDES16, parts...)
+			key, kcv, err := h.FormKey(cmd.Context(), want, alg, parts...)
 			if err != nil {
 				return err
 			}
@@ -72,7 +79,8 @@ the custodians compare. Components are never printed; destroy the files.`,
 	f := cmd.Flags()
 	f.StringVar(&path, "file", "data/hsm.key", "sealed master key")
 	f.StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase on its only line")
-	f.StringVar(&use, "use", "", "TMK, a terminal's master key, or ZMK, one shared with an issuer")
+	f.StringVar(&use, "use", "", "TMK, a terminal's master key, TTK, the one it was delivered with, or ZMK, one shared with an issuer")
+	f.StringVar(&cipher, "cipher", "TDES", "TDES, double length, or SM4")
 	f.StringArrayVar(&components, "component", nil, "file with one component, 32 hex digits; once for each custodian")
 	f.BoolVar(&asJSON, "json", false, "print the result as JSON")
 	if err := cmd.MarkFlagRequired("use"); err != nil {

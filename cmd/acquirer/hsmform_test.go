@@ -45,6 +45,17 @@ func TestHSMForm(t *testing.T) {
 	if _, err := h.WorkingKeys(context.Background(), out.Block, hsm.Set003, hsm.MAKDouble); err != nil || out.CheckValue != "9BAE3E" {
 		t.Errorf("check value %s, working keys: %v", out.CheckValue, err)
 	}
+	national := append([]string{}, args...)
+	status, stdout, stderr = calls(t, append(national, "--component", b, "--cipher", "sm4", "--json")...)
+	if err := json.Unmarshal([]byte(stdout), &out); status != 0 || err != nil {
+		t.Fatalf("SM4: status %d, %v: %s", status, err, stderr)
+	}
+	if _, err := h.WorkingKeys(context.Background(), out.Block, hsm.Set005, hsm.MAKDouble); err != nil {
+		t.Errorf("SM4 working keys: %v", err)
+	}
+	if status, _, stderr := calls(t, append(national, "--component", b, "--cipher", "DES")...); status != 2 || !strings.Contains(stderr, "--cipher") {
+		t.Errorf("a cipher that is none: status %d, %s", status, stderr)
+	}
 	for _, c := range []struct {
 		component string
 		status    int
