@@ -304,7 +304,8 @@ func (k *expanded) key0() *algo.Key {
 func TestConcurrency(t *testing.T) {
 	s := newHSM(t)
 	s.cache = newCache(64)
-	tmk, terminal := form(t, s, UseTMK, TDES16, compA, compB)
+	tdes, tdesTerminal := form(t, s, UseTMK, TDES16, compA, compB)
+	national, sm4Terminal := form(t, s, UseTMK, SM4, compA, compB)
 	zpk, issuer := form(t, s, UseZPK, TDES16, compC, compD)
 	dek, token := generate(t, s, UseDEK, AES32), generate(t, s, UseHMAC, HMAC32)
 	p := pan(t, testPAN)
@@ -316,8 +317,12 @@ func TestConcurrency(t *testing.T) {
 	for g := range 16 {
 		wg.Go(func() {
 			data := bytes.Repeat([]byte{byte(g)}, 200)
+			tmk, terminal, set, format := tdes, tdesTerminal, Set004, ISO0
+			if g%4 > 1 {
+				tmk, terminal, set, format = national, sm4Terminal, Set005, SM4WithPAN
+			}
 			for range 20 {
-				w, err := s.WorkingKeys(ctx, tmk, Set003, MAKShape(g%2))
+				w, err := s.WorkingKeys(ctx, tmk, set, MAKShape(g%2))
 				if err != nil {
 					t.Error(err)
 					return
@@ -332,9 +337,17 @@ func TestConcurrency(t *testing.T) {
 					if err != nil || mac != keys.MAK.UnionPayMAC(data) {
 						t.Errorf("MAC: %v", err)
 					}
-					out, err := s.TranslatePIN(ctx, w.TPK, ISO0, pinBlock(t, keys.PIK, ISO0, "123456", testPAN), p, zpk, ISO0)
+					out, err := s.TranslatePIN(ctx, w.TPK, format, pinBlock(t, keys.PIK, format, "123456", testPAN), p, zpk, ISO0)
 					if err != nil || out != pinBlock(t, issuer, ISO0, "123456", testPAN) {
 						t.Errorf("PIN: %v", err)
+					}
+					const track = "6228480402564890018=49121200000123456"
+					coded, err := algo.AppendEncryptedTrack(nil, keys.TDK, TrackWhole, []byte(track))
+					if err != nil {
+						t.Error(err)
+					}
+					if got, err := s.DecryptTrack(ctx, w.TDK, TrackWhole, coded); err != nil || string(got) != track {
+						t.Errorf("track: %v", err)
 					}
 					if got, err := s.Token(ctx, token, []byte(testPAN)); err != nil || got != want {
 						t.Errorf("token: %v", err)
