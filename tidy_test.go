@@ -23,7 +23,7 @@ var rows = map[string]int{
 
 	"merchant": 1, "journal": 1, "ledger": 1, "limits": 1, "risk": 1, "routing": 1, "hsm": 1,
 
-	"spec": 0, "card": 0, "money": 0, "calendar": 0, "store": 0,
+	"spec": 0, "spec/jbig": 0, "card": 0, "money": 0, "calendar": 0, "store": 0,
 }
 
 // beside are the few neighbours that may meet, each with its reason.

@@ -15,6 +15,7 @@ postgres=$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -n 1 || t
 want postgresql "postgres ${postgres:-/nonexistent}"
 want chromium "chromium chromium-browser google-chrome"
 want prometheus "prometheus"
+want jbigkit-bin "jbgtopbm"
 [ -z "$missing" ] && exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
