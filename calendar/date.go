@@ -67,6 +67,9 @@ func (d Date) Time() time.Time {
 	return time.Date(d.Year(), d.Month(), d.Day(), 0, 0, 0, 0, Beijing)
 }
 
+// Valid reports that there is such a day.
+func (d Date) Valid() bool { return d > 0 && NewDate(d.Year(), d.Month(), d.Day()) == d }
+
 // AddDays returns the date n calendar days later, earlier when n is negative.
 func (d Date) AddDays(n int) Date { return NewDate(d.Year(), d.Month(), d.Day()+n) }
 

@@ -113,9 +113,10 @@ type Transaction struct {
 }
 
 // Advice reports that the transaction tells the issuer what was done and does
-// not ask: it is delivered until it is acknowledged, and never reversed.
+// not ask: it is delivered until it is acknowledged, and never reversed. The
+// void of a QR sale is one, since what a wallet has given back stays there.
 func (t *Transaction) Advice() bool {
-	return t.MTI == 0x0220 || t.Kind == OfflineSale || t.Kind == ScriptResult
+	return t.MTI == 0x0220 || t.Kind == OfflineSale || t.Kind == ScriptResult || t.Kind == Void && t.Channel == QR
 }
 
 // Outcome is how a transaction was closed. It never changes. With the

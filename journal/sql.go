@@ -81,7 +81,44 @@ create table journal_mark (
 alter table txn add column original BIGINT not null default 0; -- the transaction it follows
 alter table txn add column abroad INTEGER not null default 0;
 create index txn_original on txn (original) where original <> 0;
-alter table outcome add column part BIGINT not null default 0 -- approved, when less than asked for`}}
+alter table outcome add column part BIGINT not null default 0 -- approved, when less than asked for`, `
+create table settling (            -- a terminal's settlement of a batch
+	id BIGINT primary key,
+	day INTEGER not null,
+	terminal TEXT not null,
+	merchant TEXT not null,
+	batch INTEGER not null,
+	claimed TEXT not null,         -- DE 48 of the terminal
+	ours TEXT not null,            -- DE 48 of the answer
+	at BIGINT not null,
+	reminded INTEGER not null,     -- told that signatures are missing
+	uploaded INTEGER not null,
+	ended BIGINT not null,
+	unique (terminal, batch, day)
+);
+create index settling_day on settling (day);
+create table uploaded (            -- a record of a terminal's batch upload, or a difference
+	id BIGINT primary key,
+	day INTEGER not null,
+	terminal TEXT not null,
+	merchant TEXT not null,
+	batch INTEGER not null,
+	stan INTEGER not null,
+	form TEXT not null,            -- which upload, '' for none
+	amount BIGINT not null,
+	masked TEXT not null,
+	txn BIGINT not null,           -- 0 when the journal has none
+	what TEXT not null,            -- how it differs, '' not at all
+	at BIGINT not null,
+	resolved BIGINT not null,
+	unique (terminal, batch, stan, form, what, day)
+);
+create index uploaded_open on uploaded (id) where what <> '' and resolved = 0;
+create table signature (
+	txn BIGINT primary key,
+	sealed BYTEA not null,         -- JBIG, encrypted
+	received BIGINT not null
+)`}}
 
 const (
 	txnColumns = `id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,

@@ -26,10 +26,11 @@ var (
 // SendError says why Send failed. errors.Is tells ErrUnreachable from
 // ErrUnanswered.
 type SendError struct {
-	Issuer string
-	Left   bool  // bytes left the house or may have left it
-	Why    Why   // for people and metrics
-	Err    error // the cause, where there is one
+	Issuer string // or the wallet
+	Wallet bool   // Issuer is a wallet
+	Left   bool   // bytes left the house or may have left it
+	Why    Why    // for people and metrics
+	Err    error  // the cause, where there is one
 }
 
 // Why is a reason of a SendError, in words that never hold card data.
@@ -50,7 +51,11 @@ const (
 )
 
 func (e *SendError) Error() string {
-	s := "routing: issuer " + e.Issuer + ": " + string(e.Why)
+	party := "issuer "
+	if e.Wallet {
+		party = "wallet "
+	}
+	s := "routing: " + party + e.Issuer + ": " + string(e.Why)
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}

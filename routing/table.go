@@ -95,6 +95,10 @@ type Route struct {
 	Luhn    bool       // the last digit is a check digit
 }
 
+// Abroad reports a card of a foreign scheme. A table that names no brand is
+// UnionPay's.
+func (r *Route) Abroad() bool { return r.Brand != "" && r.Brand != "UnionPay" }
+
 // Refusals of Check. Both are DE 39 14, invalid card number.
 var (
 	ErrLength     = errors.New("routing: the card number has a length that its BIN does not issue")

@@ -276,9 +276,10 @@ func (s *storyteller) card(name string) *simcard.Card {
 	if c, ok := conditions[which]; ok {
 		pan = is.PANWith(c, 0)
 	} else {
-		i, err := strconv.Atoi(which)
+		number, stripe := strings.CutPrefix(which, "s") // s0: a card without a chip
+		i, err := strconv.Atoi(number)
 		must(s.t, err)
-		for pan = is.PAN(i); !simcard.HasChip(pan.Reveal()); i++ {
+		for pan = is.PAN(i); simcard.HasChip(pan.Reveal()) == stripe; i++ {
 			pan = is.PAN(i + 1)
 		}
 	}

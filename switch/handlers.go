@@ -203,6 +203,9 @@ func (s *Switch) handle(ctx context.Context, w *work) {
 		return
 	}
 	w.kind = w.row.name
+	if m.MTI() == 0x0400 {
+		w.undoes = reversible(m, de60)
+	}
 	w.row.serve(s, ctx, w)
 }
 

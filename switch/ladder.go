@@ -26,6 +26,7 @@ type asked struct {
 	channel  journal.Channel
 	abroad   bool
 	leg      Leg
+	wallet   *routing.Wallet
 	follows  *journal.Following // the original, where the row names one
 	standing money.Amount       // what the original comes to, for an adjustment
 }
@@ -95,7 +96,7 @@ func (s *Switch) climb(ctx context.Context, w *work) (asked, journal.Reason, str
 
 	// Price: a merchant does not pay to sell.
 	if w.row.does == journal.Sale || w.row.does == journal.Completion {
-		if reason, note := s.priced(w, merchant.Sale{Channel: merchant.Card, CardType: cardTypeOf(q.channel), Amount: w.amount}); reason != journal.Undecided && !w.row.recorded() {
+		if reason, note := s.priced(w, merchant.Sale{Channel: merchant.Card, CardType: cardTypeOf(q.channel), Entry: EntryOf(int32Of(m, 22)), Amount: w.amount}); reason != journal.Undecided && !w.row.recorded() {
 			return q, reason, note
 		}
 	}
@@ -137,11 +138,7 @@ func (s *Switch) format(w *work, q *asked) (journal.Reason, string) {
 	}
 	w.entry = int(entry) / 10
 	q.pin = entry%10 == 1
-	sm4PIN := false
-	if m.Has(63) {
-		_, sm4PIN = spec.PIN63(m)
-	}
-	if q.pin != (m.Has(52) || sm4PIN) {
+	if q.pin != (m.Has(52) || m.Has(63) && sm4Block(m) != nil) {
 		return journal.FormatError, "DE 22 and DE 52 disagree about a PIN"
 	}
 	return journal.Undecided, ""
@@ -200,7 +197,7 @@ func (s *Switch) readCard(ctx context.Context, w *work, q *asked) (journal.Reaso
 	}
 	q.track2 = m.AppendText(nil, 35)
 	if de53, ok := spec.ParseDE53(m); ok && de53.Track == 1 {
-		clear, err := s.hsm.DecryptTrack(ctx, w.tdk, hsm.TrackTDB, q.track2)
+		clear, err := s.hsm.DecryptTrack(ctx, w.tdk, trackScheme(w.terminal), q.track2)
 		if err != nil && !errors.Is(err, hsm.ErrTrack) && w.tdk != "" {
 			return journal.HSMTrouble, err.Error()
 		}
@@ -221,6 +218,17 @@ func (s *Switch) readCard(ctx context.Context, w *work, q *asked) (journal.Reaso
 		q.expiry = track.Expiry
 	}
 	return journal.Undecided, ""
+}
+
+// trackScheme is what of a track the terminal's profile encrypts.
+func trackScheme(t *merchant.Terminal) hsm.TrackScheme {
+	switch t.Profile.Track {
+	case merchant.TrackWhole:
+		return hsm.TrackWhole
+	case merchant.TrackLength:
+		return hsm.TrackLength
+	}
+	return hsm.TrackTDB
 }
 
 // The first two digits of DE 22.
@@ -274,7 +282,7 @@ func (s *Switch) entryMode(w *work, q *asked) (journal.Reason, string) {
 // Config.Fallback a terminal may declare that the chip failed (DE 22 80, or DE
 // 60.5 = 2) and use the stripe after all.
 func (s *Switch) fallback(w *work, q *asked) (journal.Reason, string) {
-	if q.track2 == nil || w.row.after != nil || w.entry == entryMSD || w.de60.Capability < 5 || !w.track.Chip() {
+	if q.track2 == nil || w.row.after != nil || w.entry == entryMSD || w.de60.Capability < 5 || !w.track.HasChip() {
 		return journal.Undecided, ""
 	}
 	declared := w.entry == entryFallback || w.de60.ICCondition == 2
@@ -288,20 +296,19 @@ func (s *Switch) fallback(w *work, q *asked) (journal.Reason, string) {
 }
 
 // chipAgrees compares what the chip signed with what the message says: amount
-// (9F02), currency (5F2A), and the transaction counter (9F36) with the last
-// one seen of the card.
+// (9F02) and currency (5F2A). The counter is held against others in chip.go.
 func (s *Switch) chipAgrees(w *work) (journal.Reason, string) {
 	icc := w.req.Bytes(55)
 	if icc == nil || w.row.after != nil {
 		return journal.Undecided, ""
 	}
 	if v, ok := spec.FindTLV(icc, 0x9F02); ok && w.row.does != journal.Inquiry {
-		if n, ok := spec.BCD(v); !ok || money.Amount(n) != w.amount {
+		if n, ok := bcd(v); !ok || money.Amount(n) != w.amount {
 			return journal.ChipDiffers, "DE 4 and the chip's amount (9F02)"
 		}
 	}
 	if v, ok := spec.FindTLV(icc, 0x5F2A); ok {
-		if n, ok := spec.BCD(v); !ok || n != currencyNumber {
+		if n, ok := bcd(v); !ok || n != currencyNumber {
 			return journal.ChipDiffers, "DE 49 and the chip's currency (5F2A)"
 		}
 	}
@@ -309,6 +316,20 @@ func (s *Switch) chipAgrees(w *work) (journal.Reason, string) {
 }
 
 const currencyNumber = 156 // yuan, ISO 4217
+
+// bcd is the number that the nibbles of at most nine bytes write.
+func bcd(b []byte) (n int64, ok bool) {
+	if len(b) > 9 {
+		return 0, false
+	}
+	for _, c := range b {
+		if c>>4 > 9 || c&15 > 9 {
+			return 0, false
+		}
+		n = n*100 + int64(c>>4)*10 + int64(c&15)
+	}
+	return n, true
+}
 
 // pinAsked refuses a contactless sale without a PIN above what the terminal's
 // parameters let go without one (小额免密).
@@ -347,18 +368,31 @@ func (s *Switch) priced(w *work, of merchant.Sale) (journal.Reason, string) {
 }
 
 // translatePIN takes the PIN block from the terminal's key to the issuer's,
-// for the same account number (ISO 9564-1 format 0: DE 53 digit 1 is 2).
+// for the same account number. DE 53 says how the block was made.
 func (s *Switch) translatePIN(ctx context.Context, w *work, q asked) (asked, journal.Reason, string) {
 	m := &w.req
-	if de53, ok := spec.ParseDE53(m); !ok || de53.PINFormat != 2 {
-		return q, journal.BadPIN, "DE 53 does not say a PIN block with account number"
+	block, format := hsm.PINBlockOf(m.Bytes(52)), hsm.ISO0
+	de53, ok := spec.ParseDE53(m)
+	sm4 := de53.Algorithm == 4 || de53.Algorithm == 3
+	if sm4 {
+		block = hsm.PINBlockOf(sm4Block(m))
+	}
+	switch {
+	case !ok || de53.PINFormat != 1 && de53.PINFormat != 2:
+		return q, journal.BadPIN, "DE 53 does not say how the PIN block was made"
+	case sm4 && de53.PINFormat == 2:
+		format = hsm.SM4WithPAN
+	case sm4:
+		format = hsm.SM4NoPAN
+	case de53.PINFormat == 1:
+		format = hsm.UnionPayNoPAN
 	}
 	zpk := q.leg.Keys.ZPK()
 	if zpk == "" {
 		return q, journal.Unreachable, "no PIN key has come from the issuer yet"
 	}
-	block, err := s.hsm.TranslatePIN(ctx, w.tpk, hsm.ISO0, hsm.PINBlockOf(m.Bytes(52)), w.pan, zpk, hsm.ISO0)
-	if err != nil && !errors.Is(err, hsm.ErrPIN) {
+	block, err := s.hsm.TranslatePIN(ctx, w.tpk, format, block, w.pan, zpk, hsm.ISO0)
+	if err != nil && !errors.Is(err, hsm.ErrPIN) && !errors.Is(err, hsm.ErrKeyUse) {
 		return q, journal.HSMTrouble, err.Error()
 	}
 	if err != nil {
@@ -366,6 +400,24 @@ func (s *Switch) translatePIN(ctx context.Context, w *work, q asked) (asked, jou
 	}
 	q.pinBlock = block
 	return q, journal.Undecided, ""
+}
+
+// sm4Block is the PIN block of an SM4 terminal: 16 bytes in DE 63 under SM. Nil
+// when there is none.
+func sm4Block(m *spec.Message) []byte {
+	if b, ok := spec.FindDE59(m.Bytes(63), "SM"); ok && len(b) == 16 {
+		return b
+	}
+	return nil
+}
+
+// EntryOf is how a card was read as far as its price depends on it, from DE 22:
+// contactless (07) without a PIN.
+func EntryOf(de22 int32) merchant.Entry {
+	if de22/10 == entryContactless && de22%10 != 1 {
+		return merchant.ContactlessNoPIN
+	}
+	return merchant.AnyEntry
 }
 
 func channelOf(k routing.Kind) journal.Channel {

@@ -134,13 +134,14 @@ func TestLadder(t *testing.T) {
 		{"13", "fee_not_below_amount", set(4, "000000050001")},
 
 		// PIN.
-		{"99", "DE 53 does not say a PIN block with account number", set(53, "2600000000000000")},
+		{"99", "DE 53 does not say how the PIN block was made", set(53, "2600000000000000")},
 		{"99", "", func() { m.SetBytes(52, pinBlock("000000")) }},
 
 		// Limits, then the issuer: the chip's cryptogram, the PIN, the money.
 		{"61", "terminal single amount", set(4, "000000010401")},
 		{"61", "card day amount", set(4, "000000010000")},
 		{"05", "", all(unset(55), set(22, "021"), set(35, card.Track2))},
+		{"45", "the service code says chip", set(60, "22"+batch+"000200")}, // a terminal that reads stripes only
 		{"55", "", func() { m.SetBytes(52, pinBlock(card.PIN)) }},
 		{"00", "", set(4, "000000000401")},
 		{"61", "card day amount", set(4, "000000000400")},

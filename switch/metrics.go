@@ -22,6 +22,8 @@ type metrics struct {
 	undelivered  prometheus.Counter
 	late         *prometheus.CounterVec // kind
 	panics       prometheus.Counter
+	replays      prometheus.Counter
+	breaks       *prometheus.CounterVec // what
 }
 
 var latencyBuckets = []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60}
@@ -45,20 +47,24 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_signins_total",
 			Help: "Terminal sign-ins by DE 39."}, []string{"code"}),
 		owed: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "acquirer_owed",
-			Help: "Reversals owed to issuers: due and not acknowledged, or left to a person."}, []string{"state"}),
+			Help: "Reversals and advices owed to issuers: due and not acknowledged, or left to a person."}, []string{"state"}),
 		owedOldest: prometheus.NewGauge(prometheus.GaugeOpts{Name: "acquirer_owed_oldest_seconds",
-			Help: "Age of the oldest reversal that is still owed; 0 when none is."}),
+			Help: "Age of the oldest reversal or advice that is still owed; 0 when none is."}),
 		owedAttempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_owed_attempts_total",
-			Help: "Reversals sent to issuers by what came back."}, []string{"issuer", "result"}),
+			Help: "Reversals and advices sent to issuers by what came back."}, []string{"issuer", "result"}),
 		undelivered: prometheus.NewCounter(prometheus.CounterOpts{Name: "acquirer_undelivered_total",
 			Help: "Approvals whose answer could not be written and which are reversed."}),
 		late: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_lost_close_total",
 			Help: "Outcomes that came after another had closed the transaction, by what they said."}, []string{"said"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "acquirer_handler_panics_total",
 			Help: "Messages whose handling panicked and was answered 96."}),
+		replays: prometheus.NewCounter(prometheus.CounterOpts{Name: "acquirer_chip_replays_total",
+			Help: "Transactions of chips whose counter (9F36) was not above the last one seen."}),
+		breaks: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_batch_breaks_total",
+			Help: "Differences between what terminals uploaded and the journal, by what they are."}, []string{"what"}),
 	}
 	reg.MustRegister(m.transactions, m.seconds, m.steps, m.connections, m.refused, m.frames, m.macFailures,
-		m.signIns, m.owed, m.owedOldest, m.owedAttempts, m.undelivered, m.late, m.panics)
+		m.signIns, m.owed, m.owedOldest, m.owedAttempts, m.undelivered, m.late, m.panics, m.replays, m.breaks)
 	for _, state := range []string{"due", "manual"} {
 		m.owed.WithLabelValues(state).Set(0)
 	}

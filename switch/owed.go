@@ -2,16 +2,13 @@ package switching
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
-	"acquirer/card"
 	"acquirer/journal"
 	"acquirer/routing"
 	"acquirer/spec"
@@ -49,10 +46,12 @@ func (s *Switch) giveUpOrphans(ctx context.Context) error {
 	}
 	list, err := s.journal.DebtList(ctx, journal.Owed, counts.Owed)
 	if err != nil {
-		return fmt.Errorf("switch: the list of reversals could not be read: %w", err)
+		return fmt.Errorf("switch: the list of what is owed could not be read: %w", err)
 	}
 	for _, e := range list {
-		if _, known := s.legs[e.Issuer]; !known {
+		_, issuer := s.legs[e.Issuer]
+		_, wallet := s.wallets[e.Issuer]
+		if !issuer && !wallet {
 			s.giveUp(ctx, e, "issuer "+e.Issuer+" is not configured any more")
 		}
 	}
@@ -73,6 +72,9 @@ func (s *Switch) ringOwed() {
 func (s *Switch) RunOwed(ctx context.Context) {
 	o := owedRun{s: s, slots: map[string]chan struct{}{}}
 	for name := range s.legs {
+		o.slots[name] = make(chan struct{}, s.cfg.Owed.Concurrency)
+	}
+	for name := range s.wallets {
 		o.slots[name] = make(chan struct{}, s.cfg.Owed.Concurrency)
 	}
 	look := time.NewTicker(s.cfg.Owed.Interval)
@@ -132,7 +134,7 @@ type owedRun struct {
 func (o *owedRun) dispatch(ctx context.Context) {
 	for issuer, slot := range o.slots {
 		free := cap(slot) - len(slot)
-		if free == 0 || !o.s.legs[issuer].Issuer.Up() {
+		if leg, ok := o.s.legs[issuer]; free == 0 || ok && !leg.Issuer.Up() {
 			continue // a claim counts as a try, and an outage must not spend them
 		}
 		entries, err := o.s.journal.ClaimFor(ctx, issuer, free, o.s.longest()+journal.Grace)
@@ -158,24 +160,26 @@ func (o *owedRun) dispatch(ctx context.Context) {
 	}
 }
 
-// sendOwed sends one reversal and decides what becomes of it.
+// sendOwed sends one reversal or advice and decides what becomes of it.
 func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 	result := "failed"
 	defer func() {
 		if p := recover(); p != nil {
 			s.metrics.panics.Inc()
-			s.log.Error("sending a reversal panicked", "rrn", e.RRN, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.log.Error("sending what is owed panicked", "rrn", e.RRN, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			s.again(ctx, e, "panic")
 		}
 		s.metrics.owedAttempts.WithLabelValues(e.Issuer, result).Inc()
 	}()
+	if wallet := s.wallets[e.Issuer]; wallet != nil {
+		result = s.sendWallet(ctx, e, wallet)
+		return
+	}
 	var req, ans spec.Message
-	r, err := s.legReversal(ctx, e)
-	if err != nil {
+	if err := s.buildOwed(ctx, e, &req); err != nil {
 		s.again(ctx, e, err.Error())
 		return
 	}
-	routing.BuildReversal(&req, &r)
 	if err := s.legs[e.Issuer].Issuer.Send(ctx, &req, &ans); err != nil {
 		result = "unanswered"
 		if errors.Is(err, routing.ErrUnreachable) {
@@ -189,6 +193,12 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 	case code.Approves():
 		result = "acknowledged"
 		s.acknowledge(ctx, e, "acknowledged with "+string(code))
+	case e.Debt.Delivery() && code == RCDuplicate: // it has it (protocol.md 7)
+		result = "acknowledged"
+		s.acknowledge(ctx, e, "acknowledged with 94: it was there")
+	case e.Debt.Delivery() && !busy(code):
+		result = "refused"
+		s.giveUp(ctx, e, "the issuer refused the advice with "+string(code))
 	case code == RCNoOriginal && time.Now().After(e.Deadline.Add(journal.Grace)):
 		result = "unknown_there"
 		s.acknowledge(ctx, e, "the issuer has no such original")
@@ -204,6 +214,39 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 		result = "refused"
 		s.giveUp(ctx, e, "the issuer refused the reversal with "+string(code))
 	}
+}
+
+// sendWallet ends an order that nobody decided, or gives back what a void or
+// refund promised. Both can be repeated without end.
+func (s *Switch) sendWallet(ctx context.Context, e *journal.Entry, wallet *routing.Wallet) (result string) {
+	ctx, cancel := context.WithTimeout(ctx, wallet.Timeout())
+	defer cancel()
+	back := context.WithoutCancel(ctx)
+	if !e.Debt.Delivery() {
+		r, err := wallet.Cancel(ctx, e.RRN)
+		if err != nil {
+			s.again(back, e, whyOf(err))
+			return "unanswered"
+		}
+		s.acknowledge(back, e, "the order is "+r.State.String())
+		return "acknowledged"
+	}
+	original, err := s.journal.Get(ctx, e.Original)
+	if err != nil {
+		s.again(back, e, "the original could not be read: "+err.Error())
+		return "failed"
+	}
+	r, err := wallet.Refund(ctx, original.RRN, e.RRN, e.Amount)
+	switch {
+	case err != nil:
+		s.again(back, e, whyOf(err))
+		return "unanswered"
+	case r.State == routing.Refunded:
+		s.acknowledge(back, e, "refunded")
+		return "acknowledged"
+	}
+	s.giveUp(back, e, "the wallet refused the refund: "+r.Code)
+	return "refused"
 }
 
 // busy are the codes of an issuer that could not look at a reversal now.
@@ -256,28 +299,73 @@ func (s *Switch) settled(e *journal.Entry, what string, err error) {
 	}
 }
 
-// legReversal is the original as it went to the issuer, and why it is undone.
-func (s *Switch) legReversal(ctx context.Context, e *journal.Entry) (routing.Reversal, error) {
-	pan, expiry, err := s.openCard(ctx, e)
+// buildOwed lays what is owed into m.
+func (s *Switch) buildOwed(ctx context.Context, e *journal.Entry, m *spec.Message) error {
+	r, err := s.legTold(ctx, e)
 	if err != nil {
-		return routing.Reversal{}, err
+		return err
 	}
-	r := routing.Reversal{
-		Original: routing.Request{
-			MTI: spec.MTI(e.MTI), Processing: fmt.Sprintf("%06d", e.ProcessingCode), Amount: e.Amount, Sent: e.Transmitted, STAN: uint32(e.Trace), RRN: e.RRN,
-			PAN: pan, Expiry: expiry, EntryMode: fmt.Sprintf("%03d", e.EntryMode), Condition: "00",
-			Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer, Receiver: s.legs[e.Issuer].Issuer.Institution(),
-			Terminal: e.Terminal, Merchant: e.Merchant,
-		},
-		STAN: uint32(s.nextTrace()), Sent: time.Now(), Reason: reversalReason(e.Debt.Why), Repeat: e.Debt.Tries > 1,
+	if e.Debt.Delivery() {
+		r.Repeat = e.Debt.Tries > 1 || e.Kind == journal.Refund // which its own handler has sent before
+		routing.BuildRequest(m, &r)
+		return nil
+	}
+	back := routing.Reversal{Original: r, STAN: uint32(s.nextTrace()), Sent: time.Now(), Reason: reversalReason(e.Debt.Why), Repeat: e.Debt.Tries > 1}
+	if e.Outcome != nil {
+		back.Approval = e.Outcome.Approval
+	}
+	routing.BuildReversal(m, &back)
+	return nil
+}
+
+// legTold is a transaction as it went to its issuer, from what the journal
+// kept of it; an advice whole, of a request what its reversal names.
+func (s *Switch) legTold(ctx context.Context, e *journal.Entry) (routing.Request, error) {
+	c, err := s.openCard(ctx, e)
+	if err != nil {
+		return routing.Request{}, err
+	}
+	r := routing.Request{
+		MTI: legMTI(&e.Transaction), Processing: fmt.Sprintf("%06d", e.ProcessingCode), Amount: e.Amount, Sent: e.Transmitted, STAN: uint32(e.Trace), RRN: e.RRN,
+		PAN: c.PAN, Expiry: c.Expiry, Sequence: c.Sequence, ICData: c.Chip, EntryMode: fmt.Sprintf("%03d", e.EntryMode), Condition: condition(e.Kind),
+		Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer, Receiver: s.legs[e.Issuer].Issuer.Institution(),
+		Terminal: e.Terminal, Merchant: e.Merchant,
 	}
 	if m, ok := s.terminals.Merchant([]byte(e.Merchant)); ok {
-		r.Original.Name, r.Original.Category = gbk(m.Name), m.MCC
+		r.Name, r.Category = gbk(m.Name), m.MCC
+	}
+	if e.Kind == journal.Adjustment {
+		r.Processing = "020000" // ISO 8583 DE 3: debit adjustment, 22 credit
+		if e.Amount < 0 {
+			r.Processing, r.Amount = "220000", -e.Amount
+		}
+	}
+	if !e.Advice() {
+		return r, nil
 	}
 	if e.Outcome != nil {
 		r.Approval = e.Outcome.Approval
 	}
+	if e.Original != 0 {
+		original, err := s.journal.Get(ctx, e.Original)
+		if err != nil {
+			return r, fmt.Errorf("the original of %s could not be read: %w", e.RRN, err)
+		}
+		var approval string
+		if r.Original, approval = s.legOriginal(original); r.Approval == "" {
+			r.Approval = approval
+		}
+	}
 	return r, nil
+}
+
+// condition is DE 25 of a kind of transaction.
+func condition(k journal.Kind) string {
+	switch k {
+	case journal.PreAuth, journal.PreAuthVoid, journal.Completion, journal.CompletionVoid:
+		return "06"
+	}
+	return "00"
 }
 
 // reversalReason is the message reason towards the issuer.
@@ -289,19 +377,6 @@ func reversalReason(w journal.Why) string {
 		return routing.ReasonDevice
 	}
 	return routing.ReasonCancelled
-}
-
-// openCard opens what sealCard sealed.
-func (s *Switch) openCard(ctx context.Context, e *journal.Entry) (card.PAN, card.Expiry, error) {
-	var aad [8]byte
-	binary.BigEndian.PutUint64(aad[:], uint64(e.ID))
-	clear, err := s.hsm.Decrypt(ctx, s.dataKey, aad[:], e.PANSealed)
-	if err != nil {
-		return card.PAN{}, "", fmt.Errorf("the card of %s cannot be opened: %w", e.RRN, err)
-	}
-	digits, expiry, _ := strings.Cut(string(clear), "=")
-	pan, err := card.ParsePAN(digits)
-	return pan, card.Expiry(expiry), err
 }
 
 // Owed is how much is on the list, for the console and the demo.

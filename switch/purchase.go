@@ -1,15 +1,19 @@
 package switching
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/card"
 	"acquirer/journal"
+	"acquirer/money"
 	"acquirer/routing"
 	"acquirer/spec"
 	"acquirer/store"
@@ -17,52 +21,82 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// purchase is a sale (0200): the ladder, then open, send, close
-// (docs/life-of-a-purchase.md).
+// purchase is every transaction that asks an issuer, the sale first among them:
+// the ladder, then open, send, close (docs/life-of-a-purchase.md).
 func (s *Switch) purchase(ctx context.Context, w *work) {
 	q, reason, note := s.climb(ctx, w)
 	defer func() { clear(q.track2) }()
 	w.step(stepCheck)
-	if q.stan == 0 || w.de60.Batch == 0 {
-		w.reason = reason // without a key there is nothing to journal it under
-		s.log.Warn("sale refused and not journaled", "terminal", w.terminal.TID, "why", note)
-		s.refuse(w, codeOf(reason, ""))
-		return
-	}
-	txn, err := s.transaction(ctx, w, &q)
-	if err != nil {
-		s.log.Error("the HSM failed; answered 96", "error", err.Error())
-		w.reason = journal.HSMTrouble
-		s.refuse(w, RCMalfunction)
-		return
-	}
-	var options []journal.OpenOption
-	if reason != journal.Undecided {
-		txn.SpentOn = 0
-		options = append(options, journal.ClosedWith(journal.Outcome{Reason: reason, Note: note, Closed: time.Now()}))
-	}
-	if s.open(ctx, w, txn, options) {
+	if txn := s.begin(ctx, w, &q, reason, note); txn != nil {
 		s.send(ctx, w, txn, &q)
 	}
 }
 
+// begin journals what was asked for and returns it when it is to be sent; if
+// not, the answer stands in w. What the ladder refused is recorded as refused.
+func (s *Switch) begin(ctx context.Context, w *work, q *asked, reason journal.Reason, note string, options ...journal.OpenOption) *journal.Transaction {
+	if reason == journal.BatchOutOfStep || q.stan == 0 || w.de60.Batch == 0 {
+		w.reason = reason // without a key there is nothing to journal it under
+		s.log.Warn("refused and not journaled", "type", w.kind, "terminal", w.terminal.TID, "why", note)
+		s.refuse(w, s.codeFor(reason))
+		return nil
+	}
+	txn, err := s.transaction(ctx, w, q)
+	if err != nil {
+		s.log.Error("the HSM failed; answered 96", "error", err.Error())
+		w.reason = journal.HSMTrouble
+		s.refuse(w, RCMalfunction)
+		return nil
+	}
+	if reason != journal.Undecided {
+		txn.SpentOn, txn.Original = 0, 0
+		options = []journal.OpenOption{journal.ClosedWith(journal.Outcome{Reason: reason, Note: note, Closed: time.Now()})}
+	} else if q.standing != 0 {
+		options = append(options, journal.Standing(q.standing))
+	}
+	if !s.open(ctx, w, txn, options) {
+		return nil
+	}
+	return txn
+}
+
 // transaction is the row that open will make durable.
-func (s *Switch) transaction(ctx context.Context, w *work, q *sale) (*journal.Transaction, error) {
+func (s *Switch) transaction(ctx context.Context, w *work, q *asked) (*journal.Transaction, error) {
 	m := &w.req
 	now := w.started
 	t := &journal.Transaction{
 		ID: w.id(),
 		Key: journal.Key{Day: calendar.BusinessDate(now, s.cfg.CutOff), Terminal: w.terminal.TID,
-			Batch: int32(w.de60.Batch), STAN: int32(q.stan), Kind: journal.Sale},
-		Merchant: w.terminal.MID, MTI: uint16(m.MTI()), Amount: w.amount, Channel: q.channel, Issuer: w.issuer,
+			Batch: int32(w.de60.Batch), STAN: int32(q.stan), Kind: w.row.does},
+		Merchant: w.terminal.MID, MTI: uint16(m.MTI()), Amount: w.amount, Channel: q.channel, Issuer: w.issuer, Abroad: q.abroad,
 		RRN: rrnOf(w.id()), Trace: int32(s.nextTrace()), Transmitted: now.Truncate(time.Second),
-		Opened: now, Deadline: now, Node: int32(store.Node()), SpentOn: calendar.DateOf(now),
+		Opened: now, Deadline: now, Node: int32(store.Node()),
 	}
 	t.ProcessingCode = int32Of(m, 3)
 	t.EntryMode = int32Of(m, 22)
 	t.Currency = int32Of(m, 49)
-	if q.leg.Issuer != nil {
+	if w.row.does == journal.Sale || w.row.does == journal.PreAuth {
+		t.SpentOn = calendar.DateOf(now)
+	}
+	if q.follows != nil {
+		t.Original = q.follows.Original.ID
+		if w.row.does == journal.Adjustment {
+			t.Amount -= q.standing
+		}
+	}
+	switch {
+	case q.leg.Issuer != nil:
 		t.Deadline = now.Add(q.leg.Issuer.Timeout() + s.cfg.StoreTimeout)
+	case q.wallet != nil:
+		t.Deadline = now.Add(s.cfg.WalletPatience + q.wallet.Timeout() + s.cfg.StoreTimeout)
+	}
+	if !w.code.IsZero() {
+		t.PANMasked = w.code.Masked()
+		token, err := s.hsm.Token(ctx, s.tokenKey, []byte(w.code.Reveal()))
+		if err != nil {
+			return nil, err
+		}
+		t.PANToken = token
 	}
 	if w.pan.IsZero() {
 		t.Fingerprint = fingerprint(w, t)
@@ -75,7 +109,11 @@ func (s *Switch) transaction(ctx context.Context, w *work, q *sale) (*journal.Tr
 	}
 	t.PANToken = token
 	t.Fingerprint = fingerprint(w, t)
-	t.PANSealed, err = s.sealCard(ctx, t.ID, w.pan.Reveal(), string(q.expiry))
+	sealed := sealedCard{PAN: w.pan, Expiry: q.expiry}
+	if w.row.recorded() || w.row.does == journal.Refund { // it may have to be told again
+		sealed.Sequence, sealed.Chip = m.Text(23), m.Bytes(55)
+	}
+	t.PANSealed, err = s.sealCard(ctx, t.ID, &sealed)
 	return t, err
 }
 
@@ -92,7 +130,7 @@ func fingerprint(w *work, t *journal.Transaction) [16]byte {
 	var room [128]byte
 	b := binary.BigEndian.AppendUint16(room[:0], uint16(w.req.MTI()))
 	b = append(b, t.PANToken[:]...)
-	for _, n := range [...]int{3, 4, 22, 25, 42, 49} {
+	for _, n := range [...]int{3, 4, 22, 25, 38, 42, 49, 61} {
 		b = w.req.AppendText(append(b, byte(n)), n)
 	}
 	sum := sha256.Sum256(b)
@@ -123,6 +161,9 @@ func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, opti
 		return true
 	case journal.Refused:
 		s.answerEntry(w, opened.First)
+	case journal.TakenOver:
+		s.ringOwed()
+		s.answerEntry(w, opened.First)
 	case journal.Repeat:
 		s.answerRepeat(ctx, w, opened.First)
 	case journal.InFlight:
@@ -130,11 +171,11 @@ func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, opti
 	case journal.Conflict:
 		w.journaled = false
 		w.reason = journal.Duplicate
-		s.refuse(w, codeOf(journal.Duplicate, ""))
+		s.refuse(w, s.codeFor(journal.Duplicate))
 	default: // Buried
 		w.journaled = false
 		w.reason = journal.Tombstoned
-		s.refuse(w, codeOf(journal.Tombstoned, ""))
+		s.refuse(w, s.codeFor(journal.Tombstoned))
 	}
 	return false
 }
@@ -152,10 +193,14 @@ func (s *Switch) mayBeYesterdays(w *work, day calendar.Date) (calendar.Date, boo
 
 // send asks the issuer and closes with what came of it (W2). Bytes that left
 // and were not answered owe a reversal; if nothing left, nothing is owed.
-func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *sale) {
+func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *asked) {
 	w.flight = s.undecide.begin(t.ID)
 	defer close(w.flight.decided)
-	p := s.legPurchase(w, t, q)
+	if s.replayed(w, t) {
+		s.close(ctx, w, t, journal.Outcome{Reason: journal.ChipReplayed, Closed: time.Now()})
+		return
+	}
+	p := s.legRequest(w, t, q)
 	routing.BuildRequest(&w.leg, &p)
 	err := q.leg.Issuer.Send(context.WithoutCancel(ctx), &w.leg, &w.legRep)
 	w.step(stepIssuer)
@@ -183,16 +228,19 @@ func whyOf(err error) string {
 	return ""
 }
 
-// legPurchase is the request in the issuer's words.
-func (s *Switch) legPurchase(w *work, t *journal.Transaction, q *sale) routing.Request {
+// legRequest is the request in the issuer's words.
+func (s *Switch) legRequest(w *work, t *journal.Transaction, q *asked) routing.Request {
 	m := &w.req
 	p := routing.Request{
 		MTI: m.MTI(), Processing: m.Text(3), Amount: t.Amount, Sent: t.Transmitted, STAN: uint32(t.Trace), RRN: t.RRN,
 		PAN: w.pan, Expiry: q.expiry, Track2: q.track2, Sequence: m.Text(23), ICData: m.Bytes(55),
-		EntryMode: m.Text(22), Condition: m.Text(25),
+		EntryMode: m.Text(22), Condition: m.Text(25), Partial: w.mayPart(),
 		Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer, Receiver: q.leg.Issuer.Institution(),
 		Terminal: t.Terminal, Merchant: t.Merchant, Name: gbk(w.merchant.Name), Category: w.merchant.MCC,
 		Capability: digit(w.de60.Capability), ICCondition: digit(w.de60.ICCondition),
+	}
+	if q.follows != nil {
+		p.Original, p.Approval = s.legOriginal(q.follows.Original)
 	}
 	if q.pin {
 		p.PINBlock = q.pinBlock.Bytes()
@@ -200,17 +248,41 @@ func (s *Switch) legPurchase(w *work, t *journal.Transaction, q *sale) routing.R
 	return p
 }
 
+// legOriginal names an earlier transaction of ours to its issuer.
+func (s *Switch) legOriginal(e *journal.Entry) (o *routing.Original, approval string) {
+	if e.Outcome != nil {
+		approval = e.Outcome.Approval
+	}
+	return &routing.Original{MTI: legMTI(&e.Transaction), STAN: uint32(e.Trace), Sent: e.Transmitted, Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer}, approval
+}
+
+// legMTI is the message type that a transaction has towards its issuer.
+func legMTI(t *journal.Transaction) spec.MTI {
+	if t.Kind == journal.OfflineSale {
+		return 0x0220 // an offline chip sale comes as an 0200
+	}
+	return spec.MTI(t.MTI)
+}
+
+// mayPart reports that the terminal takes an approval of less than it asked
+// for (DE 60.6).
+func (w *work) mayPart() bool { return w.row.does == journal.Sale && w.de60.PartialApproval == 1 }
+
 func digit(v int) byte { return '0' + byte(v%10) }
 
 // issuerSaid turns the issuer's answer into an outcome. A code that a terminal
-// takes for success is an approval; 10 (in part) is not, since nothing asked
-// for it: the issuer holds another amount than the terminal, so it is taken back.
-func (s *Switch) issuerSaid(w *work, t *journal.Transaction, q *sale) journal.Outcome {
+// takes for success is an approval; 10 (in part) is one only for a terminal
+// that asked for it, and else is taken back: the issuer holds another amount
+// than the terminal.
+func (s *Switch) issuerSaid(w *work, t *journal.Transaction, q *asked) journal.Outcome {
 	a := &w.legRep
 	code := ResponseCode(a.Text(39))
 	out := journal.Outcome{IssuerCode: string(code), Additional: institutions(q.leg.Issuer.Institution(), s.cfg.Acquirer)}
 	if icc := a.Bytes(55); len(icc) > 0 {
 		out.Chip = append([]byte(nil), icc...)
+	}
+	if balance := a.Text(54); balance != "" && (code.Approves() || code == RCFunds) {
+		out.Extra = appendExtra(out.Extra, 54, balance)
 	}
 	if mmdd, ok := a.Int(15); ok {
 		out.Settles = int32(mmdd)
@@ -219,7 +291,12 @@ func (s *Switch) issuerSaid(w *work, t *journal.Transaction, q *sale) journal.Ou
 	}
 	switch {
 	case code == RCPartial:
-		out.Reason, out.Note = journal.AnswerWrong, "approved in part, which nobody asked for"
+		part, ok := a.Int(4)
+		if out.Part = money.Amount(part); !ok || !w.mayPart() || out.Part <= 0 || out.Part >= t.Amount {
+			out.Part, out.Reason, out.Note = 0, journal.AnswerWrong, "approved in part, which nobody asked for"
+			break
+		}
+		out.Reason, out.Approval = journal.Approved, a.Text(38)
 	case code.Approves():
 		out.Reason, out.Approval = journal.Approved, a.Text(38)
 	default:
@@ -283,12 +360,12 @@ func (s *Switch) answerEntry(w *work, e *journal.Entry) {
 		s.refuse(w, RCMalfunction)
 		return
 	}
-	w.journalID, w.reason, w.issuer, w.amount = e.ID, out.Reason, e.Issuer, e.Amount
-	w.rc = codeOf(out.Reason, out.IssuerCode)
-	if out.Reason == journal.Unanswered {
-		w.rc = s.cfg.TimeoutCode
-	}
-	if e.Debt != nil { // approved once and taken back since
+	w.journalID, w.reason, w.issuer = e.ID, out.Reason, e.Issuer
+	w.rc = s.codeOf(out.Reason, out.IssuerCode)
+	switch {
+	case out.Reason == journal.Unanswered && e.Kind == journal.Inquiry:
+		w.rc = RCTimeout // nothing is reversed that the terminal should know of
+	case out.Reason == journal.Unanswered, e.TakenBack(): // or approved once and taken back since
 		w.rc = s.cfg.TimeoutCode
 	}
 	w.approved = w.rc.Approves()
@@ -305,8 +382,30 @@ func (s *Switch) answerEntry(w *work, e *journal.Entry) {
 	if len(out.Chip) > 0 {
 		w.rep.SetBytes(55, out.Chip)
 	}
+	if out.Part != 0 {
+		w.rep.SetInt(4, out.Part.Fen())
+	}
+	setExtra(&w.rep, out.Extra)
 	w.rep.Set(63, "CUP")
 	s.pack(w)
+}
+
+// Extra is what an answer carried besides the fields that have a column: DE
+// number, length of two bytes, text.
+func appendExtra(b []byte, n int, text string) []byte {
+	b = append(b, byte(n), byte(len(text)>>8), byte(len(text)))
+	return append(b, text...)
+}
+
+func setExtra(m *spec.Message, b []byte) {
+	for len(b) >= 3 {
+		n, length := int(b[0]), int(b[1])<<8|int(b[2])
+		if length > len(b)-3 {
+			return
+		}
+		m.SetText(n, b[3:3+length])
+		b = b[3+length:]
+	}
 }
 
 func set(m *spec.Message, n int, v string) {
@@ -340,10 +439,43 @@ func (s *Switch) landed(ctx context.Context, w *work, cause error) {
 	s.ringOwed()
 }
 
-// sealCard seals account number and expiry for the row id: the reversal must
-// be able to name the card.
-func (s *Switch) sealCard(ctx context.Context, id int64, pan, expiry string) ([]byte, error) {
-	var aad [8]byte
-	binary.BigEndian.PutUint64(aad[:], uint64(id))
-	return s.hsm.Encrypt(ctx, s.dataKey, aad[:], []byte(pan+"="+expiry))
+// sealedCard is what must be known of a card after its transaction: the
+// reversal names it, the advice tells what its chip said.
+type sealedCard struct {
+	PAN      card.PAN
+	Expiry   card.Expiry
+	Sequence string // DE 23
+	Chip     []byte // DE 55
 }
+
+// sealCard seals a card for the row id.
+func (s *Switch) sealCard(ctx context.Context, id int64, c *sealedCard) ([]byte, error) {
+	clear := append(append([]byte(c.PAN.Reveal()), '='), c.Expiry...)
+	if c.Sequence != "" || len(c.Chip) > 0 {
+		clear = append(append(clear, '='), c.Sequence...)
+		clear = append(append(clear, '='), c.Chip...)
+	}
+	return s.hsm.Encrypt(ctx, s.dataKey, rowAAD(id), clear)
+}
+
+// openCard opens what sealCard sealed.
+func (s *Switch) openCard(ctx context.Context, e *journal.Entry) (c sealedCard, err error) {
+	clear, err := s.hsm.Decrypt(ctx, s.dataKey, rowAAD(e.ID), e.PANSealed)
+	if err != nil {
+		return c, fmt.Errorf("the card of %s cannot be opened: %w", e.RRN, err)
+	}
+	parts := bytes.SplitN(clear, []byte("="), 4)
+	if c.PAN, err = card.ParsePAN(parts[0]); err != nil {
+		return c, fmt.Errorf("the card of %s: %w", e.RRN, err)
+	}
+	if len(parts) > 1 {
+		c.Expiry = card.Expiry(parts[1])
+	}
+	if len(parts) > 3 {
+		c.Sequence, c.Chip = string(parts[2]), parts[3]
+	}
+	return c, nil
+}
+
+// rowAAD binds what is sealed to its row.
+func rowAAD(id int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(id)) }

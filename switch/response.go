@@ -19,6 +19,12 @@ const (
 	RCInProgress        ResponseCode = "22"
 	RCNoOriginal        ResponseCode = "25"
 	RCFormat            ResponseCode = "30"
+	RCPickUp            ResponseCode = "04"
+	RCNotByIssuer       ResponseCode = "40"
+	RCUseChip           ResponseCode = "45"
+	RCFunds             ResponseCode = "51"
+	RCCardCheck         ResponseCode = "59"
+	RCAmountDiffers     ResponseCode = "64"
 	RCExpired           ResponseCode = "54"
 	RCWrongPIN          ResponseCode = "55"
 	RCNotPermitted      ResponseCode = "57"
@@ -118,6 +124,17 @@ func (c ResponseCode) Approves() bool {
 	return false
 }
 
+// codeFor is the code of a refusal of this house, codeOf of any outcome; a
+// fallback is answered as the configuration says.
+func (s *Switch) codeFor(r journal.Reason) ResponseCode { return s.codeOf(r, "") }
+
+func (s *Switch) codeOf(r journal.Reason, issuer string) ResponseCode {
+	if r == journal.UseChip {
+		return s.cfg.FallbackCode
+	}
+	return codeOf(r, issuer)
+}
+
 // CodeOf is codeOf for those who show what a terminal heard.
 func CodeOf(r journal.Reason, issuer string) ResponseCode { return codeOf(r, issuer) }
 
@@ -125,17 +142,36 @@ func CodeOf(r journal.Reason, issuer string) ResponseCode { return codeOf(r, iss
 // issuer's own code, which passes through when it spoke.
 func codeOf(r journal.Reason, issuer string) ResponseCode {
 	switch r {
-	case journal.Approved, journal.Declined:
+	case journal.Approved:
+		if issuer == "" { // an advice that was taken over
+			return RCApproved
+		}
+		return ResponseCode(issuer)
+	case journal.Declined:
 		return ResponseCode(issuer)
 	case journal.FormatError:
 		return RCFormat
-	case journal.NotSupported:
+	case journal.NotSupported, journal.OriginalUndone:
 		return RCInvalidSale
+	case journal.IssuerCannot:
+		return RCNotByIssuer
+	case journal.UseChip:
+		return RCUseChip
+	case journal.PINRequired:
+		return RCWrongPIN
+	case journal.ChipReplayed:
+		return RCCardCheck
+	case journal.CardBlocked:
+		return RCPickUp
+	case journal.AmountDiffers:
+		return RCAmountDiffers
+	case journal.BatchOutOfStep:
+		return RCBatch
 	case journal.BadMAC, journal.NotSignedIn:
 		return RCMAC
 	case journal.BadPIN:
 		return RCPINFormat
-	case journal.AmountInvalid, journal.CurrencyInvalid, journal.FeeExceeds:
+	case journal.AmountInvalid, journal.CurrencyInvalid, journal.FeeExceeds, journal.ChipDiffers:
 		return RCInvalidAmount
 	case journal.CardInvalid:
 		return RCInvalidCard
@@ -147,7 +183,7 @@ func codeOf(r journal.Reason, issuer string) ResponseCode {
 		return RCNoIssuer
 	case journal.Duplicate:
 		return RCDuplicate
-	case journal.InProgress, journal.Tombstoned:
+	case journal.InProgress, journal.Tombstoned, journal.OriginalClosed, journal.OriginalBusy:
 		return RCInProgress
 	case journal.OriginalNotFound, journal.OriginalDiffers:
 		return RCNoOriginal
@@ -157,7 +193,7 @@ func codeOf(r journal.Reason, issuer string) ResponseCode {
 		return RCNotPermittedHere
 	case journal.MerchantNotActive:
 		return RCInvalidMerchant
-	case journal.LimitAmount:
+	case journal.LimitAmount, journal.AmountOver:
 		return RCAmountLimit
 	case journal.LimitCount:
 		return RCCountLimit

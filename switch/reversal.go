@@ -21,7 +21,7 @@ func (s *Switch) reversal(ctx context.Context, w *work) {
 	if reason != journal.Undecided {
 		s.log.Warn("reversal refused", "why", note)
 		w.reason = reason
-		s.refuse(w, codeOf(reason, ""))
+		s.refuse(w, s.codeFor(reason))
 		return
 	}
 	step, cancel := s.storeContext(ctx)
@@ -52,11 +52,10 @@ func (s *Switch) reversal(ctx context.Context, w *work) {
 	s.answerReversal(w, r)
 }
 
-// originalDay is the business date of the sale with the key: today's when
-// there is none. A terminal that was switched off in the middle of a sale
+// originalDay is the business date of the transaction with the key: today's
+// when there is none. A terminal that was switched off in the middle of a sale
 // sends its reversal before the next one, which may be days later.
 func (s *Switch) originalDay(ctx context.Context, k journal.Key) (calendar.Date, error) {
-	const memory = 10 // days; longer than a street is closed at the Spring Festival
 	today := k.Day
 	for range memory {
 		_, err := s.journal.Find(ctx, k)
@@ -71,11 +70,15 @@ func (s *Switch) originalDay(ctx context.Context, k journal.Key) (calendar.Date,
 	return today, nil
 }
 
-// describedOriginal is the sale that the 0400 wants taken back, as far as it
-// says: same trace number and batch, amount, and mostly the card. A reason and
-// a note say what is missing.
+// describedOriginal is the transaction that the 0400 wants taken back, as far
+// as it says: its row of the matrix, same trace number and batch, amount, and
+// mostly the card. A reason and a note say what is missing.
 func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Transaction, why journal.Why, reason journal.Reason, note string) {
 	m := &w.req
+	row := w.undoes
+	if row == nil {
+		return nil, "", journal.NotSupported, "nothing that a terminal may reverse"
+	}
 	stan, ok := m.Int(11)
 	if !ok || stan == 0 {
 		return nil, "", journal.FormatError, "DE 11 is no trace number"
@@ -98,8 +101,8 @@ func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Tra
 	t = &journal.Transaction{
 		ID: w.id(),
 		Key: journal.Key{Day: calendar.BusinessDate(now, s.cfg.CutOff), Terminal: w.terminal.TID,
-			Batch: int32(w.de60.Batch), STAN: int32(stan), Kind: journal.Sale},
-		Merchant: w.terminal.MID, MTI: 0x0200, Amount: w.amount, ProcessingCode: int32Of(m, 3), EntryMode: int32Of(m, 22), Currency: int32Of(m, 49),
+			Batch: int32(w.de60.Batch), STAN: int32(stan), Kind: row.does},
+		Merchant: w.terminal.MID, MTI: uint16(row.mti), Amount: w.amount, ProcessingCode: int32Of(m, 3), EntryMode: int32Of(m, 22), Currency: int32Of(m, 49),
 		RRN: rrnOf(w.id()), Opened: now, Deadline: now, Node: int32(store.Node()),
 	}
 	if !m.Has(2) {
@@ -127,6 +130,8 @@ func (s *Switch) answerReversal(w *work, r journal.Reversal) {
 		rc, w.reason = s.cfg.ReversalNotFound, journal.OriginalNotFound
 	case journal.Mismatch:
 		rc, w.reason = RCNoOriginal, journal.OriginalDiffers
+	case journal.Followed:
+		rc, w.reason = RCInProgress, journal.OriginalUndone
 	case journal.WasInFlight, journal.Reversing:
 		w.reason = journal.Approved
 		s.ringOwed()
@@ -135,8 +140,10 @@ func (s *Switch) answerReversal(w *work, r journal.Reversal) {
 	}
 	at := w.started
 	if o := r.Original; o != nil && r.Effect != journal.Mismatch {
-		at = o.Outcome.Closed
-		if o.Debt != nil {
+		if o.Outcome != nil {
+			at = o.Outcome.Closed
+		}
+		if o.TakenBack() {
 			at = o.Debt.Created
 		}
 	}

@@ -1,7 +1,10 @@
 package switching
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"acquirer/hsm"
@@ -9,12 +12,23 @@ import (
 )
 
 // signIn gives the terminal new working keys under its master key (0800,
-// DE 60.3 = 001, 003 or 004; DE 62 of the answer). They are stored before they
-// leave; the ones in use stay good until the first message under the new.
+// DE 60.3 = 001, 003, 004 or 005; DE 62 of the answer). They are stored before
+// they leave; the ones in use stay good until the first message under the new.
 func (s *Switch) signIn(ctx context.Context, w *work) {
 	t := w.terminal
 	if rc := s.mayWork(w); rc != RCApproved {
 		s.endSignIn(w, rc, nil)
+		return
+	}
+	switch strict := t.Profile.Batch == merchant.BatchStrict; {
+	case t.Profile.Batch == merchant.BatchFollows && w.de60.Batch > 0 && w.de60.Batch != t.Batch:
+		if _, err := s.terminals.SetBatch(ctx, t.TID, w.de60.Batch); err != nil {
+			s.log.Error("a terminal's batch number could not be stored", "terminal", t.TID, "error", err.Error())
+			s.endSignIn(w, RCMalfunction, nil)
+			return
+		}
+	case strict && w.de60.Batch != t.Batch:
+		s.endSignIn(w, RCBatch, nil)
 		return
 	}
 	if t.TMK == "" {
@@ -23,6 +37,11 @@ func (s *Switch) signIn(ctx context.Context, w *work) {
 		return
 	}
 	keys, err := s.hsm.WorkingKeys(ctx, hsm.Key(t.TMK), hsm.KeySet(w.de60.NetworkCode), makShape(t))
+	if errors.Is(err, hsm.ErrKeyUse) {
+		s.log.Warn("sign-in refused: the terminal's master key does not carry this set of keys", "terminal", t.TID, "set", w.de60.NetworkCode)
+		s.endSignIn(w, RCInvalidSale, nil)
+		return
+	}
 	if err != nil {
 		s.log.Error("sign-in failed in the HSM", "terminal", t.TID, "error", err.Error())
 		s.endSignIn(w, RCMalfunction, nil)
@@ -34,7 +53,49 @@ func (s *Switch) signIn(ctx context.Context, w *work) {
 		s.endSignIn(w, RCMalfunction, nil)
 		return
 	}
+	s.strikes.forget(t.TID)
 	s.endSignIn(w, RCApproved, keys.DE62)
+}
+
+// masterKey gives the terminal a new master key under its transport key (0800,
+// DE 60.3 420 or 682, or 99 in DE 60.1, by its profile; DE 62 of the answer:
+// the key and 4 bytes of check value). The message has no MAC, so a terminal
+// that has signed in under a master key is not given another: an operator
+// clears it first.
+func (s *Switch) masterKey(ctx context.Context, w *work) {
+	t := w.terminal
+	rc, de62 := s.mayWork(w), []byte(nil)
+	variant := fmt.Sprintf("%03d", w.de60.NetworkCode)
+	serial := w.req.Bytes(62)
+	switch {
+	case rc != RCApproved:
+	case t.Profile.Delivery != variant, t.TTK == "", t.SignedIn():
+		s.log.Warn("a master key was asked for and is not to be delivered", "terminal", t.TID, "variant", variant, "profile", t.Profile.Delivery, "transport_key", t.TTK != "", "signed_in", t.SignedIn())
+		rc = RCNotPermittedHere
+	case len(serial) > 0 && t.Serial != "" && !bytes.Contains(serial, []byte(t.Serial)):
+		s.log.Warn("a master key was asked for by another device", "terminal", t.TID)
+		rc = RCUnknownTerminal
+	default:
+		alg := hsm.TDES16
+		if t.Profile.KeySet == int(hsm.Set005) {
+			alg = hsm.SM4
+		}
+		tmk, cryptogram, kcv, err := s.hsm.DeliverTMK(ctx, hsm.Key(t.TTK), alg)
+		if err == nil {
+			_, err = s.terminals.DeliverTMK(ctx, t.TID, string(tmk))
+		}
+		if err != nil {
+			s.log.Error("a master key could not be delivered", "terminal", t.TID, "error", err.Error())
+			rc = RCMalfunction
+			break
+		}
+		de62 = append(cryptogram, kcv...)
+	}
+	s.answerManagement(w, rc)
+	if rc == RCApproved {
+		w.rep.SetBytes(62, de62)
+	}
+	s.pack(w)
 }
 
 // makShape is the kind of MAC key that the terminal's profile asks for.
@@ -53,6 +114,11 @@ func makShape(t *merchant.Terminal) hsm.MAKShape {
 func (s *Switch) endSignIn(w *work, rc ResponseCode, de62 []byte) {
 	s.metrics.signIns.WithLabelValues(string(rc)).Inc()
 	s.answerManagement(w, rc)
+	if w.terminal.Profile.Batch != merchant.BatchFollows { // the house's number
+		de60 := w.de60
+		de60.Batch = w.terminal.Batch
+		w.rep.SetText(60, de60.AppendText(nil))
+	}
 	if rc == RCApproved {
 		w.rep.Set(37, rrnOf(w.id()))
 		w.rep.SetBytes(62, de62)

@@ -43,6 +43,16 @@ type Config struct {
 	StoreTimeout     time.Duration // for one durable step; after it the transaction is in doubt
 	TimeoutCode      ResponseCode  // DE 39 when the issuer did not answer: 98 or 68
 	ReversalNotFound ResponseCode  // DE 39 for a reversal without an original: 25 or 00
+	BadMACs          int           // wrong MACs in a row after which a terminal is told to sign in again
+	Fallback         bool          // the stripe of a chip card is taken when the terminal says that the chip failed
+	FallbackCode     ResponseCode  // DE 39 when it is not: 45
+	RefuseReplays    bool          // a chip's counter that goes backwards is refused, not only noticed
+	NoPIN            money.Amount  // contactless without a PIN up to this
+	CompletionPPM    int64         // the most a completion may be of its pre-authorisation, ppm: 1,150,000
+	TipPPM           int64         // the most a tip may be of its sale, ppm
+	RefundDays       int           // how long a sale may be refunded
+	PreAuthDays      int           // how long a pre-authorisation may be completed
+	WalletPatience   time.Duration // how long a terminal waits for a buyer who types the password
 	Acquirer         string        // DE 32, 8 to 11 digits
 	CutOff           time.Duration // time of day, Beijing
 	Owed             OwedConfig
@@ -50,8 +60,9 @@ type Config struct {
 
 // Leg is one issuer as the switch uses it: its lines and its keys.
 type Leg struct {
-	Issuer *routing.Issuer
-	Keys   *ZoneKeys
+	Issuer  *routing.Issuer
+	Keys    *ZoneKeys
+	Carries []string // of what not every issuer takes: instalment, points, reservation, ecash, purse, topup
 }
 
 // House is what the switch stands on. Every field is needed.
@@ -61,7 +72,8 @@ type House struct {
 	Terminals *merchant.Registry
 	Plans     *merchant.Plans
 	BINs      *routing.Table
-	Legs      map[string]Leg // by issuer name, as the BIN table has it
+	Legs      map[string]Leg             // by issuer name, as the BIN table has it
+	Wallets   map[string]*routing.Wallet // by name, as routing.WalletOf has it; without one its codes are refused
 	HSM       hsm.HSM
 	DataKey   hsm.Key // seals account numbers at rest (hsm.UseDEK)
 	TokenKey  hsm.Key // makes their look-up tokens (hsm.UseHMAC)
@@ -96,6 +108,7 @@ type Switch struct {
 	plans     *merchant.Plans
 	bins      *routing.Table
 	legs      map[string]Leg
+	wallets   map[string]*routing.Wallet
 	hsm       hsm.HSM
 	dataKey   hsm.Key
 	tokenKey  hsm.Key
@@ -109,6 +122,8 @@ type Switch struct {
 	works    sync.Pool
 	trace    atomic.Uint32 // DE 11 towards the issuers
 	undecide undecided
+	strikes  strikes
+	counters chipCounters
 	traces   traces
 	owedBell chan struct{}
 }
@@ -128,16 +143,34 @@ func New(cfg Config, h House) (*Switch, error) {
 			return nil, fmt.Errorf("switch: the BIN table names issuer %q, which is not configured", name)
 		}
 	}
-	if cfg.StoreTimeout <= 0 {
-		cfg.StoreTimeout = 10 * time.Second
-	}
-	s := &Switch{cfg: cfg, store: h.Store, journal: h.Journal, terminals: h.Terminals, plans: h.Plans, bins: h.BINs, legs: h.Legs,
+	cfg.defaults()
+	s := &Switch{cfg: cfg, wallets: h.Wallets, store: h.Store, journal: h.Journal, terminals: h.Terminals, plans: h.Plans, bins: h.BINs, legs: h.Legs,
 		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
 	h.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_transactions_in_flight",
 		Help: "Requests read and not yet answered."}, func() float64 { return float64(s.working.Load()) }))
 	s.works.New = func() any { return &work{dialect: spec.UnionPayPOS} }
 	s.trace.Store(rand.Uint32N(1_000_000)) // a restart does not reuse the numbers in flight at the last stop
 	return s, nil
+}
+
+// defaults fills in what is zero.
+func (c *Config) defaults() {
+	fill(&c.StoreTimeout, 10*time.Second)
+	fill(&c.BadMACs, 3)
+	fill(&c.FallbackCode, RCUseChip)
+	fill(&c.NoPIN, money.Yuan(1000))
+	fill(&c.CompletionPPM, 1_150_000)
+	fill(&c.TipPPM, 200_000)
+	fill(&c.RefundDays, 180)
+	fill(&c.PreAuthDays, 30)
+	fill(&c.WalletPatience, 40*time.Second)
+}
+
+func fill[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
 }
 
 // nextTrace is DE 11 towards the issuers: 1 to 999999, unique among what is in

@@ -109,7 +109,7 @@ func (s *Switch) answerUndecided(ctx context.Context, w *work, id int64) {
 		case <-tick.C:
 		case <-ctx.Done():
 			w.journalID, w.reason = id, journal.InProgress
-			s.refuse(w, codeOf(journal.InProgress, ""))
+			s.refuse(w, s.codeFor(journal.InProgress))
 			return
 		}
 	}
@@ -141,6 +141,9 @@ func (s *Switch) longest() time.Duration {
 	var most time.Duration
 	for _, leg := range s.legs {
 		most = max(most, leg.Issuer.Timeout())
+	}
+	for _, wallet := range s.wallets {
+		most = max(most, s.cfg.WalletPatience+wallet.Timeout())
 	}
 	return most + s.cfg.StoreTimeout
 }

@@ -43,7 +43,9 @@ type work struct {
 	legRep  spec.Message // from the issuer
 	de60    spec.DE60
 
-	kind     string // handler.name, for logs and metrics
+	kind     string // row.name, for logs and metrics
+	row      *row
+	undoes   *row // of what an 0400 takes back
 	terminal *merchant.Terminal
 	merchant *merchant.Merchant
 	macKey   hsm.Key // of the generation that the request used
@@ -61,6 +63,7 @@ type work struct {
 type facts struct {
 	journalID int64
 	pan       card.PAN
+	code      routing.PayCode // instead of a card
 	track     card.Track2
 	amount    money.Amount
 	entry     int // DE 22, first two digits
@@ -83,7 +86,7 @@ func (s *Switch) take(length int) *work {
 	w.started = time.Now()
 	w.last = w.started
 	w.took = [steps]time.Duration{}
-	w.kind, w.terminal, w.merchant, w.macKey, w.tpk, w.tdk, w.macAlg = "unknown", nil, nil, "", "", "", 0
+	w.kind, w.row, w.undoes, w.terminal, w.merchant, w.macKey, w.tpk, w.tdk, w.macAlg = "unknown", nil, nil, nil, nil, "", "", "", 0
 	w.signs, w.demand, w.silent, w.rc, w.de60 = false, 0, false, "", spec.DE60{}
 	w.facts = facts{}
 	w.rep.Reset(w.dialect, 0)
@@ -132,7 +135,7 @@ func (s *Switch) finish(ctx context.Context, w *work) {
 		}
 	}
 	s.record(w)
-	if s.tell != nil && w.signs {
+	if s.tell != nil && financial(w.req.MTI()) {
 		s.tell(Told{ID: w.journalID, At: w.started, Took: total, IssuerTook: w.took[stepIssuer], Kind: w.kind, Terminal: w.terminal,
 			PAN: w.pan, Amount: w.amount, Issuer: w.issuer, Reason: w.reason, Code: w.rc})
 	}
@@ -152,6 +155,9 @@ func (s *Switch) finish(ctx context.Context, w *work) {
 	}
 	if !w.pan.IsZero() {
 		attrs = append(attrs, slog.String("card", w.pan.Masked()), slog.String("amount", w.amount.String()), slog.String("issuer", w.issuer))
+	}
+	if !w.code.IsZero() {
+		attrs = append(attrs, slog.String("code", w.code.Masked()), slog.String("amount", w.amount.String()), slog.String("wallet", w.issuer))
 	}
 	attrs = append(attrs, slog.String("reason", reason), slog.String("rc", string(w.rc)))
 	for i, d := range w.took {

@@ -1,0 +1,137 @@
+package switching
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"acquirer/journal"
+	"acquirer/merchant"
+	"acquirer/routing"
+	"acquirer/spec"
+)
+
+// qrSale is a sale by payment code: the terminal scanned what the buyer's
+// wallet shows (DE 59 A3). The same open, send and close as a card's; the
+// order number at the wallet is our RRN, which goes back as the voucher (A4).
+// What nobody has decided when the patience ends is cancelled at the wallet
+// (owed.go).
+func (s *Switch) qrSale(ctx context.Context, w *work) {
+	q, reason, note := s.climbCode(ctx, w)
+	w.step(stepCheck)
+	t := s.begin(ctx, w, &q, reason, note)
+	if t == nil {
+		return
+	}
+	w.flight = s.undecide.begin(t.ID)
+	defer close(w.flight.decided)
+	r, err := q.wallet.PayAndWait(context.WithoutCancel(ctx), routing.WalletPayment{Order: t.RRN, Code: w.code, Amount: t.Amount,
+		Merchant: t.Merchant, Terminal: t.Terminal, Name: w.merchant.Name}, s.cfg.WalletPatience)
+	w.step(stepIssuer)
+	s.close(ctx, w, t, s.walletSaid(t, r, err))
+}
+
+// qrBack is the void or refund of a QR sale, found by its voucher or number.
+// Towards the wallet both are a refund under our RRN, which can be repeated
+// until it is answered and never be taken back: like an advice, it is owed
+// until the wallet has done it.
+func (s *Switch) qrBack(ctx context.Context, w *work) {
+	q, reason, note := s.climbCode(ctx, w)
+	w.step(stepCheck)
+	t := s.begin(ctx, w, &q, reason, note)
+	if t == nil {
+		return
+	}
+	w.flight = s.undecide.begin(t.ID)
+	defer close(w.flight.decided)
+	r, err := q.wallet.Refund(context.WithoutCancel(ctx), q.follows.Original.RRN, t.RRN, t.Amount)
+	w.step(stepIssuer)
+	s.close(ctx, w, t, s.walletSaid(t, r, err))
+}
+
+// climbCode is the ladder of a payment code.
+func (s *Switch) climbCode(ctx context.Context, w *work) (asked, journal.Reason, string) {
+	q := asked{channel: journal.QR}
+	m := &w.req
+	if reason, note := s.format(w, &q); reason != journal.Undecided {
+		return q, reason, note
+	}
+	if q.pin || m.Has(2) || m.Has(35) || m.Has(55) {
+		return q, journal.FormatError, "a payment code with a card or a PIN"
+	}
+	if reason, note := s.mayTrade(w); reason != journal.Undecided {
+		return q, reason, note
+	}
+	if w.row.after == nil {
+		text, ok := spec.FindDE59(m.Bytes(59), "A3")
+		if !ok {
+			return q, journal.FormatError, "DE 59 has no payment code (A3)"
+		}
+		code, err := routing.ParsePayCode(strings.TrimSpace(string(text)))
+		if err != nil {
+			return q, journal.CardInvalid, "DE 59 A3"
+		}
+		w.code = code
+	}
+	if reason, note := s.amountOf(w); reason != journal.Undecided {
+		return q, reason, note
+	}
+	if w.row.after != nil {
+		if reason, note := s.findOriginal(ctx, w, &q); reason != journal.Undecided {
+			return q, reason, note
+		}
+		w.issuer = q.follows.Original.Issuer
+	} else {
+		w.issuer, _ = routing.WalletOf(w.code)
+	}
+	if q.wallet = s.wallets[w.issuer]; q.wallet == nil {
+		return q, journal.UnknownCard, "no wallet takes this code"
+	}
+	if w.row.does == journal.Sale {
+		if reason, note := s.priced(w, merchant.Sale{Channel: merchant.QR, Wallet: w.issuer, Amount: w.amount}); reason != journal.Undecided {
+			return q, reason, note
+		}
+	}
+	return q, journal.Undecided, ""
+}
+
+// walletCodes are DE 39 for a wallet's no; any other is 05.
+var walletCodes = map[string]ResponseCode{
+	routing.NotEnough: RCFunds, routing.BuyerRefused: "05", routing.NotPermitted: RCNotPermitted, routing.OverLimit: RCAmountLimit,
+	routing.CodeInvalid: RCInvalidCard, routing.CodeExpired: RCExpired, routing.CodeUsed: RCDuplicate, routing.OrderConflict: RCDuplicate,
+	routing.BadRequest: RCFormat, routing.NotPaid: RCNoOriginal, routing.OverRefund: RCAmountLimit,
+}
+
+// walletSaid turns a wallet's answer into an outcome.
+func (s *Switch) walletSaid(t *journal.Transaction, r routing.WalletResult, err error) journal.Outcome {
+	out := journal.Outcome{Closed: time.Now(), Settles: int32(t.Day) % 10000, Additional: institutions(t.Issuer, s.cfg.Acquirer), Note: r.Transaction}
+	done := r.State == routing.Paid || r.State == routing.Refunded && t.Kind != journal.Sale
+	switch {
+	case errors.Is(err, routing.ErrUnreachable):
+		out.Reason, out.Note = journal.Unreachable, whyOf(err)
+	case err != nil:
+		out.Reason, out.Note = journal.Unanswered, whyOf(err)
+	case done:
+		out.Reason, out.IssuerCode = journal.Approved, string(RCApproved)
+		voucher, err := spec.AppendDE59(nil, "A4", []byte(voucherOf(t)))
+		if err == nil {
+			out.Extra = appendExtra(nil, 59, string(voucher))
+		}
+	case r.State == routing.BuyerPaying:
+		out.Reason, out.Note = journal.Unanswered, "the buyer did not finish"
+	default: // Failed; Closed and Refunded when the order number was used before
+		out.Reason, out.IssuerCode = journal.Declined, "05"
+		if rc, ok := walletCodes[r.Code]; ok {
+			out.IssuerCode = string(rc)
+		}
+		if r.Code != "" {
+			out.Note = r.Code
+		}
+	}
+	return out
+}
+
+// voucherOf is what a terminal keeps for the void and the refund of a QR sale:
+// the order number at the wallet.
+func voucherOf(t *journal.Transaction) string { return t.RRN }
