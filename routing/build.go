@@ -223,8 +223,9 @@ func reason(m *spec.Message, p *Request, code string) {
 // partialAt is where DE 60.3.4 stands in DE 60.
 const partialAt = 21
 
-// asksPartial reports whether a request takes an approval of a part.
-func asksPartial(de60 []byte) bool { return len(de60) > partialAt && de60[partialAt] == '1' }
+// AsksPartial reports whether the DE 60 of a request takes an approval of a
+// part, as Request.Partial has it written.
+func AsksPartial(de60 []byte) bool { return len(de60) > partialAt && de60[partialAt] == '1' }
 
 func appendDigits(dst []byte, v int64, n int) []byte {
 	var b [20]byte

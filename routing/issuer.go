@@ -294,7 +294,7 @@ func (i *Issuer) prepare(ctx context.Context, c *call, req *spec.Message, sign b
 	c.rrn.set(req.Bytes(37))
 	c.terminal.set(req.Bytes(41))
 	c.amount.set(req.Bytes(4))
-	c.partial = asksPartial(req.Bytes(60))
+	c.partial = AsksPartial(req.Bytes(60))
 	c.prefer = uint32(stan)
 	if orig := req.Bytes(90); req.MTI().Class() == 4 && len(orig) == 42 {
 		c.prefer = 0

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,21 +23,33 @@ func newSimulateIssuerCmd() *cobra.Command {
 		cfg                             issuer.Config
 		listen, control, books, balance string
 	)
-	names := make([]string, len(simcard.Issuers))
-	for i, is := range simcard.Issuers {
-		names[i] = is.Name
+	var names []string
+	for _, is := range append(slices.Clone(simcard.Issuers), simcard.Abroad) {
+		names = append(names, is.Name)
 	}
+	kinds, storms := lines(issuer.Kinds, 2), lines(issuer.StormNames(), 17)
 	cmd := &cobra.Command{
 		Use:   "issuer",
 		Short: "An issuer's host: accounts, PINs, cryptograms, books, and weather by amount",
 		Long: `issuer answers on the CUPS line like an issuer: sign-on, zone keys, MAC, PIN,
-chip cryptogram, balance, reversals, and books of everything it decided.
+chip cryptogram, accounts with what is held on them, reversals, and books of
+everything it decided, by kind and by what stands:
 
-The last two digits of a purchase's amount, in fen, ask for weather:
+  ` + kinds + `
+
+The last two digits of the amount of a sale or a pre-authorisation, in fen, ask
+for weather:
 
 ` + issuer.AmountTable() + `
-Every other amount is served well. Weather by chance is set over HTTP
-(--control): PUT /weather; GET /books and GET /totals show the books.
+Every other amount is served well, and so is whatever follows an earlier
+transaction: a void has the amount of its sale. Over HTTP (--control):
+
+  PUT  /weather  weather by chance, for messages of every kind: {"silent":0.01}
+  POST /next     weather for the next messages of one kind:
+                 {"kind":"void","count":2,"storm":"silent"}
+                 {"kind":"reversal","storm":"declined","code":"96"}
+                 storms: ` + storms + `
+  GET  /books, GET /totals
 
 Its zone master key and its cards' keys are TEST keys that anybody can compute.`,
 		Example: `  acquirer simulate issuer --name north --listen 127.0.0.1:9501
@@ -86,6 +99,8 @@ Its zone master key and its cards' keys are TEST keys that anybody can compute.`
 	f.StringVar(&cfg.Institution, "institution", "", "institution code, up to 11 digits (default: by its name)")
 	f.StringVar(&balance, "balance", "1000000000.00", "what every account starts with, in yuan")
 	f.DurationVar(&cfg.Late, "late", 40*time.Second, "how late a late answer is")
+	f.IntVar(&cfg.Completion, "completion", 115, "percent of a hold that a completion may take")
+	f.BoolVar(&cfg.StrictATC, "strict-atc", false, "refuse a chip whose transaction counter went backwards, with 05")
 	f.BoolVar(&cfg.CalmAmounts, "calm", false, "amounts do not ask for weather")
 	f.StringVar(&control, "control", "", "address of books and weather over HTTP; loopback only, it knows no users")
 	f.StringVar(&books, "books", "", "file that the books are written to at the end, as JSON")
@@ -93,6 +108,23 @@ Its zone master key and its cards' keys are TEST keys that anybody can compute.`
 		panic(err) // the flag stands two lines above
 	}
 	return cmd
+}
+
+// lines sets names in lines of some sixty characters, all but the first indented.
+func lines[T ~string](names []T, indent int) string {
+	var b strings.Builder
+	width := 0
+	for i, n := range names {
+		if i > 0 && width+len(n) > 60 {
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			width = 0
+		} else if i > 0 {
+			b.WriteString(" ")
+		}
+		b.WriteString(string(n))
+		width += len(n) + 1
+	}
+	return b.String()
 }
 
 func writeBooks(host *issuer.Host, path string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -194,6 +195,10 @@ type town struct {
 	stan  uint32
 }
 
+// impatient is for towns where answers are awaited that do not come, or come
+// late.
+func impatient(_ *Config, r *routing.Config) { r.Timeout = 150 * time.Millisecond }
+
 func newTown(t *testing.T, change func(*Config, *routing.Config)) *town {
 	t.Helper()
 	is, _ := simcard.IssuerNamed("north")
@@ -206,7 +211,7 @@ func newTown(t *testing.T, change func(*Config, *routing.Config)) *town {
 	}
 	rc := routing.Config{
 		Name: is.Name, Addrs: []string{ln.Addr().String()}, Institution: InstitutionOf(is.Name), Acquirer: "08980000",
-		Keys: tw.keys, Timeout: 150 * time.Millisecond, Log: quiet,
+		Keys: tw.keys, Timeout: 10 * time.Second, Log: quiet,
 		BackoffMin: time.Millisecond, BackoffMax: 5 * time.Millisecond,
 		Observe: func(s routing.Stray) {
 			tw.mu.Lock()
@@ -255,6 +260,33 @@ func (tw *town) strays(k routing.StrayKind) int {
 	return tw.stray[k]
 }
 
+// follow is a request of a kind that stands on an earlier one.
+func (tw *town) follow(kind Kind, p *routing.Request, amount money.Amount) *routing.Request {
+	r := tw.kind(kind, p.PAN, amount)
+	original := p.AsOriginal()
+	r.Original = &original
+	return r
+}
+
+// kind is a request of a kind, with the card's stripe where a cardholder is there.
+func (tw *town) kind(kind Kind, pan card.PAN, amount money.Amount) *routing.Request {
+	r := tw.with(pan, amount)
+	shape := map[Kind]struct {
+		mti             spec.MTI
+		code, condition string
+	}{
+		Balance: {0x0200, "310000", "00"}, Sale: {0x0200, "000000", "00"}, Void: {0x0200, "200000", "00"}, Refund: {0x0220, "200000", "00"},
+		Preauth: {0x0100, "030000", "06"}, PreauthVoid: {0x0100, "200000", "06"}, Completion: {0x0200, "000000", "06"},
+		CompletionVoid: {0x0200, "200000", "06"}, CompletionNotice: {0x0220, "000000", "06"}, OfflineSale: {0x0220, "000000", "00"},
+		ChipOfflineSale: {0x0220, "000000", "00"}, Adjust: {0x0220, "020000", "00"}, ScriptResult: {0x0620, "000000", "00"},
+	}[kind]
+	r.MTI, r.Processing, r.Condition = shape.mti, shape.code, shape.condition
+	if r.MTI == 0x0220 || r.MTI == 0x0620 {
+		r.Track2 = nil
+	}
+	return r
+}
+
 // purchase is a purchase by stripe of the n-th good card.
 func (tw *town) purchase(n int, amount money.Amount) *routing.Request {
 	return tw.with(tw.is.PAN(n), amount)
@@ -271,6 +303,49 @@ func (tw *town) with(pan card.PAN, amount money.Amount) *routing.Request {
 		EntryMode: "022", Condition: "00", Acquirer: "08980000", Forwarder: "08980000", Receiver: tw.host.Institution(),
 		Terminal: "10000001", Merchant: "898110054110001", Name: []byte("TEST"), Category: "5411", Capability: '5',
 	}
+}
+
+// chip is a card with a chip and a sale of 12.00 by it, without DE 55.
+func (tw *town) chip(condition simcard.Condition) (*simcard.Card, *routing.Request) {
+	for n := range 100 {
+		pan := tw.is.PAN(n)
+		if condition != simcard.Good {
+			pan = tw.is.PANWith(condition, n)
+		}
+		c, err := simcard.New(pan)
+		if err != nil {
+			tw.t.Fatal(err)
+		}
+		if c.HasChip && c.PSN == "01" {
+			p := tw.with(pan, money.Yuan(12))
+			p.Track2, p.EntryMode, p.Sequence = nil, "052", "001"
+			return c, p
+		}
+	}
+	tw.t.Fatal("no card with a chip")
+	return nil, nil
+}
+
+// de55 is what a terminal tells of a cryptogram over an amount.
+func (tw *town) de55(c *simcard.Card, cid byte, amount money.Amount) []byte {
+	tw.t.Helper()
+	terms := simcard.Terms{Country: [2]byte{1, 0x56}, Currency: [2]byte{1, 0x56}, Date: [3]byte{0x26, 0x11, 0x23}, UN: [4]byte{1, 2, 3, 4}}
+	if _, err := hex.Decode(terms.Amount[:], []byte(pad(uint64(amount), 12))); err != nil {
+		tw.t.Fatal(err)
+	}
+	a, err := c.FirstAC(cid, &terms)
+	if err != nil {
+		tw.t.Fatal(err)
+	}
+	b := spec.AppendTLV(nil, 0x9F26, a.AC[:])
+	for _, f := range []struct {
+		tag uint32
+		v   []byte
+	}{{0x9F10, a.IAD[:]}, {0x9F37, terms.UN[:]}, {0x9F36, a.ATC[:]}, {0x95, terms.TVR[:]}, {0x9A, terms.Date[:]}, {0x9C, []byte{0}},
+		{0x9F02, terms.Amount[:]}, {0x5F2A, terms.Currency[:]}, {0x82, a.AIP[:]}, {0x9F1A, terms.Country[:]}, {0x9F03, terms.Other[:]}, {0x9F27, []byte{a.CID}}} {
+		b = spec.AppendTLV(b, f.tag, f.v)
+	}
+	return b
 }
 
 // send returns DE 39, or the error of Send.
@@ -302,10 +377,10 @@ func (tw *town) reverse(p *routing.Request, repeat bool) (string, error) {
 	return ans.Text(39), err
 }
 
-// entry is the books' line of a purchase.
+// entry is the books' line of a request.
 func (tw *town) entry(p *routing.Request) (Entry, bool) {
 	for _, e := range tw.host.Books() {
-		if e.RRN == p.RRN && e.MTI != 0x0420 {
+		if e.RRN == p.RRN {
 			return e, true
 		}
 	}

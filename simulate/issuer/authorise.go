@@ -2,8 +2,9 @@ package issuer
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
-	"fmt"
+	"strings"
 	"time"
 
 	"acquirer/calendar"
@@ -47,7 +48,7 @@ func complete(m *spec.Message) bool {
 			return false
 		}
 	}
-	return m.Has(4) || m.Text(3) == "310000"
+	return m.Has(4) || kindOf(m) == Balance || kindOf(m) == ScriptResult
 }
 
 // refuse builds an answer that nothing in the books stands for.
@@ -65,36 +66,7 @@ func (l *line) respond() {
 	r.SetInt(15, int64(calendar.BusinessDate(time.Now(), calendar.CardCutoff))%10000)
 }
 
-// kinds of authorisation by MTI and the first two digits of DE 3.
-func kindOf(m *spec.Message) string {
-	processing := m.Bytes(3)[:2]
-	switch string(processing) {
-	case "00", "19":
-		switch {
-		case m.MTI() == 0x0220:
-			return "notice"
-		case string(m.Bytes(25)) == "06":
-			return "completion"
-		}
-		return "purchase"
-	case "03":
-		if m.MTI() == 0x0100 {
-			return "pre-authorisation"
-		}
-	case "31":
-		if m.MTI() == 0x0200 {
-			return "balance"
-		}
-	case "20":
-		if m.MTI() == 0x0220 {
-			return "refund"
-		}
-		return "void"
-	}
-	return ""
-}
-
-// authorise decides a request and answers as the weather has it.
+// authorise decides a request or an advice and answers as the weather has it.
 func (l *line) authorise(by signer) error {
 	h, m := l.h, &l.in
 	kind := kindOf(m)
@@ -112,18 +84,10 @@ func (l *line) authorise(by signer) error {
 		return l.answer(&l.reply, by)
 	}
 	e := entryOf(m, t, kind, time.Now())
-	storm, pause := Calm, time.Duration(0)
-	if kind == "purchase" || kind == "pre-authorisation" {
-		if !h.cfg.CalmAmounts {
-			storm = StormOf(e.Amount)
-		}
-		drawn, declined, wait := h.sky.purchase()
-		pause = wait
-		if storm == Calm {
-			if storm = drawn; declined {
-				storm = Decline
-			}
-		}
+	asked, ordered, pause := h.sky.draw(kind)
+	storm, refusal := asked.Storm, asked.Code
+	if kind.chosen() && !ordered && !h.cfg.CalmAmounts && Stormy(e.Amount) {
+		storm, refusal = StormOf(e.Amount), pad(uint64(e.Amount%100), 2)
 	}
 	switch storm {
 	case Lost:
@@ -131,71 +95,95 @@ func (l *line) authorise(by signer) error {
 	case DropBefore:
 		return errDropped
 	}
+	if e.Kind == ScriptResult {
+		if result, ok := spec.FindTLV(m.Bytes(55), 0xDF31); ok {
+			e.Scripts = strings.ToUpper(hex.EncodeToString(result))
+		}
+	}
 	e.storm = storm
 	if older := h.bank.claim(e); older != nil {
-		return l.again(older, e, by)
+		return l.again(older, e, by, asked.Storm, pause)
 	}
-	code, tag91 := l.decide(e, pan)
+	l.decide(e, pan, refusal)
 	l.respond()
-	r := &l.reply
-	r.Set(39, code)
-	if e.Approval != "" {
-		r.Set(38, e.Approval)
-	}
-	if kind == "balance" && code == "00" {
-		r.Set(54, balances(h.bank.balance(pan)))
-	}
-	if tag91 != nil {
-		b := spec.AppendTLV(nil, 0x91, tag91)
-		if atc, ok := spec.FindTLV(m.Bytes(55), 0x9F36); ok {
-			b = spec.AppendTLV(b, 0x9F36, atc)
-		}
-		r.SetBytes(55, b)
-	}
+	l.fill(e)
 	return l.send(e, by, storm, pause)
 }
 
-// decide runs the checks in the order an issuer has them and books the result.
-// It returns DE 39 and the value of tag 91 for a chip.
-func (l *line) decide(e *Entry, pan card.PAN) (code string, tag91 []byte) {
+// fill lays what the books answer into the reply.
+func (l *line) fill(e *Entry) {
+	r := &l.reply
+	r.Set(39, e.Code)
+	if e.Approval != "" {
+		r.Set(38, e.Approval)
+	}
+	if e.Part != 0 {
+		r.SetInt(4, e.Part.Fen())
+	}
+	if e.de54 != "" {
+		r.Set(54, e.de54)
+	}
+	if e.de55 != nil {
+		r.SetBytes(55, e.de55)
+	}
+}
+
+// decide runs the checks in the order an issuer has them, books the result and
+// makes DE 55 of the answer. refusal is DE 39 of a decline by the weather.
+func (l *line) decide(e *Entry, pan card.PAN, refusal string) {
 	h, m := l.h, &l.in
-	code, arpc := l.judge(e, pan)
-	takes := e.Amount
-	switch e.Kind {
-	case "balance":
-		takes = 0
-	case "refund":
-		takes = -e.Amount
-	case "void":
-		takes = 0
-		if code == "00" {
-			if original, ok := originalOf(m); ok {
-				code = h.bank.void(original, e.Amount)
-			} else {
-				code = "30"
-			}
-		}
-	}
+	code, chip := l.judge(e, pan)
 	if e.storm == Decline && code == "00" {
-		if code = "05"; !h.cfg.CalmAmounts && StormOf(e.Amount) == Decline {
-			code = pad(uint64(e.Amount%100), 2)
+		code = refusal
+	}
+	w := wish{
+		approval: m.Text(38), part: routing.AsksPartial(m.Bytes(60)), half: e.storm == Half,
+		answer: e.Kind == Sale && routing.AsksPartial(m.Bytes(60)), strict: h.cfg.StrictATC,
+	}
+	if original, ok := originalOf(m); ok {
+		w.original = &original
+	}
+	if chip != nil && e.Kind != ChipOfflineSale { // which may be told of long after
+		w.atc = &chip.atc
+	}
+	h.bank.decide(e, code, w)
+	if chip == nil || e.Kind == ChipOfflineSale { // its chip has gone home
+		return
+	}
+	if err := l.answerChip(e, pan, chip); err != nil {
+		h.log.Error("the chip could not be answered", "error", err)
+	}
+}
+
+// answerChip makes DE 55 of the answer: 91, 9F36, and the scripts that the
+// weather wants for an approval.
+func (l *line) answerChip(e *Entry, pan card.PAN, chip *cryptogram) error {
+	var err error
+	if e.Code != "00" { // the ARPC is over the code; judge made the one for 00
+		if chip.tag91, err = l.h.vault.authenticate(context.Background(), chip, e.Code); err != nil {
+			return err
 		}
 	}
-	h.bank.decide(e, code, takes)
-	if e.Code != "00" && arpc != nil { // the ARPC is over the code; judge made it for 00
-		tag91, err := h.vault.checkChip(context.Background(), m, pan, e.Code)
-		if err != nil {
-			h.log.Error("ARPC could not be made", "error", err)
-			return e.Code, nil
+	b := spec.AppendTLV(nil, 0x91, chip.tag91[:])
+	b = spec.AppendTLV(b, 0x9F36, chip.atc[:])
+	if s, ok := scripts[e.storm]; ok && e.Code == "00" {
+		if b, err = simcard.AppendScript(b, pan, chip.atc, chip.ac, s); err != nil {
+			return err
 		}
-		arpc = tag91[:]
+		if e.storm == ForgedScript {
+			b[len(b)-1] ^= 1
+		}
 	}
-	return e.Code, arpc
+	l.h.bank.mu.Lock()
+	e.de55 = b
+	l.h.bank.mu.Unlock()
+	return nil
 }
 
 // judge looks at the card, its expiry, its track, its chip and its PIN. With a
-// good cryptogram comes tag 91 for an approval.
-func (l *line) judge(e *Entry, pan card.PAN) (code string, tag91 []byte) {
+// good cryptogram comes what it was made over. A script's result is told of a
+// card that was judged when its transaction was.
+func (l *line) judge(e *Entry, pan card.PAN) (code string, chip *cryptogram) {
 	h, m := l.h, &l.in
 	ctx := context.Background()
 	number := pan.Reveal()
@@ -203,6 +191,8 @@ func (l *line) judge(e *Entry, pan card.PAN) (code string, tag91 []byte) {
 	switch {
 	case !h.ours(number) || condition == simcard.NoAccount || !pan.Luhn():
 		return "14", nil
+	case e.Kind == ScriptResult:
+		return "00", nil
 	case condition == simcard.Lost || condition == simcard.Stolen || condition == simcard.Restricted || condition == simcard.TriedOut:
 		return condition.Code(), nil
 	}
@@ -214,23 +204,39 @@ func (l *line) judge(e *Entry, pan card.PAN) (code string, tag91 []byte) {
 		return "59", nil
 	}
 	if m.Has(55) {
-		switch arpc, err := h.vault.checkChip(ctx, m, pan, "00"); {
-		case err == nil:
-			tag91 = arpc[:]
-		case !errors.Is(err, errNoARQC):
+		var err error
+		chip, err = readCryptogram(m, pan)
+		switch {
+		case errors.Is(err, errNoARQC) && e.Kind != ChipOfflineSale: // as in a fallback
+		case err != nil:
 			return "05", nil
+		case chip.cid >= 0 && byte(chip.cid) != cidOf(e.Kind):
+			return "05", nil // a card that said no, or whose sale was approved offline
+		}
+		if chip != nil {
+			if chip.tag91, err = h.vault.authenticate(ctx, chip, "00"); err != nil {
+				return "05", nil
+			}
 		}
 	}
 	if pin := m.Bytes(52); pin != nil {
 		switch err := h.vault.checkPIN(ctx, pin, pan, simcard.PINFor(number)); {
 		case errors.Is(err, hsm.ErrPIN):
-			return "55", tag91 // tries are not counted: a card answers the same each time
+			return "55", chip // tries are not counted: a card answers the same each time
 		case err != nil:
 			h.log.Error("PIN could not be checked", "error", err)
-			return "96", tag91
+			return "96", chip
 		}
 	}
-	return "00", tag91
+	return "00", chip
+}
+
+// cidOf is the cryptogram that a chip gives for a kind.
+func cidOf(k Kind) byte {
+	if k == ChipOfflineSale {
+		return simcard.TC
+	}
+	return simcard.ARQC
 }
 
 // sameTrack compares a track with what is on the card; '=' and 'D' are the
@@ -252,41 +258,43 @@ func yymm(t time.Time) string {
 	return pad(uint64(d.Year()%100*100+int(d.Month())), 4)
 }
 
-// balances is DE 54: ledger and available balance, 20 characters each.
-func balances(available money.Amount) string {
-	sign, fen := "C", available.Fen()
-	if fen < 0 {
-		sign, fen = "D", -fen
+// balances is DE 54: ledger balance (01) and available balance (02), 20
+// characters each.
+func balances(ledger, available money.Amount) string {
+	out := ""
+	for kind, a := range []money.Amount{ledger, available} {
+		sign, fen := "C", a.Fen()
+		if fen < 0 {
+			sign, fen = "D", -fen
+		}
+		out += "300" + string("12"[kind]) + "156" + sign + pad(uint64(fen), 12)
 	}
-	amount := pad(uint64(fen), 12)
-	return "3001156" + sign + amount + "3002156" + sign + amount
+	return out
 }
 
-// again answers a request whose trace is in the books already: the same
-// request gets its first answer, another one 94.
-func (l *line) again(older, e *Entry, by signer) error {
+// again answers a message whose trace is in the books already: the same
+// request or advice gets its first answer, another one 94. The amount asked for
+// its weather the first time only.
+func (l *line) again(older, e *Entry, by signer, storm Storm, pause time.Duration) error {
 	h := l.h
 	l.respond()
-	r := &l.reply
 	h.bank.mu.Lock()
-	code := "94"
 	switch {
 	case older.State == Unknown:
 		older.Repeats++
-		code = codeReversedBefore
-	case older.Amount == e.Amount && older.PAN.Equal(e.PAN) && older.State != undecided:
+		l.reply.Set(39, codeReversedBefore)
+	case older.Kind == e.Kind && older.Amount == e.Amount && older.PAN.Equal(e.PAN) && older.State != undecided:
 		older.Repeats++
-		if code = older.Code; older.Approval != "" {
-			r.Set(38, older.Approval)
-		}
+		l.fill(older)
+	default:
+		l.reply.Set(39, "94")
 	}
 	h.bank.mu.Unlock()
-	r.Set(39, code)
-	return l.answer(r, by)
+	return l.send(older, by, storm, pause)
 }
 
-// send answers an authorisation, or does with the answer what the weather
-// wants. l.reply holds the answer.
+// send answers e, or does with the answer what the weather wants. l.reply holds
+// the answer.
 func (l *line) send(e *Entry, by signer, storm Storm, pause time.Duration) error {
 	h, r := l.h, &l.reply
 	switch storm {
@@ -310,7 +318,9 @@ func (l *line) send(e *Entry, by signer, storm Storm, pause time.Duration) error
 	if err != nil {
 		return err
 	}
-	h.bank.answered(e)
+	if l.in.MTI().Class() != 4 {
+		h.bank.answered(e)
+	}
 	switch {
 	case storm == Late:
 		l.later(h.cfg.Late, frame)
@@ -341,22 +351,25 @@ func (l *line) reverse(by signer) error {
 		l.refuse("30")
 		return l.answer(&l.reply, by)
 	}
-	storm, pause := h.sky.reversal()
-	if first := h.bank.firstReversal(original); first != Calm {
-		storm = first
+	if original.MTI != 0x0100 && original.MTI != 0x0200 { // what was done already is not undone
+		l.refuse("12")
+		return l.answer(&l.reply, by)
 	}
-	if storm == LostReversal {
+	asked, _, pause := h.sky.draw(Reversal)
+	storm := asked.Storm
+	if storm == Calm {
+		storm = h.bank.firstReversal(original)
+	}
+	switch storm {
+	case LostReversal, Lost:
 		return nil
+	case DropBefore:
+		return errDropped
+	case Decline:
+		l.refuse(asked.Code)
+		return l.answer(&l.reply, by)
 	}
-	code, _ := h.bank.reverse(original, m, time.Now())
-	if storm == DeafReversal {
-		return nil
-	}
+	code, e := h.bank.reverse(original, m, time.Now())
 	l.refuse(code)
-	frame, err := l.frame(&l.reply, by)
-	if err != nil {
-		return fmt.Errorf("answer to a reversal: %w", err)
-	}
-	l.put(frame, pause)
-	return nil
+	return l.send(e, by, storm, pause)
 }

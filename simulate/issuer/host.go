@@ -3,8 +3,9 @@
 // an HSM of its own, and misbehaves on request. Its cards, and the secrets
 // that it shares with them, are those of simulate/card.
 //
-// Weather comes in two ways: an amount chooses it (StormOf; the table is
-// AmountTable), or Weather draws it by chance.
+// Weather comes in three ways: an amount chooses it (StormOf; the table is
+// AmountTable), Weather draws it by chance, or Next orders it for the next
+// messages of a kind.
 package issuer
 
 import (
@@ -36,6 +37,8 @@ type Config struct {
 
 	Balance      money.Amount  // of every account; 0 for a billion yuan
 	Late         time.Duration // how late a late answer is; 0 for 40 s
+	Completion   int           // percent of a hold that a completion may take; 0 for 115
+	StrictATC    bool          // a chip whose counter went backwards is refused with 05; else the books note it
 	CalmAmounts  bool          // amounts do not choose the weather
 	Weather      Weather       // at the start
 	Seed         uint64        // of the weather's dice
@@ -44,8 +47,11 @@ type Config struct {
 }
 
 // InstitutionOf is the institution code of a simulated issuer: 0102 and its
-// place among simcard.Issuers; others are 01020099.
+// place among simcard.Issuers, 01030001 abroad; others are 01020099.
 func InstitutionOf(name string) string {
+	if name == simcard.Abroad.Name {
+		return "01030001"
+	}
 	for i, is := range simcard.Issuers {
 		if is.Name == name {
 			return fmt.Sprintf("0102%04d", i+1)
@@ -93,6 +99,12 @@ func New(cfg Config) (*Host, error) {
 	if cfg.Balance == 0 {
 		cfg.Balance = money.Yuan(1e9)
 	}
+	if cfg.Completion == 0 {
+		cfg.Completion = 115
+	}
+	if cfg.Completion < 0 {
+		return nil, fmt.Errorf("issuer %s: a completion of %d percent of its hold", cfg.Name, cfg.Completion)
+	}
 	if cfg.Late == 0 {
 		cfg.Late = 40 * time.Second
 	}
@@ -110,7 +122,7 @@ func New(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	return &Host{
-		cfg: cfg, log: cfg.Log.With("host", cfg.Name), vault: v, bank: newBank(cfg.Balance),
+		cfg: cfg, log: cfg.Log.With("host", cfg.Name), vault: v, bank: newBank(cfg.Balance, cfg.Completion),
 		sky:   sky{now: cfg.Weather, rng: rand.New(rand.NewPCG(cfg.Seed, 0))},
 		lines: map[*line]bool{}, waiting: map[uint32]func(string){}, quit: make(chan struct{}),
 	}, nil
@@ -210,6 +222,21 @@ func (h *Host) SetWeather(w Weather) error {
 	return nil
 }
 
+// Next orders weather for the next messages of a kind: that a void is lost, or
+// the second of two reversals. Orders for one kind are served in their order,
+// before what an amount or chance wants.
+func (h *Host) Next(orders ...Order) error {
+	for i := range orders {
+		if err := orders[i].check(); err != nil {
+			return err
+		}
+	}
+	for _, o := range orders {
+		h.sky.order(o)
+	}
+	return nil
+}
+
 // Weather is the weather now.
 func (h *Host) Weather() Weather {
 	h.sky.mu.Lock()
@@ -223,7 +250,8 @@ func (h *Host) Books() []Entry { return h.bank.snapshot() }
 // Totals are the books in numbers.
 func (h *Host) Totals() Totals { return h.bank.totals() }
 
-// Balance is what a card may spend; Deposit sets it.
+// Balance is what a card may spend: its money less what is held on it. Deposit
+// sets it.
 func (h *Host) Balance(pan card.PAN) money.Amount            { return h.bank.balance(pan) }
 func (h *Host) Deposit(pan card.PAN, available money.Amount) { h.bank.deposit(pan, available) }
 

@@ -232,49 +232,71 @@ func (v *vault) checkPIN(ctx context.Context, block []byte, pan card.PAN, expect
 // errNoARQC says that DE 55 carries no cryptogram, as a fallback's may.
 var errNoARQC = errors.New("issuer: DE 55 without a cryptogram")
 
-// checkChip verifies the ARQC in DE 55 and makes tag 91 for the answer: the
-// ARPC to arc, and arc.
-func (v *vault) checkChip(ctx context.Context, m *spec.Message, pan card.PAN, arc string) (tag91 [10]byte, err error) {
+// cryptogram is what a chip made its cryptogram over, and the cryptogram.
+type cryptogram struct {
+	pan  card.PAN
+	psn  string
+	cid  int // 9F27, -1 when it is not told
+	atc  [2]byte
+	ac   [8]byte
+	data []byte
+
+	tag91 [10]byte // for an approval
+}
+
+// readCryptogram reads DE 55.
+func readCryptogram(m *spec.Message, pan card.PAN) (*cryptogram, error) {
 	b := m.Bytes(55)
+	c := &cryptogram{pan: pan, psn: "00", cid: -1}
 	var t simcard.Terms
-	var aip, atc [2]byte
-	var arqc [8]byte
+	var aip [2]byte
 	for _, f := range []struct {
 		tag  uint32
 		into []byte
 	}{
-		{0x9F26, arqc[:]}, {0x9F36, atc[:]}, {0x82, aip[:]}, {0x9F02, t.Amount[:]}, {0x9F03, t.Other[:]}, {0x9F1A, t.Country[:]},
+		{0x9F26, c.ac[:]}, {0x9F36, c.atc[:]}, {0x82, aip[:]}, {0x9F02, t.Amount[:]}, {0x9F03, t.Other[:]}, {0x9F1A, t.Country[:]},
 		{0x95, t.TVR[:]}, {0x5F2A, t.Currency[:]}, {0x9A, t.Date[:]}, {0x9F37, t.UN[:]},
 	} {
 		value, ok := spec.FindTLV(b, f.tag)
 		if !ok && f.tag == 0x9F26 {
-			return tag91, errNoARQC
+			return nil, errNoARQC
 		}
 		if !ok && f.tag == 0x9F03 {
 			continue // no other amount: zeros
 		}
 		if len(value) != len(f.into) {
-			return tag91, fmt.Errorf("%w: tag %X has %d bytes, want %d", hsm.ErrARQC, f.tag, len(value), len(f.into))
+			return nil, fmt.Errorf("%w: tag %X has %d bytes, want %d", hsm.ErrARQC, f.tag, len(value), len(f.into))
 		}
 		copy(f.into, value)
 	}
 	kind, ok := spec.FindTLV(b, 0x9C)
 	iad, ok2 := spec.FindTLV(b, 0x9F10)
 	if !ok || !ok2 || len(kind) != 1 || len(iad) < 7 {
-		return tag91, fmt.Errorf("%w: tag 9C or 9F10 is missing or short", hsm.ErrARQC)
+		return nil, fmt.Errorf("%w: tag 9C or 9F10 is missing or short", hsm.ErrARQC)
 	}
 	t.Type = kind[0]
-	if amount := m.Bytes(4); string(amount) != bcdText(t.Amount[:]) {
-		return tag91, fmt.Errorf("%w: the chip signed another amount (9F02) than DE 4", hsm.ErrARQC)
+	amount := "000000000000" // of an inquiry
+	if m.Has(4) {
+		amount = m.Text(4)
 	}
-	psn := "00"
+	if amount != bcdText(t.Amount[:]) {
+		return nil, fmt.Errorf("%w: the chip signed another amount (9F02) than DE 4", hsm.ErrARQC)
+	}
+	if cid, ok := spec.FindTLV(b, 0x9F27); ok && len(cid) == 1 {
+		c.cid = int(cid[0] & 0xC0)
+	}
 	if s := m.Text(23); len(s) == 3 {
-		psn = s[1:]
+		c.psn = s[1:]
 	}
-	var room [simcard.MaxARQCData]byte
-	data := simcard.AppendARQCData(room[:0], &t, aip, atc, [4]byte(iad[3:7]))
+	c.data = simcard.AppendARQCData(nil, &t, aip, c.atc, [4]byte(iad[3:7]))
+	return c, nil
+}
+
+// authenticate verifies a cryptogram and makes tag 91 for the answer: the ARPC
+// to arc, and arc.
+func (v *vault) authenticate(ctx context.Context, c *cryptogram, arc string) (tag91 [10]byte, err error) {
 	arpc, err := v.hsm.VerifyARQC(ctx, v.imk, hsm.Cryptogram{
-		Scheme: hsm.PBOC, PAN: pan, PSN: psn, ATC: atc, Data: data, ARQC: arqc, ARC: [2]byte([]byte(arc)),
+		Scheme: hsm.PBOC, PAN: c.pan, PSN: c.psn, ATC: c.atc, Data: c.data, ARQC: c.ac, ARC: [2]byte([]byte(arc)),
 	})
 	copy(tag91[:], arpc[:])
 	copy(tag91[8:], arc)

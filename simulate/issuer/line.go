@@ -86,7 +86,7 @@ func (l *line) handle() error {
 	case 0x0810:
 		l.h.heard(m)
 		return nil
-	case 0x0100, 0x0200, 0x0220, 0x0420, 0x0421:
+	case 0x0100, 0x0200, 0x0220, 0x0221, 0x0420, 0x0421, 0x0620, 0x0621:
 		return l.financial()
 	default:
 		l.h.log.Warn("message of a type that is not served", "mti", m.MTI())

@@ -3,18 +3,20 @@ package issuer
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"math/rand/v2"
-
 	"acquirer/money"
+	simcard "acquirer/simulate/card"
 )
 
-// Storm is what an amount asks of the issuer: the last two digits of a
-// purchase's or a pre-authorisation's fen choose it. Amounts whose last two
-// digits stand nowhere here are treated as a good issuer treats them.
+// Storm is what an amount asks of the issuer: the last two digits of a sale's
+// or a pre-authorisation's fen choose it. Amounts whose last two digits stand
+// nowhere here are treated as a good issuer treats them, and so is whatever
+// follows an earlier transaction: its weather comes by chance, or by Next.
 type Storm uint8
 
 // The storms.
@@ -32,19 +34,65 @@ const (
 	Twice                // booked, answered twice
 	Late                 // booked, answered after Config.Late
 	Lost                 // neither booked nor answered
+	Half                 // approved in part: half, when the terminal takes that (DE 60.3.4), else 51
+	Script71             // approved; a chip is sent a script in 71
+	Script72             // approved; a chip is sent a script in 72
+	ForgedScript         // approved; a chip is sent a script in 72 whose MAC is wrong
 	Silent               // booked, never answered
 )
+
+// scripts are what a chip is sent.
+var scripts = map[Storm]simcard.Script{
+	Script71:     {Template: simcard.ScriptBefore, ID: [4]byte{0, 0, 0, 0x71}, Command: simcard.UnblockPIN},
+	Script72:     {Template: simcard.ScriptAfter, ID: [4]byte{0, 0, 0, 0x72}, Command: simcard.PutData(0x9F54), Data: []byte{0, 0, 0, 0x50, 0, 0}}, // the most it spends offline
+	ForgedScript: {Template: simcard.ScriptAfter, ID: [4]byte{0, 0, 0, 0x73}, Command: simcard.BlockApplication},
+}
+
+// stormNames are how people and JSON name storms.
+var stormNames = [...]string{
+	Calm: "calm", Decline: "declined", RollKey: "roll-key", LostReversal: "lost-reversal", DeafReversal: "deaf-reversal",
+	WrongReference: "wrong-reference", WrongMAC: "wrong-mac", DropBefore: "drop-before", DropAfter: "drop-after",
+	WrongAmount: "wrong-amount", Twice: "twice", Late: "late", Lost: "lost", Half: "half", Script71: "script-71",
+	Script72: "script-72", ForgedScript: "forged-script", Silent: "silent",
+}
+
+// StormNames lists the names of all storms.
+func StormNames() []string { return slices.Clone(stormNames[:]) }
+
+func (s Storm) String() string {
+	if int(s) < len(stormNames) {
+		return stormNames[s]
+	}
+	return fmt.Sprintf("Storm(%d)", uint8(s))
+}
+
+// MarshalText writes the name.
+func (s Storm) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads a name.
+func (s *Storm) UnmarshalText(b []byte) error {
+	n := slices.Index(stormNames[:], string(b))
+	if n < 0 {
+		return fmt.Errorf("issuer: no storm is called %q; there are %s", b, strings.Join(stormNames[:], ", "))
+	}
+	*s = Storm(n)
+	return nil
+}
 
 // storms is the table that --help prints.
 var storms = [100]struct {
 	storm Storm
 	what  string
 }{
+	10: {Half, "approved in part, half of it, when the terminal takes that, else declined: 51"},
 	51: {Decline, "declined: 51 insufficient funds"},
 	55: {Decline, "declined: 55 wrong PIN"},
 	57: {Decline, "declined: 57 not permitted to the cardholder"},
 	61: {Decline, "declined: 61 amount limit exceeded"},
 	65: {Decline, "declined: 65 count limit exceeded"},
+	71: {Script71, "approved; a chip is sent a script in 71 (unblock the PIN)"},
+	72: {Script72, "approved; a chip is sent a script in 72 (its offline limit)"},
+	73: {ForgedScript, "approved; a chip is sent a script in 72 whose MAC is wrong"},
 	75: {Decline, "declined: 75 PIN tries exceeded"},
 	86: {LostReversal, "booked, never answered; the first reversal is lost: neither booked nor answered"},
 	87: {DeafReversal, "booked, never answered; the first reversal is booked and not answered"},
@@ -96,24 +144,56 @@ func AmountTable() string {
 }
 
 // Weather is how the issuer behaves whatever the amount: for load and chaos.
-// Shares are probabilities from 0 to 1, drawn in the order of the fields; the
-// zero Weather is good.
+// Shares are probabilities from 0 to 1 of a message of any kind, drawn in the
+// order of the fields; the zero Weather is good.
 type Weather struct {
 	Delay  time.Duration `json:"delay"`  // before every answer
 	Jitter time.Duration `json:"jitter"` // and up to so much more
 
-	Drop     float64 `json:"drop"`     // purchases: as .93
+	Drop     float64 `json:"drop"`     // as .93
 	Lost     float64 `json:"lost"`     // as .97
 	Silent   float64 `json:"silent"`   // as .98
 	Late     float64 `json:"late"`     // as .96
 	Twice    float64 `json:"twice"`    // as .95
-	Declined float64 `json:"declined"` // answered 05
+	Declined float64 `json:"declined"` // requests and refunds: answered 05
 
 	LostReversals float64 `json:"lost_reversals"` // reversals neither booked nor answered
 	DeafReversals float64 `json:"deaf_reversals"` // reversals booked and not answered
 
 	// Closed refuses sign-ons with 91 and drops the lines that stand.
 	Closed bool `json:"closed"`
+}
+
+// Order is weather for the next messages of one kind, before anything that an
+// amount or chance wants.
+type Order struct {
+	Kind  Kind   `json:"kind"`
+	Count int    `json:"count"` // 0 is one
+	Storm Storm  `json:"storm"`
+	Code  string `json:"code,omitempty"` // DE 39 of Decline; "" is 05
+}
+
+// MostOrdered is how many messages one Order can be for.
+const MostOrdered = 1 << 20
+
+func (o *Order) check() error {
+	if o.Count == 0 {
+		o.Count = 1
+	}
+	if o.Storm == Decline && o.Code == "" {
+		o.Code = "05"
+	}
+	switch {
+	case !known(o.Kind):
+		return fmt.Errorf("issuer: no kind of transaction is called %q; there are %v", o.Kind, Kinds)
+	case o.Count < 0 || o.Count > MostOrdered:
+		return fmt.Errorf("issuer: weather for %d messages, want 1 to %d", o.Count, MostOrdered)
+	case int(o.Storm) >= len(stormNames):
+		return fmt.Errorf("issuer: %v is no storm", o.Storm)
+	case (o.Storm == Decline) != (o.Code != "") || o.Code != "" && len(o.Code) != 2:
+		return fmt.Errorf("issuer: storm %v with DE 39 %q: a refusal has a code of two characters, and nothing else has one", o.Storm, o.Code)
+	}
+	return nil
 }
 
 func (w *Weather) check() error {
@@ -128,7 +208,7 @@ func (w *Weather) check() error {
 		sum += p
 	}
 	if sum > 1 {
-		return fmt.Errorf("issuer: weather: shares of purchases add up to %v", sum)
+		return fmt.Errorf("issuer: weather: shares add up to %v", sum)
 	}
 	if !(w.LostReversals >= 0 && w.DeafReversals >= 0 && w.LostReversals+w.DeafReversals <= 1) {
 		return errors.New("issuer: weather: shares of reversals are not from 0 to 1 together")
@@ -138,49 +218,65 @@ func (w *Weather) check() error {
 
 // sky is the weather of a host and the dice it is drawn with.
 type sky struct {
-	mu  sync.Mutex
-	now Weather
-	rng *rand.Rand
+	mu   sync.Mutex
+	now  Weather
+	next map[Kind][]Order
+	rng  *rand.Rand
 }
 
-// purchase draws what happens to a purchase; declined says DE 39 is 05.
-func (s *sky) purchase() (storm Storm, declined bool, pause time.Duration) {
+// order adds weather for the next messages of a kind.
+func (s *sky) order(o Order) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := &s.now
-	pause = s.pause()
-	if w.Drop+w.Lost+w.Silent+w.Late+w.Twice+w.Declined == 0 {
-		return Calm, false, pause
+	if s.next == nil {
+		s.next = map[Kind][]Order{}
 	}
-	d := s.rng.Float64()
-	for _, c := range []struct {
-		share float64
-		storm Storm
-	}{{w.Drop, DropAfter}, {w.Lost, Lost}, {w.Silent, Silent}, {w.Late, Late}, {w.Twice, Twice}} {
-		if d < c.share {
-			return c.storm, false, pause
+	s.next[o.Kind] = append(s.next[o.Kind], o)
+}
+
+// draw says what happens to a message of a kind: what was ordered for it, or
+// chance. A refusal comes with its code.
+func (s *sky) draw(k Kind) (o Order, ordered bool, pause time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pause = s.pause()
+	if list := s.next[k]; len(list) > 0 {
+		o = list[0]
+		if list[0].Count--; list[0].Count == 0 {
+			s.next[k] = list[1:]
 		}
-		d -= c.share
+		return o, true, pause
 	}
-	return Calm, d < w.Declined, pause
-}
-
-// reversal draws what happens to a reversal: Calm, LostReversal or
-// DeafReversal.
-func (s *sky) reversal() (storm Storm, pause time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	pause = s.pause()
-	if s.now.LostReversals+s.now.DeafReversals == 0 {
-		return Calm, pause
+	w := &s.now
+	type share struct {
+		of    float64
+		storm Storm
 	}
-	switch d := s.rng.Float64(); {
-	case d < s.now.LostReversals:
-		return LostReversal, pause
-	case d < s.now.LostReversals+s.now.DeafReversals:
-		return DeafReversal, pause
+	shares := []share{{w.Drop, DropAfter}, {w.Lost, Lost}, {w.Silent, Silent}, {w.Late, Late}, {w.Twice, Twice}, {w.Declined, Decline}}
+	if k == Reversal {
+		shares = []share{{w.LostReversals, LostReversal}, {w.DeafReversals, DeafReversal}}
 	}
-	return Calm, pause
+	d := -1.0 // not yet cast
+	for _, c := range shares {
+		if c.of == 0 {
+			continue
+		}
+		if d < 0 {
+			d = s.rng.Float64()
+		}
+		if d >= c.of {
+			d -= c.of
+			continue
+		}
+		if o.Storm = c.storm; o.Storm == Decline {
+			o.Code = "05"
+			if k.told() {
+				o = Order{} // what was done already is not refused for no reason
+			}
+		}
+		return o, false, pause
+	}
+	return o, false, pause
 }
 
 func (s *sky) pause() time.Duration {

@@ -12,6 +12,8 @@ import (
 //	GET  /totals    the books in numbers
 //	GET  /weather   the weather
 //	PUT  /weather   changes it: {"delay":1000000,"silent":0.01}, delays in nanoseconds
+//	POST /next      orders weather: {"kind":"void","count":2,"storm":"silent"}, a refusal with
+//	                {"kind":"refund","storm":"declined","code":"91"}
 //	POST /drop      hangs up on every line
 //	GET  /healthz   ok
 //
@@ -28,9 +30,7 @@ func (h *Host) Handler() http.Handler {
 	mux.HandleFunc("GET /weather", func(w http.ResponseWriter, _ *http.Request) { h.writeJSON(w, h.Weather()) })
 	mux.HandleFunc("PUT /weather", func(w http.ResponseWriter, r *http.Request) {
 		var weather Weather
-		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
-		d.DisallowUnknownFields()
-		err := d.Decode(&weather)
+		err := decode(w, r, &weather)
 		if err == nil {
 			err = h.SetWeather(weather)
 		}
@@ -40,9 +40,27 @@ func (h *Host) Handler() http.Handler {
 		}
 		h.writeJSON(w, h.Weather())
 	})
+	mux.HandleFunc("POST /next", func(w http.ResponseWriter, r *http.Request) {
+		var o Order
+		err := decode(w, r, &o)
+		if err == nil {
+			err = h.Next(o)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		h.writeJSON(w, o)
+	})
 	mux.HandleFunc("POST /drop", func(w http.ResponseWriter, _ *http.Request) { h.DropLines() })
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	return mux
+}
+
+func decode(w http.ResponseWriter, r *http.Request, into any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
 }
 
 func (h *Host) writeJSON(w http.ResponseWriter, v any) {
