@@ -3,6 +3,7 @@ package simcard
 import (
 	"encoding/hex"
 	"errors"
+	"slices"
 	"testing"
 
 	"acquirer/card"
@@ -54,7 +55,7 @@ func TestARQCOfThePublishedExample(t *testing.T) {
 }
 
 func TestCardAgainstItsIssuer(t *testing.T) {
-	for _, is := range Issuers {
+	for _, is := range append(slices.Clone(Issuers), Abroad) {
 		c := chipCard(t, is, Good)
 		terms := Terms{Amount: [6]byte{5: 0x99}, Currency: [2]byte{1, 0x56}, UN: [4]byte{1, 2, 3, 4}}
 		var previous uint16

@@ -202,6 +202,11 @@ func impatient(_ *Config, r *routing.Config) { r.Timeout = 150 * time.Millisecon
 func newTown(t *testing.T, change func(*Config, *routing.Config)) *town {
 	t.Helper()
 	is, _ := simcard.IssuerNamed("north")
+	return newTownOf(t, is, change)
+}
+
+func newTownOf(t *testing.T, is simcard.Issuer, change func(*Config, *routing.Config)) *town {
+	t.Helper()
 	tw := &town{t: t, is: is, keys: newZoneKeys(t, is.Name), stray: map[routing.StrayKind]int{}}
 	quiet := slog.New(slog.DiscardHandler)
 	hc := Config{Name: is.Name, Late: 300 * time.Millisecond, Log: quiet}

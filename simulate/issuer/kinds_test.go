@@ -542,6 +542,12 @@ func TestTotalsByKind(t *testing.T) {
 }
 
 func TestAbroad(t *testing.T) {
+	tw := newTownOf(t, simcard.Abroad, nil)
+	c, sale := tw.chip(simcard.Good)
+	sale.ICData = tw.de55(c, simcard.ARQC, sale.Amount)
+	sale.PINBlock = tw.keys.pinBlock(t, sale.PAN, c.PIN)
+	tw.want(sale, "00")
+	tw.stands(sale, Approved, sale.Amount)
 	h, err := New(Config{Name: simcard.Abroad.Name})
 	if err != nil || h.Institution() != "01030001" || !slices.Equal(h.BINs(), []string{simcard.Abroad.BIN}) {
 		t.Errorf("%v, %v", h, err)
