@@ -234,7 +234,7 @@ func (b *bank) enter(e *Entry) {
 // wish is what a request asks for beyond its amount.
 type wish struct {
 	original *Trace // DE 90
-	approval string // DE 38
+	approval string // DE 38: of the original, or of a sale that was approved before
 	part     bool   // an approval of a part will do (DE 60.3.4)
 	half     bool   // the weather wants one of half
 	answer   bool   // the balance is wanted in DE 54
@@ -274,7 +274,11 @@ func (b *bank) decide(e *Entry, code string, w wish) {
 		e.on.by = append(e.on.by, e)
 		e.Original = e.on.RRN
 	}
-	if e.Kind != Balance && e.Kind != ScriptResult {
+	switch {
+	case e.Kind == Balance, e.Kind == ScriptResult:
+	case w.approval != "" && (e.Kind == OfflineSale || e.Kind == ChipOfflineSale):
+		e.Approval = w.approval // given by telephone, and on the receipt
+	default:
 		b.approval = b.approval%999999 + 1
 		e.Approval = pad(uint64(b.approval), 6)
 	}

@@ -213,9 +213,10 @@ func TestAdvices(t *testing.T) {
 	pan := tw.is.PAN(5)
 	tw.host.Deposit(pan, money.Yuan(10))
 	spent := tw.kind(OfflineSale, pan, money.Yuan(30))
+	spent.Approval = "T12345"
 	ans := tw.want(spent, "00")
-	if ans.MTI() != 0x0230 {
-		t.Errorf("answered by %v", ans.MTI())
+	if ans.MTI() != 0x0230 || ans.Text(38) != "T12345" {
+		t.Errorf("answered by %v with DE 38 %q", ans.MTI(), ans.Text(38))
 	}
 	balance := func(want money.Amount) {
 		t.Helper()
