@@ -25,12 +25,13 @@ const (
 	Approved  Status = "approved"  // a valid approval was read
 	Declined  Status = "declined"  // an answer said no
 	Reversed  Status = "reversed"  // the host took the reversal, or knew no original
-	Abandoned Status = "abandoned" // the reversal was given up (Profile.GiveUp)
+	Abandoned Status = "abandoned" // given up: the reversal (Profile.GiveUp), or a refund without an answer
 )
 
 // Record is one transaction in a Book.
 type Record struct {
 	Key
+	Kind     Kind
 	Amount   money.Amount // the approved one when the host approved in part (DE 39 10)
 	PAN      card.PAN
 	Status   Status

@@ -1,29 +1,20 @@
 package terminal
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
+	"golang.org/x/text/encoding/simplifiedchinese"
+
 	"acquirer/calendar"
-	"acquirer/card"
 	"acquirer/hsm/algo"
 	"acquirer/money"
 	simcard "acquirer/simulate/card"
 	"acquirer/spec"
 )
-
-// kind is what tells one kind of financial message from another: its row of
-// the matrix in protocol.md 3.
-type kind struct {
-	mti        spec.MTI
-	processing string // DE 3
-	condition  string // DE 25
-	message    string // DE 60.1
-}
-
-var kindSale = kind{mti: 0x0200, processing: "000000", condition: "00", message: "22"}
 
 // begin starts a request: what all kinds of message share.
 func (t *Terminal) begin(mti spec.MTI) *spec.Message {
@@ -34,46 +25,40 @@ func (t *Terminal) begin(mti spec.MTI) *spec.Message {
 	return m
 }
 
-// transaction starts a financial request of kind k: all but the card's part.
-func (t *Terminal) transaction(k kind, amount money.Amount) *spec.Message {
-	m := t.begin(k.mti)
-	m.Set(3, k.processing)
-	m.SetInt(4, amount.Fen())
-	m.SetInt(11, int64(t.NextSTAN()))
-	m.Set(25, k.condition)
-	m.Set(49, money.CurrencyNumeric)
-	m.SetBytes(64, make([]byte, 8))
-	return m
-}
-
 // set60 writes DE 60: message type, batch, network code and, in a financial
 // message, what the terminal can read (6: contactless, contact, stripe), the
-// chip's condition (2: fallback after a failed chip) and 0 for neither partial
-// approval nor balance (protocol.md 2.1).
-func (t *Terminal) set60(m *spec.Message, message, network string, financial, fallback bool) {
+// chip's condition (2: fallback after a failed chip) and 1 when it understands
+// partial approval and balances (protocol.md 2.1).
+func (t *Terminal) set60(m *spec.Message, message, network string, financial, fallback, partial bool) {
 	b := append(t.scratch[:0], message...)
 	for div := 100000; div > 0; div /= 10 {
 		b = append(b, byte('0'+t.state.Batch/div%10))
 	}
 	b = append(b, network...)
 	if financial {
-		ic := byte('0')
+		ic, understands := byte('0'), byte('0')
 		if fallback {
 			ic = '2'
 		}
-		b = append(b, '6', ic, '0')
+		if partial {
+			understands = '1'
+		}
+		b = append(b, '6', ic, understands)
 	}
 	t.scratch = b
 	m.SetText(60, b)
 }
 
 // keySets is DE 60.3 of sign-in by Profile.KeySet.
-var keySets = map[int]string{1: "001", 3: "003", 4: "004"}
+var keySets = map[int]string{1: "001", 3: "003", 4: "004", 5: "005"}
 
 func (t *Terminal) buildSignIn() *spec.Message {
 	m := t.begin(0x0800)
 	m.SetInt(11, int64(t.NextSTAN()))
-	t.set60(m, "00", keySets[t.cfg.Profile.KeySet], false, false)
+	t.set60(m, "00", keySets[t.cfg.Profile.KeySet], false, false, false)
+	if t.cfg.Profile.KeySet == 5 {
+		m.Set(53, "0400000000000000") // SM4
+	}
 	m.Set(63, t.cfg.Profile.Operator)
 	return m
 }
@@ -81,20 +66,132 @@ func (t *Terminal) buildSignIn() *spec.Message {
 func (t *Terminal) buildSignOff() *spec.Message {
 	m := t.begin(0x0820)
 	m.SetInt(11, int64(t.NextSTAN()))
-	t.set60(m, "00", "002", false, false)
+	t.set60(m, "00", "002", false, false, false)
 	return m
 }
 
 func (t *Terminal) buildEcho() *spec.Message {
 	m := t.begin(0x0820)
-	t.set60(m, "00", "301", false, false)
+	t.set60(m, "00", "301", false, false, false)
 	return m
 }
 
-func (t *Terminal) buildSale(s *Sale) (*spec.Message, error) {
-	m := t.transaction(kindSale, s.Amount)
-	t.set60(m, kindSale.message, "000", true, s.Entry == Fallback)
-	return m, t.setCard(m, s)
+// build makes the request of a transaction, with DE 64 to be filled in.
+func (t *Terminal) build(x *Transaction) (*spec.Message, error) {
+	r := x.Kind.row()
+	m := t.begin(r.mti)
+	m.Set(3, r.processing)
+	if !r.noAmount {
+		m.SetInt(4, amountOf(x).Fen())
+	}
+	m.SetInt(11, int64(t.NextSTAN()))
+	condition := r.condition
+	if x.AddOn && x.Kind == KindPreauth {
+		condition = "60"
+	}
+	m.Set(25, condition)
+	if x.Kind == KindTip {
+		m.SetText(48, appendDigits(t.scratch[:0], x.Tip.Fen(), 12))
+	}
+	m.Set(49, money.CurrencyNumeric)
+	m.SetBytes(64, make([]byte, 8))
+	t.set60(m, r.message, "000", true, x.Entry == Fallback, x.Partial)
+	t.setOriginal(m, x, r)
+	if x.Text != "" {
+		text, err := simplifiedchinese.GBK.NewEncoder().String(x.Text)
+		if err != nil {
+			return nil, fmt.Errorf("terminal %s: the text of the %s cannot be written in GBK: %w", t.cfg.TID, x.Kind, err)
+		}
+		m.Set(62, text)
+	}
+	if r.reading == noCard {
+		return m, t.setCode(m, x)
+	}
+	return m, t.setCard(m, x, r)
+}
+
+// setOriginal writes what names the transaction that x is about: DE 37, 38, 61
+// and 63 as its row says. A refund without an original names zeros.
+func (t *Terminal) setOriginal(m *spec.Message, x *Transaction, r *row) {
+	o := x.Original
+	if o == nil {
+		o = &Slip{AuthCode: x.AuthCode}
+		if r.naming == zeros16 {
+			o.RRN = "000000000000"
+		}
+	}
+	if r.rrn && o.RRN != "" {
+		m.Set(37, o.RRN)
+	}
+	if r.auth && o.AuthCode != "" {
+		m.Set(38, o.AuthCode)
+	}
+	switch {
+	case r.naming == named12:
+		m.SetText(61, t.original61(o.Key, o.Date, 12))
+	case r.naming == named16, r.naming == zeros16, r.naming == maybe16 && x.Original != nil:
+		m.SetText(61, t.original61(o.Key, o.Date, 16))
+	case r.naming == authorised29:
+		// 61.4 01: by telephone; 61.5: who authorised is not known to the till.
+		m.SetText(61, append(t.original61(Key{}, "", 16), "0100000000000"...))
+	}
+	if r.scheme {
+		m.Set(63, cmp.Or(o.Scheme, "000"))
+	}
+}
+
+// original61 is DE 61: batch, trace number and, of 16 digits, the date, 0000
+// when it is not known.
+func (t *Terminal) original61(k Key, date string, digits int) []byte {
+	b := appendDigits(appendDigits(t.scratch[:0], int64(k.Batch), 6), int64(k.STAN), 6)
+	if digits > 12 {
+		b = append(b, cmp.Or(date, "0000")...)
+	}
+	t.scratch = b
+	return b
+}
+
+// setCode writes DE 22 and 59 of a payment by code: A2, the terminal, where
+// the profile says what it is, and A3, the code, or A4, the host's voucher, in
+// what comes after it.
+func (t *Terminal) setCode(m *spec.Message, x *Transaction) error {
+	m.Set(22, "032")
+	var b []byte
+	var err error
+	if x.Kind != KindQRSale {
+		if x.Original.Voucher == "" {
+			return nil
+		}
+		b, err = spec.AppendDE59(nil, "A4", []byte(x.Original.Voucher))
+	} else {
+		if d := t.cfg.Profile.Device; d.Serial != "" {
+			if b, err = d.append(b, x.PayCode); err != nil {
+				return fmt.Errorf("terminal %s: DE 59 A2: %w", t.cfg.TID, err)
+			}
+		}
+		b, err = spec.AppendDE59(b, "A3", []byte(x.PayCode))
+	}
+	if err != nil {
+		return fmt.Errorf("terminal %s: DE 59 of a payment by code: %w", t.cfg.TID, err)
+	}
+	m.SetBytes(59, b)
+	return nil
+}
+
+// append appends A2: device type, serial number, the last six characters of
+// the code, and application version (protocol.md 2.5).
+func (d Device) append(dst []byte, code string) ([]byte, error) {
+	var inner []byte
+	for _, e := range [...][2]string{{"01", d.Type}, {"02", d.Serial}, {"03", code[max(0, len(code)-6):]}, {"05", d.Version}} {
+		if e[1] == "" {
+			continue
+		}
+		var err error
+		if inner, err = spec.AppendDE59(inner, e[0], []byte(e[1])); err != nil {
+			return dst, err
+		}
+	}
+	return spec.AppendDE59(dst, "A2", inner)
 }
 
 // Entry is how the card is read: DE 22 digits 1 and 2.
@@ -130,39 +227,51 @@ func ParseEntry(s string) (Entry, error) {
 
 var modes = [...]string{Chip: "05", Contactless: "07", Stripe: "02", Keyed: "01", Fallback: "02"}
 
-// setCard writes the card's part of a financial message: DE 2, 14, 22, 23,
-// 35, 55, and 26, 52, 53 when a PIN was typed.
-func (t *Terminal) setCard(m *spec.Message, s *Sale) error {
-	c := s.Card
+// setCard writes the card's part of a financial message, as much of it as its
+// row says: DE 2, 14, 22, 23, 35, 55, and 26, 52, 53 when a PIN was typed.
+// Without a card the number of the original is keyed.
+func (t *Terminal) setCard(m *spec.Message, x *Transaction, r *row) error {
+	c := x.Card
 	if c == nil {
-		return fmt.Errorf("terminal %s: no card in the sale", t.cfg.TID)
+		m.Set(2, x.Original.PAN.Reveal())
+		m.Set(22, "012")
+		if r.reading == whole && x.Original.Expiry != "" {
+			m.Set(14, x.Original.Expiry)
+		}
+		return nil
 	}
-	chip := s.Entry == Chip || s.Entry == Contactless
-	stripe := s.Entry == Stripe || s.Entry == Fallback
-	pin := byte('2')
-	if s.PIN != "" {
-		pin = '1'
+	pin := x.PIN != "" && r.pin
+	digit := byte('2')
+	if pin {
+		digit = '1'
 	}
-	m.SetText(22, append(append(t.scratch[:0], modes[s.Entry]...), pin))
+	m.SetText(22, append(append(t.scratch[:0], modes[x.Entry]...), digit))
+	if r.reading == byNumber {
+		m.Set(2, c.Number)
+		return nil
+	}
 
-	encrypted := t.keys.TDK != nil && s.Entry != Keyed
+	stripe := x.Entry == Stripe || x.Entry == Fallback
+	encrypted := t.keys.TDK != nil && x.Entry != Keyed
 	if !stripe || encrypted {
 		// A host cannot route by an encrypted track, so the number goes beside it.
 		m.Set(2, c.Number)
-		m.Set(14, c.Expiry)
+		if r.reading == whole {
+			m.Set(14, c.Expiry)
+		}
 	}
-	if s.Entry != Keyed {
+	if x.Entry != Keyed {
 		if err := t.setTrack(m, c.Track2, encrypted); err != nil {
 			return err
 		}
 	}
-	if chip {
+	if chip := x.Entry == Chip || x.Entry == Contactless; chip && r.reading == whole {
 		m.SetText(23, append(append(t.scratch[:0], '0'), c.PSN...))
-		if err := t.setChip(m, s); err != nil {
+		if err := t.setChip(m, x, r); err != nil {
 			return err
 		}
 	}
-	return t.setSecurity(m, s, encrypted)
+	return t.setSecurity(m, x, pin, encrypted)
 }
 
 func (t *Terminal) setTrack(m *spec.Message, track string, encrypted bool) error {
@@ -170,7 +279,7 @@ func (t *Terminal) setTrack(m *spec.Message, track string, encrypted bool) error
 		m.Set(35, track)
 		return nil
 	}
-	b, err := algo.AppendEncryptedTrack(t.scratch[:0], t.keys.TDK, algo.TrackTDB, []byte(track))
+	b, err := sealTrack(t.scratch[:0], t.keys.TDK, t.cfg.Profile.Track, track)
 	if err != nil {
 		return fmt.Errorf("terminal %s: encrypting the track: %w", t.cfg.TID, err)
 	}
@@ -180,26 +289,35 @@ func (t *Terminal) setTrack(m *spec.Message, track string, encrypted bool) error
 }
 
 // setSecurity writes DE 53 (protocol.md 2.2) where a track or a PIN is sent,
-// and the PIN in DE 26 and 52.
-func (t *Terminal) setSecurity(m *spec.Message, s *Sale, encrypted bool) error {
-	if s.PIN == "" && s.Entry == Keyed {
+// and the PIN in DE 26 and 52, or under SM4 in DE 63.
+func (t *Terminal) setSecurity(m *spec.Message, x *Transaction, pin, encrypted bool) error {
+	if !pin && x.Entry == Keyed {
 		return nil
 	}
 	control := [16]byte([]byte("0000000000000000"))
-	if t.keys.PIK.Len() > 8 {
+	switch {
+	case t.keys.PIK.Cipher() == algo.SM4:
+		control[1] = '4'
+	case t.keys.PIK.Len() > 8:
 		control[1] = '6'
 	}
 	if encrypted {
 		control[2] = '1'
 	}
-	if s.PIN != "" {
+	if pin {
 		control[0] = '2'
-		block, err := pinBlock(t.keys.PIK, s.PIN, s.Card.Number)
+		if t.cfg.Profile.PIN == PINWithoutPAN {
+			control[0] = '1'
+		}
+		block, sm4, err := sealPIN(t.keys.PIK, t.cfg.Profile.PIN, x.PIN, x.Card.Number)
 		if err != nil {
 			return fmt.Errorf("terminal %s: PIN block: %w", t.cfg.TID, err)
 		}
 		m.Set(26, "12")
 		m.SetBytes(52, block[:])
+		if sm4 != nil {
+			m.SetBytes(63, append([]byte(sm4PINTag+"016"), sm4...))
+		}
 	}
 	m.SetText(53, control[:])
 	return nil
@@ -219,23 +337,28 @@ var (
 )
 
 // setChip asks the card for its cryptogram and writes DE 55: the mandatory
-// tags of protocol.md 2.4 in their order, then 9F34 9F35 9F1E 84 9F09 9F41.
-func (t *Terminal) setChip(m *spec.Message, s *Sale) error {
+// tags of protocol.md 2.4 in their order, then 9F34 9F35 9F1E 84 9F09 9F41. A
+// sale without its issuer carries a certificate instead of a request.
+func (t *Terminal) setChip(m *spec.Message, x *Transaction, r *row) error {
 	terms := simcard.Terms{
-		Amount: bcd6(s.Amount.Fen()), Country: code156, Currency: code156, Date: bcdDate(time.Now()),
+		Amount: bcd6(amountOf(x).Fen()), Country: code156, Currency: code156, Date: bcdDate(time.Now()),
+		Type: r.processing[0]<<4 | r.processing[1]&15, // 9C: the first two digits of DE 3
 	}
 	cvm := noCVM
-	if s.PIN != "" {
+	if x.PIN != "" && r.pin {
 		terms.TVR[2] = 0x04 // online PIN entered
 		cvm = onlinePIN
 	}
 	binary.BigEndian.PutUint32(terms.UN[:], rand.Uint32())
-	a, err := s.Card.GenerateAC(&terms)
+	a, err := x.Card.GenerateAC(&terms)
 	if err != nil {
-		return fmt.Errorf("terminal %s: reading the chip of %s: %w", t.cfg.TID, s.Card.PAN, err)
+		return fmt.Errorf("terminal %s: reading the chip of %s: %w", t.cfg.TID, x.Card.PAN, err)
+	}
+	if x.Kind == KindChipOfflineSale {
+		a.CID = certificate
 	}
 	aid := aidCredit
-	if is, ok := simcard.IssuerOf(s.Card.Number); ok && is.Debit {
+	if is, ok := simcard.IssuerOf(x.Card.Number); ok && is.Debit {
 		aid = aidDebit
 	}
 	b := t.scratch[:0]
@@ -266,13 +389,18 @@ func (t *Terminal) setChip(m *spec.Message, s *Sale) error {
 	return nil
 }
 
+// certificate is tag 9F27 of a TC (EMV book 3, 5.5.4.1). A card of the simulated
+// world computes it over what it computes an ARQC over.
+const certificate = 0x40
+
 // buildRecord packs the reversal of the request in t.req into t.last, without
-// DE 39, 38 and 64: DE 2 3 4 11 14 22 23 25 41 42 49 60 of the original, and
-// of DE 55 the tags 95 9F1E 9F10 9F36 (protocol.md 8.2, 2.4).
-func (t *Terminal) buildRecord() error {
+// DE 39 and 64: DE 2 3 4 11 14 22 23 25 38 41 42 49 59 60 62 of the original, and
+// of DE 55 the tags 95 9F1E 9F10 9F36 (protocol.md 8.2, 2.4). Voids and the
+// pre-authorisation chain name themselves in DE 61, with date 0000.
+func (t *Terminal) buildRecord(x *Transaction) error {
 	m := &t.rev
 	m.Reset(spec.UnionPayPOS, 0x0400)
-	m.Copy(&t.req, 2, 3, 4, 11, 14, 22, 23, 25, 41, 42, 49, 60)
+	m.Copy(&t.req, 2, 3, 4, 11, 14, 22, 23, 25, 38, 41, 42, 49, 59, 60, 62)
 	if de55 := t.req.Bytes(55); de55 != nil {
 		b := t.scratch[:0]
 		for _, tag := range [...]uint32{0x95, 0x9F1E, 0x9F10, 0x9F36} {
@@ -283,19 +411,33 @@ func (t *Terminal) buildRecord() error {
 		t.scratch = b
 		m.SetBytes(55, b)
 	}
+	if x.Kind.row().chain {
+		m.SetText(61, t.original61(t.key(&t.req), "", 16))
+	}
 	var err error
 	t.last, err = m.Append(t.last[:0])
 	return err
 }
 
-// buildReversal makes the 0400 out of the record in t.last.
+// buildReversal makes the 0400 out of the record in t.last and of what was
+// heard of an answer.
 func (t *Terminal) buildReversal(reason Reason) (*spec.Message, error) {
 	m := &t.req
 	if err := spec.UnionPayPOS.Parse(m, t.last); err != nil {
 		return nil, fmt.Errorf("terminal %s: reversal record: %w", t.cfg.TID, err)
 	}
-	if t.auth != "" {
-		m.Set(38, t.auth)
+	if t.heardOf.auth != "" {
+		m.Set(38, t.heardOf.auth)
+	}
+	if m.Has(61) && t.heardOf.date != "" {
+		m.SetText(61, t.original61(t.lastKey, t.heardOf.date, 16))
+	}
+	if m.Has(59) && t.heardOf.voucher != "" {
+		b, err := spec.AppendDE59(nil, "A4", []byte(t.heardOf.voucher))
+		if err != nil {
+			return nil, fmt.Errorf("terminal %s: reversal record: %w", t.cfg.TID, err)
+		}
+		m.SetBytes(59, b)
 	}
 	m.Set(39, string(reason))
 	m.SetBytes(64, make([]byte, 8))
@@ -327,11 +469,17 @@ func batchOf(m *spec.Message) int {
 	return n
 }
 
-func panOf(s *Sale) card.PAN {
-	if s.Card == nil {
-		return card.PAN{}
+// appendDigits appends n in width digits.
+func appendDigits(dst []byte, n int64, width int) []byte {
+	at := len(dst)
+	for range width {
+		dst = append(dst, '0')
 	}
-	return s.Card.PAN
+	for i := len(dst) - 1; i >= at; i-- {
+		dst[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return dst
 }
 
 // bcd6 is n as twelve digits in BCD.

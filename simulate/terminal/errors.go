@@ -10,9 +10,9 @@ import (
 // the error's chain: errors.Is(err, ErrTimeout).
 type Failure string
 
-// The failures. After all of them but ErrDial, ErrNoKeys and ErrPending the
-// host may have acted, so a sale leaves a pending reversal with the reason
-// shown.
+// The failures. After all of them but ErrDial, ErrNoKeys, ErrPending, ErrFull
+// and ErrState the host may have acted, so a sale leaves a pending reversal
+// with the reason shown.
 const (
 	ErrDial     Failure = "dial"     // no connection: nothing has left the terminal
 	ErrLine     Failure = "line"     // the connection broke while an answer was awaited (98)
@@ -25,6 +25,9 @@ const (
 	ErrPending  Failure = "pending"  // the pending reversal was not taken, nothing is sold before it is
 	ErrKeys     Failure = "keys"     // the working keys of a sign-in are unusable
 	ErrState    Failure = "state"    // the state could not be saved, nothing was sent
+	ErrFull     Failure = "full"     // the batch holds as many transactions as its totals can count
+	ErrUploads  Failure = "uploads"  // notices wait that the host has not taken, nothing is settled before
+	ErrBalance  Failure = "balance"  // the host did not compare the totals of a settlement
 )
 
 var failureTexts = map[Failure]string{
@@ -39,6 +42,9 @@ var failureTexts = map[Failure]string{
 	ErrPending:  "a reversal is pending and was not taken by the host",
 	ErrKeys:     "working keys refused",
 	ErrState:    "state not saved",
+	ErrFull:     "the batch is full: settle first",
+	ErrUploads:  "notices wait that the host has not taken",
+	ErrBalance:  "the host did not compare the totals",
 }
 
 func (f Failure) Error() string { return failureTexts[f] }

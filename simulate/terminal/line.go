@@ -25,7 +25,9 @@ type Result struct {
 	RRN      string // DE 37
 	AuthCode string // DE 38
 	Amount   money.Amount
-	Demand   spec.Demand // what the host asks of the terminal next
+	Voucher  string        // DE 59 A4 of a payment by code
+	Balance  *money.Amount // the first balance of DE 54; nil when there is none
+	Demand   spec.Demand   // what the host asks of the terminal next
 	// Body is the answer from its MTI on, valid until the terminal's next
 	// call; parse it to look at other fields.
 	Body []byte
@@ -214,8 +216,33 @@ func (t *Terminal) await(ctx context.Context, req *spec.Message) (Result, error)
 		if v, ok := t.ans.Int(4); ok {
 			res.Amount = money.Amount(v)
 		}
+		if v, ok := spec.FindDE59(t.ans.Bytes(59), "A4"); ok {
+			res.Voucher = string(v)
+		}
+		if t.ans.Has(54) {
+			res.Balance = balanceOf(t.ans.Bytes(54))
+		}
 		return res, t.check(req, &res)
 	}
+}
+
+// balanceOf reads the first balance of DE 54: account and amount type 4, currency
+// 3, C or D, twelve digits.
+func balanceOf(de54 []byte) *money.Amount {
+	if len(de54) < 20 {
+		return nil
+	}
+	var a money.Amount
+	for _, c := range de54[8:20] {
+		if c < '0' || c > '9' {
+			return nil
+		}
+		a = a*10 + money.Amount(c-'0')
+	}
+	if de54[7] == 'D' {
+		a = -a
+	}
+	return &a
 }
 
 // readFrame reads one frame. A time-out before its first byte leaves the line
@@ -269,11 +296,12 @@ func answers(ans, req *spec.Message) bool {
 
 // check compares the answer with the request (protocol.md 1.6) and verifies
 // its MAC when it approves: DE 3 and 11 equal, 41 equal, 42 equal when DE 39
-// is 00, 4 equal unless it is 10.
+// is 00, 4 equal unless it is 10 or the request was a script result or an
+// upload.
 func (t *Terminal) check(req *spec.Message, res *Result) error {
 	what := req.MTI()
 	for _, n := range [...]int{3, 4, 41, 42} {
-		if n == 4 && res.Code == "10" || n == 42 && res.Code != "00" {
+		if n == 4 && (res.Code == "10" || what == 0x0620 || what == 0x0320) || n == 42 && res.Code != "00" {
 			continue
 		}
 		if req.Has(n) && t.ans.Has(n) && !bytes.Equal(req.Bytes(n), t.ans.Bytes(n)) {

@@ -29,90 +29,9 @@ const (
 	ReasonOther   Reason = "06" // anything else, and after the host refused a first try
 )
 
-// Sale sells. Before it, the terminal signs in again if the host asked for it,
-// and sends a pending reversal. The reversal record is saved before the first
-// byte leaves (protocol.md 8.1); it stays pending after any error but ErrDial,
-// ErrNoKeys, ErrPending and ErrState, which mean that nothing was sent.
+// Sale sells: Transact of a sale.
 func (t *Terminal) Sale(ctx context.Context, s Sale) (Result, error) {
-	if err := t.ready(ctx, kindSale.mti); err != nil {
-		return Result{}, err
-	}
-	if err := t.connect(ctx, kindSale.mti); err != nil {
-		return Result{}, err
-	}
-	req, err := t.buildSale(&s)
-	if err != nil {
-		return Result{}, err
-	}
-	return t.transact(ctx, req, &s)
-}
-
-// ready does what comes before a transaction (protocol.md 3.8).
-func (t *Terminal) ready(ctx context.Context, what spec.MTI) error {
-	if t.keys.MAK == nil {
-		return t.failure(ErrNoKeys, what, nil)
-	}
-	if t.resign {
-		if err := t.SignIn(ctx); err != nil {
-			return t.failure(ErrNoKeys, what, err)
-		}
-	}
-	if t.Pending() {
-		if _, err := t.reverse(ctx, nil); err != nil && t.Pending() {
-			return t.failure(ErrPending, what, err)
-		}
-	}
-	return nil
-}
-
-// transact signs req, saves its reversal, sends it, and settles what the
-// answer means.
-func (t *Terminal) transact(ctx context.Context, req *spec.Message, s *Sale) (Result, error) {
-	what := req.MTI()
-	if err := t.pack(req, s.Fault); err != nil {
-		return Result{}, err
-	}
-	if err := t.buildRecord(); err != nil {
-		return Result{}, fmt.Errorf("terminal %s: reversal record: %w", t.cfg.TID, err)
-	}
-	t.lastKey, t.auth = t.key(req), ""
-	t.state.Pending, t.state.Reason = t.last, ReasonTimeout
-	if err := t.save(); err != nil {
-		t.state.Pending = nil
-		return Result{}, t.failure(ErrState, what, err)
-	}
-	if t.cfg.Book != nil {
-		t.cfg.Book.put(Record{Key: t.lastKey, Amount: s.Amount, PAN: panOf(s), Status: Unknown})
-	}
-
-	res, err := t.roundTrip(ctx, req, s.Fault)
-	if err == nil && res.Approved() && t.ans.Has(55) && req.Has(55) {
-		if tag91, ok := spec.FindTLV(t.ans.Bytes(55), 0x91); ok {
-			if cardErr := s.Card.CheckARPC(tag91); cardErr != nil {
-				err = t.failure(ErrARPC, what, cardErr)
-			}
-		}
-	}
-	if err != nil {
-		t.state.Reason = reasonFor(err)
-		if saveErr := t.save(); saveErr != nil {
-			err = errors.Join(err, saveErr)
-		}
-		return res, err
-	}
-	if s.Fault == nil { // a terminal that misbehaves has asked for its refusal
-		t.heard(&res)
-	}
-	status := Declined
-	if res.Approved() {
-		status, t.auth = Approved, res.AuthCode
-	}
-	t.cfg.Book.move(t.lastKey, status, &res)
-	t.state.Pending = nil
-	if err := t.save(); err != nil {
-		return res, t.failure(ErrState, what, err)
-	}
-	return res, nil
+	return t.Transact(ctx, Transaction{Kind: KindSale, Amount: s.Amount, Card: s.Card, Entry: s.Entry, PIN: s.PIN, Fault: s.Fault})
 }
 
 func reasonFor(err error) Reason {
@@ -137,19 +56,19 @@ func (t *Terminal) heard(res *Result) {
 	}
 }
 
-// Reversal asks for the last sale to be reversed.
+// Reversal asks for the last transaction that can be reversed to be.
 type Reversal struct {
 	Reason Reason // "" is the pending reversal's own, or 98
 	Fault  *Fault // of the first try
 }
 
-// Reverse reverses the last sale, whether its outcome is unknown or it was
-// approved, and returns the answer that settled it. It sends up to
+// Reverse reverses the last transaction of a reversible kind, whether its
+// outcome is unknown or it was approved, and returns the answer that settled it. It sends up to
 // Profile.Tries times, from the second refusal on with reason 06 (protocol.md
 // 8.4); 00 and 25 settle a reversal.
 func (t *Terminal) Reverse(ctx context.Context, r Reversal) (Result, error) {
 	if len(t.last) == 0 {
-		return Result{}, fmt.Errorf("terminal %s: no sale to reverse", t.cfg.TID)
+		return Result{}, fmt.Errorf("terminal %s: no transaction to reverse", t.cfg.TID)
 	}
 	if t.keys.MAK == nil {
 		return Result{}, t.failure(ErrNoKeys, 0x0400, nil)
@@ -175,6 +94,7 @@ func (t *Terminal) reverse(ctx context.Context, fault *Fault) (Result, error) {
 		fault = nil
 		if err == nil && (res.Approved() || res.Code == "25") {
 			t.state.Pending = nil
+			t.forget(t.lastKey)
 			t.cfg.Book.move(t.lastKey, Reversed, &res)
 			if err := t.save(); err != nil {
 				return res, t.failure(ErrState, 0x0400, err)

@@ -10,12 +10,14 @@ package terminal
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"acquirer/hsm/algo"
@@ -38,23 +40,47 @@ func DialTCP(addr string, conf *tls.Config) Dialer {
 // Profile is what differs between makes of terminal and between the hosts they
 // are set up for. A zero field takes the value of DefaultProfile.
 type Profile struct {
-	TPDU     string `json:"tpdu,omitempty"`     // 10 hex digits
-	Header   string `json:"header,omitempty"`   // 12 hex digits (protocol.md 1.4)
-	KeySet   int    `json:"key_set,omitempty"`  // DE 60.3 of sign-in: 1, 3 or 4
-	MAC      MACAlg `json:"mac,omitempty"`      // how DE 64 is made
-	Shape    string `json:"shape,omitempty"`    // of the MAC key, for the host: a terminal sees it in DE 62
-	Operator string `json:"operator,omitempty"` // DE 63.1 of sign-in
-	Tries    int    `json:"tries,omitempty"`    // how often a reversal is sent in one go
+	TPDU     string      `json:"tpdu,omitempty"`     // 10 hex digits
+	Header   string      `json:"header,omitempty"`   // 12 hex digits (protocol.md 1.4)
+	KeySet   int         `json:"key_set,omitempty"`  // DE 60.3 of sign-in: 1, 3, 4 or 5 (SM4)
+	MAC      MACAlg      `json:"mac,omitempty"`      // how DE 64 is made
+	Shape    string      `json:"shape,omitempty"`    // of the MAC key, for the host: a terminal sees it in DE 62
+	Operator string      `json:"operator,omitempty"` // DE 63.1 of sign-in
+	Tries    int         `json:"tries,omitempty"`    // how often a reversal is sent in one go
+	PIN      PINStyle    `json:"pin,omitempty"`
+	Track    TrackScheme `json:"track,omitempty"` // where there is a track key
+	// BatchRule is whether sign-in takes over the host's batch number.
+	BatchRule BatchRule `json:"batch,omitempty"`
+	Download  string    `json:"download,omitempty"` // how a master key is asked for: 420, 682 or 99
+	Device    Device    `json:"device,omitzero"`
 	// GiveUp drops a reversal that was not accepted after Tries, as terminals
 	// in the field do (protocol.md 8.4); without it the terminal keeps the
 	// record and sells nothing until the host has taken it.
 	GiveUp bool `json:"give_up,omitempty"`
 }
 
+// BatchRule is whose batch number is in force after a sign-in.
+type BatchRule string
+
+// The rules. Answered 77, both take the host's.
+const (
+	BatchOfHost     BatchRule = "host"
+	BatchOfTerminal BatchRule = "own"
+)
+
+// Device is what the terminal says of itself in DE 59 A2. Without a Serial it
+// says nothing.
+type Device struct {
+	Type    string `json:"type,omitempty"`
+	Serial  string `json:"serial,omitempty"`
+	Version string `json:"version,omitempty"` // of its application
+}
+
 // DefaultProfile is a common terminal: double-length keys and the UnionPay MAC.
 var DefaultProfile = Profile{
 	TPDU: "6000030000", Header: "603100311108", KeySet: 3,
 	MAC: MACUnionPay, Operator: "01 ", Tries: 3,
+	PIN: PINWithPAN, Track: TrackTDB, BatchRule: BatchOfHost, Download: "420",
 }
 
 func (p Profile) withDefaults() Profile {
@@ -77,15 +103,27 @@ func (p Profile) withDefaults() Profile {
 	if p.Tries == 0 {
 		p.Tries = d.Tries
 	}
+	p.PIN, p.Track = cmp.Or(p.PIN, d.PIN), cmp.Or(p.Track, d.Track)
+	p.BatchRule, p.Download = cmp.Or(p.BatchRule, d.BatchRule), cmp.Or(p.Download, d.Download)
 	return p
 }
 
 func (p Profile) check() error {
 	switch {
-	case p.KeySet != 1 && p.KeySet != 3 && p.KeySet != 4:
-		return fmt.Errorf("terminal: profile: key_set %d is none of 1, 3, 4", p.KeySet)
-	case p.MAC != MACUnionPay && p.MAC != MACX99 && p.MAC != MACX919 && p.MAC != MACCMAC:
-		return fmt.Errorf("terminal: profile: mac %q is none of unionpay, x99, x919, cmac", p.MAC)
+	case keySets[p.KeySet] == "":
+		return fmt.Errorf("terminal: profile: key_set %d is none of 1, 3, 4, 5", p.KeySet)
+	case p.MAC != MACUnionPay && p.MAC != MACX99 && p.MAC != MACX919 && p.MAC != MACCMAC && p.MAC != MACSM4:
+		return fmt.Errorf("terminal: profile: mac %q is none of unionpay, x99, x919, cmac, sm4", p.MAC)
+	case p.MAC == MACSM4 && p.KeySet != 5:
+		return fmt.Errorf("terminal: profile: mac sm4 wants the keys of key_set 5, not %d", p.KeySet)
+	case p.PIN != PINWithPAN && p.PIN != PINWithoutPAN:
+		return fmt.Errorf("terminal: profile: pin %q is neither pan nor no-pan", p.PIN)
+	case p.Track != TrackTDB && p.Track != TrackWhole && p.Track != TrackLength:
+		return fmt.Errorf("terminal: profile: track %q is none of tdb, whole, length", p.Track)
+	case p.BatchRule != BatchOfHost && p.BatchRule != BatchOfTerminal:
+		return fmt.Errorf("terminal: profile: batch %q is neither host nor own", p.BatchRule)
+	case downloads[p.Download][1] == "":
+		return fmt.Errorf("terminal: profile: download %q is none of 420, 682, 99", p.Download)
 	case p.Tries < 1 || p.Tries > 10:
 		return fmt.Errorf("terminal: profile: tries %d is not 1 to 10", p.Tries)
 	case len(p.Operator) > 3:
@@ -101,6 +139,7 @@ const DefaultTimeout = 60 * time.Second
 type Config struct {
 	TID, MID string   // DE 41 (8 characters), DE 42 (15 characters)
 	TMK      [16]byte // a TEST terminal master key, in clear: the terminal is its own secure element
+	TTK      [16]byte // a TEST key that a downloaded TMK comes under; zeros for none
 	Profile  Profile
 	Dial     Dialer
 	Timeout  time.Duration // for one answer; 0 is DefaultTimeout
@@ -111,6 +150,12 @@ type Config struct {
 	Save func(State) error
 	// Observe sees every byte that goes over the line, in order.
 	Observe func(Traffic)
+	// KeepSlips makes the terminal keep its batch, up to 999 transactions between
+	// two settlements: what Slips, Totals, Settle and Sign work on. Without it a
+	// terminal can sell for as long as it likes.
+	KeepSlips bool
+	// Merchant is the name in electronic signatures.
+	Merchant string
 	// Book, when given, records what the terminal believes of each sale.
 	Book *Book
 }
@@ -123,14 +168,21 @@ type Traffic struct {
 	Bytes []byte // with its length prefix; valid during the call only
 }
 
-// State is what a terminal keeps through a power cut: its counters and the
-// transaction whose outcome it has not heard. Pending holds a clear account
-// number; it belongs into the memory of a test, not into a file.
+// State is what a terminal keeps through a power cut: its counters, the
+// transaction whose outcome it has not heard, what it has to tell the host, and
+// its batch. It holds account numbers and a key in clear; it belongs into the
+// memory of a test, not into a file.
 type State struct {
 	Batch   int    // batch number, 1 to 999999
 	STAN    int    // the last trace number used, 0 to 999999
 	Pending []byte // the packed 0400 without DE 39 and 64; empty when nothing is pending
 	Reason  Reason // DE 39 that the pending reversal will carry
+
+	Uploads    []Upload    // notices and offline sales to be sent
+	Scripts    [][]byte    // packed 0620 without DE 64, to be sent
+	Slips      []Slip      // the batch (Config.KeepSlips)
+	Signatures []Signature // of the batch
+	TMK        []byte      // downloaded; nil while Config.TMK is in force
 }
 
 // Terminal is one simulated terminal.
@@ -139,12 +191,13 @@ type Terminal struct {
 	tpdu    [5]byte
 	header  [6]byte
 	tmk     *algo.Key
+	ttk     *algo.Key       // nil when there is none
 	keys    algo.SignInKeys // PIK, MAK and TDK; nil before the first sign-in
 	resign  bool            // the host asked for a sign-in
 	state   State
-	last    []byte // the packed 0400 of the last sale, pending or not
+	last    []byte // the packed 0400 of the last reversible transaction, pending or not
 	lastKey Key
-	auth    string // DE 38 of the last sale's answer
+	heardOf heardOf // of the answer to it
 
 	conn   net.Conn
 	in     *bufio.Reader
@@ -184,8 +237,17 @@ func New(cfg Config) (*Terminal, error) {
 		return nil, fmt.Errorf("terminal: profile: header %q is not 12 hex digits", cfg.Profile.Header)
 	}
 	var err error
-	if t.tmk, err = algo.NewDESKey(cfg.TMK[:]); err != nil {
+	tmk := cfg.TMK[:]
+	if t.state.TMK != nil {
+		tmk = t.state.TMK
+	}
+	if t.tmk, err = masterKey(cfg.Profile.KeySet, tmk); err != nil {
 		return nil, fmt.Errorf("terminal: TMK: %w", err)
+	}
+	if cfg.TTK != [16]byte{} {
+		if t.ttk, err = masterKey(cfg.Profile.KeySet, cfg.TTK[:]); err != nil {
+			return nil, fmt.Errorf("terminal: TTK: %w", err)
+		}
 	}
 	if len(t.state.Pending) > 0 {
 		t.last = append(t.last, t.state.Pending...)
@@ -212,6 +274,8 @@ func (t *Terminal) TID() string { return t.cfg.TID }
 func (t *Terminal) State() State {
 	s := t.state
 	s.Pending = append([]byte(nil), s.Pending...)
+	s.Uploads, s.Scripts = slices.Clone(s.Uploads), slices.Clone(s.Scripts)
+	s.Slips, s.Signatures = slices.Clone(s.Slips), slices.Clone(s.Signatures)
 	return s
 }
 
