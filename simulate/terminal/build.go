@@ -2,9 +2,7 @@ package terminal
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"golang.org/x/text/encoding/simplifiedchinese"
@@ -12,7 +10,6 @@ import (
 	"acquirer/calendar"
 	"acquirer/hsm/algo"
 	"acquirer/money"
-	simcard "acquirer/simulate/card"
 	"acquirer/spec"
 )
 
@@ -98,11 +95,11 @@ func (t *Terminal) build(x *Transaction) (*spec.Message, error) {
 	t.set60(m, r.message, "000", true, x.Entry == Fallback, x.Partial)
 	t.setOriginal(m, x, r)
 	if x.Text != "" {
-		text, err := simplifiedchinese.GBK.NewEncoder().String(x.Text)
+		text, err := simplifiedchinese.GBK.NewEncoder().Bytes([]byte(x.Text))
 		if err != nil {
 			return nil, fmt.Errorf("terminal %s: the text of the %s cannot be written in GBK: %w", t.cfg.TID, x.Kind, err)
 		}
-		m.Set(62, text)
+		m.SetBytes(62, text)
 	}
 	if r.reading == noCard {
 		return m, t.setCode(m, x)
@@ -115,9 +112,12 @@ func (t *Terminal) build(x *Transaction) (*spec.Message, error) {
 func (t *Terminal) setOriginal(m *spec.Message, x *Transaction, r *row) {
 	o := x.Original
 	if o == nil {
-		o = &Slip{AuthCode: x.AuthCode}
-		if r.naming == zeros16 {
+		o = new(Slip)
+		switch r.naming {
+		case zeros16:
 			o.RRN = "000000000000"
+		case authorised29:
+			o.AuthCode = x.AuthCode
 		}
 	}
 	if r.rrn && o.RRN != "" {
@@ -322,76 +322,6 @@ func (t *Terminal) setSecurity(m *spec.Message, x *Transaction, pin, encrypted b
 	m.SetText(53, control[:])
 	return nil
 }
-
-// The terminal's own EMV data: China (GB/T 2659 156), yuan, an attended online
-// terminal that reads all interfaces and takes PINs.
-var (
-	code156      = [2]byte{0x01, 0x56}
-	capabilities = []byte{0xE0, 0xF0, 0xC8} // 9F33
-	terminalType = []byte{0x22}             // 9F35
-	appVersion   = []byte{0x00, 0x30}       // 9F09
-	onlinePIN    = []byte{0x42, 0x03, 0x00} // 9F34
-	noCVM        = []byte{0x1F, 0x03, 0x02} // 9F34
-	aidDebit     = []byte{0xA0, 0x00, 0x00, 0x03, 0x33, 0x01, 0x01, 0x01}
-	aidCredit    = []byte{0xA0, 0x00, 0x00, 0x03, 0x33, 0x01, 0x01, 0x02}
-)
-
-// setChip asks the card for its cryptogram and writes DE 55: the mandatory
-// tags of protocol.md 2.4 in their order, then 9F34 9F35 9F1E 84 9F09 9F41. A
-// sale without its issuer carries a certificate instead of a request.
-func (t *Terminal) setChip(m *spec.Message, x *Transaction, r *row) error {
-	terms := simcard.Terms{
-		Amount: bcd6(amountOf(x).Fen()), Country: code156, Currency: code156, Date: bcdDate(time.Now()),
-		Type: r.processing[0]<<4 | r.processing[1]&15, // 9C: the first two digits of DE 3
-	}
-	cvm := noCVM
-	if x.PIN != "" && r.pin {
-		terms.TVR[2] = 0x04 // online PIN entered
-		cvm = onlinePIN
-	}
-	binary.BigEndian.PutUint32(terms.UN[:], rand.Uint32())
-	a, err := x.Card.GenerateAC(&terms)
-	if err != nil {
-		return fmt.Errorf("terminal %s: reading the chip of %s: %w", t.cfg.TID, x.Card.PAN, err)
-	}
-	if x.Kind == KindChipOfflineSale {
-		a.CID = certificate
-	}
-	aid := aidCredit
-	if is, ok := simcard.IssuerOf(x.Card.Number); ok && is.Debit {
-		aid = aidDebit
-	}
-	b := t.scratch[:0]
-	b = spec.AppendTLV(b, 0x9F26, a.AC[:])
-	b = append(b, 0x9F, 0x27, 1, a.CID)
-	b = spec.AppendTLV(b, 0x9F10, a.IAD[:])
-	b = spec.AppendTLV(b, 0x9F37, terms.UN[:])
-	b = spec.AppendTLV(b, 0x9F36, a.ATC[:])
-	b = spec.AppendTLV(b, 0x95, terms.TVR[:])
-	b = spec.AppendTLV(b, 0x9A, terms.Date[:])
-	b = append(b, 0x9C, 1, terms.Type)
-	b = spec.AppendTLV(b, 0x9F02, terms.Amount[:])
-	b = spec.AppendTLV(b, 0x5F2A, terms.Currency[:])
-	b = spec.AppendTLV(b, 0x82, a.AIP[:])
-	b = spec.AppendTLV(b, 0x9F1A, terms.Country[:])
-	b = spec.AppendTLV(b, 0x9F03, terms.Other[:])
-	b = spec.AppendTLV(b, 0x9F33, capabilities)
-	b = spec.AppendTLV(b, 0x9F34, cvm)
-	b = spec.AppendTLV(b, 0x9F35, terminalType)
-	b = append(b, 0x9F, 0x1E, 8)
-	b = append(b, t.cfg.TID...)
-	b = spec.AppendTLV(b, 0x84, aid)
-	b = spec.AppendTLV(b, 0x9F09, appVersion)
-	sequence := bcd6(int64(t.state.STAN))
-	b = spec.AppendTLV(b, 0x9F41, sequence[2:])
-	t.scratch = b
-	m.SetBytes(55, b)
-	return nil
-}
-
-// certificate is tag 9F27 of a TC (EMV book 3, 5.5.4.1). A card of the simulated
-// world computes it over what it computes an ARQC over.
-const certificate = 0x40
 
 // buildRecord packs the reversal of the request in t.req into t.last, without
 // DE 39 and 64: DE 2 3 4 11 14 22 23 25 38 41 42 49 59 60 62 of the original, and

@@ -58,7 +58,7 @@ func (t *Terminal) DownloadTMK(ctx context.Context) error {
 	codes := downloads[t.cfg.Profile.Download]
 	t.set60(m, codes[0], codes[1], false, false, false)
 	if serial := t.cfg.Profile.Device.Serial; serial != "" {
-		m.Set(62, serial)
+		m.SetBytes(62, []byte(serial))
 	}
 	if _, err := t.manage(ctx, m, "master key download"); err != nil {
 		return err

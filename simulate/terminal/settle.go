@@ -278,21 +278,6 @@ func (t *Terminal) uploadChip(ctx context.Context, r *SettleResult, s *Slip) err
 	return t.upload(ctx, m, "chip upload")
 }
 
-// asCertificate is DE 55 with 9F27 of a certificate.
-func asCertificate(de55 []byte) []byte {
-	var out []byte
-	for v, err := range spec.WalkTLV(de55) {
-		if err != nil {
-			return de55
-		}
-		if v.Tag == 0x9F27 {
-			v.Value = []byte{certificate}
-		}
-		out = spec.AppendTLV(out, v.Tag, v.Value)
-	}
-	return out
-}
-
 // endBatch tells the host how many records were uploaded and returns the next
 // batch number.
 func (t *Terminal) endBatch(ctx context.Context, r *SettleResult) (int, error) {

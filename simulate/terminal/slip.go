@@ -9,7 +9,6 @@ import (
 
 	"acquirer/card"
 	"acquirer/money"
-	simcard "acquirer/simulate/card"
 	"acquirer/spec"
 )
 
@@ -275,7 +274,3 @@ func (t *Terminal) permit(x *Transaction) error {
 	}
 	return fmt.Errorf("terminal %s: %s: %w", t.cfg.TID, x.Kind, why)
 }
-
-// declinedOffline reports whether the chip itself says no to a sale without
-// its issuer, as a damaged one does.
-func declinedOffline(c *simcard.Card) bool { return simcard.ConditionOf(c.Number) == simcard.BadChip }

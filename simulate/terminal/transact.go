@@ -418,26 +418,6 @@ func (t *Terminal) noteScripts(req *spec.Message) error {
 	return nil
 }
 
-// runScripts is the card's part: every command of the templates 71 and 72 in
-// an answer's DE 55 succeeds. The result is tag DF31: for each script '20' (all
-// commands done), and the script's identifier.
-func runScripts(de55 []byte) (results []byte, err error) {
-	for v, err := range spec.WalkTLV(de55) {
-		if err != nil {
-			return nil, err
-		}
-		if v.Tag != 0x71 && v.Tag != 0x72 {
-			continue
-		}
-		id, ok := spec.FindTLV(v.Value, 0x9F18)
-		if !ok || len(id) != 4 {
-			id = make([]byte, 4)
-		}
-		results = append(append(results, 0x20), id...)
-	}
-	return results, nil
-}
-
 // tellScripts sends the kept script results. Any answer settles one.
 func (t *Terminal) tellScripts(ctx context.Context) error {
 	for len(t.state.Scripts) > 0 {
