@@ -73,14 +73,21 @@ func (t *Terminal) setChip(m *spec.Message, x *Transaction, r *row) error {
 	return nil
 }
 
-// certificate is tag 9F27 of a TC (EMV book 3, 5.5.4.1).
-const certificate = 0x40
+// What a card said, tag 9F27 (EMV book 3, 5.5.4.1).
+const (
+	declined    = 0x00 // AAC
+	certificate = 0x40 // TC
+)
 
 // firstCryptogram asks the card for an ARQC, or for a TC when the sale is done
-// without its issuer. These cards compute both over the same data.
+// without its issuer; a card that declines that gives an AAC. These cards
+// compute all three over the same data.
 func firstCryptogram(c *simcard.Card, terms *simcard.Terms, offline bool) (simcard.Answer, error) {
 	a, err := c.GenerateAC(terms)
-	if offline {
+	switch {
+	case offline && declinedOffline(c):
+		a.CID = declined
+	case offline:
 		a.CID = certificate
 	}
 	return a, err

@@ -334,7 +334,11 @@ func (h *host) checkCard(req, ans *spec.Message, keys algo.SignInKeys) (string, 
 		if digit := req.Text(53)[1]; (digit == '6') != (keys.PIK.Len() == 16) {
 			return "", fmt.Errorf("DE 53 %s with a PIN key of %d bytes", req.Text(53), keys.PIK.Len())
 		}
-		pin, err := algo.DecodePIN(algo.ISO0, keys.PIK.Decrypt8([8]byte(req.Bytes(52))), pan)
+		account := pan
+		if req.Text(53)[0] == '1' {
+			account = "0000000000000000"
+		}
+		pin, err := algo.DecodePIN(algo.ISO0, keys.PIK.Decrypt8([8]byte(req.Bytes(52))), account)
 		if err != nil {
 			return "99", nil
 		}

@@ -83,6 +83,7 @@ func TestSales(t *testing.T) {
 		"double, single MAK":    {p: Profile{KeySet: 3}},
 		"double, double MAK":    {p: Profile{KeySet: 3}, fullMAK: true},
 		"double with track key": {p: Profile{KeySet: 4}},
+		"PIN without PAN":       {p: Profile{PIN: PINWithoutPAN}},
 		"X9.19":                 {p: Profile{KeySet: 3, MAC: MACX919}, fullMAK: true},
 		"X9.9":                  {p: Profile{KeySet: 1, MAC: MACX99}},
 		"CMAC":                  {p: Profile{KeySet: 4, MAC: MACCMAC}, fullMAK: true},
@@ -368,6 +369,11 @@ func TestConfigIsChecked(t *testing.T) {
 		"header":   func(c *Config) { c.Profile.Header = "zz3100000000" },
 		"key_set":  func(c *Config) { c.Profile.KeySet = 6 },
 		"mac":      func(c *Config) { c.Profile.MAC = "md5" },
+		"sm4":      func(c *Config) { c.Profile.MAC = MACSM4 },
+		"pin":      func(c *Config) { c.Profile.PIN = "none" },
+		"track":    func(c *Config) { c.Profile.Track = "half" },
+		"batch":    func(c *Config) { c.Profile.BatchRule = "nobody" },
+		"download": func(c *Config) { c.Profile.Download = "421" },
 		"tries":    func(c *Config) { c.Profile.Tries = 99 },
 		"operator": func(c *Config) { c.Profile.Operator = "0001" },
 		"pending":  func(c *Config) { c.State.Pending = []byte{1, 2, 3} },
@@ -454,4 +460,68 @@ func TestContextEndsAnExchange(t *testing.T) {
 			t.Errorf("a reversal after the end: %v", err)
 		}
 	})
+}
+
+// SM4 working keys: set 005, its last check value perhaps cut, and a MAC under
+// them. What is not known of SM4 is an error before anything leaves.
+func TestSM4(t *testing.T) {
+	tmk := simcard.TestTMK(tid)
+	k, err := algo.NewKey(algo.SM4, tmk[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var de62 []byte
+	var keys algo.SignInKeys
+	for i, to := range []**algo.Key{&keys.PIK, &keys.MAK, &keys.TDK} {
+		clear := simcard.TestKey("SM4 " + string(rune('1'+i)))
+		if *to, err = algo.NewKey(algo.SM4, clear[:]); err != nil {
+			t.Fatal(err)
+		}
+		var sealed [16]byte
+		if err := k.EncryptECB(sealed[:], clear[:]); err != nil {
+			t.Fatal(err)
+		}
+		de62 = append(append(de62, sealed[:]...), (*to).CheckValue()[:4]...)
+	}
+	for _, mac := range []MACAlg{MACUnionPay, MACSM4} {
+		for _, n := range []int{40, 57, 60} {
+			h := newHost(t)
+			h.alg = mac
+			h.reply = func(h *host, req, ans *spec.Message) []byte {
+				if req.MTI() == 0x0800 {
+					if req.Text(53) != "0400000000000000" || req.Text(60) != "00000001005" {
+						t.Errorf("DE 53 %q, 60 %q", req.Text(53), req.Text(60))
+					}
+					ans.SetBytes(62, de62[:n])
+					h.keys[tid] = keys
+					if n == 40 {
+						h.keys[tid] = algo.SignInKeys{PIK: keys.PIK, MAK: keys.MAK}
+					}
+				}
+				return nil
+			}
+			term := open(t, h, func(c *Config) { c.Profile = Profile{KeySet: 5, MAC: mac} })
+			card := cardOf(t, 0, simcard.Good, true)
+			sale := Sale{Amount: 100, Card: card, Entry: Keyed}
+			if res, err := term.Sale(t.Context(), sale); err != nil || !res.Approved() {
+				t.Fatalf("%s, %d bytes: %+v, %v", mac, n, res, err)
+			}
+			if sale.PIN = card.PIN; n == 40 {
+				before := len(h.types())
+				if _, err := term.Sale(t.Context(), sale); err == nil || term.Pending() || len(h.types()) != before {
+					t.Errorf("a PIN under SM4: %v, pending %v", err, term.Pending())
+				}
+			}
+			de62[n-1] ^= 1
+			if err := term.SignIn(t.Context()); !errors.Is(err, ErrKeys) {
+				t.Errorf("a check value that does not fit: %v", err)
+			}
+			de62[n-1] ^= 1
+		}
+	}
+	h := newHost(t)
+	term := open(t, h, func(c *Config) { c.Profile = Profile{KeySet: 4, Track: TrackWhole} })
+	if _, err := term.Sale(t.Context(), Sale{Amount: 100, Card: cardOf(t, 0, simcard.Good, true), Entry: Stripe}); err == nil || term.Pending() {
+		t.Errorf("a track scheme that is not known: %v", err)
+	}
 }
