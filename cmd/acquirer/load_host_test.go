@@ -93,6 +93,11 @@ func (a *approver) serve(c net.Conn) {
 			}
 			ans.SetBytes(62, de62)
 		}
+		if req.MTI() == 0x0500 { // both sides agree
+			totals := req.AppendText(nil, 48)
+			totals[30], totals[61] = '1', '1'
+			ans.SetText(48, totals)
+		}
 		if req.Has(64) {
 			ans.Set(37, "523456789012")
 			ans.SetBytes(64, make([]byte, 8))
@@ -170,6 +175,42 @@ func TestTerminalCommand(t *testing.T) {
 	var d done
 	if err := json.Unmarshal([]byte(sale), &d); status != 0 || err != nil || !d.Approved || d.Code != "00" || d.Amount != 100 || d.RRN == "" {
 		t.Errorf("status %d, %v: %s", status, err, stdout)
+	}
+}
+
+// A day at one terminal: what is named is voided, completed and signed, the
+// notice goes behind the next transaction, and the batch is closed.
+func TestTerminalDay(t *testing.T) {
+	addr := approve(t, nil)
+	image := filepath.Join(t.TempDir(), "signature.jbg")
+	if err := os.WriteFile(image, append(make([]byte, 20), 0xFF, 2), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, stdout, stderr := calls(t, "terminal", "--addr", addr, "--json", "--batch", "12",
+		"sale 10.00 stripe as lunch", "void lunch", "preauth 50.00 stripe as room", "offline_sale 5.00 keyed auth:T12345 later",
+		"complete room 43.21", "qr 8.00 wechat:7 as tea", "refund 1.00 keyed", "sale 20.00 stripe as dinner", "tip dinner 2.00",
+		"sign "+image+" dinner", "balance", "deliver", "settle")
+	if status != 0 {
+		t.Fatalf("status %d: %s%s", status, stdout, stderr)
+	}
+	byAction := map[string]done{}
+	for line := range strings.Lines(stdout) {
+		var d done
+		if err := json.Unmarshal([]byte(line), &d); err != nil || !d.Approved {
+			t.Errorf("%v: %s", err, line)
+		}
+		byAction[d.Action] = d
+	}
+	if len(byAction) != 13 || byAction["void"].Amount != 1000 || byAction["complete"].Amount != 4321 || byAction["tip"].Amount != 2200 {
+		t.Errorf("%+v", byAction)
+	}
+	want := settled{Batch: 12, Domestic: 1, Foreign: 1, Debit: 1000 + 500 + 4321 + 800 + 2200, Credit: 1100, Next: 13}
+	if got := byAction["settle"].Settled; got == nil || *got != want {
+		t.Errorf("settled %+v, want %+v", got, want)
+	}
+	status, stdout, _ = calls(t, "terminal", "--addr", addr, "chip_offline_sale 5.00 north:bad-chip", "void breakfast")
+	if status != 1 || !strings.Contains(stdout, `chip_offline_sale 5.00, trace number`) || !strings.Contains(stdout, `called "breakfast"`) {
+		t.Errorf("status %d: %s", status, stdout)
 	}
 }
 

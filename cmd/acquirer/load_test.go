@@ -107,23 +107,37 @@ func TestStormsAreKnown(t *testing.T) {
 func TestTerminalActions(t *testing.T) {
 	p := till{amount: 1234, entry: terminal.Stripe, card: "north"}
 	a, err := p.parse("sale")
-	if err != nil || a.sale.Amount != 1234 || a.sale.Entry != terminal.Stripe || a.sale.PIN == "" {
+	if err != nil || a.x.Amount != 1234 || a.x.Entry != terminal.Stripe || a.x.PIN == "" {
 		t.Errorf("%+v, %v", a, err)
 	}
 	a, err = p.parse("sale 5.00 contactless south:3")
-	if err != nil || a.sale.Amount != 500 || a.sale.Entry != terminal.Contactless || a.sale.PIN != "" || a.sale.Card.PAN.BIN(8) != "62200011" {
+	if err != nil || a.x.Amount != 500 || a.x.Entry != terminal.Contactless || a.x.PIN != "" || a.x.Card.PAN.BIN(8) != "62200011" {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if a, err = p.parse("sale 1000.01 contactless south:3"); err != nil || a.sale.PIN == "" {
+	if a, err = p.parse("sale 1000.01 contactless south:3"); err != nil || a.x.PIN == "" {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if a, err = p.parse("sale nopin"); err != nil || a.sale.PIN != "" {
+	if a, err = p.parse("sale nopin"); err != nil || a.x.PIN != "" {
 		t.Errorf("%+v, %v", a, err)
 	}
 	if a, err = p.parse("reverse A0"); err != nil || a.reason != terminal.ReasonMAC {
 		t.Errorf("%+v, %v", a, err)
 	}
-	for _, bad := range []string{"", "buy", "sale 1.234", "sale -1.00", "sale chip moon", "reverse 99", "reverse 98 98", "echo 1"} {
+	if a, err = p.parse("void lunch"); err != nil || a.ref != "lunch" || a.x.Card != nil || a.x.Kind != terminal.KindVoid {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if a, err = p.parse("refund 3.00 stripe north as back"); err != nil || a.ref != "" || a.as != "back" || a.x.Card == nil || a.x.PIN != "" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if a, err = p.parse("complete"); err != nil || a.ref != last || a.sum {
+		t.Errorf("%+v, %v", a, err)
+	}
+	for word, want := range map[string]string{"wechat:1": "130000000000000001", "alipay:2": "280000000000000002", "unionpay:3": "6200000000000000003", "281234567890123456": "281234567890123456"} {
+		if a, err = p.parse("qr 1.00 " + word); err != nil || a.x.PayCode != want {
+			t.Errorf("%s: %q, %v", word, a.x.PayCode, err)
+		}
+	}
+	for _, bad := range []string{"", "buy", "qr 1.00", "qr 1.00 cash:1", "tip last", "sale lunch", "void as", "settle now", "sign", "sign /nowhere/at/all", "sale 1.234", "sale -1.00", "sale chip moon", "reverse 99", "reverse 98 98", "echo 1"} {
 		if _, err := p.parse(bad); err == nil {
 			t.Errorf("action %q passes", bad)
 		}
@@ -137,7 +151,7 @@ func TestTerminalRefusesWrongUse(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"--addr", "192.0.2.1:1", "echo"}, {"--amount", "x", "sale"}, {"--entry", "nose", "sale"}, {"--card", "moon", "sale"},
-		{"--tid", "1", "echo"}, {"--mid", "1", "echo"}, {"--key-set", "5", "echo"}, {"--mac", "sm4", "echo"}, {"--tmk-file", short, "echo"},
+		{"--tid", "1", "echo"}, {"--mid", "1", "echo"}, {"--key-set", "6", "echo"}, {"--mac", "sm4", "echo"}, {"--tmk-file", short, "echo"},
 		{"buy"}, {"sale", "reverse", "sale moon"},
 	} {
 		status, stdout, stderr := calls(t, append([]string{"terminal"}, args...)...)

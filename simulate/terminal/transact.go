@@ -260,6 +260,28 @@ type Upload struct {
 // Waiting is how many notices and offline sales wait to be taken by the host.
 func (t *Terminal) Waiting() int { return len(t.state.Uploads) }
 
+// Deliver sends what waits now instead of around the next transaction: the
+// results of scripts, the pending reversal, notices and offline sales. The
+// error says what the host did not take.
+func (t *Terminal) Deliver(ctx context.Context) error {
+	const what = 0x0220
+	if t.keys.MAK == nil {
+		return t.failure(ErrNoKeys, what, nil)
+	}
+	if err := t.ready(ctx, what); err != nil {
+		return err
+	}
+	if len(t.state.Scripts) > 0 {
+		if err := t.tellScripts(ctx); err != nil {
+			return err
+		}
+	}
+	if err := t.deliver(ctx); err != nil || len(t.state.Uploads) > 0 {
+		return t.failure(ErrUploads, what, err)
+	}
+	return nil
+}
+
 // notify keeps a notice or offline sale and, unless it is for later, sends it.
 func (t *Terminal) notify(ctx context.Context, x *Transaction) (Result, error) {
 	req, err := t.build(x)
