@@ -17,7 +17,7 @@ const (
 	MACUnionPay MACAlg = "unionpay" // ECB fold, single or double length (protocol.md 5.2)
 	MACX99      MACAlg = "x99"      // CBC-MAC, single or double length
 	MACX919     MACAlg = "x919"     // retail MAC, double length only (5.3)
-	MACCMAC     MACAlg = "cmac"     // TDES CMAC, NIST SP 800-38B
+	MACCMAC     MACAlg = "cmac"     // CMAC of the key's cipher, NIST SP 800-38B
 	MACSM4      MACAlg = "sm4"      // ECB fold under an SM4 key (5.4)
 )
 
@@ -33,14 +33,12 @@ func computeMAC(tak *algo.Key, alg MACAlg, block []byte) (out [8]byte, err error
 		}
 		return tak.UnionPayMAC(block), nil
 	case MACX99:
-		tak.AppendCBCMAC(out[:0], algo.PadZeros, block)
-		return out, nil
+		return tak.X99MAC(block), nil
 	case MACX919:
 		_, err := tak.AppendRetailMAC(out[:0], algo.PadZeros, block)
 		return out, err
 	case MACCMAC:
-		tak.AppendCMAC(out[:0], block)
-		return out, nil
+		return tak.CMAC(block), nil
 	}
 	return out, fmt.Errorf("terminal: profile names MAC %q; it is unionpay, x99, x919, cmac or sm4", alg)
 }
@@ -57,26 +55,30 @@ const (
 // sm4PINTag begins DE 63 with a PIN block under SM4 (protocol.md 6.4).
 const sm4PINTag = "SM"
 
-// sealPIN makes DE 52 under the TPK: format 0, with sixteen zeros in place of
-// the account number in the style without it (protocol.md 6.1, 6.2). Under an
-// SM4 key DE 52 would be zeros and sm4 the block of 16 bytes for DE 63; its
-// clear form is not published, so that is an error.
+// sealPIN makes the PIN block under the TPK: of 8 bytes for DE 52 (protocol.md
+// 6.1, 6.2), or, under an SM4 key, of 16 for DE 63, and DE 52 is zeros (6.4).
 func sealPIN(tpk *algo.Key, style PINStyle, pin, pan string) (block [8]byte, sm4 []byte, err error) {
 	p, err := algo.ParsePIN(pin)
 	if err != nil {
 		return block, nil, err
 	}
-	if tpk.Cipher() == algo.SM4 {
-		return block, nil, errors.New("the clear PIN block of 16 bytes for SM4 is not known; type no PIN, or take another key set")
+	format := algo.ISO0
+	switch wide := tpk.Cipher() == algo.SM4; {
+	case wide && style == PINWithoutPAN:
+		format = algo.SM4NoPAN
+	case wide:
+		format = algo.SM4WithPAN
+	case style == PINWithoutPAN:
+		format = algo.UnionPayNoPAN
 	}
-	if style == PINWithoutPAN {
-		pan = "0000000000000000"
-	}
-	clear, err := algo.EncodePIN(algo.ISO0, p, pan)
+	sealed, err := algo.SealPIN(tpk, format, p, pan)
 	if err != nil {
 		return block, nil, err
 	}
-	return tpk.Encrypt8(clear), nil, nil
+	if sealed.Len() == 16 {
+		return block, sealed.Bytes(), nil
+	}
+	return [8]byte(sealed.Bytes()), nil, nil
 }
 
 // TrackScheme is which part of a track a terminal encrypts under its TDK.
@@ -91,10 +93,14 @@ const (
 
 // sealTrack appends track 2 as DE 35 carries it.
 func sealTrack(dst []byte, tdk *algo.Key, scheme TrackScheme, track string) ([]byte, error) {
-	if scheme != TrackTDB {
-		return dst, fmt.Errorf("tracks cannot be encrypted by the scheme %q here; tdb can", scheme)
+	how := algo.TrackTDB
+	switch scheme {
+	case TrackWhole:
+		how = algo.TrackWhole
+	case TrackLength:
+		how = algo.TrackLength
 	}
-	return algo.AppendEncryptedTrack(dst, tdk, []byte(track))
+	return algo.AppendEncryptedTrack(dst, tdk, how, []byte(track))
 }
 
 // masterKey expands a TMK or TTK for a key set: SM4 for set 5, else DES.
@@ -107,38 +113,12 @@ func masterKey(set int, key []byte) (*algo.Key, error) {
 
 // workingKeys reads DE 62 of a sign-in answer and demands the keys of the set.
 func workingKeys(tmk *algo.Key, set int, de62 []byte) (algo.SignInKeys, error) {
-	if set == 5 {
-		return sm4Keys(tmk, de62)
-	}
 	keys, err := algo.ParseDE62(tmk, de62)
-	if err == nil && ((set == 4) != (keys.TDK != nil) || (set == 1) != (keys.PIK.Len() == 8)) {
+	if err == nil && ((set == 4 || set == 5) != (keys.TDK != nil) || (set == 1) != (keys.PIK.Len() == 8)) {
 		err = fmt.Errorf("DE 62 of %d bytes is not set %03d", len(de62), set)
 	}
 	if err != nil {
 		return algo.SignInKeys{}, err
-	}
-	return keys, nil
-}
-
-// sm4Keys reads set 005: PIK, MAK and perhaps TDK, each of 16 bytes under SM4
-// with 4 bytes of check value, of which the last may be cut (protocol.md 4.6).
-func sm4Keys(tmk *algo.Key, de62 []byte) (keys algo.SignInKeys, err error) {
-	if len(de62) != 40 && (len(de62) < 57 || len(de62) > 60) {
-		return keys, fmt.Errorf("DE 62 of %d bytes is not set 005", len(de62))
-	}
-	for i, to := range []**algo.Key{&keys.PIK, &keys.MAK, &keys.TDK} {
-		if len(de62) == 0 {
-			break
-		}
-		var key [16]byte
-		if err := tmk.DecryptECB(key[:], de62[:16]); err != nil {
-			return algo.SignInKeys{}, err
-		}
-		kcv := de62[16:min(20, len(de62))]
-		if *to, err = checkedKey(5, key[:], kcv); err != nil {
-			return algo.SignInKeys{}, fmt.Errorf("key %d: %w", i+1, err)
-		}
-		de62 = de62[16+len(kcv):]
 	}
 	return keys, nil
 }
