@@ -34,6 +34,13 @@ func de62Parts(m *Message) []de62Part {
 		return listParts(b, m.mti.IsResponse() || d.NetworkCode == 372 || d.NetworkCode == 382)
 	case 360, 361, 362:
 		return parameterParts(b)
+	case 390, 391:
+		if m.mti.IsResponse() {
+			return blackListParts(b)
+		}
+		if _, err := ParseOffset(b); err == nil {
+			return []de62Part{{tag: "1", name: "页号 page", to: len(b), text: true}}
+		}
 	case 394, 395:
 		return limitParts(b)
 	case 800:
@@ -117,39 +124,32 @@ func listParts(b []byte, flagged bool) []de62Part {
 // parameterParts are terminal parameters or status (360, 362).
 func parameterParts(b []byte) []de62Part {
 	var out []de62Part
-	for o := 0; o < len(b); {
-		if len(b)-o < 2 {
+	o := 0
+	for e, err := range WalkParameters(b) {
+		if err != nil {
 			return append(out, de62Part{tag: "?", name: "不可读 unreadable", from: o, to: len(b), text: true})
 		}
-		t, known := parameterTags[string(b[o:o+2])]
-		if !known || o+2+t.size > len(b) {
-			return append(out, de62Part{tag: "?", name: "不可读 unreadable", from: o, to: len(b), text: true})
-		}
-		out = append(out, de62Part{tag: string(b[o : o+2]), name: t.name, from: o + 2, to: o + 2 + t.size, text: true})
-		o += 2 + t.size
+		out = append(out, de62Part{tag: e.Tag, name: parameterTags[e.Tag].name, from: o + 2, to: o + 2 + len(e.Value), text: true})
+		o += 2 + len(e.Value)
 	}
 	return out
 }
 
-// limitParts are contactless limits (394): tag of six characters, length of
-// three digits, value.
+// limitParts are contactless limits (394).
 func limitParts(b []byte) []de62Part {
 	names := map[string]string{
-		"FF8058": "免密限额 limit without PIN", "FF8059": "免签限额 limit without signature", "FF8054": "非接快速业务标识 quick pass indicator",
+		LimitNoPIN: "免密限额 limit without PIN", LimitNoSignature: "免签限额 limit without signature", LimitQuickPass: "非接快速业务标识 quick pass indicator",
 		"FF805D": "BIN表A标识 BIN table A", "FF803A": "BIN表B标识 BIN table B", "FF803C": "CDCVM标识 CDCVM indicator",
 	}
 	var out []de62Part
-	for o := 0; o < len(b); {
-		n := -1
-		if len(b)-o >= 9 {
-			n = ASCIILLL.read(b[o+6 : o+9])
-		}
-		if n < 0 || o+9+n > len(b) {
+	o := 0
+	for e, err := range WalkLimits(b) {
+		if err != nil {
 			return append(out, de62Part{tag: "?", name: "不可读 unreadable", from: o, to: len(b), text: true})
 		}
-		tag, _ := gbkText(b[o : o+6])
-		out = append(out, de62Part{tag: tag, name: names[tag], from: o + 9, to: o + 9 + n, text: true})
-		o += 9 + n
+		tag, _ := gbkText([]byte(e.Tag))
+		out = append(out, de62Part{tag: tag, name: names[tag], from: o + 9, to: o + 9 + len(e.Value), text: true})
+		o += 9 + len(e.Value)
 	}
 	return out
 }

@@ -43,7 +43,7 @@ var described = map[int]struct{ pos, cups, note string }{
 	59:  {"yes", "no", "terminal: A2 with its parts, A3, A4, A5; lengths of two digits and data before A2 tolerated; binary variants are shown as bytes"},
 	60:  {"yes", "partly", "terminal: 60.1 to 60.7, read as far as they go (8 to 17 digits). CUPS: 60.1 to 60.10, the rest in one piece"},
 	61:  {"yes", "no", "terminal: original batch, trace number, date, authorisation. CUPS: hidden whole (identity, CVN2)"},
-	62:  {"partly", "no", "terminal: working keys, CA key and application lists, parameters and status, contactless limits, chip batch details, text; unknown usages are hidden"},
+	62:  {"partly", "no", "terminal: working keys, CA key and application lists, parameters and status, contactless limits, black list pages, chip batch details, text; unknown usages are hidden"},
 	63:  {"yes", "partly", "operator or scheme, texts; SM and TK are hidden"},
 	64:  {"yes", "yes", "8 ASCII characters or 8 bytes"},
 	70:  {"yes", "yes", "CUPS codes named"},
