@@ -68,8 +68,6 @@ type Profile struct {
 	Delivery string `json:"tmk_delivery,omitempty"`
 	// Unlinked is the most that a refund without its sale may be; 0 allows none.
 	Unlinked money.Amount `json:"unlinked_refund,omitempty"`
-	// NoPIN is the most that goes contactless without a PIN; 0 is the house's.
-	NoPIN money.Amount `json:"no_pin,omitempty"`
 	// Signature says that its sales are signed on the screen and are to be
 	// there before it settles.
 	Signature bool `json:"signature,omitempty"`
@@ -183,8 +181,8 @@ func (t *Terminal) check() error {
 		return bad("the rule for the batch number must be follow, lead or strict and", p.Batch)
 	case p.Delivery != "" && p.Delivery != "420" && p.Delivery != "682" && p.Delivery != "003":
 		return bad("the delivery of a master key must be 420, 682 or 003 and", p.Delivery)
-	case p.Unlinked < 0 || p.NoPIN < 0:
-		return bad("an amount must not be below zero and", min(p.Unlinked, p.NoPIN))
+	case p.Unlinked < 0:
+		return bad("an amount must not be below zero and", p.Unlinked)
 	case t.Batch < 1 || t.Batch > 999999:
 		return bad("the batch number must be 1 to 999999 and", t.Batch)
 	}

@@ -39,7 +39,7 @@ func testMerchant(mid string) Merchant {
 }
 
 func testTerminal(tid, mid string) Terminal {
-	return Terminal{TID: tid, MID: mid, Serial: "SN-" + tid, Status: Active, Profile: Profile{MAC: MACUnionPay, Shape: ShapeDouble, KeySet: 3, Track: TrackWhole, Batch: BatchLeads, Delivery: "420", Unlinked: 100, NoPIN: 50, Signature: true}, TTK: "D-ttk-" + tid, TMK: "D-tmk-" + tid, Batch: 1}
+	return Terminal{TID: tid, MID: mid, Serial: "SN-" + tid, Status: Active, Profile: Profile{MAC: MACUnionPay, Shape: ShapeDouble, KeySet: 3, Track: TrackWhole, Batch: BatchLeads, Delivery: "420", Unlinked: 100, Signature: true}, TTK: "D-ttk-" + tid, TMK: "D-tmk-" + tid, Batch: 1}
 }
 
 func open(t *testing.T, db *store.DB) *Registry {

@@ -14,6 +14,7 @@ import (
 // the request that an answer repeats (docs/fields.md). Host time stands in
 // DE 12 and 13.
 func (s *Switch) startAnswer(w *work, at time.Time) {
+	s.demand(w)
 	w.rep.Reset(w.dialect, w.req.MTI().Response())
 	w.rep.Copy(&w.req, 2, 3, 4, 11)
 	setHostTime(&w.rep, at)

@@ -102,6 +102,20 @@ var rows = []row{
 	{name: "echo", mti: 0x0820, kinds: []int{0}, net: []int{301}, serve: (*Switch).echo},
 	{name: "tmk_download", mti: 0x0800, kinds: []int{0}, net: []int{420, 682}, serve: (*Switch).masterKey},
 	{name: "tmk_download", mti: 0x0800, kinds: []int{99}, serve: (*Switch).masterKey},
+
+	{name: "parameter_download", mti: 0x0800, kinds: []int{0}, net: []int{360}, serve: (*Switch).parameterDownload},
+	{name: "parameter_end", mti: 0x0800, kinds: []int{0}, net: []int{361}, serve: (*Switch).parameterEnd},
+	{name: "status_upload", mti: 0x0820, kinds: []int{0}, net: []int{362}, serve: (*Switch).statusUpload},
+	{name: "capk_query", mti: 0x0820, kinds: []int{0}, net: []int{372}, serve: (*Switch).capkQuery},
+	{name: "capk_download", mti: 0x0800, kinds: []int{0}, net: []int{370}, serve: (*Switch).capkDownload},
+	{name: "capk_end", mti: 0x0800, kinds: []int{0}, net: []int{371}, serve: (*Switch).capkEnd},
+	{name: "aid_query", mti: 0x0820, kinds: []int{0}, net: []int{382}, serve: (*Switch).aidQuery},
+	{name: "aid_download", mti: 0x0800, kinds: []int{0}, net: []int{380}, serve: (*Switch).aidDownload},
+	{name: "aid_end", mti: 0x0800, kinds: []int{0}, net: []int{381}, serve: (*Switch).aidEnd},
+	{name: "blacklist_download", mti: 0x0800, kinds: []int{0}, net: []int{390}, serve: (*Switch).blackListDownload},
+	{name: "blacklist_end", mti: 0x0800, kinds: []int{0}, net: []int{391}, serve: (*Switch).blackListEnd},
+	{name: "qps_download", mti: 0x0800, kinds: []int{0}, net: []int{394}, serve: (*Switch).qpsDownload},
+	{name: "qps_end", mti: 0x0800, kinds: []int{0}, net: []int{395}, serve: (*Switch).qpsEnd},
 }
 
 // signatureMessage is DE 60.1 of an electronic signature, which carries a MAC

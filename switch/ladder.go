@@ -19,6 +19,7 @@ import (
 // asked is what a financial request asks for, as the ladder found it.
 type asked struct {
 	stan     int
+	token    [16]byte // of the card or the payment code
 	pin      bool
 	pinBlock hsm.PINBlock // under the issuer's ZPK
 	expiry   card.Expiry
@@ -50,6 +51,9 @@ func (s *Switch) climb(ctx context.Context, w *work) (asked, journal.Reason, str
 
 	// Card.
 	if reason, note := s.readCard(ctx, w, &q); reason != journal.Undecided {
+		return q, reason, note
+	}
+	if reason, note := s.known(ctx, w, &q); reason != journal.Undecided {
 		return q, reason, note
 	}
 	// What was sold is given back and recorded whatever the date.
@@ -231,6 +235,19 @@ func trackScheme(t *merchant.Terminal) hsm.TrackScheme {
 	return hsm.TrackTDB
 }
 
+// known makes the card's token, by which it is looked up, and looks on the
+// black list. What was sold is given back to a card that is on it by now.
+func (s *Switch) known(ctx context.Context, w *work, q *asked) (journal.Reason, string) {
+	var err error
+	if q.token, err = s.hsm.Token(ctx, s.tokenKey, []byte(w.pan.Reveal())); err != nil {
+		return journal.HSMTrouble, err.Error()
+	}
+	if w.row.after == nil && !w.row.recorded() && s.downloads.Blocked(w.pan, q.token) {
+		return journal.CardBlocked, ""
+	}
+	return journal.Undecided, ""
+}
+
 // The first two digits of DE 22.
 const (
 	entryKeyed       = 1
@@ -346,10 +363,8 @@ func (s *Switch) pinAsked(w *work, q *asked) (journal.Reason, string) {
 
 // noPIN is what the terminal may sell contactless without a PIN.
 func (s *Switch) noPIN(w *work) money.Amount {
-	if most := w.terminal.Profile.NoPIN; most != 0 {
-		return most
-	}
-	return s.cfg.NoPIN
+	most, _ := s.downloads.Limits(w.terminal.TID, w.terminal.MID)
+	return most
 }
 
 // priced refuses a sale whose fee is not below its amount, as the merchant's

@@ -30,7 +30,7 @@ func (s *Switch) findOriginal(ctx context.Context, w *work, q *asked) (journal.R
 	case err != nil:
 		return journal.StoreTrouble, err.Error()
 	}
-	if reason, note := s.belongs(ctx, w, e); reason != journal.Undecided {
+	if reason, note := s.belongs(w, q, e); reason != journal.Undecided {
 		return reason, note
 	}
 	if q.follows, err = s.journal.Following(step, e.ID); err != nil {
@@ -142,7 +142,7 @@ func (s *Switch) unlinked(w *work) (journal.Reason, string) {
 }
 
 // belongs holds an original against the message that names it.
-func (s *Switch) belongs(ctx context.Context, w *work, e *journal.Entry) (journal.Reason, string) {
+func (s *Switch) belongs(w *work, q *asked, e *journal.Entry) (journal.Reason, string) {
 	m := &w.req
 	switch {
 	case e.Merchant != w.terminal.MID, e.Terminal != w.terminal.TID && w.row.does != journal.Refund && w.row.does != journal.Completion:
@@ -157,14 +157,8 @@ func (s *Switch) belongs(ctx context.Context, w *work, e *journal.Entry) (journa
 	case m.Has(38) && e.Outcome != nil && e.Outcome.Approval != "" && m.Text(38) != e.Outcome.Approval && w.row.does != journal.ScriptResult:
 		return journal.OriginalDiffers, "DE 38 is another"
 	}
-	if !w.pan.IsZero() {
-		token, err := s.hsm.Token(ctx, s.tokenKey, []byte(w.pan.Reveal()))
-		if err != nil {
-			return journal.HSMTrouble, err.Error()
-		}
-		if token != e.PANToken {
-			return journal.OriginalDiffers, "another card"
-		}
+	if !w.pan.IsZero() && q.token != e.PANToken {
+		return journal.OriginalDiffers, "another card"
 	}
 	today := calendar.BusinessDate(w.started, s.cfg.CutOff)
 	switch w.row.does {

@@ -90,25 +90,22 @@ func (s *Switch) transaction(ctx context.Context, w *work, q *asked) (*journal.T
 	case q.wallet != nil:
 		t.Deadline = now.Add(s.cfg.WalletPatience + q.wallet.Timeout() + s.cfg.StoreTimeout)
 	}
-	if !w.code.IsZero() {
-		t.PANMasked = w.code.Masked()
-		token, err := s.hsm.Token(ctx, s.tokenKey, []byte(w.code.Reveal()))
-		if err != nil {
+	var err error
+	if !w.pan.IsZero() && q.token == [16]byte{} { // refused before it was asked for
+		if q.token, err = s.hsm.Token(ctx, s.tokenKey, []byte(w.pan.Reveal())); err != nil {
 			return nil, err
 		}
-		t.PANToken = token
 	}
-	if w.pan.IsZero() {
-		t.Fingerprint = fingerprint(w, t)
+	t.PANToken = q.token
+	t.Fingerprint = fingerprint(w, t)
+	switch {
+	case !w.code.IsZero():
+		t.PANMasked = w.code.Masked()
+		return t, nil
+	case w.pan.IsZero():
 		return t, nil
 	}
 	t.PANMasked = w.pan.Masked()
-	token, err := s.hsm.Token(ctx, s.tokenKey, []byte(w.pan.Reveal()))
-	if err != nil {
-		return nil, err
-	}
-	t.PANToken = token
-	t.Fingerprint = fingerprint(w, t)
 	sealed := sealedCard{PAN: w.pan, Expiry: q.expiry}
 	if w.row.recorded() || w.row.does == journal.Refund { // it may have to be told again
 		sealed.Sequence, sealed.Chip = m.Text(23), m.Bytes(55)

@@ -73,6 +73,9 @@ func (s *Switch) climbCode(ctx context.Context, w *work) (asked, journal.Reason,
 			return q, journal.CardInvalid, "DE 59 A3"
 		}
 		w.code = code
+		if q.token, err = s.hsm.Token(ctx, s.tokenKey, []byte(code.Reveal())); err != nil {
+			return q, journal.HSMTrouble, err.Error()
+		}
 	}
 	if reason, note := s.amountOf(w); reason != journal.Undecided {
 		return q, reason, note

@@ -9,6 +9,7 @@ import (
 
 	"acquirer/hsm"
 	"acquirer/merchant"
+	"acquirer/spec"
 )
 
 // signIn gives the terminal new working keys under its master key (0800,
@@ -54,6 +55,7 @@ func (s *Switch) signIn(ctx context.Context, w *work) {
 		return
 	}
 	s.strikes.forget(t.TID)
+	s.obeyed(ctx, w, spec.DemandSignIn)
 	s.endSignIn(w, RCApproved, keys.DE62)
 }
 

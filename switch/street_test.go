@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"acquirer/download"
 	"acquirer/hsm"
 	"acquirer/journal"
 	"acquirer/limits"
@@ -31,6 +32,7 @@ import (
 type street struct {
 	t        testing.TB
 	db       *store.DB
+	download *download.Book
 	journal  *journal.Journal
 	registry *merchant.Registry
 	sw       *switching.Switch
@@ -169,13 +171,17 @@ func (s *street) open() {
 	s.t.Helper()
 	ctx := context.Background()
 	var err error
-	s.db, err = store.Open(ctx, s.plan.url, merchant.Schema, journal.Schema, limits.Schema)
+	s.db, err = store.Open(ctx, s.plan.url, merchant.Schema, journal.Schema, limits.Schema, download.Schema)
 	must(s.t, err)
 	s.registry, err = merchant.OpenRegistry(ctx, s.db)
 	must(s.t, err)
 	s.seed(ctx, s.hsm, s.plan)
 	s.journal, err = switching.OpenJournal(s.db, s.plan.rules, s.registry)
 	must(s.t, err)
+	s.download, err = download.Open(ctx, s.db, switching.NewCardVault(s.hsm, s.house.DataKey, s.house.TokenKey))
+	must(s.t, err)
+	must(s.t, s.download.Import(ctx, download.BuiltIn()))
+	s.house.Downloads = s.download
 	s.metrics = prometheus.NewRegistry()
 	s.house.Store, s.house.Journal, s.house.Terminals, s.house.Metrics = s.db, s.journal, s.registry, s.metrics
 	s.sw, err = switching.New(s.config, s.house)

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"acquirer/card"
+	"acquirer/download"
 	"acquirer/hsm"
 	"acquirer/journal"
 	"acquirer/merchant"
@@ -47,7 +48,6 @@ type Config struct {
 	Fallback         bool          // the stripe of a chip card is taken when the terminal says that the chip failed
 	FallbackCode     ResponseCode  // DE 39 when it is not: 45
 	RefuseReplays    bool          // a chip's counter that goes backwards is refused, not only noticed
-	NoPIN            money.Amount  // contactless without a PIN up to this
 	CompletionPPM    int64         // the most a completion may be of its pre-authorisation, ppm: 1,150,000
 	TipPPM           int64         // the most a tip may be of its sale, ppm
 	RefundDays       int           // how long a sale may be refunded
@@ -71,6 +71,7 @@ type House struct {
 	Journal   *journal.Journal
 	Terminals *merchant.Registry
 	Plans     *merchant.Plans
+	Downloads *download.Book // what terminals download
 	BINs      *routing.Table
 	Legs      map[string]Leg             // by issuer name, as the BIN table has it
 	Wallets   map[string]*routing.Wallet // by name, as routing.WalletOf has it; without one its codes are refused
@@ -106,6 +107,7 @@ type Switch struct {
 	journal   *journal.Journal
 	terminals *merchant.Registry
 	plans     *merchant.Plans
+	downloads *download.Book
 	bins      *routing.Table
 	legs      map[string]Leg
 	wallets   map[string]*routing.Wallet
@@ -131,7 +133,7 @@ type Switch struct {
 // New checks that the house is complete.
 func New(cfg Config, h House) (*Switch, error) {
 	for what, missing := range map[string]bool{
-		"store": h.Store == nil, "journal": h.Journal == nil, "terminals": h.Terminals == nil, "plans": h.Plans == nil,
+		"store": h.Store == nil, "journal": h.Journal == nil, "terminals": h.Terminals == nil, "plans": h.Plans == nil, "downloads": h.Downloads == nil,
 		"BIN table": h.BINs == nil, "HSM": h.HSM == nil, "data key": h.DataKey == "", "token key": h.TokenKey == "", "log": h.Log == nil, "metrics": h.Metrics == nil,
 	} {
 		if missing {
@@ -144,7 +146,7 @@ func New(cfg Config, h House) (*Switch, error) {
 		}
 	}
 	cfg.defaults()
-	s := &Switch{cfg: cfg, wallets: h.Wallets, store: h.Store, journal: h.Journal, terminals: h.Terminals, plans: h.Plans, bins: h.BINs, legs: h.Legs,
+	s := &Switch{cfg: cfg, wallets: h.Wallets, store: h.Store, journal: h.Journal, terminals: h.Terminals, plans: h.Plans, downloads: h.Downloads, bins: h.BINs, legs: h.Legs,
 		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
 	h.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_transactions_in_flight",
 		Help: "Requests read and not yet answered."}, func() float64 { return float64(s.working.Load()) }))
@@ -158,7 +160,6 @@ func (c *Config) defaults() {
 	fill(&c.StoreTimeout, 10*time.Second)
 	fill(&c.BadMACs, 3)
 	fill(&c.FallbackCode, RCUseChip)
-	fill(&c.NoPIN, money.Yuan(1000))
 	fill(&c.CompletionPPM, 1_150_000)
 	fill(&c.TipPPM, 200_000)
 	fill(&c.RefundDays, 180)

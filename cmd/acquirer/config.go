@@ -28,6 +28,7 @@ type Config struct {
 	Database    string `key:"database" default:"sqlite:data/acquirer.db" doc:"sqlite:PATH or postgres://USER@HOST/DB"`
 	Node        int    `key:"node" default:"0" doc:"number of this node, 0 to 255, unique among those that share a database"`
 	Seed        string `key:"seed" default:"" doc:"JSON file of merchants, terminals and issuers to load at start, or demo for the seeded street"`
+	Downloads   string `key:"downloads" default:"" doc:"JSON file of what terminals download (CA keys, applications, parameters, contactless limits, black list), laid out as download/builtin.json in the source; what it leaves out is built in, but test keys are not offered in production"`
 
 	Terminals struct {
 		Listen         string        `key:"listen" default:"127.0.0.1:8583" doc:"address that terminals connect to"`

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"acquirer/console"
+	"acquirer/download"
 	"acquirer/hsm"
 	"acquirer/journal"
 	"acquirer/ledger"
@@ -39,6 +40,7 @@ type house struct {
 	hsm       *hsm.Software
 	terminals *merchant.Registry
 	plans     *merchant.Plans
+	downloads *download.Book
 	journal   *journal.Journal
 	ledger    *ledger.Ledger
 	books     *settlement.Engine
@@ -64,7 +66,7 @@ type issuerConfig struct {
 
 // schemas are every table there is, in the order in which they are made.
 func schemas() []store.Schema {
-	return []store.Schema{keySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema}
+	return []store.Schema{keySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, download.Schema}
 }
 
 // openHouse opens the store, the HSM and the registry, loads the seed, and
@@ -105,6 +107,12 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Softwar
 	if err != nil {
 		return nil, err
 	}
+	if v.downloads, err = download.Open(ctx, v.db, switching.NewCardVault(h, dataKey, tokenKey)); err != nil {
+		return nil, err
+	}
+	if err := v.importDownloads(ctx); err != nil {
+		return nil, err
+	}
 	if v.windows, err = parseWindows(cfg.Settlement.Windows); err != nil {
 		return nil, err
 	}
@@ -129,10 +137,28 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Softwar
 		Owed: switching.OwedConfig{Interval: cfg.Owed.Interval, Backoff: cfg.Owed.Backoff, BackoffMax: cfg.Owed.BackoffMax,
 			MaxAttempts: cfg.Owed.MaxAttempts, Concurrency: cfg.Owed.Concurrency},
 	}, switching.House{
-		Store: v.db, Journal: v.journal, Terminals: v.terminals, Plans: v.plans, BINs: v.bins, Legs: v.legs,
+		Store: v.db, Journal: v.journal, Terminals: v.terminals, Plans: v.plans, Downloads: v.downloads, BINs: v.bins, Legs: v.legs,
 		HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log, Metrics: v.metrics, Tell: v.tell(tape),
 	})
 	return v, err
+}
+
+// importDownloads makes the house hold what the settings say that terminals
+// download.
+func (v *house) importDownloads(ctx context.Context) error {
+	set := download.BuiltIn()
+	if v.cfg.Downloads != "" {
+		var err error
+		if set, err = download.Load(v.cfg.Downloads); err != nil {
+			return usageError{fmt.Errorf("downloads: %w", err)}
+		}
+	}
+	if v.cfg.Environment == "production" {
+		if n := set.DropTestKeys(); n > 0 {
+			v.log.Warn("test CA keys are not offered in production; list the real ones in the file of the setting downloads", "keys", n)
+		}
+	}
+	return v.downloads.Import(ctx, set)
 }
 
 // splitList reads a setting that is a list.

@@ -239,6 +239,10 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, s
 		v.terminals.Watch(ctx, time.Second, func(err error) { log.Error("refreshing the registry", "error", err.Error()) })
 		return nil
 	})
+	background("downloads", func() error {
+		v.downloads.Watch(ctx, time.Second, func(err error) { log.Error("refreshing what terminals download", "error", err.Error()) })
+		return nil
+	})
 	background("store", func() error {
 		select {
 		case <-v.db.Failed():

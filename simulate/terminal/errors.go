@@ -41,6 +41,7 @@ var failureTexts = map[Failure]string{
 	ErrNoKeys:   "not signed in",
 	ErrPending:  "a reversal is pending and was not taken by the host",
 	ErrKeys:     "working keys refused",
+	ErrDownload: "what the host gave for download cannot be used",
 	ErrState:    "state not saved",
 	ErrFull:     "the batch is full: settle first",
 	ErrUploads:  "notices wait that the host has not taken",

@@ -17,6 +17,7 @@ import (
 // Answered 77, it takes over the batch number of the answer and signs in
 // again, once (protocol.md 4.8).
 func (t *Terminal) SignIn(ctx context.Context) error {
+	t.demands &^= 1 << spec.DemandSignIn // a demand in the answer is a new one
 	res, err := t.manage(ctx, t.buildSignIn(), "sign-in")
 	var refused *Refusal
 	if errors.As(err, &refused) && refused.Code == "77" {
@@ -105,6 +106,7 @@ func (t *Terminal) manage(ctx context.Context, req *spec.Message, what string) (
 	if err != nil {
 		return res, err
 	}
+	t.told(res.Demand)
 	if res.Code != "00" {
 		return res, &Refusal{TID: t.cfg.TID, What: what, Code: res.Code}
 	}

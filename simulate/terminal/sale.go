@@ -54,6 +54,7 @@ func (t *Terminal) heard(res *Result) {
 	if res.Demand == spec.DemandSignIn {
 		t.resign = true
 	}
+	t.told(res.Demand)
 }
 
 // Reversal asks for the last transaction that can be reversed to be.

@@ -194,6 +194,7 @@ type Terminal struct {
 	ttk     *algo.Key       // nil when there is none
 	keys    algo.SignInKeys // PIK, MAK and TDK; nil before the first sign-in
 	resign  bool            // the host asked for a sign-in
+	demands uint16          // what the host asked for in its headers, a bit each
 	state   State
 	last    []byte // the packed 0400 of the last reversible transaction, pending or not
 	lastKey Key
