@@ -157,6 +157,10 @@ func (s *storyteller) do(words []string) []string {
 		return s.books(rest[0])
 	case "journal":
 		return s.journal(ctx)
+	case "download", "upload", "obey", "heard", "ask", "set", "block", "downloaded":
+		need(map[string]int{"download": 2, "ask": 2}[verb])
+		need(1)
+		return s.downloads(ctx, verb, rest)
 	}
 	s.t.Fatalf("the story says %q, which is no word of testdata/flows/README.md", verb)
 	return nil

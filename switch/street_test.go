@@ -178,7 +178,7 @@ func (s *street) open() {
 	s.seed(ctx, s.hsm, s.plan)
 	s.journal, err = switching.OpenJournal(s.db, s.plan.rules, s.registry)
 	must(s.t, err)
-	s.download, err = download.Open(ctx, s.db, switching.NewCardVault(s.hsm, s.house.DataKey, s.house.TokenKey))
+	s.download, err = download.Open(ctx, s.db, switching.NewCardVault(s.house.HSM, s.house.DataKey, s.house.TokenKey))
 	must(s.t, err)
 	must(s.t, s.download.Import(ctx, download.BuiltIn()))
 	s.house.Downloads = s.download

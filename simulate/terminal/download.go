@@ -166,6 +166,9 @@ func (t *Terminal) DownloadBlackList(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		flag, entries, err := spec.ParseBlackList(b)
+		if err == nil && len(entries) == 0 && flag == spec.PageMore {
+			err = errors.New("an empty page, and more to follow")
+		}
 		if err != nil {
 			return nil, t.unusable(0x0800, err)
 		}
