@@ -144,7 +144,7 @@ func (c *Card) FirstAC(want byte, t *Terms) (Answer, error) {
 	if c.atc == 0xFFFF {
 		return Answer{}, errors.New("simcard: the transaction counter is used up")
 	}
-	if c.blocked {
+	if c.blocked || c.bad && want == TC { // a damaged one approves nothing by itself
 		want = AAC
 	}
 	c.atc++

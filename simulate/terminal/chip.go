@@ -37,7 +37,11 @@ func (t *Terminal) setChip(m *spec.Message, x *Transaction, r *row) error {
 		cvm = onlinePIN
 	}
 	binary.BigEndian.PutUint32(terms.UN[:], rand.Uint32())
-	a, err := firstCryptogram(x.Card, &terms, x.Kind == KindChipOfflineSale)
+	want := simcard.ARQC
+	if x.Kind == KindChipOfflineSale {
+		want = simcard.TC
+	}
+	a, err := x.Card.FirstAC(want, &terms)
 	if err != nil {
 		return fmt.Errorf("terminal %s: reading the chip of %s: %w", t.cfg.TID, x.Card.PAN, err)
 	}
@@ -73,30 +77,6 @@ func (t *Terminal) setChip(m *spec.Message, x *Transaction, r *row) error {
 	return nil
 }
 
-// What a card said, tag 9F27 (EMV book 3, 5.5.4.1).
-const (
-	declined    = 0x00 // AAC
-	certificate = 0x40 // TC
-)
-
-// firstCryptogram asks the card for an ARQC, or for a TC when the sale is done
-// without its issuer; a card that declines that gives an AAC. These cards
-// compute all three over the same data.
-func firstCryptogram(c *simcard.Card, terms *simcard.Terms, offline bool) (simcard.Answer, error) {
-	a, err := c.GenerateAC(terms)
-	switch {
-	case offline && declinedOffline(c):
-		a.CID = declined
-	case offline:
-		a.CID = certificate
-	}
-	return a, err
-}
-
-// declinedOffline reports whether the chip itself says no to a sale without
-// its issuer, as a damaged one does.
-func declinedOffline(c *simcard.Card) bool { return simcard.ConditionOf(c.Number) == simcard.BadChip }
-
 // asCertificate is DE 55 with 9F27 of a certificate.
 func asCertificate(de55 []byte) []byte {
 	var out []byte
@@ -105,29 +85,9 @@ func asCertificate(de55 []byte) []byte {
 			return de55
 		}
 		if v.Tag == 0x9F27 {
-			v.Value = []byte{certificate}
+			v.Value = []byte{simcard.TC}
 		}
 		out = spec.AppendTLV(out, v.Tag, v.Value)
 	}
 	return out
-}
-
-// runScripts is the card's part: every command of the templates 71 and 72 in
-// an answer's DE 55 succeeds. The result is tag DF31: for each script '20' (all
-// commands done), and the script's identifier.
-func runScripts(de55 []byte) (results []byte, err error) {
-	for v, err := range spec.WalkTLV(de55) {
-		if err != nil {
-			return nil, err
-		}
-		if v.Tag != 0x71 && v.Tag != 0x72 {
-			continue
-		}
-		id, ok := spec.FindTLV(v.Value, 0x9F18)
-		if !ok || len(id) != 4 {
-			id = make([]byte, 4)
-		}
-		results = append(append(results, 0x20), id...)
-	}
-	return results, nil
 }

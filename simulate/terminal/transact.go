@@ -156,7 +156,7 @@ func (t *Terminal) transact(ctx context.Context, x *Transaction) (Result, error)
 			t.answered(&slip, &res)
 			t.keep(&slip)
 		}
-		if err := t.noteScripts(req); err != nil {
+		if err := t.noteScripts(req, x.Card); err != nil {
 			return res, err
 		}
 	}
@@ -240,7 +240,7 @@ func (t *Terminal) ask(ctx context.Context, x *Transaction) (Result, error) {
 		return res, err
 	}
 	if status == Approved {
-		if err := t.noteScripts(req); err != nil {
+		if err := t.noteScripts(req, x.Card); err != nil {
 			return res, err
 		}
 	}
@@ -295,7 +295,7 @@ func (t *Terminal) notify(ctx context.Context, x *Transaction) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("terminal %s: slip: %w", t.cfg.TID, err)
 	}
-	if x.Kind == KindChipOfflineSale && declinedOffline(x.Card) {
+	if x.Kind == KindChipOfflineSale && refusedByChip(req) {
 		slip.Failure = spec.ChipRefused
 		if t.cfg.KeepSlips {
 			t.state.Slips = append(t.state.Slips, slip)
@@ -401,16 +401,25 @@ func (t *Terminal) sendKept(ctx context.Context, packed []byte) (Result, error) 
 	return t.Exchange(ctx, m)
 }
 
-// noteScripts keeps the result of the issuer's scripts in the answer to req
+// refusedByChip reports that the chip gave an AAC instead of a certificate.
+func refusedByChip(req *spec.Message) bool {
+	cid, ok := spec.FindTLV(req.Bytes(55), 0x9F27)
+	return ok && len(cid) == 1 && cid[0] == simcard.AAC
+}
+
+// noteScripts gives the card the issuer's scripts and keeps the result of those in the answer to req
 // (tags 71 and 72), to be told before the next transaction: a new trace
 // number, DE 61 the transaction, and in DE 55 the tags of protocol.md 2.4.
-func (t *Terminal) noteScripts(req *spec.Message) error {
+func (t *Terminal) noteScripts(req *spec.Message, c *simcard.Card) error {
 	if !req.Has(55) || !t.ans.Has(55) {
 		return nil
 	}
-	results, err := runScripts(t.ans.Bytes(55))
-	if err != nil || len(results) == 0 {
-		return nil // unreadable scripts are not run, and a card that ran none tells nothing
+	if c == nil {
+		return nil
+	}
+	results, failed := c.ApplyScripts(t.ans.Bytes(55))
+	if len(results) == 0 {
+		return nil
 	}
 	de55 := req.Bytes(55)
 	var b []byte
@@ -418,6 +427,10 @@ func (t *Terminal) noteScripts(req *spec.Message) error {
 		if tag == 0xDF31 {
 			b = spec.AppendTLV(b, tag, results)
 		} else if v, ok := spec.FindTLV(de55, tag); ok {
+			if tag == 0x95 && len(v) == 5 {
+				v = append([]byte(nil), v...)
+				v[4] |= failed
+			}
 			b = spec.AppendTLV(b, tag, v)
 		}
 	}
