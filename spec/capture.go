@@ -3,19 +3,18 @@ package spec
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"strconv"
 )
 
 // Capture is a message as it was recorded, with whatever framing stands before
-// it: a terminal's message with or without its two-byte length, TPDU, FD block
+// it: a terminal's message with or without its length, TPDU, FD block
 // and header, a CUPS message with or without its 46-byte header, or that header
 // alone.
 type Capture struct {
 	Dialect *Dialect
-	Length  int     // the two-byte length, -1 when there is none
+	Length  int     // what the length says, -1 when there is none
 	TPDU    []byte  // 5 bytes or none
-	Header  []byte  // 6 bytes, 46 for CUPS, or none
+	Header  []byte  // as long as the dialect's framing has it, or none
 	Extra   []byte  // the FD block with tag and length, or none
 	Message Message // MTI 0 when there is nothing behind the header
 }
@@ -58,7 +57,8 @@ var shapes = [...]shape{
 	{"header, message", false, false, true},
 }
 
-// ReadCapture finds the framing of b and, when d is nil, the dialect. The
+// ReadCapture finds the framing of b and, when d is nil, which of UnionPay's
+// two dialects it is in; any other must be given. The
 // capture refers to b. The error is a *CaptureError about the framing that
 // reads furthest.
 func ReadCapture(b []byte, d *Dialect) (*Capture, error) {
@@ -77,32 +77,40 @@ func ReadCapture(b []byte, d *Dialect) (*Capture, error) {
 			}
 		}
 	}
-	if d == nil || d == UnionPayPOS {
+	terminal := d
+	if d == nil {
+		terminal = UnionPayPOS
+	}
+	if f := &terminal.framing; !f.CUPS {
 		for _, s := range shapes {
-			base, got, err := c.readPOS(b, s)
+			if s.tpdu && !f.TPDU || s.header && f.Header == 0 {
+				continue // the framing has no such part
+			}
+			base, got, err := c.readPOS(terminal, b, s)
 			if err == nil {
 				return c, nil
 			}
 			note(s.name, base, got, err)
 		}
 	}
-	if d == nil || d == CUPS {
+	if d == nil || d.framing.CUPS {
+		network := d
+		if d == nil {
+			network = CUPS
+		}
 		if len(b) > 0 && b[0] == CUPSHeaderSize {
-			got, err := c.readCUPSHeader(b)
+			got, err := c.readCUPSHeader(network, b)
 			if err == nil {
 				return c, nil
 			}
 			note("header, message", CUPSHeaderSize, got, err)
 		}
 		c.TPDU, c.Header, c.Extra, c.Length = nil, nil, nil, -1
-		got, err := c.message(CUPS, b, 0)
+		got, err := c.message(network, b, 0)
 		if err == nil {
 			return c, nil
 		}
 		note("message", 0, got, err)
-	}
-	if best == nil {
-		return nil, fmt.Errorf("spec: %s is not a dialect of recordings", d.name)
 	}
 	return nil, best
 }
@@ -141,16 +149,19 @@ func (m *Message) keepBelow(n int, raw []byte) {
 
 // readPOS tries one framing. A right length counts for more than any number of
 // fields read without it.
-func (c *Capture) readPOS(b []byte, s shape) (base, got int, err error) {
+func (c *Capture) readPOS(d *Dialect, b []byte, s shape) (base, got int, err error) {
 	c.Length, c.TPDU, c.Header, c.Extra = -1, nil, nil, nil
 	o := 0
 	var wrong error
+	f := &d.framing
 	if s.length {
-		if len(b) < lengthSize {
-			return 0, -1, &FrameError{Length: len(b), Want: "two bytes of length", Got: strconv.Itoa(len(b))}
+		if len(b) < f.LengthBytes {
+			return 0, -1, &FrameError{Length: len(b), Want: strconv.Itoa(f.LengthBytes) + " bytes of length", Got: strconv.Itoa(len(b))}
 		}
-		c.Length = int(binary.BigEndian.Uint16(b))
-		o = lengthSize
+		if c.Length, err = f.read(b[:f.LengthBytes]); err != nil {
+			return 0, -1, err
+		}
+		o = f.LengthBytes
 		if c.Length != len(b)-o {
 			wrong = &FrameError{Length: c.Length, Want: strconv.Itoa(c.Length) + " bytes behind the length", Got: strconv.Itoa(len(b) - o)}
 		}
@@ -161,7 +172,7 @@ func (c *Capture) readPOS(b []byte, s shape) (base, got int, err error) {
 		}
 		c.TPDU = b[o : o+tpduSize : o+tpduSize]
 		o += tpduSize
-		if s.header && o+3 <= len(b) && b[o] == extraTag {
+		if f.UnionPay && s.header && o+3 <= len(b) && b[o] == extraTag {
 			n := 3 + int(binary.BigEndian.Uint16(b[o+1:]))
 			if o+n > len(b) {
 				return 0, 3, &FrameError{Length: len(b), Offset: o, Want: "an FD block of " + strconv.Itoa(n-3) + " bytes", Got: found(len(b) - o - 3)}
@@ -171,16 +182,16 @@ func (c *Capture) readPOS(b []byte, s shape) (base, got int, err error) {
 		}
 	}
 	if s.header {
-		if o+headerSize > len(b) {
+		if o+f.Header > len(b) {
 			if s.tpdu && !s.length {
 				got = 3
 			}
-			return 0, got - 1, &FrameError{Length: len(b), Offset: o, Want: "a header of 6 bytes", Got: found(len(b) - o)}
+			return 0, got - 1, &FrameError{Length: len(b), Offset: o, Want: "a header of " + strconv.Itoa(f.Header) + " bytes", Got: found(len(b) - o)}
 		}
-		c.Header = b[o : o+headerSize : o+headerSize]
-		o += headerSize
+		c.Header = b[o : o+f.Header : o+f.Header]
+		o += f.Header
 	}
-	got, err = c.message(UnionPayPOS, b, o)
+	got, err = c.message(d, b, o)
 	switch {
 	case got < 0: // no message there: the more of the framing fits, the likelier it is meant
 		switch {
@@ -207,7 +218,7 @@ func (c *Capture) readPOS(b []byte, s shape) (base, got int, err error) {
 }
 
 // readCUPSHeader reads a header and what follows, if anything does.
-func (c *Capture) readCUPSHeader(b []byte) (got int, err error) {
+func (c *Capture) readCUPSHeader(d *Dialect, b []byte) (got int, err error) {
 	c.Length, c.TPDU, c.Extra = -1, nil, nil
 	_, total, err := ParseCUPSHeader(b)
 	if err != nil {
@@ -215,11 +226,11 @@ func (c *Capture) readCUPSHeader(b []byte) (got int, err error) {
 	}
 	c.Header = b[:CUPSHeaderSize:CUPSHeaderSize]
 	if len(b) == CUPSHeaderSize {
-		c.Dialect = CUPS
-		c.Message.Reset(CUPS, 0)
+		c.Dialect = d
+		c.Message.Reset(d, 0)
 		return len(b), nil
 	}
-	got, err = c.message(CUPS, b, CUPSHeaderSize)
+	got, err = c.message(d, b, CUPSHeaderSize)
 	if total != len(b) && (err == nil || got < CUPSHeaderSize) {
 		return 2 * len(b), &HeaderError{Offset: 2, Want: "a total length of " + strconv.Itoa(len(b)) + " as the input has", Got: strconv.Itoa(total)}
 	}
@@ -229,14 +240,15 @@ func (c *Capture) readCUPSHeader(b []byte) (got int, err error) {
 // Append writes the capture behind dst, the length and the CUPS header's total
 // length computed.
 func (c *Capture) Append(dst []byte) ([]byte, error) {
-	start := len(dst)
+	start, f := len(dst), &c.Dialect.framing
 	if c.Length >= 0 {
-		dst = append(dst, 0, 0)
+		var room [4]byte
+		dst = append(dst, room[:f.LengthBytes]...)
 	}
 	dst = append(dst, c.TPDU...)
 	dst = append(dst, c.Extra...)
 	dst = append(dst, c.Header...)
-	if c.Message.mti == 0 && len(c.Header) == CUPSHeaderSize {
+	if c.Message.mti == 0 && f.CUPS && len(c.Header) > 0 {
 		return dst, nil
 	}
 	dst, err := c.Message.Append(dst)
@@ -244,13 +256,13 @@ func (c *Capture) Append(dst []byte) ([]byte, error) {
 		return dst[:start], err
 	}
 	if c.Length >= 0 {
-		n := len(dst) - start - lengthSize
-		if n > maxFrameSize {
-			return dst[:start], &FrameError{Length: n, Want: "at most 65535 bytes", Got: strconv.Itoa(n)}
+		n := len(dst) - start - f.LengthBytes
+		if n > f.most() {
+			return dst[:start], &FrameError{Length: n, Want: "at most " + strconv.Itoa(f.most()) + " bytes", Got: strconv.Itoa(n)}
 		}
-		binary.BigEndian.PutUint16(dst[start:], uint16(n))
+		f.write(dst[start:], n)
 	}
-	if len(c.Header) == CUPSHeaderSize {
+	if f.CUPS && len(c.Header) > 0 {
 		n := len(dst) - start
 		if n > CUPSMaxLength {
 			return dst[:start], &HeaderError{Offset: 2, Want: "a total length of at most 9999", Got: strconv.Itoa(n)}
@@ -276,8 +288,9 @@ func (c *Capture) Framing() []Item {
 	if c.Extra != nil {
 		out = append(out, Item{Field: "extra", Name: "终端扩展信息 FD block", Value: upperHex(c.Extra), Note: strconv.Itoa(len(c.Extra)-3) + " bytes"})
 	}
-	switch h := c.Header; len(h) {
-	case headerSize:
+	switch h := c.Header; {
+	case len(h) == 0:
+	case c.Dialect.framing.UnionPay:
 		out = append(out, Item{Field: "header", Name: "报文头 Header", Value: upperHex(h), Sub: []Item{
 			{Field: "header.1", Name: "应用类别 application class", Value: upperHex(h[:1])},
 			{Field: "header.2", Name: "软件总版本 software version", Value: upperHex(h[1:2])},
@@ -285,7 +298,7 @@ func (c *Capture) Framing() []Item {
 			{Field: "header.4", Name: "处理要求 processing requirement", Value: upperHex(h[2:3])[1:], Note: demandNames[h[2]&15]},
 			{Field: "header.5", Name: "软件分版本 software sub-version", Value: upperHex(h[3:])},
 		}})
-	case CUPSHeaderSize:
+	case c.Dialect.framing.CUPS:
 		text := func(from, to int) string { return shownText(h[from:to], 0, nil) }
 		out = append(out, Item{Field: "header", Name: "报文头 Header", Value: upperHex(h), Sub: []Item{
 			{Field: "header.1", Name: "头长度 header length", Value: strconv.Itoa(int(h[0]))},
@@ -299,6 +312,8 @@ func (c *Capture) Framing() []Item {
 			{Field: "header.9", Name: "用户信息 user information", Value: strconv.Itoa(int(h[40]))},
 			{Field: "header.10", Name: "拒绝码 reject code", Value: text(41, 46)},
 		}})
+	default:
+		out = append(out, Item{Field: "header", Name: "报文头 Header", Value: upperHex(h)})
 	}
 	return out
 }

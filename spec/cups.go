@@ -8,7 +8,13 @@ import (
 // CUPS is the dialect of the network side: MTI and fields in ASCII, lengths in
 // two or three ASCII digits, the bitmap and the b fields binary. Its sibling
 // CUPD (the issuer processor) parses by the same table.
-var CUPS = mustCompile("cups", cupsSpec())
+var CUPS = cupsDialect()
+
+func cupsDialect() *Dialect {
+	d := mustCompile("cups", cupsSpec())
+	d.title, d.use, d.framing = "UnionPay's network side, ASCII", useCUPS, Framing{CUPS: true}
+	return d
+}
 
 func cupsSpec() *iso8583.MessageSpec {
 	n := func(length int, name string) field.Field { return str(Digits, Fixed, length, name) }

@@ -43,7 +43,11 @@ func describe(m *Message, reveal bool) []Item {
 // describe adds the note and the parts of DE n.
 func (v *view) describe(n int, i *Item) {
 	t := v.chars(n)
-	pos := v.m.d.mti == mtiBCD
+	if v.m.d.use == useOpen {
+		v.describeOpen(n, i, t)
+		return
+	}
+	pos := v.m.d.use == useUnionPay
 	switch n {
 	case 3:
 		i.Note = processingNames[string(t[:2])]
@@ -117,8 +121,40 @@ func (v *view) describe(n int, i *Item) {
 			i.Note = cupsNetworkNames[string(t)]
 		}
 	case 90:
-		i.Sub = v.cut(n, []cutPart{{4, "原消息类型 original message type", nil}, {6, "原系统跟踪号 original trace number", nil},
-			{10, "原传输时间 original transmission time", nil}, {11, "原受理机构 original acquirer", nil}, {11, "原发送机构 original forwarder", nil}})
+		i.Sub = v.cut(n, originalParts)
+	}
+}
+
+var originalParts = []cutPart{{4, "原消息类型 original message type", nil}, {6, "原系统跟踪号 original trace number", nil},
+	{10, "原传输时间 original transmission time", nil}, {11, "原受理机构 original acquirer", nil}, {11, "原发送机构 original forwarder", nil}}
+
+// describeOpen is describe for a dialect that a file declares: its fields may
+// have any length, and private ones any meaning.
+func (v *view) describeOpen(n int, i *Item, t []byte) {
+	long := func(least int) bool { return len(t) >= least }
+	switch {
+	case n == 3 && long(2):
+		i.Note = isoProcessingNames[string(t[:2])]
+	case n == 12 && len(t) == 6:
+		i.Note = string(t[:2]) + ":" + string(t[2:4]) + ":" + string(t[4:])
+	case (n == 13 || n == 15) && len(t) == 4:
+		i.Note = string(t[:2]) + "-" + string(t[2:])
+	case n == 22 && long(3):
+		i.Note = join(entryModeNames[string(t[:2])], pinEntryNames[t[2]])
+	case n == 25:
+		i.Note = conditionNames[string(t)]
+	case n == 54:
+		i.Sub = v.balances(t)
+	case n == 55 && v.m.d.cells[n].kind == Binary:
+		i.Sub = v.objects(v.m.Bytes(55), 0, 0)
+	case n == 64 || n == 128:
+		i.Note = "报文鉴别码 MAC"
+	case n == 70:
+		i.Note = cupsNetworkNames[string(t)]
+	case n == 90:
+		i.Sub = v.cut(n, originalParts)
+	case v.m.d.pin != nil && n == v.m.d.pin.KSN:
+		i.Note = "DUKPT"
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"math"
 )
 
-// A frame of the terminal line is a two-byte length, a TPDU of five bytes, a
+// A frame of a UnionPay terminal is a two-byte length, a TPDU of five bytes, a
 // header of six and the message (docs/fields.md). The UnionPay TLS front puts
 // a block FD + two-byte length + data between TPDU and header.
 const (
@@ -21,12 +21,15 @@ const (
 	maxFrameSize = math.MaxUint16
 )
 
-// POSFrame is one frame. Extra and Body refer to the buffer it was read into.
+// POSFrame is one frame of a terminal's line. Extra, Other and Body refer to
+// the buffer it was read into.
 type POSFrame struct {
-	TPDU   [5]byte
-	Header [6]byte
-	Extra  []byte // the FD block with its tag and length; nil when there is none
-	Body   []byte // the message, from the MTI
+	TPDU   [5]byte // zeros when the framing has none
+	Header [6]byte // of UnionPay terminals
+	Other  []byte  // the header of another dialect's framing
+	Extra  []byte  // the FD block with its tag and length; nil when there is none
+	Body   []byte  // the message, from the MTI
+	other  *Framing
 }
 
 // Demand is what a reply asks of the terminal: the low nibble of the third
@@ -47,8 +50,8 @@ const (
 
 // FrameError is a frame that cannot be read.
 type FrameError struct {
-	Length    int // what the two bytes said
-	Offset    int // behind the two bytes
+	Length    int // what the length said
+	Offset    int // behind the length, negative inside it
 	Want, Got string
 }
 
@@ -68,17 +71,23 @@ var ErrFrameCut = errors.New("spec: the connection ended inside a frame")
 //	n, err := fr.Length(conn, max)        // capped before anything is allocated
 //	frame, err := fr.Body(conn, buf[:n])  // buf from a pool
 //
-// The zero value is ready.
+// The zero value reads the frames of UnionPay terminals; Dialect.Frames gives
+// the reader of any dialect.
 type FrameReader struct {
-	head [lengthSize]byte
-	have int
+	head  [4]byte
+	have  int
+	other *Framing // nil: UnionPay's
 }
 
 // Wait returns when the first byte of a frame is there. io.EOF is the end of
 // the connection between two frames.
 func (f *FrameReader) Wait(r io.Reader) error {
+	size := lengthSize
+	if f.other != nil {
+		size = f.other.LengthBytes
+	}
 	for f.have == 0 {
-		n, err := r.Read(f.head[:])
+		n, err := r.Read(f.head[:size])
 		f.have = n
 		if n == 0 && err != nil {
 			return err
@@ -87,11 +96,15 @@ func (f *FrameReader) Wait(r io.Reader) error {
 	return nil
 }
 
-// Length completes the two bytes and gives the number of bytes that follow. A
-// frame longer than max or too short for TPDU and header is a *FrameError.
+// Length completes the bytes of the length and gives the number of bytes that
+// follow. A frame longer than max or too short for TPDU and header is a
+// *FrameError.
 func (f *FrameReader) Length(r io.Reader, max int) (int, error) {
+	if f.other != nil {
+		return f.length(r, max)
+	}
 	if f.have < lengthSize {
-		n, err := io.ReadFull(r, f.head[f.have:])
+		n, err := io.ReadFull(r, f.head[f.have:lengthSize])
 		f.have += n
 		if err != nil {
 			if f.have > 0 {
@@ -119,6 +132,9 @@ func (f *FrameReader) Body(r io.Reader, body []byte) (POSFrame, error) {
 	f.have = 0
 	if _, err := io.ReadFull(r, body); err != nil {
 		return POSFrame{}, cut(err)
+	}
+	if f.other != nil {
+		return f.other.split(body)
 	}
 	return ParsePOSFrame(body)
 }
@@ -181,10 +197,14 @@ func ParsePOSFrame(b []byte) (POSFrame, error) {
 
 // AppendReply appends the whole answer to f behind dst, for one Write: length,
 // TPDU with source and destination exchanged, the request's header with the
-// demand in its third byte, and m. The FD block is not sent back. When m ends
-// in a MAC, the last eight bytes are it: see SignedPart.
+// demand in its third byte, and m. The FD block is not sent back. A frame of
+// another dialect is answered in its framing, its header as it came, without a
+// demand. When m ends in a MAC, the last eight bytes are it: see SignedPart.
 func (f *POSFrame) AppendReply(dst []byte, demand Demand, m *Message) ([]byte, error) {
 	tpdu := [5]byte{f.TPDU[0], f.TPDU[3], f.TPDU[4], f.TPDU[1], f.TPDU[2]}
+	if f.other != nil {
+		return f.other.append(dst, tpdu, f.Other, m)
+	}
 	header := f.Header
 	header[2] = header[2]&0xf0 | byte(demand)&0x0f
 	return AppendRequest(dst, tpdu, header, m)
@@ -208,6 +228,6 @@ func AppendRequest(dst []byte, tpdu [5]byte, header [6]byte, m *Message) ([]byte
 	return dst, nil
 }
 
-// FrameBody is the message inside a frame made by AppendReply or
-// AppendRequest, to be signed in place.
+// FrameBody is the message inside a UnionPay frame made by AppendReply or
+// AppendRequest, to be signed in place. Dialect.FrameBody is for any dialect.
 func FrameBody(frame []byte) []byte { return frame[min(len(frame), frameHead):] }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -106,7 +107,9 @@ func (m *Message) Bitmap() string {
 // agree with the fields, and one of 32 digits keeps the second half even when
 // no field needs it. The value of length is computed again by Append, only
 // whether it is there counts.
-func CaptureFromJSON(b []byte) (*Capture, error) {
+//
+// The dialect is one of more when it has that name, else one of Names.
+func CaptureFromJSON(b []byte, more ...*Dialect) (*Capture, error) {
 	var j captureJSON
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
@@ -117,20 +120,16 @@ func CaptureFromJSON(b []byte) (*Capture, error) {
 		return nil, errors.New("the JSON of a message: more text behind it")
 	}
 	c := &Capture{Length: -1}
-	switch j.Dialect {
-	case UnionPayPOS.name:
-		c.Dialect = UnionPayPOS
-	case CUPS.name:
-		c.Dialect = CUPS
-	default:
-		return nil, fmt.Errorf("dialect %q: want %s or %s", j.Dialect, UnionPayPOS.name, CUPS.name)
+	var err error
+	if c.Dialect, err = dialectNamed(j.Dialect, more); err != nil {
+		return nil, err
 	}
-	if err := c.framing(&j.Framing); err != nil {
+	if err = c.framing(&j.Framing); err != nil {
 		return nil, err
 	}
 	m := &c.Message
 	m.Reset(c.Dialect, 0)
-	if j.MTI == "" && c.Dialect == CUPS && len(c.Header) > 0 {
+	if j.MTI == "" && c.Dialect.framing.CUPS && len(c.Header) > 0 {
 		if len(j.Fields) > 0 || j.Bitmap != "" {
 			return nil, errors.New("mti: empty although there are fields")
 		}
@@ -162,6 +161,18 @@ func CaptureFromJSON(b []byte) (*Capture, error) {
 	return c, nil
 }
 
+func dialectNamed(name string, more []*Dialect) (*Dialect, error) {
+	for _, d := range more {
+		if d.name == name {
+			return d, nil
+		}
+	}
+	if slices.Contains(Names(), name) {
+		return Load(name)
+	}
+	return nil, fmt.Errorf("dialect %q: want %s, or the name of a dialect file that is given", name, names(Names()))
+}
+
 // parseMTI reads the four digits of a message type of version 0.
 func parseMTI(s string) (MTI, error) {
 	w, n, err := mtiBCD.appendWire(nil, []byte(s), 0)
@@ -188,7 +199,8 @@ func (c *Capture) framing(f *framingJSON) error {
 		return nil, fmt.Errorf("framing: %s is %d bytes, want %d", name, len(b), sizes[0])
 	}
 	var err error
-	if c.Dialect == CUPS {
+	d := c.Dialect
+	if d.framing.CUPS {
 		if f.Length != nil || f.TPDU != "" || f.Extra != nil {
 			return errors.New("framing: a cups message has a header alone")
 		}
@@ -197,6 +209,15 @@ func (c *Capture) framing(f *framingJSON) error {
 		}
 		_, _, err = ParseCUPSHeader(c.Header)
 		return err
+	}
+	if !d.framing.TPDU && f.TPDU != "" {
+		return fmt.Errorf("framing: %s has no tpdu", d.name)
+	}
+	if d.framing.Header == 0 && f.Header != "" {
+		return fmt.Errorf("framing: %s has no header", d.name)
+	}
+	if !d.framing.UnionPay && f.Extra != nil {
+		return fmt.Errorf("framing: %s has no FD block", d.name)
 	}
 	if f.Length != nil {
 		c.Length = *f.Length
@@ -210,10 +231,10 @@ func (c *Capture) framing(f *framingJSON) error {
 	if c.TPDU != nil && c.TPDU[0] != 0x60 {
 		return errors.New("framing: tpdu does not begin with 60")
 	}
-	if c.Header, err = part("header", f.Header, headerSize); err != nil {
+	if c.Header, err = part("header", f.Header, d.framing.Header); err != nil {
 		return err
 	}
-	if c.Header != nil && c.Header[0] == extraTag {
+	if d.framing.UnionPay && c.Header != nil && c.Header[0] == extraTag {
 		return errors.New("framing: header begins with FD, which is read as an FD block; give that as extra")
 	}
 	if f.Extra != nil {

@@ -280,7 +280,12 @@ func (v *view) hidden(n int) []span {
 	t := v.chars(n)
 	var s []span
 	all := []span{{0, len(t)}}
-	pos := v.m.d.mti == mtiBCD
+	if v.m.d.use == useOpen {
+		s = v.hiddenOpen(n, t)
+		v.spans[n] = s
+		return s
+	}
+	pos := v.m.d.use == useUnionPay
 	switch n {
 	case 2, 34, 102, 103:
 		s = accountSpan(s, 0, len(t))
@@ -315,6 +320,13 @@ func (v *view) hidden(n int) []span {
 	case 63:
 		s = securitySpans(t, pos)
 	}
+	s = v.accounts(s, n, t)
+	v.spans[n] = s
+	return s
+}
+
+// accounts hides account numbers in fields that are not made for them.
+func (v *view) accounts(s []span, n int, t []byte) []span {
 	if n != 2 && n != 35 && n != 36 && len(v.pan) > 0 {
 		s = v.ownAccount(s, n, t)
 	}
@@ -326,8 +338,32 @@ func (v *view) hidden(n int) []span {
 			s = foreignAccounts(s, v.m.Bytes(n), 2)
 		}
 	}
-	v.spans[n] = s
 	return s
+}
+
+// hiddenOpen decides for dialects whose private fields may hold anything: they
+// are hidden whole unless the dialect file says that they may be shown.
+func (v *view) hiddenOpen(n int, t []byte) (s []span) {
+	all := []span{{0, len(t)}}
+	switch {
+	case n == 2:
+		s = accountSpan(s, 0, len(t))
+	case n == 35 || n == 36:
+		s = trackSpans(s, t, 0)
+	case n == 45 || n == 52 || n == 96:
+		return all
+	case n == 55 && v.m.d.cells[n].kind == Binary:
+		s = emvSpans(nil, v.m.Bytes(55), 0, 0)
+	case private(n) && !v.m.d.show[n]:
+		return all
+	}
+	return v.accounts(s, n, t)
+}
+
+// private says that ISO 8583:1987 leaves the meaning of DE n to the two ends, or
+// that it holds an account in a form nobody fixed.
+func private(n int) bool {
+	return n == 34 || n >= 46 && n <= 48 || n >= 55 && n <= 63 || n >= 102 && n != 128
 }
 
 // ownAccount hides the message's account number wherever a field repeats it:

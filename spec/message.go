@@ -333,7 +333,9 @@ func (m *Message) Append(dst []byte) ([]byte, error) {
 		t := m.mti.digits()
 		dst = append(dst, t[:]...)
 	}
-	if m.bits[1] != 0 || m.wide {
+	if m.d.bitmap == bitmapHex {
+		dst = append(dst, m.Bitmap()...)
+	} else if m.bits[1] != 0 || m.wide {
 		dst = binary.BigEndian.AppendUint64(dst, m.bits[0]|1<<63)
 		dst = binary.BigEndian.AppendUint64(dst, m.bits[1])
 	} else {

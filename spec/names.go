@@ -32,6 +32,13 @@ var processingNames = map[string]string{
 	"63": "现金充值 cash load", "89": "身份验证 identity verification",
 }
 
+// isoProcessingNames are the first two digits of DE 3 in ISO 8583:1987 as
+// terminals outside UnionPay's world use them.
+var isoProcessingNames = map[string]string{
+	"00": "消费/预授权 purchase or authorisation", "02": "撤销 void or debit adjustment", "03": "预授权 authorisation", "20": "退货 refund",
+	"22": "贷记调整 credit adjustment", "30": "可用余额查询 available funds inquiry", "31": "余额查询 balance inquiry",
+}
+
 var entryModeNames = map[string]string{
 	"00": "未知 unknown", "01": "手工 keyed", "02": "磁条 magnetic stripe", "03": "二维码 QR or bar code", "04": "扫码 scan",
 	"05": "接触式IC contact chip", "07": "非接触IC contactless chip", "80": "降级 fallback", "90": "磁条全轨 full magnetic stripe",

@@ -10,7 +10,20 @@ import (
 // different vendors disagree on (lengths of DE 48 and 54 to 63) is capped by
 // the three digits of the length alone; what a digit is, where a fixed field
 // ends and what follows the last one is strict.
-var UnionPayPOS = mustCompile("unionpay-pos", posSpec())
+//
+// Its presence rules (dialects/unionpay-pos-presence.json) ask for what the
+// known hosts call mandatory and every captured request has.
+var UnionPayPOS = posDialect()
+
+func posDialect() *Dialect {
+	d := mustCompile("unionpay-pos", posSpec())
+	d.title, d.use, d.framing = "UnionPay terminals, BCD", useUnionPay, posFraming
+	d.mac = &MACRule{Alg: "unionpay", Fields: []int{64}}
+	if err := d.readPresence("dialects/unionpay-pos-presence.json"); err != nil {
+		panic(err) // the table of this package is wrong: found by any test
+	}
+	return d
+}
 
 func mustCompile(name string, s *iso8583.MessageSpec) *Dialect {
 	d, err := Compile(name, s)

@@ -27,7 +27,7 @@ var de60Ends = [...]int{2, 8, 11, 12, 13, 14, 17}
 // another dialect or shorter than the batch number. A sub-field that is cut
 // counts as absent.
 func ParseDE60(m *Message) (DE60, bool) {
-	if m.d != UnionPayPOS || m.Len(60) < 8 {
+	if m.d == nil || m.d.use != useUnionPay || m.Len(60) < 8 {
 		return DE60{}, false
 	}
 	var room [17]byte
@@ -77,7 +77,7 @@ type DE61 struct {
 // ParseDE61 reads DE 61 of a terminal message; false when it is absent, of
 // another dialect or shorter than batch and STAN.
 func ParseDE61(m *Message) (DE61, bool) {
-	if m.d != UnionPayPOS || m.Len(61) < 12 {
+	if m.d == nil || m.d.use != useUnionPay || m.Len(61) < 12 {
 		return DE61{}, false
 	}
 	var room [16]byte
@@ -108,9 +108,9 @@ type DE53 struct {
 	Track     int // 1 track data encrypted
 }
 
-// ParseDE53 reads DE 53; false when it is absent.
+// ParseDE53 reads DE 53; false when it is absent or not one of 16 digits.
 func ParseDE53(m *Message) (DE53, bool) {
-	if !m.Has(53) {
+	if m.Len(53) != 16 || !m.d.cells[53].kind.numeric() {
 		return DE53{}, false
 	}
 	var room [16]byte

@@ -16,11 +16,30 @@ const maxField = 128
 // Dialect is a message specification compiled into a table. It is read-only
 // and safe for concurrent use.
 type Dialect struct {
-	name  string
-	moov  *iso8583.MessageSpec
-	mti   Kind
-	cells [maxField + 1]cell
+	name   string
+	moov   *iso8583.MessageSpec
+	mti    Kind
+	bitmap Kind
+	cells  [maxField + 1]cell
+
+	title   string // for people
+	use     usage
+	framing Framing
+	mac     *MACRule
+	pin     *PINRule
+	rules   []rule
+	letters [maxField + 1]string // the kind a file declared, where the table does not tell it: an, a
+	show    [maxField + 1]bool   // a field of private use that may be shown
 }
+
+// usage says whose meaning the fields of private use have.
+type usage uint8
+
+const (
+	useUnionPay usage = iota + 1 // DE 46, 48 and 59 to 63 as UnionPay's terminals use them
+	useCUPS
+	useOpen // ISO 8583 alone; what private fields hold is between the two ends
+)
 
 // cell is one field of the table.
 type cell struct {
@@ -56,9 +75,10 @@ func Compile(name string, s *iso8583.MessageSpec) (*Dialect, error) {
 			d.mti = k
 			continue
 		case 1:
-			if fs.DisableAutoExpand || (fs.Length != 0 && fs.Length != 8) {
+			if fs.DisableAutoExpand || (fs.Length != 0 && fs.Length != 8) || k != bitmapBits && k != bitmapHex {
 				return nil, fmt.Errorf("spec: dialect %s: the bitmap is not 8 bytes that expand", name)
 			}
+			d.bitmap = k
 			continue
 		}
 		l, ok := fs.Pref.(Length)
@@ -110,17 +130,7 @@ func (d *Dialect) Format(n int) string {
 		return ""
 	}
 	c := &d.cells[n]
-	var s string
-	switch c.kind {
-	case BCDLeft, BCDEither, BCDRight, Digits:
-		s = "n"
-	case Track, TrackText:
-		s = "z"
-	case Binary:
-		s = "b"
-	default:
-		s = "ans"
-	}
+	s := d.kindWord(n)
 	if c.length != Fixed {
 		s += ".."
 	}
@@ -195,6 +205,9 @@ func (d *Dialect) parse(m *Message, b []byte) *ParseError {
 	} else {
 		m.mti = MTI(b[0]&15)<<12 | MTI(b[1]&15)<<8 | MTI(b[2]&15)<<4 | MTI(b[3]&15)
 	}
+	if d.bitmap == bitmapHex {
+		return d.parseHexBitmap(m, b, o)
+	}
 	if len(b) < o+8 {
 		return d.fail(1, o, "8 bytes", strconv.Itoa(len(b)-o))
 	}
@@ -212,6 +225,35 @@ func (d *Dialect) parse(m *Message, b []byte) *ParseError {
 		o += 8
 		m.wide = true
 	}
+	return d.parseFields(m, b, o, first, second)
+}
+
+// parseHexBitmap reads a bitmap of hexadecimal characters, then the fields.
+func (d *Dialect) parseHexBitmap(m *Message, b []byte, o int) *ParseError {
+	var words [2]uint64
+	for half := range words {
+		if len(b) < o+16 {
+			return d.fail(1, o, "16 hexadecimal characters", strconv.Itoa(len(b)-o))
+		}
+		if i, want, got := bitmapHex.check(b[o:o+16], 8); i >= 0 {
+			return d.fail(1, o+i, want, hexByte(got))
+		}
+		for _, c := range b[o : o+16] {
+			words[half] = words[half]<<4 | uint64(hexNibble(c))
+		}
+		if half == 1 && words[1]>>63 != 0 {
+			return d.fail(1, o, "bit 65 clear (a third bitmap is not spoken)", "bit 65 set")
+		}
+		o += 16
+		if words[0]>>63 == 0 {
+			break
+		}
+		m.wide = true
+	}
+	return d.parseFields(m, b, o, words[0], words[1])
+}
+
+func (d *Dialect) parseFields(m *Message, b []byte, o int, first, second uint64) *ParseError {
 	m.bits = [2]uint64{first &^ (1 << 63), second}
 	for half, w := range m.bits {
 		for w != 0 {

@@ -26,6 +26,7 @@ const (
 	mtiBCD                     // four digits in two bytes
 	mtiASCII                   // four ASCII digits
 	bitmapBits                 // 8 or 16 bytes
+	bitmapHex                  // 16 or 32 hexadecimal characters, in upper case
 )
 
 // size is the number of bytes that n units take.
@@ -33,6 +34,8 @@ func (k Kind) size(n int) int {
 	switch k {
 	case BCDLeft, BCDEither, BCDRight, Track, mtiBCD:
 		return (n + 1) / 2
+	case bitmapHex:
+		return 2 * n
 	}
 	return n
 }
@@ -101,6 +104,12 @@ func (k Kind) check(w []byte, n int) (int, string, byte) {
 		for i, c := range w {
 			if c < ' ' || c > '~' {
 				return i, "printable ASCII", c
+			}
+		}
+	case bitmapHex:
+		for i, c := range w {
+			if c-'0' > 9 && c-'A' > 5 {
+				return i, "hexadecimal characters in upper case", c
 			}
 		}
 	}
@@ -266,6 +275,9 @@ func hexNibble(c byte) byte {
 
 // Encode makes Kind an encoding.Encoder: text (bytes, for Binary) to wire form.
 func (k Kind) Encode(data []byte) ([]byte, error) {
+	if k == bitmapHex {
+		return bitmapBits.appendText(nil, data, 0), nil
+	}
 	if k == Binary || k == bitmapBits {
 		return append([]byte(nil), data...), nil
 	}
@@ -287,8 +299,12 @@ func (k Kind) Decode(data []byte, length int) ([]byte, int, error) {
 	if i, want, got := k.check(w, length); i >= 0 {
 		return nil, 0, fmt.Errorf("byte %d: want %s, found %02X", i, want, got)
 	}
-	if k == Binary || k == bitmapBits {
+	switch k {
+	case Binary, bitmapBits:
 		return append([]byte(nil), w...), size, nil
+	case bitmapHex:
+		b, _, err := bitmapBits.appendWire(nil, w, 0)
+		return b, size, err
 	}
 	return k.appendText(make([]byte, 0, length), w, length), size, nil
 }
