@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,25 +93,45 @@ func compare(t *testing.T, d *Dialect, raw []byte) {
 	}
 }
 
-func dialectOf(cups bool) *Dialect {
-	if cups {
-		return CUPS
+// oracleDialects are all dialects of this package, and one with a bitmap of
+// hexadecimal characters.
+func oracleDialects(t testing.TB) (out []*Dialect) {
+	for _, name := range Names() {
+		d, err := Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, d)
 	}
-	return UnionPayPOS
+	return append(out, hexDialect(t))
+}
+
+// hexDialect is iso87-ascii with a bitmap of hexadecimal characters.
+func hexDialect(t testing.TB) *Dialect {
+	ascii, err := Load("iso87-ascii")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := ReadDialect("iso87-hex", []byte(strings.NewReplacer(`"bitmap": "binary"`, `"bitmap": "hex"`, `"iso87-ascii"`, `"iso87-hex"`).Replace(string(ascii.File()))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func FuzzMessage(f *testing.F) {
+	dialects := oracleDialects(f)
 	for _, c := range captures(f) {
 		p, err := ReadCapture(c.raw, nil)
 		if err != nil {
-			f.Add(c.raw, false)
+			f.Add(c.raw, uint8(0))
 			continue
 		}
 		if p.Message.MTI() != 0 {
-			f.Add(p.Message.Raw(), p.Dialect == CUPS)
+			f.Add(p.Message.Raw(), uint8(slices.Index(dialects, p.Dialect)))
 		}
 	}
-	for _, d := range []*Dialect{UnionPayPOS, CUPS} {
+	for i, d := range dialects {
 		var m Message
 		sale(&m, d)
 		m.Set(70, "301")
@@ -118,15 +139,15 @@ func FuzzMessage(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(packed, d == CUPS)
-		f.Add(packed[:len(packed)-1], d == CUPS)
-		f.Add(append(packed, 0), d == CUPS)
+		f.Add(packed, uint8(i))
+		f.Add(packed[:len(packed)-1], uint8(i))
+		f.Add(append(packed, 0), uint8(i))
 	}
-	f.Add(unhex(f, "0200 8000000000000000 0000000000000000"), false)
-	f.Add(unhex(f, "0200 8000000000000000 8000000000000000 0000000000000000"), false)
-	f.Add(unhex(f, "0200 4000000000000000 19 6228480402564890018F"), false)
-	f.Fuzz(func(t *testing.T, raw []byte, cups bool) {
-		d := dialectOf(cups)
+	f.Add(unhex(f, "0200 8000000000000000 0000000000000000"), uint8(0))
+	f.Add(unhex(f, "0200 8000000000000000 8000000000000000 0000000000000000"), uint8(0))
+	f.Add(unhex(f, "0200 4000000000000000 19 6228480402564890018F"), uint8(0))
+	f.Fuzz(func(t *testing.T, raw []byte, which uint8) {
+		d := dialects[int(which)%len(dialects)]
 		compare(t, d, raw)
 		// Reading and describing what came in never panics, and the account
 		// number is never shown whole.
@@ -144,6 +165,13 @@ func FuzzMessage(f *testing.F) {
 			ParseDE60(&m)
 			ParseDE61(&m)
 			ParseDE53(&m)
+			ParseDE90(&m)
+			FindOriginal(&m)
+			NetworkCode(&m)
+			d.KSN(&m)
+			if e := d.Check(&m); e != nil && d.Row(&m) == "" {
+				t.Fatalf("%s: %v of no rule", d.name, e)
+			}
 			for n := 0; n <= 129; n++ {
 				m.Int(n)
 			}
@@ -170,7 +198,7 @@ func TestCapturesAgainstMoov(t *testing.T) {
 // TestBuildAgainstMoov sets random values in random fields: both pack the same
 // bytes, or both refuse.
 func TestBuildAgainstMoov(t *testing.T) {
-	for _, d := range []*Dialect{UnionPayPOS, CUPS} {
+	for _, d := range oracleDialects(t) {
 		t.Run(d.Name(), rapid.MakeCheck(func(t *rapid.T) {
 			var m Message
 			m.Reset(d, 0x0200)

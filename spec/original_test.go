@@ -1,0 +1,100 @@
+package spec
+
+import "testing"
+
+func TestDE90(t *testing.T) {
+	for _, name := range []string{"iso87-ascii", "iso87-bcd", "cups"} {
+		d, err := Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := DE90{MTI: 0x0200, STAN: 123, Sent: [10]byte([]byte("0929103045")), Acquirer: [11]byte([]byte("00001020000"))}
+		text := string(o.AppendText(nil))
+		if text != "0200000123092910304500001020000"+"00000000000" {
+			t.Fatal(text)
+		}
+		m := parsed(t, d, 0x0420, map[int]string{90: text})
+		got, ok := ParseDE90(m)
+		if want := o; !ok || got.MTI != want.MTI || got.STAN != want.STAN || got.Sent != want.Sent || got.Acquirer != want.Acquirer {
+			t.Errorf("%s: %+v %v", name, got, ok)
+		}
+		orig, ok := FindOriginal(m)
+		if !ok || orig.MTI != 0x0200 || orig.STAN != 123 || orig.Date != 929 || orig.Sent != o.Sent {
+			t.Errorf("%s: %+v %v", name, orig, ok)
+		}
+	}
+	m := parsed(t, CUPS, 0x0420, map[int]string{90: "000000012309291030450000000000000000000000"})
+	if _, ok := ParseDE90(m); ok {
+		t.Error("a message type 0000 is taken")
+	}
+	if _, ok := FindOriginal(parsed(t, CUPS, 0x0420, map[int]string{11: "000001"})); ok {
+		t.Error("an original from nowhere")
+	}
+}
+
+func TestFindOriginalOfTerminals(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		mti    MTI
+		fields map[int]string
+		want   Original
+		ok     bool
+	}{
+		{"a reversal uses the numbers again", 0x0400, map[int]string{11: "000007", 60: "22000003000500"}, Original{Batch: 3, STAN: 7}, true},
+		{"a void names them", 0x0200, map[int]string{11: "000009", 60: "23000003000500", 61: "000002000007"}, Original{Batch: 2, STAN: 7}, true},
+		{"with the date", 0x0220, map[int]string{60: "25000003000500", 61: "0000020000070929"}, Original{Batch: 2, STAN: 7, Date: 929}, true},
+		{"zeros are unknown", 0x0220, map[int]string{60: "25000003000500", 61: "0000000000000000"}, Original{}, false},
+		{"a sale has none", 0x0200, map[int]string{60: "22000003000500"}, Original{}, false},
+	} {
+		got, ok := FindOriginal(parsed(t, UnionPayPOS, c.mti, c.fields))
+		if got != c.want || ok != c.ok {
+			t.Errorf("%s: %+v %v", c.name, got, ok)
+		}
+	}
+}
+
+func TestNetworkCode(t *testing.T) {
+	iso, err := Load("iso87-bcd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		d     *Dialect
+		field int
+		value string
+		want  int
+		ok    bool
+	}{
+		{UnionPayPOS, 60, "00000001301", NetworkEcho, true},
+		{UnionPayPOS, 60, "00000001", 0, false},
+		{UnionPayPOS, 70, "301", 0, false},
+		{CUPS, 70, "101", NetworkKeyExchange, true},
+		{iso, 70, "001", NetworkSignOn, true},
+		{iso, 70, "002", NetworkSignOff, true},
+		{iso, 60, "00000001301", 0, false},
+	} {
+		got, ok := NetworkCode(parsed(t, c.d, 0x0800, map[int]string{c.field: c.value}))
+		if got != c.want || ok != c.ok {
+			t.Errorf("%s DE %d %s: %d %v", c.d.Name(), c.field, c.value, got, ok)
+		}
+	}
+}
+
+func TestKSN(t *testing.T) {
+	d, err := Load("iso87-ascii")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ksn, ok := d.KSN(parsed(t, d, 0x0200, map[int]string{62: "FFFF9876543210E00001"}))
+	if !ok || ksn != [10]byte{0xFF, 0xFF, 0x98, 0x76, 0x54, 0x32, 0x10, 0xE0, 0x00, 0x01} || d.KSNField() != 62 {
+		t.Errorf("%X %v", ksn, ok)
+	}
+	for _, wrong := range []string{"FFFF9876543210E0000", "GGGG9876543210E00001", "1234567890", ""} {
+		if _, ok := d.KSN(parsed(t, d, 0x0200, map[int]string{62: wrong})); ok {
+			t.Errorf("%q is taken for one", wrong)
+		}
+	}
+	if _, ok := UnionPayPOS.KSN(parsed(t, UnionPayPOS, 0x0200, nil)); ok || UnionPayPOS.KSNField() != 0 {
+		t.Error("UnionPay's terminals have no DUKPT")
+	}
+}
