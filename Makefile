@@ -32,7 +32,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	  done; \
 	done
 
-deps: ## what the tests use besides Go: PostgreSQL, Chromium, Prometheus, JBIG-KIT
+deps: ## what the tests use besides Go: PostgreSQL, Chromium, Prometheus, JBIG-KIT, Wireshark
 	@sh deploy/test-deps.sh
 
 docs: ## the pages that are printed from the binary

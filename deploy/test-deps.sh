@@ -16,6 +16,7 @@ want postgresql "postgres ${postgres:-/nonexistent}"
 want chromium "chromium chromium-browser google-chrome"
 want prometheus "prometheus"
 want jbigkit-bin "jbgtopbm"
+want tshark "tshark"
 [ -z "$missing" ] && exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -21,11 +21,12 @@ func newDecodeCmd() *cobra.Command {
 	var dialect string
 	var asJSON, reveal bool
 	cmd := &cobra.Command{
-		Use:   "decode [--dialect unionpay-pos|cups] [--json] [--reveal] HEX|FILE|-",
+		Use:   "decode [--dialect NAME|FILE] [--json] [--reveal] HEX|FILE|-",
 		Short: "Read an ISO 8583 message: framing, fields, sub-fields, masked",
 		Long: `decode reads one message from hexadecimal text, from a file of hexadecimal text
 or bytes, or from standard input (-). It finds the framing (length, TPDU, FD
-block, header) and, unless --dialect is given, the dialect by itself.
+block, header) and, unless --dialect is given, which of UnionPay's two dialects
+it is in. "acquirer spec list" names the others; a dialect file is one too.
 
 Account numbers, tracks, PIN blocks, keys and payment codes are masked.
 --reveal shows them: the output then is card data. The JSON of --reveal is what
@@ -38,14 +39,11 @@ what was found, and exit status 1.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var d *spec.Dialect
-			switch dialect {
-			case "":
-			case spec.UnionPayPOS.Name():
-				d = spec.UnionPayPOS
-			case spec.CUPS.Name():
-				d = spec.CUPS
-			default:
-				return usageError{fmt.Errorf("--dialect %q: want %s or %s", dialect, spec.UnionPayPOS.Name(), spec.CUPS.Name())}
+			if dialect != "" {
+				var err error
+				if d, err = loadDialect(dialect); err != nil {
+					return err
+				}
 			}
 			raw, err := readRecording(args, cmd.InOrStdin())
 			if err != nil {
@@ -71,21 +69,22 @@ what was found, and exit status 1.`,
 			return writeCapture(cmd.OutOrStdout(), c, reveal)
 		},
 	}
-	cmd.Flags().StringVar(&dialect, "dialect", "", "unionpay-pos or cups; found by itself when not given")
+	cmd.Flags().StringVar(&dialect, "dialect", "", "a built-in dialect or a dialect file; unionpay-pos and cups are found when it is not given")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.Flags().BoolVar(&reveal, "reveal", false, "show card data and key cryptograms instead of masking them")
 	return cmd
 }
 
 func newEncodeCmd() *cobra.Command {
-	var from string
+	var from, dialect string
 	var asBytes bool
 	cmd := &cobra.Command{
-		Use:   "encode --json-in FILE|- [--binary]",
+		Use:   "encode --json-in FILE|- [--dialect FILE] [--binary]",
 		Short: "Build an ISO 8583 message from the JSON of decode --json --reveal",
 		Long: `encode builds the bytes of a message from the JSON that "acquirer decode --json
 --reveal" prints: the same bytes when nothing was changed. Lengths are computed;
-the bitmap may be left out. Masked JSON is refused.`,
+the bitmap may be left out. Masked JSON is refused. The JSON names its dialect;
+one that is declared in a file of yours is given with --dialect.`,
 		Example: `  acquirer decode --json --reveal capture.hex > message.json
   acquirer encode --json-in message.json`,
 		Args: cobra.NoArgs,
@@ -97,7 +96,15 @@ the bitmap may be left out. Masked JSON is refused.`,
 			if err != nil {
 				return err
 			}
-			c, err := spec.CaptureFromJSON(text)
+			var own []*spec.Dialect
+			if dialect != "" {
+				d, err := loadDialect(dialect)
+				if err != nil {
+					return err
+				}
+				own = append(own, d)
+			}
+			c, err := spec.CaptureFromJSON(text, own...)
 			if err != nil {
 				return err
 			}
@@ -113,6 +120,7 @@ the bitmap may be left out. Masked JSON is refused.`,
 		},
 	}
 	cmd.Flags().StringVar(&from, "json-in", "", "file with the JSON, or - for standard input")
+	cmd.Flags().StringVar(&dialect, "dialect", "", "the dialect file that the JSON names its dialect from")
 	cmd.Flags().BoolVar(&asBytes, "binary", false, "write bytes instead of hexadecimal text")
 	return cmd
 }

@@ -178,7 +178,7 @@ func TestDecodeErrors(t *testing.T) {
 		why   string
 	}{
 		{"no argument", newDecodeCmd(), "", nil, 2, "at least 1"},
-		{"dialect", newDecodeCmd(), "", []string{"--dialect", "visa", signIn}, 2, "unionpay-pos or cups"},
+		{"dialect", newDecodeCmd(), "", []string{"--dialect", "visa", signIn}, 2, "want unionpay-pos, cups, iso87-ascii, iso87-bcd, or the path of a dialect file"},
 		{"neither", newDecodeCmd(), "", []string{"no-such-file"}, 1, "neither hexadecimal text nor the name of a file"},
 		{"half a byte", newDecodeCmd(), "", []string{signIn[1:]}, 1, "a byte is missing half"},
 		{"empty", newDecodeCmd(), "", []string{"-"}, 1, "found nothing"},

@@ -356,7 +356,7 @@ func TestPagesNameRealCommands(t *testing.T) {
 					t.Errorf("%s:%d: acquirer %s: there is no such command", filepath.Base(page), i+1, words[0])
 					continue
 				}
-				if len(words) > 1 && !names[words[0]+" "+words[1]] && slices.Contains([]string{"simulate", "hsm", "fees", "calendar"}, words[0]) {
+				if len(words) > 1 && !names[words[0]+" "+words[1]] && slices.Contains([]string{"simulate", "hsm", "fees", "calendar", "spec"}, words[0]) {
 					t.Errorf("%s:%d: acquirer %s %s: there is no such command", filepath.Base(page), i+1, words[0], words[1])
 				}
 				for _, w := range words {
@@ -386,6 +386,8 @@ func TestFailuresEndWithOne(t *testing.T) {
 		{"calendar", "settle-date", "2039-01-01T00:00:00+08:00"},
 		{"fees", "quote", "--plan", "MICRO-2025", "--channel", "credit", "--amount", "0.01", "--speed", "S0"},
 		{"hsm", "check", nowhere},
+		{"spec", "check", nowhere},
+		{"spec", "show", nowhere},
 	} {
 		if status, _, stderr := runs(t, args...); status != 1 || !strings.HasPrefix(stderr, "acquirer: ") {
 			t.Errorf("acquirer %s: status %d, want 1: %s", strings.Join(args, " "), status, stderr)
