@@ -56,14 +56,105 @@ var described = map[int]struct{ pos, cups, note string }{
 	123: {"no", "no", ""},
 }
 
+// served says what the switch does with each message of UnionPay's terminals:
+// "yes", "partly" or "no", and the fields of the message that are an exception.
+// A row that is not here is "no".
+var served = map[string]struct {
+	whole      string
+	partly, no []int
+}{
+	"sale":     {"yes", []int{53}, []int{12, 13, 36, 46, 48, 59, 62, 63}},
+	"reversal": {"yes", nil, []int{39, 61, 62, 63}},
+	"sign_in":  {"yes", nil, []int{46, 53, 62, 63}},
+	"sign_off": {"yes", nil, []int{63}},
+	"echo":     {"yes", nil, nil},
+}
+
+// presencePage writes the presence rules of a dialect as a table.
+func presencePage(b *strings.Builder, d *Dialect) {
+	b.WriteString("| message | type | DE 3, 25, 60 | mandatory | when | not allowed | optional |\n|---|---|---|---|---|---|---|\n")
+	for _, r := range d.Presence() {
+		var which, when, not []string
+		if len(r.Processing) > 0 {
+			which = append(which, "DE 3 "+strings.Join(r.Processing, ", ")+"…")
+		}
+		if len(r.Condition) > 0 {
+			which = append(which, "DE 25 "+strings.Join(r.Condition, ", "))
+		}
+		if r.When != "" {
+			which = append(which, r.When)
+		}
+		for _, c := range r.Conditional {
+			when = append(when, fmt.Sprintf("%d: %s", c.Field, c.When))
+		}
+		for _, c := range r.Forbidden {
+			if c.When != "" {
+				not = append(not, fmt.Sprintf("%d: %s", c.Field, c.When))
+			} else {
+				not = append(not, fmt.Sprint(c.Field))
+			}
+		}
+		must := fieldList(r.Mandatory)
+		if r.MAC {
+			must = strings.TrimSpace(must + " MAC")
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n", r.Message, r.MTI, strings.Join(which, "; "), must,
+			strings.Join(when, "; "), strings.Join(not, "; "), fieldList(r.Optional))
+	}
+}
+
+func fieldList(list []int) string { return strings.Trim(fmt.Sprint(list), "[]") }
+
+// servedPage writes, for each message of a dialect and each of its fields, what
+// the switch does with it.
+func servedPage(t *testing.T, b *strings.Builder, d *Dialect) {
+	b.WriteString("| message | type | yes | partly | no |\n|---|---|---|---|---|\n")
+	have := map[string]bool{}
+	for _, r := range d.Presence() {
+		have[r.Message] = true
+		var of fieldSet
+		for _, n := range append(append(slices.Clone(r.Mandatory), r.Optional...), 64) {
+			if n != 64 || r.MAC {
+				of.add(n)
+			}
+		}
+		for _, c := range r.Conditional {
+			of.add(c.Field)
+		}
+		how := served[r.Message]
+		lists := map[string][]int{}
+		for _, n := range of.list() {
+			word := how.whole
+			switch {
+			case slices.Contains(how.no, n) || word == "":
+				word = "no"
+			case slices.Contains(how.partly, n):
+				word = "partly"
+			}
+			lists[word] = append(lists[word], n)
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", r.Message, r.MTI, fieldList(lists["yes"]), fieldList(lists["partly"]), fieldList(lists["no"]))
+	}
+	for row := range served {
+		if !have[row] {
+			t.Errorf("served names %s, for which there is no presence rule", row)
+		}
+	}
+}
+
 func TestFieldsPage(t *testing.T) {
+	iso, err := Load("iso87-ascii")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var b strings.Builder
 	b.WriteString(`# Fields
 
 What acquirer reads, writes and describes of ISO 8583. This page is made from the tables in ` + "`spec`" + ` by
 ` + "`go test ./spec -run FieldsPage -update`" + `; a test compares it with them.
 
-The dialects are declared as moov-io/iso8583 specifications (` + "`spec/pos.go`, `spec/cups.go`" + `) and compiled into a table.
+The dialects are declared as moov-io/iso8583 specifications (` + "`spec/pos.go`, `spec/cups.go`" + `) or as files
+(` + "`spec/dialects/iso87-ascii.json`, `spec/dialects/iso87-bcd.json`" + `, and yours: [dialects](dialects.md)) and compiled into a table.
 Of public knowledge about the UnionPay dialects only what captures confirm is strict; see [divergences](divergences.md).
 
 ## Frames
@@ -73,14 +164,17 @@ Of public knowledge about the UnionPay dialects only what captures confirm is st
 | terminal | length 2 bytes (big endian, itself not counted), TPDU 5 (60, destination 2, source 2), header 6, message. Replies exchange destination and source. A block FD, length 2, data between TPDU and header is skipped |
 | header, byte 3 | high nibble terminal status, low nibble what a reply demands: 0 nothing, 1 parameters, 2 status, 3 sign in again, 4 CA keys, 5 chip parameters, 6 TMS, 7 black list |
 | CUPS | header 46 (2E, version 02, total length 4 ASCII digits with the header, destination 11, source 11, reserved 3, batch 1, transaction information 8, user information 1, reject code 5), message |
+| iso87-ascii | length 2 bytes, message |
+| iso87-bcd | length 2 bytes, TPDU 5, message |
+| a dialect file | length of 2 or 4 bytes, binary or decimal digits; TPDU 5 or none; a header of 0 to 32 bytes, sent back as it came |
 
 ## Formats
 
-| | unionpay-pos | cups |
+| | unionpay-pos, iso87-bcd | cups, iso87-ascii |
 |---|---|---|
 | message type | 2 bytes BCD | 4 ASCII digits |
-| bitmap | 8 bytes, 16 when bit 1 is set; a third one (bit 65) is refused | the same |
-| n | BCD, two digits a byte, odd ones padded on the right with 0 (DE 23 on the left) | ASCII digits |
+| bitmap | 8 bytes, 16 when bit 1 is set; a third one (bit 65) is refused. A dialect file may have it as 16 or 32 hexadecimal characters | the same |
+| n | BCD, two digits a byte, odd ones padded on the right with 0 (DE 23, and every odd fixed field of iso87-bcd, on the left) | ASCII digits |
 | z | nibbles, separator D, letters A to F allowed (ciphertext) | ASCII, separator = or D |
 | ans | bytes, text in GBK | the same |
 | b | bytes | the same |
@@ -99,13 +193,16 @@ In the JSON of decode a padding F is shown as a trailing 'f' (leading, DE 23), a
 read: parsed and validated. written: can be set and packed. described: named and taken apart by decode and the console
 (terminal dialect / CUPS): yes, partly, no.
 
-| DE | name | unionpay-pos | cups | read | written | described | |
-|---|---|---|---|---|---|---|---|
+iso87 is both of its dialects. Their fields of private use (DE 34, 46 to 48, 56 to 63, 102 to 127) are hidden whole unless a
+dialect file says "show": nobody fixed what stands in them.
+
+| DE | name | unionpay-pos | cups | iso87 | read | written | described | |
+|---|---|---|---|---|---|---|---|---|
 `)
 	for n := 2; n <= maxField; n++ {
 		p, c := UnionPayPOS.Format(n), CUPS.Format(n)
 		if p == "" && c == "" {
-			b.WriteString("| 65 | 扩展位图 Third bitmap | - | - | no | no | no | refused |\n")
+			b.WriteString("| 65 | 扩展位图 Third bitmap | - | - | - | no | no | no | refused |\n")
 			continue
 		}
 		name := UnionPayPOS.FieldName(n)
@@ -124,7 +221,7 @@ read: parsed and validated. written: can be set and packed. described: named and
 		if d.cups != d.pos {
 			how += " / " + d.cups
 		}
-		fmt.Fprintf(&b, "| %d | %s | %s | %s | yes | yes | %s | %s |\n", n, name, p, c, how, d.note)
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | yes | yes | %s | %s |\n", n, name, p, c, iso.Format(n), how, d.note)
 	}
 	b.WriteString(`
 ## DE 60 of terminals
@@ -191,6 +288,32 @@ another field repeats it.
 	for _, tag := range slices.Sorted(maps.Keys(emvNames)) {
 		fmt.Fprintf(&b, "| %s | %s |\n", tagText(tag), emvNames[tag])
 	}
+	b.WriteString(`
+## Messages of UnionPay's terminals
+
+Which fields a request has, and when. A message goes by the first row that fits its type (a repeat by that of the first
+sending), the beginning of DE 3, DE 25 (a message without DE 25 fits too and is told that it is missing) and DE 60. What is
+missing, or there and not allowed, is answered 30, and the log names the field. MAC is DE 64, DE 128 in a message of iso87
+with a field above 64; one that is missing is answered like a wrong one. A field that no column names is let through.
+Mandatory is only what known hosts call mandatory and every captured request has.
+
+`)
+	presencePage(&b, UnionPayPOS)
+	b.WriteString(`
+### What the switch does with them
+
+For each message and each of its fields: yes, it is used or checked as the dialect has it; partly; no, it is read and not
+looked at, or the message is not served.
+
+`)
+	servedPage(t, &b, UnionPayPOS)
+	b.WriteString(`
+## Messages of iso87
+
+For iso87-ascii and iso87-bcd; a dialect file has its own.
+
+`)
+	presencePage(&b, iso)
 	page := b.String()
 	if *update {
 		if err := os.WriteFile(fieldsPage, []byte(page), 0o644); err != nil {
