@@ -91,15 +91,22 @@ type PresenceError struct {
 }
 
 func (e *PresenceError) Error() string {
+	return fmt.Sprintf("%s: %s: DE %d (%s) %s", e.Dialect, e.Row, e.Field, e.Name, e.what())
+}
+
+// Note is the error in short, for a reader who knows the message: "DE 25 is
+// missing".
+func (e *PresenceError) Note() string { return fmt.Sprintf("DE %d %s", e.Field, e.what()) }
+
+func (e *PresenceError) what() string {
 	what := "is missing"
 	if !e.Missing {
 		what = "is not allowed"
 	}
-	s := fmt.Sprintf("%s: %s: DE %d (%s) %s", e.Dialect, e.Row, e.Field, e.Name, what)
 	if e.When != "" {
-		s += " when " + e.When
+		what += " when " + e.When
 	}
-	return s
+	return what
 }
 
 // Check holds a request against the presence rules of the dialect. It is nil
@@ -108,8 +115,9 @@ func (e *PresenceError) Error() string {
 // unless something is wrong. The result is a pointer, not an error, lest a nil
 // one be taken for a mistake.
 //
-// A MAC that is missing is told like any field: a host that answers it with
-// another code than a wrong format verifies the MAC before it calls Check.
+// A MAC that is missing is told like any field, and one trace number used for
+// two different messages is not seen here: a host that answers those with codes
+// of their own looks at them before, or records the refusal as it records sales.
 func (d *Dialect) Check(m *Message) *PresenceError {
 	r := d.rule(m)
 	if r == nil {

@@ -130,8 +130,8 @@ func TestCheck(t *testing.T) {
 		if got != c.want || d.Row(m) != c.row {
 			t.Errorf("%s: %q of row %q, want %q of row %q", c.name, got, d.Row(m), c.want, c.row)
 		}
-		if e != nil && strings.Contains(e.Error(), goodPAN) {
-			t.Errorf("%s: the account number is told", c.name)
+		if e != nil && (strings.Contains(e.Error(), goodPAN) || !strings.HasSuffix(e.Note(), e.what()) || !strings.HasPrefix(e.Note(), "DE ")) {
+			t.Errorf("%s: %v, %s", c.name, e, e.Note())
 		}
 	}
 }
