@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"acquirer/card"
-	"acquirer/money"
 	simcard "acquirer/simulate/card"
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
@@ -72,7 +71,7 @@ func difference(want, got string) string {
 }
 
 func tell(t *testing.T, text string, options ...streetOption) string {
-	story := &storyteller{t: t, street: newStreet(t, options...), terminals: map[string]*terminal.Terminal{}, cards: map[string]*simcard.Card{}, rrns: map[string]string{}}
+	story := &storyteller{t: t, street: newStreet(t, options...), terminals: map[string]*terminal.Terminal{}, cards: map[string]*simcard.Card{}, rrns: map[string]string{}, closed: map[string]terminal.Slip{}, profiles: map[string]terminal.Config{}}
 	var out strings.Builder
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
@@ -95,7 +94,9 @@ type storyteller struct {
 	street    *street
 	terminals map[string]*terminal.Terminal
 	cards     map[string]*simcard.Card
-	rrns      map[string]string // RRN -> a name that is the same in every run
+	rrns      map[string]string          // RRN -> a name that is the same in every run
+	closed    map[string]terminal.Slip   // of batches that were settled, by T5:2
+	profiles  map[string]terminal.Config // what profile said of a terminal
 }
 
 func (s *storyteller) do(words []string) []string {
@@ -114,7 +115,7 @@ func (s *storyteller) do(words []string) []string {
 		return []string{outcome(do(ctx))}
 	case "sale":
 		need(4)
-		return s.sale(ctx, rest)
+		return s.transaction(ctx, terminal.KindSale, rest)
 	case "reverse":
 		need(1)
 		res, err := s.terminal(rest[0], nil).Reverse(ctx, terminal.Reversal{Reason: reasonOf(rest[1:])})
@@ -130,6 +131,18 @@ func (s *storyteller) do(words []string) []string {
 		var m spec.Message
 		must(s.t, spec.UnionPayPOS.Parse(&m, f.Body))
 		return []string{s.describe(&m)}
+	case "profile":
+		s.profile(ctx, rest[0], rest[1:])
+		return nil
+	case "settle", "deliver", "sign", "signature", "tmk", "batch":
+		need(1)
+		return s.batches(ctx, verb, rest)
+	case "breaks", "settlings":
+		return s.batches(ctx, verb, []string{"T5"})
+	case "next":
+		need(3)
+		s.next(rest)
+		return nil
 	case "weather":
 		need(2)
 		w := issuer.Weather{}
@@ -162,6 +175,10 @@ func (s *storyteller) do(words []string) []string {
 		need(1)
 		return s.downloads(ctx, verb, rest)
 	}
+	if kind, err := terminal.ParseKind(verb); err == nil {
+		need(1)
+		return s.transaction(ctx, kind, rest)
+	}
 	s.t.Fatalf("the story says %q, which is no word of testdata/flows/README.md", verb)
 	return nil
 }
@@ -184,6 +201,10 @@ func (s *storyteller) terminal(name string, words []string) *terminal.Terminal {
 	n, err := strconv.Atoi(strings.TrimPrefix(name, "T"))
 	must(s.t, err)
 	term := s.street.terminal(n-1, func(c *terminal.Config) {
+		if p, ok := s.profiles[name]; ok {
+			c.Profile, c.TTK = p.Profile, p.TTK
+		}
+		c.KeepSlips = true
 		for _, w := range words {
 			if v, ok := strings.CutPrefix(w, "keys="); ok {
 				set, err := strconv.Atoi(v)
@@ -197,26 +218,6 @@ func (s *storyteller) terminal(name string, words []string) *terminal.Terminal {
 	})
 	s.terminals[name] = term
 	return term
-}
-
-// sale T1 12.34 chip north:0 [pin] [fault]
-func (s *storyteller) sale(ctx context.Context, words []string) []string {
-	amount, err := money.Parse(words[1])
-	must(s.t, err)
-	entry, err := terminal.ParseEntry(words[2])
-	must(s.t, err)
-	sale := terminal.Sale{Amount: amount, Entry: entry, Card: s.card(words[3])}
-	for _, w := range words[4:] {
-		if err := fault(&sale, w); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	res, err := s.terminal(words[0], nil).Sale(ctx, sale)
-	seen := s.answer(&res, err)
-	if res.Repeated != nil {
-		seen = append(seen, "again: "+s.answer(res.Repeated, nil)[0])
-	}
-	return seen
 }
 
 func fault(sale *terminal.Sale, w string) error {
@@ -355,7 +356,11 @@ func reasonOf(words []string) terminal.Reason {
 func (s *storyteller) books(name string) []string {
 	var out []string
 	for _, e := range s.street.issuers[name].Books() {
-		out = append(out, fmt.Sprintf("%s %s %s, reversed %d times", e.Amount, e.State, e.Code, e.Reversals))
+		kind := string(e.Kind) + " "
+		if e.Kind == issuer.Sale {
+			kind = ""
+		}
+		out = append(out, fmt.Sprintf("%s%s %s %s, reversed %d times", kind, e.Amount, e.State, e.Code, e.Reversals))
 	}
 	if len(out) == 0 {
 		out = append(out, "nothing")

@@ -49,6 +49,11 @@ func (s *Switch) climb(ctx context.Context, w *work) (asked, journal.Reason, str
 		return q, reason, note
 	}
 
+	// Presence, as the dialect declares it.
+	if e := w.dialect.Check(m); e != nil {
+		return q, journal.FormatError, e.Note()
+	}
+
 	// Card.
 	if reason, note := s.readCard(ctx, w, &q); reason != journal.Undecided {
 		return q, reason, note

@@ -63,6 +63,9 @@ func (s *Switch) climbCode(ctx context.Context, w *work) (asked, journal.Reason,
 	if reason, note := s.mayTrade(w); reason != journal.Undecided {
 		return q, reason, note
 	}
+	if e := w.dialect.Check(m); e != nil {
+		return q, journal.FormatError, e.Note()
+	}
 	if w.row.after == nil {
 		text, ok := spec.FindDE59(m.Bytes(59), "A3")
 		if !ok {

@@ -282,6 +282,11 @@ func (s *street) startIssuer(ctx context.Context, h *hsm.Software, name string, 
 
 func formKey(t testing.TB, h *hsm.Software, use hsm.Use, key [16]byte) hsm.Key {
 	t.Helper()
+	return formKeyOf(t, h, use, hsm.TDES16, key)
+}
+
+func formKeyOf(t testing.TB, h *hsm.Software, use hsm.Use, alg hsm.Alg, key [16]byte) hsm.Key {
+	t.Helper()
 	var a, b [16]byte
 	if _, err := rand.Read(a[:]); err != nil {
 		t.Fatal(err)
@@ -289,7 +294,7 @@ func formKey(t testing.TB, h *hsm.Software, use hsm.Use, key [16]byte) hsm.Key {
 	for i := range b {
 		b[i] = a[i] ^ key[i]
 	}
-	k, _, err := h.FormKey(context.Background(), use, hsm.TDES16, a[:], b[:])
+	k, _, err := h.FormKey(context.Background(), use, alg, a[:], b[:])
 	must(t, err)
 	return k
 }
