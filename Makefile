@@ -1,4 +1,4 @@
-# make run    the demo world: terminals, issuers, bank, console, on an embedded database
+# make run    the demo world: terminals, issuers, wallets, bank, console, on an embedded database
 # make test   everything the repository can prove about itself
 GO      ?= go
 BIN     := bin/acquirer

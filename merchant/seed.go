@@ -9,12 +9,13 @@ import (
 	"acquirer/card"
 )
 
-// Seed is a file of merchants and terminals to register at start. Issuers are
-// left as they stand for whoever routes.
+// Seed is a file of merchants and terminals to register at start. Issuers and
+// wallets are left as they stand for whoever routes.
 type Seed struct {
 	Merchants []SeedMerchant  `json:"merchants"`
 	Terminals []SeedTerminal  `json:"terminals"`
 	Issuers   json.RawMessage `json:"issuers,omitempty"`
+	Wallets   json.RawMessage `json:"wallets,omitempty"`
 }
 
 // SeedMerchant is a merchant as a seed writes it: with the account number in

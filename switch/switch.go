@@ -65,7 +65,7 @@ type Leg struct {
 	Carries []string // of what not every issuer takes: instalment, points, reservation, ecash, purse, topup
 }
 
-// House is what the switch stands on. Every field is needed.
+// House is what the switch stands on. Every field but Wallets and Tell is needed.
 type House struct {
 	Store     *store.DB
 	Journal   *journal.Journal
@@ -73,13 +73,15 @@ type House struct {
 	Plans     *merchant.Plans
 	Downloads *download.Book // what terminals download
 	BINs      *routing.Table
-	Legs      map[string]Leg             // by issuer name, as the BIN table has it
-	Wallets   map[string]*routing.Wallet // by name, as routing.WalletOf has it; without one its codes are refused
-	HSM       hsm.HSM
-	DataKey   hsm.Key // seals account numbers at rest (hsm.UseDEK)
-	TokenKey  hsm.Key // makes their look-up tokens (hsm.UseHMAC)
-	Log       *slog.Logger
-	Metrics   prometheus.Registerer
+	Legs      map[string]Leg // by issuer name, as the BIN table has it
+	// Wallets are by name, as routing.WalletOf has it; without them payment
+	// codes are refused.
+	Wallets  map[string]*routing.Wallet
+	HSM      hsm.HSM
+	DataKey  hsm.Key // seals account numbers at rest (hsm.UseDEK)
+	TokenKey hsm.Key // makes their look-up tokens (hsm.UseHMAC)
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
 	// Tell, when given, hears of every financial message after its answer has
 	// left, in the goroutine of its connection: it must be quick.
 	Tell func(Told)

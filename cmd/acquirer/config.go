@@ -90,7 +90,8 @@ type Config struct {
 		File   string `key:"file" default:"" doc:"log file; standard error when empty"`
 	} `key:"log"`
 
-	demo bool // set by acquirer demo
+	demo    bool           // set by acquirer demo
+	wallets []walletConfig // of the seed, or set by acquirer demo
 }
 
 // setting is one leaf of Config with its dotted key.

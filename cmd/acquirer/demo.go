@@ -22,6 +22,7 @@ import (
 	"acquirer/simulate/bank"
 	"acquirer/simulate/card"
 	"acquirer/simulate/issuer"
+	"acquirer/simulate/wallet"
 )
 
 func newDemoCmd() *cobra.Command {
@@ -34,10 +35,10 @@ func newDemoCmd() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Everything in one process: a seeded street, issuers, a bank, money moving",
-		Long: `demo opens the whole house on an embedded database: the switch, four issuers, a
-bank, six merchants with 24 terminals, the console. It prints what to look at and
-keeps a gentle flow of transactions going until it is interrupted.
+		Short: "Everything in one process: a seeded street, issuers, wallets, a bank, money moving",
+		Long: `demo opens the whole house on an embedded database: the switch, four issuers,
+three wallets, a bank, six merchants with 24 terminals, the console. It prints
+what to look at and keeps a gentle flow of transactions going until it is interrupted.
 
 With --transactions it runs so many instead and ends; with --settle it then closes
 the day, pays the merchants, compares the journal with the issuers' own books,
@@ -79,6 +80,7 @@ type world struct {
 
 	issuers map[string]*issuer.Host
 	bank    *simbank.Bank
+	wallets *simwallet.Wallets
 	first   int64 // journal ids from here on are this day's
 	result  demoResult
 }
@@ -126,6 +128,17 @@ func (w *world) run(ctx context.Context, cfg Config, cmd *cobra.Command, keep st
 		err = errors.Join(err, w.bank.Close(end))
 	}()
 	cfg.Settlement.Bank = w.bank.URL()
+	if w.wallets, err = simwallet.Start("127.0.0.1:0", simwallet.Config{Late: cfg.Switch.IssuerTimeout + time.Second}); err != nil {
+		return err
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		err = errors.Join(err, w.wallets.Close(end))
+	}()
+	for _, name := range w.wallets.Names() {
+		cfg.wallets = append(cfg.wallets, walletConfig{Name: name, URL: w.wallets.URL(name), key: simwallet.TestKey(name), timeout: cfg.Switch.IssuerTimeout})
+	}
 	err = serve(ctx, cfg, log, h, seed, issuers, w.started)
 	if err == nil && w.transactions > 0 {
 		err = w.report()
@@ -260,11 +273,12 @@ func (w *world) started(ctx context.Context, r running) error {
 
 func (w *world) greet(r running) {
 	cfg := r.house.cfg
-	fmt.Fprintf(w.out, `The street is open: %d merchants, %d terminals, 4 issuers, a bank.
+	fmt.Fprintf(w.out, `The street is open: %d merchants, %d terminals, 4 issuers, 3 wallets, a bank.
 
   console    %s
   metrics    http://%s/metrics
   terminals  %s
+  wallets    http://%s/books
   log        %s
 
 Money is moving: a transaction or so a second. Try, in another terminal:
@@ -274,7 +288,7 @@ Money is moving: a transaction or so a second. Try, in another terminal:
 
 The last two digits of an amount choose the weather (10.98 stays unanswered;
 acquirer simulate issuer --help has the table). Ctrl-C ends it.
-`, streetMerchants, w.terminals, r.console, r.admin, r.terminal, cfg.Log.File, r.terminal, r.terminal)
+`, streetMerchants, w.terminals, r.console, r.admin, r.terminal, w.wallets.Addr(), cfg.Log.File, r.terminal, r.terminal)
 }
 
 // demoResult is what --transactions came to.

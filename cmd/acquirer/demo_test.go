@@ -25,6 +25,7 @@ type openDemo struct {
 	console  string // URL, with a slash at its end
 	metrics  string // URL
 	terminal string // address
+	wallets  string // URL of their books
 	log      string // file
 	stdout   *text
 	stderr   *text
@@ -53,7 +54,7 @@ func startDemo(t *testing.T, more ...string) *openDemo {
 	if _, ok := d.stdout.await(patience, "Ctrl-C ends it"); !ok {
 		t.Fatalf("the demo does not greet: %q, %q", d.stdout.String(), d.stderr.String())
 	}
-	for name, at := range map[string]*string{"console": &d.console, "metrics": &d.metrics, "terminals": &d.terminal, "log": &d.log} {
+	for name, at := range map[string]*string{"console": &d.console, "metrics": &d.metrics, "terminals": &d.terminal, "wallets": &d.wallets, "log": &d.log} {
 		m := regexp.MustCompile(`(?m)^  ` + name + ` +(\S+)$`).FindStringSubmatch(d.stdout.String())
 		if m == nil {
 			t.Fatalf("the greeting does not say where its %s is:\n%s", name, d.stdout.String())
@@ -176,7 +177,7 @@ func TestDemoOpensTheStreet(t *testing.T) {
 	if x := d.sell(1, "sale 12.51 chip north"); x.Approved || x.Code != "51" {
 		t.Errorf("a sale whose amount asks for 51: %+v", x)
 	}
-	for _, page := range []string{d.metrics, strings.Replace(d.metrics, "/metrics", "/readyz", 1), strings.Replace(d.metrics, "/metrics", "/healthz", 1), d.console} {
+	for _, page := range []string{d.metrics, strings.Replace(d.metrics, "/metrics", "/readyz", 1), strings.Replace(d.metrics, "/metrics", "/healthz", 1), d.console, d.wallets} {
 		if u, err := url.Parse(page); err != nil || u.Host == "" {
 			t.Errorf("%q is no address: %v", page, err)
 		}

@@ -47,6 +47,7 @@ type house struct {
 	rail      *settlement.HTTPRail // to the bank; nil without one
 	bins      *routing.Table
 	legs      map[string]switching.Leg
+	wallets   map[string]*routing.Wallet
 	sw        *switching.Switch
 	started   time.Time
 
@@ -125,6 +126,9 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Softwar
 	if err := v.startIssuers(issuers); err != nil {
 		return nil, err
 	}
+	if err := v.openWallets(); err != nil {
+		return nil, err
+	}
 	tlsConfig, err := terminalTLS(cfg)
 	if err != nil {
 		return nil, err
@@ -137,7 +141,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Softwar
 		Owed: switching.OwedConfig{Interval: cfg.Owed.Interval, Backoff: cfg.Owed.Backoff, BackoffMax: cfg.Owed.BackoffMax,
 			MaxAttempts: cfg.Owed.MaxAttempts, Concurrency: cfg.Owed.Concurrency},
 	}, switching.House{
-		Store: v.db, Journal: v.journal, Terminals: v.terminals, Plans: v.plans, Downloads: v.downloads, BINs: v.bins, Legs: v.legs,
+		Store: v.db, Journal: v.journal, Terminals: v.terminals, Plans: v.plans, Downloads: v.downloads, BINs: v.bins, Legs: v.legs, Wallets: v.wallets,
 		HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log, Metrics: v.metrics, Tell: v.tell(tape),
 	})
 	return v, err
@@ -174,6 +178,9 @@ func (v *house) close() error {
 	defer cancel()
 	for _, leg := range v.legs {
 		errs = append(errs, leg.Issuer.Close(ctx))
+	}
+	for _, w := range v.wallets {
+		w.Close()
 	}
 	if v.rail != nil {
 		v.rail.Close() // a bank that is stopping would wait for connections held here

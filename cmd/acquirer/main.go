@@ -83,11 +83,11 @@ Start with the demo world, which needs nothing else:
 	root.CompletionOptions.HiddenDefaultCmd = true
 	simulate := &cobra.Command{
 		Use:   "simulate",
-		Short: "One part of the world around the switch, alone: issuer, terminal, bank",
+		Short: "One part of the world around the switch, alone: issuer, wallet, terminal, bank",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	simulate.AddCommand(newSimulateIssuerCmd(), newSimulateTerminalCmd(), newSimulateBankCmd())
+	simulate.AddCommand(newSimulateIssuerCmd(), newSimulateWalletCmd(), newSimulateTerminalCmd(), newSimulateBankCmd())
 	root.AddCommand(newBenchCmd(), newDemoCmd(), newServeCmd(), newSettleCmd(), newOwedCmd(), simulate, newLoadCmd(), newDecodeCmd(), newEncodeCmd(), newSpecCmd(),
 		newFeesCmd(), newCalendarCmd(), newHSMCmd(), newConfigCmd(), newVersionCmd())
 	return root

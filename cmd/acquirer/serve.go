@@ -33,8 +33,9 @@ business dates closed at cut-off and payouts sent. Everything that can be set is
 in docs/configuration.md and in acquirer config.
 
 It needs a master key file (acquirer hsm init) and a seed file that lists
-merchants, terminals and issuers; --seed demo takes the simulated street, whose
-issuers must then run (acquirer simulate issuer).`,
+merchants, terminals, issuers and wallets; --seed demo takes the simulated street,
+whose issuers must then run (acquirer simulate issuer), and whose wallets may
+(acquirer simulate wallet, --wallet).`,
 		Example: `  acquirer hsm init --file data/hsm.key --passphrase-file pass
   acquirer serve --config acquirer.yaml
   ACQUIRER_DATABASE=postgres://acquirer@db/acquirer acquirer serve --seed street.json`,
@@ -42,6 +43,7 @@ issuers must then run (acquirer simulate issuer).`,
 	}
 	addConfigFlags(cmd)
 	lines := cmd.Flags().StringToString("issuer", nil, "where a simulated issuer of --seed demo listens, name=host:port; may be given again")
+	wallets := cmd.Flags().StringToString("wallet", nil, "where a simulated wallet of --seed demo is found, name=URL; may be given again, or left out")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := loadConfig(cmd.Flags())
 		if err != nil {
@@ -59,6 +61,9 @@ issuers must then run (acquirer simulate issuer).`,
 		seed, issuers, err := loadSeed(cmd.Context(), cfg, h, *lines)
 		if err != nil {
 			return err
+		}
+		if cfg.wallets, err = loadWallets(cfg, seed, *wallets); err != nil {
+			return usageError{err}
 		}
 		return serve(cmd.Context(), cfg, log, h, seed, issuers, nil)
 	}
