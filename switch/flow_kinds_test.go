@@ -20,20 +20,25 @@ import (
 
 // transaction is the verb of every kind of transaction, which is its name:
 //
-//	preauth T5 100.00 chip north:0 pin
-//	completion T5 110.00 of 2
+//	preauth T5 100.00 chip north:0 pin as room
+//	completion T5 110.00 of room
 //
-// amount, entry, card and what else it takes stand in any order; "of 2" is the
-// terminal's transaction with trace number 2, "of T6:2" another terminal's.
+// amount, entry, card and what else it takes stand in any order. "as lunch"
+// gives it a name, "of lunch" follows it.
 func (s *storyteller) transaction(ctx context.Context, kind terminal.Kind, words []string) []string {
 	term := s.terminal(words[0], nil)
-	x := terminal.Transaction{Kind: kind}
+	x, name := terminal.Transaction{Kind: kind}, ""
 	for i := 1; i < len(words); i++ {
 		w := words[i]
-		if w == "of" {
+		switch w {
+		case "of":
 			i++
-			slip := s.slip(words[0], words[i])
+			slip := s.slip(words[i])
 			x.Original = &slip
+			continue
+		case "as":
+			i++
+			name = words[i]
 			continue
 		}
 		if err := s.detail(&x, w); err != nil {
@@ -44,6 +49,12 @@ func (s *storyteller) transaction(ctx context.Context, kind terminal.Kind, words
 		x.Amount = x.Original.Due()
 	}
 	res, err := term.Transact(ctx, x)
+	if name != "" {
+		s.names[name] = named{term, term.State().STAN}
+		if res.STAN != 0 {
+			s.names[name] = named{term, res.STAN}
+		}
+	}
 	if err != nil && res.Body == nil {
 		return []string{outcome(err)}
 	}
@@ -57,17 +68,22 @@ func (s *storyteller) transaction(ctx context.Context, kind terminal.Kind, words
 	return seen
 }
 
-// slip finds a transaction of this or another terminal.
-func (s *storyteller) slip(name, which string) terminal.Slip {
-	if other, number, ok := strings.Cut(which, ":"); ok {
-		name, which = other, number
-	}
-	stan, err := strconv.Atoi(which)
-	must(s.t, err)
-	slip, ok := s.terminal(name, nil).Slip(stan)
+// named is a transaction with a name.
+type named struct {
+	term *terminal.Terminal
+	stan int
+}
+
+// slip finds a transaction by its name.
+func (s *storyteller) slip(name string) terminal.Slip {
+	n, ok := s.names[name]
 	if !ok {
-		if slip, ok = s.closed[name+":"+which]; !ok {
-			s.t.Fatalf("%s has no transaction %s", name, which)
+		s.t.Fatalf("nothing is called %q", name)
+	}
+	slip, ok := n.term.Slip(n.stan)
+	if !ok {
+		if slip, ok = s.closed[name]; !ok {
+			s.t.Fatalf("the terminal does not know of %q any more", name)
 		}
 	}
 	return slip
@@ -139,8 +155,10 @@ func (s *storyteller) batches(ctx context.Context, verb string, words []string) 
 	term := s.terminal(words[0], nil)
 	switch verb {
 	case "settle": // T5
-		for _, slip := range term.Slips() {
-			s.closed[words[0]+":"+strconv.Itoa(slip.STAN)] = slip
+		for name, n := range s.names {
+			if slip, ok := n.term.Slip(n.stan); ok && n.term == term {
+				s.closed[name] = slip
+			}
 		}
 		r, err := term.Settle(ctx)
 		if err != nil {
@@ -162,10 +180,10 @@ func (s *storyteller) batches(ctx context.Context, verb string, words []string) 
 		if len(words) > 2 && words[2] == "torn" {
 			image = image[:len(image)/2]
 		}
-		_, err := term.Sign(ctx, s.slip(words[0], words[1]), image)
+		_, err := term.Sign(ctx, s.slip(words[1]), image)
 		return []string{outcome(err)}
 	case "signature": // T5 2: what is kept
-		slip := s.slip(words[0], words[1])
+		slip := s.slip(words[1])
 		found, err := s.street.journal.ByRRN(ctx, slip.RRN, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 		must(s.t, err)
 		if len(found) != 1 {

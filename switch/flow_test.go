@@ -71,7 +71,7 @@ func difference(want, got string) string {
 }
 
 func tell(t *testing.T, text string, options ...streetOption) string {
-	story := &storyteller{t: t, street: newStreet(t, options...), terminals: map[string]*terminal.Terminal{}, cards: map[string]*simcard.Card{}, rrns: map[string]string{}, closed: map[string]terminal.Slip{}, profiles: map[string]terminal.Config{}}
+	story := &storyteller{t: t, street: newStreet(t, options...), terminals: map[string]*terminal.Terminal{}, cards: map[string]*simcard.Card{}, rrns: map[string]string{}, names: map[string]named{}, closed: map[string]terminal.Slip{}, profiles: map[string]terminal.Config{}}
 	var out strings.Builder
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
@@ -95,7 +95,8 @@ type storyteller struct {
 	terminals map[string]*terminal.Terminal
 	cards     map[string]*simcard.Card
 	rrns      map[string]string          // RRN -> a name that is the same in every run
-	closed    map[string]terminal.Slip   // of batches that were settled, by T5:2
+	names     map[string]named           // transactions, by "as"
+	closed    map[string]terminal.Slip   // of batches that were settled, by name
 	profiles  map[string]terminal.Config // what profile said of a terminal
 }
 

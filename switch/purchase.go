@@ -207,6 +207,9 @@ func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *a
 		out = s.issuerSaid(w, t, q)
 	case errors.Is(err, routing.ErrUnanswered):
 		out = journal.Outcome{Reason: journal.Unanswered, Note: whyOf(err)}
+		if t.Advice() { // it counts as taken over
+			out.Additional, out.Settles = institutions(q.leg.Issuer.Institution(), s.cfg.Acquirer), int32(t.Day)%10000
+		}
 	default:
 		out = journal.Outcome{Reason: journal.Unreachable, Note: whyOf(err)}
 		if out.Note == string(routing.Busy) {
