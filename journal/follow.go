@@ -148,7 +148,7 @@ func (f *Following) mayBe(t *Transaction, standing money.Amount) (Reason, string
 	switch t.Kind {
 	case Refund:
 		if t.Amount > now {
-			return AmountOver, fmt.Sprintf("of %v there is %v left to refund", e.Sum(), now)
+			return AmountOver, fmt.Sprintf("there is %v left to refund", now)
 		}
 		return Undecided, ""
 	case Adjustment:

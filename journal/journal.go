@@ -89,9 +89,9 @@ type Transaction struct {
 	ProcessingCode int32  // DE 3
 	EntryMode      int32  // DE 22
 	Amount         money.Amount
-	Currency       int32 // DE 49, 156
-	Original       int64 // the transaction that this one follows: voids, refunds, completes, adjusts; 0 for none
-	Abroad         bool  // a card of a foreign scheme: the second half of a terminal's totals
+	Currency       int32  // DE 49, 156
+	Original       int64  // the transaction that this one follows: voids, refunds, completes, adjusts; 0 for none
+	Scheme         string // of a foreign card, as DE 63 has it: VIS, MCC, ...; "" for UnionPay and payment codes
 
 	PANToken  [16]byte // keyed token of the account number, for look-ups and limits
 	PANMasked string
@@ -111,6 +111,9 @@ type Transaction struct {
 	// spends none.
 	SpentOn calendar.Date
 }
+
+// Abroad reports a foreign card: the second half of a terminal's totals.
+func (t *Transaction) Abroad() bool { return t.Scheme != "" }
 
 // Advice reports that the transaction tells the issuer what was done and does
 // not ask: it is delivered until it is acknowledged, and never reversed. The

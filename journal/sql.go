@@ -79,7 +79,7 @@ create table journal_mark (
 	id BIGINT not null
 )`, `
 alter table txn add column original BIGINT not null default 0; -- the transaction it follows
-alter table txn add column abroad INTEGER not null default 0;
+alter table txn add column scheme TEXT not null default ''; -- of a foreign card
 create index txn_original on txn (original) where original <> 0;
 alter table outcome add column part BIGINT not null default 0 -- approved, when less than asked for`, `
 create table settling (            -- a terminal's settlement of a batch
@@ -122,7 +122,7 @@ create table signature (
 
 const (
 	txnColumns = `id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,
-		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent_on, original, abroad`
+		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent_on, original, scheme`
 	txnCount       = 27
 	outcomeColumns = `id, txn, reason, approval, issuer_code, additional, chip, settles, extra, note, closed, part`
 	outcomeCount   = 12
@@ -205,7 +205,7 @@ func writeTxn(tx store.Tx, a *store.Args, t *Transaction) (fresh bool, err error
 	a.Int(int64(t.MTI)).Int(int64(t.ProcessingCode)).Int(int64(t.EntryMode)).Int(t.Amount.Fen()).Int(int64(t.Currency))
 	a.Bytes(t.PANToken[:]).Text(t.PANMasked).Bytes(t.PANSealed).Int(int64(t.Channel)).Text(t.Issuer).Text(t.RRN).Int(int64(t.Trace))
 	a.Int(micro(t.Transmitted)).Bytes(t.Fingerprint[:]).Int(micro(t.Opened)).Int(micro(t.Deadline)).Int(int64(t.Node)).Int(int64(t.SpentOn))
-	a.Int(t.Original).Int(int64(bit(t.Abroad)))
+	a.Int(t.Original).Text(t.Scheme)
 	n, err := tx.ExecArgs(insertTxn, a)
 	return n == 1, err
 }
@@ -227,7 +227,7 @@ func writeOwed(tx store.Tx, a *store.Args, t *Transaction, d *Debt, approved boo
 
 // scanEntry reads a row of entries; more are destinations of columns behind.
 func scanEntry(rows *store.Rows, e *Entry) error {
-	var transmitted, opened, deadline, abroad int64
+	var transmitted, opened, deadline int64
 	var o struct {
 		id, txn, reason, settles, closed, part *int64
 		approval, issuerCode, additional, note *string
@@ -240,13 +240,13 @@ func scanEntry(rows *store.Rows, e *Entry) error {
 	t := &e.Transaction
 	err := rows.Scan(&t.ID, &t.Day, &t.Terminal, &t.Batch, &t.STAN, &t.Kind, &t.Merchant, &t.MTI, &t.ProcessingCode, &t.EntryMode,
 		&t.Amount, &t.Currency, &t.PANToken, &t.PANMasked, &t.PANSealed, &t.Channel, &t.Issuer, &t.RRN, &t.Trace, &transmitted,
-		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn, &t.Original, &abroad,
+		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn, &t.Original, &t.Scheme,
 		&o.id, &o.txn, &o.reason, &o.approval, &o.issuerCode, &o.additional, &o.chip, &o.settles, &o.extra, &o.note, &o.closed, &o.part,
 		&w.id, &w.txn, &w.issuer, &w.why, &w.created, &w.due, &w.tries, &w.state, &w.holder, &w.leased, &w.note, &w.ended, &w.approved)
 	if err != nil {
 		return err
 	}
-	t.Transmitted, t.Opened, t.Deadline, t.Abroad = instant(transmitted), instant(opened), instant(deadline), abroad != 0
+	t.Transmitted, t.Opened, t.Deadline = instant(transmitted), instant(opened), instant(deadline)
 	if o.id != nil {
 		e.Outcome = &Outcome{ID: *o.id, Reason: Reason(*o.reason), Approval: *o.approval, IssuerCode: *o.issuerCode, Additional: *o.additional,
 			Chip: o.chip, Settles: int32(*o.settles), Extra: o.extra, Note: *o.note, Closed: instant(*o.closed), Part: money.Amount(*o.part)}

@@ -95,9 +95,19 @@ type Route struct {
 	Luhn    bool       // the last digit is a check digit
 }
 
-// Abroad reports a card of a foreign scheme. A table that names no brand is
-// UnionPay's.
-func (r *Route) Abroad() bool { return r.Brand != "" && r.Brand != "UnionPay" }
+// schemes are what terminals call card schemes (DE 63).
+var schemes = map[string]string{"": "CUP", "unionpay": "CUP", "visa": "VIS", "mastercard": "MCC", "maestro": "MAE", "jcb": "JCB", "diners": "DCC", "discover": "DCC", "amex": "AMX", "american express": "AMX"}
+
+// Scheme is what a terminal calls the card's scheme (DE 63): CUP for UnionPay
+// and where the table names no brand, VIS, MCC, MAE, JCB, DCC, AMX, or the
+// brand's first three letters.
+func (r *Route) Scheme() string {
+	brand := strings.ToLower(r.Brand)
+	if s, ok := schemes[brand]; ok {
+		return s
+	}
+	return strings.ToUpper((brand + "   ")[:3])
+}
 
 // Refusals of Check. Both are DE 39 14, invalid card number.
 var (

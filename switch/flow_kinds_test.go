@@ -9,6 +9,7 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/hsm"
+	"acquirer/journal"
 	"acquirer/merchant"
 	"acquirer/money"
 	simcard "acquirer/simulate/card"
@@ -173,6 +174,22 @@ func (s *storyteller) batches(ctx context.Context, verb string, words []string) 
 			fmt.Sprintf("foreign %s: %s", side(r.Totals.Foreign), flags[r.Foreign]),
 			fmt.Sprintf("uploaded %d, next batch %d", r.Uploaded, r.Next),
 		}
+	case "forget": // T5: loses its pending reversal, as terminals in the field do
+
+		state := term.State()
+		state.Pending = nil
+		must(s.t, term.Close())
+		delete(s.terminals, words[0])
+		c := s.profiles[words[0]]
+		c.State = state
+		s.profiles[words[0]] = c
+		return []string{outcome(s.terminal(words[0], nil).SignIn(ctx))}
+	case "takeback": // T5 ghost: the house reverses it and the terminal does not know
+		id, err := strconv.ParseInt(s.slip(words[1]).RRN, 36, 64)
+		must(s.t, err)
+		r, err := s.street.journal.ReverseByID(ctx, id, journal.WhyUndelivered, time.Now())
+		must(s.t, err)
+		return []string{r.Effect.String()}
 	case "deliver": // T5
 		return []string{outcome(term.Deliver(ctx)) + ", waiting " + fmt.Sprint(term.Waiting())}
 	case "sign": // T5 2 [torn]
@@ -277,6 +294,20 @@ func (s *storyteller) profile(ctx context.Context, name string, words []string) 
 	}
 	must(s.t, s.street.registry.Put(ctx, nil, []merchant.Terminal{t}))
 	s.profiles[name] = c
+}
+
+// walletBooks are the orders of a wallet.
+func (s *storyteller) walletBooks(name string) []string {
+	var out []string
+	for _, o := range s.street.wallets.Orders() {
+		if o.Wallet == name {
+			out = append(out, fmt.Sprintf("%s %s, refunded %s", o.Amount, o.State, o.Refunded))
+		}
+	}
+	if out == nil {
+		out = []string{"nothing"}
+	}
+	return out
 }
 
 // autograph is a small signature.

@@ -1,6 +1,7 @@
 package switching_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -71,7 +72,7 @@ func difference(want, got string) string {
 }
 
 func tell(t *testing.T, text string, options ...streetOption) string {
-	story := &storyteller{t: t, street: newStreet(t, options...), terminals: map[string]*terminal.Terminal{}, cards: map[string]*simcard.Card{}, rrns: map[string]string{}, names: map[string]named{}, closed: map[string]terminal.Slip{}, profiles: map[string]terminal.Config{}}
+	story := &storyteller{t: t, street: newStreet(t, append(options, withAll)...), terminals: map[string]*terminal.Terminal{}, cards: map[string]*simcard.Card{}, rrns: map[string]string{}, names: map[string]named{}, closed: map[string]terminal.Slip{}, profiles: map[string]terminal.Config{}}
 	var out strings.Builder
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
@@ -135,7 +136,7 @@ func (s *storyteller) do(words []string) []string {
 	case "profile":
 		s.profile(ctx, rest[0], rest[1:])
 		return nil
-	case "settle", "deliver", "sign", "signature", "tmk", "batch":
+	case "forget", "takeback", "settle", "deliver", "sign", "signature", "tmk", "batch":
 		need(1)
 		return s.batches(ctx, verb, rest)
 	case "breaks", "settlings":
@@ -169,6 +170,9 @@ func (s *storyteller) do(words []string) []string {
 	case "issuer":
 		need(1)
 		return s.books(rest[0])
+	case "wallet":
+		need(1)
+		return s.walletBooks(rest[0])
 	case "journal":
 		return s.journal(ctx)
 	case "download", "upload", "obey", "heard", "ask", "set", "block", "downloaded":
@@ -203,7 +207,7 @@ func (s *storyteller) terminal(name string, words []string) *terminal.Terminal {
 	must(s.t, err)
 	term := s.street.terminal(n-1, func(c *terminal.Config) {
 		if p, ok := s.profiles[name]; ok {
-			c.Profile, c.TTK = p.Profile, p.TTK
+			c.Profile, c.TTK, c.State = p.Profile, p.TTK, p.State
 		}
 		c.KeepSlips = true
 		for _, w := range words {
@@ -301,7 +305,11 @@ func (s *storyteller) answer(res *terminal.Result, err error) []string {
 	}
 	var m spec.Message
 	must(s.t, spec.UnionPayPOS.Parse(&m, res.Body))
-	return []string{s.describe(&m)}
+	seen := s.describe(&m)
+	if res.Demand == spec.DemandSignIn {
+		seen += " and demands a sign-in"
+	}
+	return []string{seen}
 }
 
 // describe is an answer in one line that is the same in every run: reference
@@ -356,7 +364,12 @@ func reasonOf(words []string) terminal.Reason {
 // books are the issuer's lines that still count for something.
 func (s *storyteller) books(name string) []string {
 	var out []string
-	for _, e := range s.street.issuers[name].Books() {
+	books := s.street.issuers[name].Books()
+	// Advices are delivered behind everything, in no order.
+	slices.SortStableFunc(books, func(a, b issuer.Entry) int {
+		return cmp.Or(advice(a.Kind)-advice(b.Kind), advice(a.Kind)*cmp.Compare(a.Amount, b.Amount))
+	})
+	for _, e := range books {
 		kind := string(e.Kind) + " "
 		if e.Kind == issuer.Sale {
 			kind = ""
@@ -367,6 +380,15 @@ func (s *storyteller) books(name string) []string {
 		out = append(out, "nothing")
 	}
 	return out
+}
+
+// advice is 1 for what is told and not asked.
+func advice(k issuer.Kind) int {
+	switch k {
+	case issuer.ScriptResult, issuer.OfflineSale, issuer.ChipOfflineSale, issuer.Adjust, issuer.CompletionNotice:
+		return 1
+	}
+	return 0
 }
 
 func (s *storyteller) journal(ctx context.Context) []string {

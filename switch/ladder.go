@@ -3,6 +3,7 @@ package switching
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -25,7 +26,7 @@ type asked struct {
 	expiry   card.Expiry
 	track2   []byte // clear, for the issuer; wiped when the message is done
 	channel  journal.Channel
-	abroad   bool
+	scheme   string // of a foreign card
 	leg      Leg
 	wallet   *routing.Wallet
 	follows  *journal.Following // the original, where the row names one
@@ -91,7 +92,9 @@ func (s *Switch) climb(ctx context.Context, w *work) (asked, journal.Reason, str
 		return q, journal.CardInvalid, err.Error()
 	}
 	w.route, w.issuer, q.leg = route, route.Issuer, s.legs[route.Issuer]
-	q.channel, q.abroad = channelOf(route.Kind), route.Abroad()
+	if q.channel = channelOf(route.Kind); route.Scheme() != domestic {
+		q.scheme = route.Scheme()
+	}
 	if w.row.needy != "" && !slices.Contains(q.leg.Carries, w.row.needy) {
 		return q, journal.IssuerCannot, w.row.needy
 	}
@@ -146,8 +149,8 @@ func (s *Switch) format(w *work, q *asked) (journal.Reason, string) {
 		return journal.FormatError, "DE 22"
 	}
 	w.entry = int(entry) / 10
-	q.pin = entry%10 == 1
-	if q.pin != (m.Has(52) || m.Has(63) && sm4Block(m) != nil) {
+	q.pin = entry%10 == 1 && !w.row.recorded() // a PIN stays behind when it is told
+	if !w.row.recorded() && q.pin != (m.Has(52) || m.Has(63) && sm4Block(m) != nil) {
 		return journal.FormatError, "DE 22 and DE 52 disagree about a PIN"
 	}
 	return journal.Undecided, ""
@@ -276,7 +279,7 @@ func (s *Switch) entryMode(w *work, q *asked) (journal.Reason, string) {
 		if q.track2 != nil || m.Has(55) {
 			return journal.FormatError, "keyed entry with a track or chip data"
 		}
-		if q.expiry == "" && w.row.after == nil {
+		if q.expiry == "" && w.row.after == nil && !w.row.recorded() {
 			return journal.FormatError, "keyed entry without DE 14"
 		}
 	case entryStripe, entryFallback, entryMSD:
@@ -288,15 +291,44 @@ func (s *Switch) entryMode(w *work, q *asked) (journal.Reason, string) {
 		if !m.Has(55) && w.row.after == nil {
 			return journal.FormatError, "DE 55 is missing"
 		}
-		for _, err := range spec.WalkTLV(m.Bytes(55)) {
-			if err != nil {
-				return journal.FormatError, "DE 55 cannot be read"
-			}
+		missing, ok := chipTags(m.Bytes(55))
+		switch {
+		case !ok:
+			return journal.FormatError, "DE 55 cannot be read"
+		case missing != 0 && w.row.after == nil && !w.row.recorded():
+			return journal.FormatError, fmt.Sprintf("DE 55 lacks %X", missing)
 		}
 	default:
 		return journal.EntryNotAllowed, "DE 22"
 	}
 	return journal.Undecided, ""
+}
+
+// wantedTags are what a chip transaction must carry for its issuer to judge
+// the cryptogram (protocol.md 2.4).
+var wantedTags = [...]uint32{0x9F26, 0x9F27, 0x9F10, 0x9F37, 0x9F36, 0x95, 0x9A, 0x9C, 0x9F02, 0x5F2A, 0x82, 0x9F1A, 0x9F03, 0x9F33}
+
+// chipTags reads all of DE 55 and gives the first wanted tag that is not in it,
+// 0 when all are.
+func chipTags(icc []byte) (missing uint32, readable bool) {
+	var seen uint32
+	for t, err := range spec.WalkTLV(icc) {
+		if err != nil {
+			return 0, false
+		}
+		for i, tag := range wantedTags {
+			if t.Tag == tag {
+				seen |= 1 << i
+				break
+			}
+		}
+	}
+	for i, tag := range wantedTags {
+		if seen&(1<<i) == 0 {
+			return tag, true
+		}
+	}
+	return 0, true
 }
 
 // fallback refuses the stripe of a card whose service code says that it has a
@@ -337,7 +369,10 @@ func (s *Switch) chipAgrees(w *work) (journal.Reason, string) {
 	return journal.Undecided, ""
 }
 
-const currencyNumber = 156 // yuan, ISO 4217
+const (
+	currencyNumber = 156   // yuan, ISO 4217
+	domestic       = "CUP" // DE 63 of UnionPay's own cards
+)
 
 // bcd is the number that the nibbles of at most nine bytes write.
 func bcd(b []byte) (n int64, ok bool) {

@@ -116,30 +116,33 @@ func TestLadder(t *testing.T) {
 
 		// Entry mode.
 		{"57", "DE 22", set(22, "011")},
-		{"30", "keyed entry with a track or chip data", all(unset(35), unset(14))},
-		{"30", "keyed entry without DE 14", set(22, "021")},
+		{"30", "DE 35 is not allowed when DE 22 digits 1-2 = 01", all(unset(35), unset(14))},
+		{"30", "DE 14 is missing when DE 22 digits 1-2 = 01", set(22, "021")},
 		{"30", "DE 35 is missing", set(22, "051")},
 		{"30", "DE 55 is missing", set(55, "9F26FF00")},
 		{"30", "DE 55 cannot be read", set(55, "9F2608"+"0102030405060708")},
+		{"30", "DE 55 lacks 9F27", set(55, chipData("000000000999", "0840"))},
 
 		// Amount.
 		{"13", "DE 4", set(4, "000000000302")},
 		{"13", "DE 49", set(49, "156")},
+		{"13", "DE 4 and the chip's amount (9F02)", set(55, chipData("000000000302", "0840"))},
+		{"13", "DE 49 and the chip's currency (5F2A)", set(55, chipData("000000000302", "0156"))},
 
 		// Route.
 		{"15", "", set(2, badCheck)},
 		{"14", "check digit", set(2, card.Number)},
 
 		// Price.
-		{"13", "fee_not_below_amount", set(4, "000000050001")},
+		{"13", "fee_not_below_amount", all(set(4, "000000050001"), set(55, chipData("000000050001", "0156")))},
 
 		// PIN.
 		{"99", "DE 53 does not say how the PIN block was made", set(53, "2600000000000000")},
 		{"99", "", func() { m.SetBytes(52, pinBlock("000000")) }},
 
 		// Limits, then the issuer: the chip's cryptogram, the PIN, the money.
-		{"61", "terminal single amount", set(4, "000000010401")},
-		{"61", "card day amount", set(4, "000000010000")},
+		{"61", "terminal single amount", all(set(4, "000000010401"), set(55, chipData("000000010401", "0156")))},
+		{"61", "card day amount", all(set(4, "000000010000"), set(55, chipData("000000010000", "0156")))},
 		{"05", "", all(unset(55), set(22, "021"), set(35, card.Track2))},
 		{"45", "the service code says chip", set(60, "22"+batch+"000200")}, // a terminal that reads stripes only
 		{"55", "", func() { m.SetBytes(52, pinBlock(card.PIN)) }},
@@ -175,4 +178,11 @@ func TestLadder(t *testing.T) {
 	if got := fmt.Sprint(s.states("north")); got != fmt.Sprint(map[issuer.State]int{issuer.Approved: 1, issuer.Declined: 2}) {
 		t.Errorf("the issuer has %s", got)
 	}
+}
+
+// chipData is a complete DE 55 for an amount and a currency, with a cryptogram
+// that no card made.
+func chipData(amount, currency string) string {
+	return "9F26080102030405060708" + "9F270180" + "9F100807010103A0000001" + "9F370412345678" + "9F36020001" + "95050000000000" +
+		"9A03261125" + "9C0100" + "9F0206" + amount + "5F2A02" + currency + "82027C00" + "9F1A020156" + "9F0306000000000000" + "9F3303E0F0C8"
 }

@@ -176,7 +176,11 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 		return
 	}
 	var req, ans spec.Message
-	if err := s.buildOwed(ctx, e, &req); err != nil {
+	if err := s.buildOwed(ctx, e, &req); errors.Is(err, errWaits) {
+		result = "not_yet"
+		s.retry(ctx, e, time.Now().Add(s.cfg.Owed.Backoff), err.Error())
+		return
+	} else if err != nil {
 		s.again(ctx, e, err.Error())
 		return
 	}
@@ -351,6 +355,9 @@ func (s *Switch) legTold(ctx context.Context, e *journal.Entry) (routing.Request
 		if err != nil {
 			return r, fmt.Errorf("the original of %s could not be read: %w", e.RRN, err)
 		}
+		if d := original.Debt; d != nil && d.Delivery() && d.State == journal.Owed {
+			return r, errWaits
+		}
 		var approval string
 		if r.Original, approval = s.legOriginal(original); r.Approval == "" {
 			r.Approval = approval
@@ -358,6 +365,9 @@ func (s *Switch) legTold(ctx context.Context, e *journal.Entry) (routing.Request
 	}
 	return r, nil
 }
+
+// errWaits says that an advice cannot be told before the one it is about.
+var errWaits = errors.New("its original is still to be delivered")
 
 // condition is DE 25 of a kind of transaction.
 func condition(k journal.Kind) string {

@@ -2,6 +2,7 @@ package switching
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -68,7 +69,7 @@ func (s *Switch) transaction(ctx context.Context, w *work, q *asked) (*journal.T
 		ID: w.id(),
 		Key: journal.Key{Day: calendar.BusinessDate(now, s.cfg.CutOff), Terminal: w.terminal.TID,
 			Batch: int32(w.de60.Batch), STAN: int32(q.stan), Kind: w.row.does},
-		Merchant: w.terminal.MID, MTI: uint16(m.MTI()), Amount: w.amount, Channel: q.channel, Issuer: w.issuer, Abroad: q.abroad,
+		Merchant: w.terminal.MID, MTI: uint16(m.MTI()), Amount: w.amount, Channel: q.channel, Issuer: w.issuer, Scheme: q.scheme,
 		RRN: rrnOf(w.id()), Trace: int32(s.nextTrace()), Transmitted: now.Truncate(time.Second),
 		Opened: now, Deadline: now, Node: int32(store.Node()),
 	}
@@ -386,9 +387,13 @@ func (s *Switch) answerEntry(w *work, e *journal.Entry) {
 		w.rep.SetInt(4, out.Part.Fen())
 	}
 	setExtra(&w.rep, out.Extra)
-	w.rep.Set(63, "CUP")
+	w.rep.Set(63, cmp.Or(e.Scheme, domestic))
 	s.pack(w)
 }
+
+// extraNumber is the other side's own number of a transaction, kept and not
+// told.
+const extraNumber = 0
 
 // Extra is what an answer carried besides the fields that have a column: DE
 // number, length of two bytes, text.
@@ -403,7 +408,9 @@ func setExtra(m *spec.Message, b []byte) {
 		if length > len(b)-3 {
 			return
 		}
-		m.SetText(n, b[3:3+length])
+		if n != extraNumber {
+			m.SetText(n, b[3:3+length])
+		}
 		b = b[3+length:]
 	}
 }

@@ -111,7 +111,10 @@ var walletCodes = map[string]ResponseCode{
 
 // walletSaid turns a wallet's answer into an outcome.
 func (s *Switch) walletSaid(t *journal.Transaction, r routing.WalletResult, err error) journal.Outcome {
-	out := journal.Outcome{Closed: time.Now(), Settles: int32(t.Day) % 10000, Additional: institutions(t.Issuer, s.cfg.Acquirer), Note: r.Transaction}
+	out := journal.Outcome{Closed: time.Now(), Settles: int32(t.Day) % 10000, Additional: institutions(t.Issuer, s.cfg.Acquirer)}
+	if r.Transaction != "" {
+		out.Extra = appendExtra(nil, extraNumber, r.Transaction)
+	}
 	done := r.State == routing.Paid || r.State == routing.Refunded && t.Kind != journal.Sale
 	switch {
 	case errors.Is(err, routing.ErrUnreachable):
@@ -122,7 +125,7 @@ func (s *Switch) walletSaid(t *journal.Transaction, r routing.WalletResult, err 
 		out.Reason, out.IssuerCode = journal.Approved, string(RCApproved)
 		voucher, err := spec.AppendDE59(nil, "A4", []byte(voucherOf(t)))
 		if err == nil {
-			out.Extra = appendExtra(nil, 59, string(voucher))
+			out.Extra = appendExtra(out.Extra, 59, string(voucher))
 		}
 	case r.State == routing.BuyerPaying:
 		out.Reason, out.Note = journal.Unanswered, "the buyer did not finish"
@@ -131,9 +134,7 @@ func (s *Switch) walletSaid(t *journal.Transaction, r routing.WalletResult, err 
 		if rc, ok := walletCodes[r.Code]; ok {
 			out.IssuerCode = string(rc)
 		}
-		if r.Code != "" {
-			out.Note = r.Code
-		}
+		out.Note = r.Code
 	}
 	return out
 }

@@ -139,7 +139,7 @@ func totalsOf(entries []*journal.Entry) (t spec.Totals) {
 			continue
 		}
 		side := &t.Domestic
-		if e.Abroad {
+		if e.Abroad() {
 			side = &t.Foreign
 		}
 		switch e.Kind {

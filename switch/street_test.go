@@ -23,6 +23,7 @@ import (
 	simcard "acquirer/simulate/card"
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
+	simwallet "acquirer/simulate/wallet"
 	"acquirer/store"
 	switching "acquirer/switch"
 )
@@ -38,6 +39,7 @@ type street struct {
 	sw       *switching.Switch
 	addr     string
 	issuers  map[string]*issuer.Host
+	wallets  *simwallet.Wallets
 	legs     map[string]switching.Leg
 	metrics  *prometheus.Registry
 	log      *syncBuffer
@@ -81,6 +83,8 @@ type streetPlan struct {
 	line          func(*routing.Config)
 	weaken        func(hsm.HSM) hsm.HSM // what the switch gets instead of the HSM
 	mayPanic      bool
+	wallets       bool         // the simulated wallets stand behind it
+	abroad        bool         // and an issuer of a foreign scheme
 	log           *slog.Logger // instead of the buffer that street.log reads
 }
 
@@ -96,6 +100,9 @@ func withTerminals(n int) streetOption  { return func(p *streetPlan) { p.termina
 func withLine(f func(*routing.Config)) streetOption {
 	return func(p *streetPlan) { p.line = f }
 }
+
+// withAll has everything that stories meet.
+func withAll(p *streetPlan) { p.wallets, p.abroad = true, true }
 
 func withLog(l *slog.Logger) streetOption { return func(p *streetPlan) { p.log = l } }
 
@@ -143,6 +150,13 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 		}
 		routes = append(routes, routing.Route{BIN: is.BIN, Issuer: is.Name, Kind: kind, Lengths: lengths, Luhn: true})
 	}
+	if p.abroad {
+		is := simcard.Abroad
+		s.startIssuer(ctx, h, is.Name, p.issuerTimeout, log)
+		lengths, err := routing.LengthsOf(is.Len)
+		must(t, err)
+		routes = append(routes, routing.Route{BIN: is.BIN, Issuer: is.Name, Brand: is.Brand, Kind: routing.Credit, Lengths: lengths, Luhn: true})
+	}
 	bins, err := routing.NewTable(routes)
 	must(t, err)
 	dataKey, _, err := h.GenerateKey(ctx, hsm.UseDEK, hsm.AES32)
@@ -152,13 +166,16 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 
 	s.config = switching.Config{
 		MaxConnections: 64, MaxFrame: 4096, FrameTimeout: 2 * time.Second, IdleTimeout: 20 * time.Second, WriteTimeout: 2 * time.Second, StoreTimeout: 5 * time.Second,
-		TimeoutCode: "98", ReversalNotFound: "25", Acquirer: "48020000", CutOff: 23 * time.Hour,
+		WalletPatience: 400 * time.Millisecond, TimeoutCode: "98", ReversalNotFound: "25", Acquirer: "48020000", CutOff: 23 * time.Hour,
 		Owed: switching.OwedConfig{Interval: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, BackoffMax: 200 * time.Millisecond, MaxAttempts: 12, Concurrency: 4},
 	}
 	if p.config != nil {
 		p.config(&s.config)
 	}
 	s.house = switching.House{Plans: merchant.BuiltIn(), BINs: bins, Legs: s.legs, HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log}
+	if p.wallets {
+		s.startWallets()
+	}
 	if p.weaken != nil {
 		s.house.HSM = p.weaken(h)
 	}
@@ -277,6 +294,30 @@ func (s *street) startIssuer(ctx context.Context, h *hsm.Software, name string, 
 		must(s.t, line.Close(end))
 		host.Close()
 		wg.Wait()
+	})
+}
+
+// startWallets starts the simulated wallets and the ways to them.
+func (s *street) startWallets() {
+	var err error
+	s.wallets, err = simwallet.Start("127.0.0.1:0", simwallet.Config{Late: time.Second, Typing: 50 * time.Millisecond})
+	must(s.t, err)
+	ways := map[string]*routing.Wallet{}
+	for _, name := range routing.Wallets {
+		mac, err := routing.WalletKey(simwallet.TestKey(name))
+		must(s.t, err)
+		ways[name], err = routing.NewWallet(routing.WalletConfig{Name: name, URL: s.wallets.URL(name), MAC: mac, Timeout: 200 * time.Millisecond,
+			AskMin: 10 * time.Millisecond, AskMax: 50 * time.Millisecond})
+		must(s.t, err)
+	}
+	s.house.Wallets = ways
+	s.t.Cleanup(func() {
+		for _, way := range ways {
+			way.Close()
+		}
+		end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		must(s.t, s.wallets.Close(end))
 	})
 }
 
