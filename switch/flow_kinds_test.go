@@ -310,6 +310,48 @@ func (s *storyteller) walletBooks(name string) []string {
 	return out
 }
 
+// raw sends a message of given fields: DE 41, 42, 11, 49 and 64 are the
+// terminal's own unless they are given; "64=" leaves the MAC away.
+func (s *storyteller) raw(ctx context.Context, words []string) []string {
+	term := s.terminal(words[0], nil)
+	mti, err := strconv.ParseUint(words[1], 16, 16)
+	must(s.t, err)
+	m := &spec.Message{}
+	m.Reset(spec.UnionPayPOS, spec.MTI(mti))
+	_, mid := simcard.SeedTerminal(0)
+	fields := map[int]string{41: term.TID(), 42: mid, 11: fmt.Sprintf("%06d", term.NextSTAN()), 49: "156"}
+	if t, ok := s.street.registry.Terminal([]byte(term.TID())); ok {
+		fields[42] = t.MID
+	}
+	signed := mti != 0x0800 && mti != 0x0820 && mti != 0x0500 && mti != 0x0320
+	for _, w := range words[2:] {
+		n, v, ok := strings.Cut(w, "=")
+		field, err := strconv.Atoi(n)
+		if must(s.t, err); !ok {
+			s.t.Fatalf("raw: %q is no field", w)
+		}
+		if strings.Contains(v, ":") && field == 2 {
+			v = s.card(v).Number
+		}
+		if field == 64 {
+			signed = v != ""
+			continue
+		}
+		fields[field] = v
+	}
+	for n := 2; n <= 63; n++ {
+		if v := fields[n]; v != "" {
+			m.Set(n, v)
+		}
+	}
+	if signed {
+		m.SetBytes(64, make([]byte, 8))
+	}
+	must(s.t, m.Err())
+	res, err := term.Exchange(ctx, m)
+	return s.answer(&res, err)
+}
+
 // autograph is a small signature.
 func autograph() *jbig.Bitmap {
 	b := jbig.New(128, 64)

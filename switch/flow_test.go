@@ -26,8 +26,13 @@ var rewrite = flag.Bool("rewrite", false, "write what happened into testdata/flo
 // TestFlows runs every story of testdata/flows against a house of its own. A
 // line without indent is done, the indented lines behind it are what must then
 // be seen; testdata/flows/README.md has the words. -rewrite refreshes them.
+//
+// Together they act every row of the message matrix (matrix_test.go).
 func TestFlows(t *testing.T) {
-	eachFlow(t, func(*testing.T) []streetOption { return nil })
+	t.Run("stories", func(t *testing.T) { eachFlow(t, func(*testing.T) []streetOption { return nil }) })
+	if only := flag.Lookup("test.run").Value.String(); !t.Failed() && (only == "" || !strings.Contains(only, "/")) {
+		everyRowIsActed(t)
+	}
 }
 
 func eachFlow(t *testing.T, options func(*testing.T) []streetOption) {
@@ -87,6 +92,7 @@ func tell(t *testing.T, text string, options ...streetOption) string {
 			out.WriteString("  " + seen + "\n")
 		}
 	}
+	story.street.noteActed()
 	return out.String()
 }
 
@@ -133,6 +139,9 @@ func (s *storyteller) do(words []string) []string {
 		var m spec.Message
 		must(s.t, spec.UnionPayPOS.Parse(&m, f.Body))
 		return []string{s.describe(&m)}
+	case "raw": // T5 0200 3=000000 4=000000001000: any message, signed if it has a MAC
+		need(2)
+		return s.raw(ctx, rest)
 	case "profile":
 		s.profile(ctx, rest[0], rest[1:])
 		return nil

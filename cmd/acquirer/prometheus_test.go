@@ -24,7 +24,7 @@ func TestPrometheus(t *testing.T) {
 		actions []string
 		code    string
 	}{
-		{[]string{"sale 12.34 chip north"}, "00"}, {[]string{"sale 12.51 stripe south"}, "51"}, {[]string{"sale 60000.00 stripe west:1"}, "61"},
+		{[]string{"sale 12.34 chip north"}, "00"}, {[]string{"sale 12.51 chip south"}, "51"}, {[]string{"sale 60000.00 chip west:1"}, "61"},
 		{[]string{"sale 10.98 chip north"}, "98"}, {[]string{"sale 8.00 contactless west", "reverse"}, "00"},
 	} {
 		if last := d.sell(60, c.actions...); last.Code != c.code {
