@@ -1,12 +1,16 @@
 package switching_test
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	simcard "acquirer/simulate/card"
+	"acquirer/simulate/terminal"
 	"acquirer/spec"
 	switching "acquirer/switch"
 )
@@ -87,4 +91,79 @@ func everyRowIsActed(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(served)) {
 		t.Errorf("%s is served and stands in no matrix", name)
 	}
+}
+
+// Answers carry the fields that hosts were seen to send for the same case
+// (protocol.md 3.1, 13.4 to 13.7).
+func TestAnswerBitmaps(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	s := newStreet(t, withAll)
+	term := s.terminal(4, func(c *terminal.Config) { c.KeepSlips = true })
+	must(t, term.SignIn(ctx))
+	chip, stripe := chipCard(t, "north", 500), plainCard(t, "east")
+	bitmap := func(r terminal.Result, err error) string {
+		t.Helper()
+		must(t, err)
+		return fmt.Sprintf("%s %X", r.Code, r.Body[2:10])
+	}
+	do := func(x terminal.Transaction) string {
+		t.Helper()
+		r, err := term.Transact(ctx, x)
+		return bitmap(r, err)
+	}
+	is := func(what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+	}
+	is("chip sale", do(terminal.Transaction{Kind: terminal.KindSale, Amount: 1000, Card: chip, PIN: chip.PIN}), "00 703E02810ED08213")
+	rev, err := term.Reverse(ctx, terminal.Reversal{Reason: "98"})
+	is("its reversal", bitmap(rev, err), "00 703A02810AD08211")
+	is("stripe sale", do(terminal.Transaction{Kind: terminal.KindSale, Amount: 1000, Card: stripe, Entry: terminal.Stripe, PIN: stripe.PIN}), "00 303A00810ED08013")
+	is("chip sale again", do(terminal.Transaction{Kind: terminal.KindSale, Amount: 1100, Card: chip, PIN: chip.PIN}), "00 703E02810ED08213")
+	slip, ok := term.LastSlip()
+	if !ok {
+		t.Fatal("no slip of the sale")
+	}
+	is("void", do(terminal.Transaction{Kind: terminal.KindVoid, Amount: 1100, Card: chip, Original: &slip}), "00 703E02810ED08213")
+	is("balance", do(terminal.Transaction{Kind: terminal.KindBalance, Card: chip, PIN: chip.PIN}), "00 603E02810AD08613")
+	is("QR sale", do(terminal.Transaction{Kind: terminal.KindQRSale, Amount: 900, PayCode: terminal.PayCode("wechat", 77)}), "00 303A00810ED08033")
+	settle, err := s.exchange(term, 0x0500, map[int]string{11: "000777", 48: strings.Repeat("0", 62), 49: "156", 60: "00000001201", 63: "01 "})
+	is("settlement", bitmap(settle, err), " 003A000108C18010") // no DE 39: the flags in DE 48 say it
+}
+
+// exchange sends a message of given fields besides DE 41 and 42.
+func (s *street) exchange(term *terminal.Terminal, mti spec.MTI, fields map[int]string) (terminal.Result, error) {
+	m := &spec.Message{}
+	m.Reset(spec.UnionPayPOS, mti)
+	t, ok := s.registry.Terminal([]byte(term.TID()))
+	if !ok {
+		s.t.Fatalf("no terminal %s", term.TID())
+	}
+	fields[41], fields[42] = t.TID, t.MID
+	for n := 2; n <= 63; n++ {
+		if v := fields[n]; v != "" {
+			m.Set(n, v)
+		}
+	}
+	must(s.t, m.Err())
+	return term.Exchange(context.Background(), m)
+}
+
+// plainCard is a card without a chip.
+func plainCard(t testing.TB, bank string) *simcard.Card {
+	t.Helper()
+	is, ok := simcard.IssuerNamed(bank)
+	if !ok {
+		t.Fatalf("no issuer %s", bank)
+	}
+	i := 700
+	for simcard.HasChip(is.PAN(i).Reveal()) {
+		i++
+	}
+	c, err := simcard.New(is.PAN(i))
+	must(t, err)
+	return c
 }

@@ -123,6 +123,9 @@ func (s *Switch) walletSaid(t *journal.Transaction, r routing.WalletResult, err 
 		out.Reason, out.Note = journal.Unanswered, whyOf(err)
 	case done:
 		out.Reason, out.IssuerCode = journal.Approved, string(RCApproved)
+		if n := len(r.Transaction); n >= 6 && t.Kind == journal.Sale { // a wallet has no authorisation code: the end of its number
+			out.Approval = r.Transaction[n-6:]
+		}
 		voucher, err := spec.AppendDE59(nil, "A4", []byte(voucherOf(t)))
 		if err == nil {
 			out.Extra = appendExtra(out.Extra, 59, string(voucher))

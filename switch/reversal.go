@@ -9,6 +9,7 @@ import (
 	"acquirer/card"
 	"acquirer/journal"
 	"acquirer/money"
+	"acquirer/spec"
 	"acquirer/store"
 )
 
@@ -93,6 +94,8 @@ func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Tra
 	switch code := m.Text(39); code {
 	case "98", "96", "A0", "06":
 		why = journal.Why(code)
+	case "": // some terminals leave the reason away
+		why = "98"
 	default:
 		return nil, "", journal.FormatError, "DE 39 is no reason for a reversal"
 	}
@@ -118,6 +121,14 @@ func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Tra
 		return nil, "", journal.HSMTrouble, "the HSM failed: " + err.Error()
 	}
 	return t, why, journal.Undecided, ""
+}
+
+// institution is an issuer's number, or a wallet's name.
+func (s *Switch) institution(name string) string {
+	if leg, ok := s.legs[name]; ok {
+		return leg.Issuer.Institution()
+	}
+	return name
 }
 
 // answerReversal is the 0410. What happened is the same for a repeat, and so
@@ -151,8 +162,15 @@ func (s *Switch) answerReversal(w *work, r journal.Reversal) {
 	w.rep.Unset(14)
 	w.rc = rc
 	w.rep.Set(39, string(rc))
+	if atc, ok := spec.FindTLV(w.req.Bytes(55), 0x9F36); ok && rc == RCApproved {
+		w.rep.SetBytes(55, spec.AppendTLV(nil, 0x9F36, atc))
+	}
 	if o := r.Original; o != nil && r.Effect != journal.Mismatch {
 		w.rep.Set(37, o.RRN)
+		if rc == RCApproved {
+			set(&w.rep, 44, institutions(s.institution(o.Issuer), s.cfg.Acquirer))
+			w.rep.SetInt(15, int64(o.Day)%10000)
+		}
 		w.issuer = o.Issuer
 		w.journaled, w.journalID = true, o.ID
 	}
