@@ -15,6 +15,8 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"acquirer/calendar"
 )
 
 // tab is a page of a headless Chromium.
@@ -194,6 +196,15 @@ func (b *tab) look(width, height int64, colours string) {
 	})
 }
 
+// print shows the page as it is printed on paper of that many millimetres.
+func (b *tab) print(width float64) {
+	b.Helper()
+	b.do("print", chromedp.EmulateViewport(int64(width*96/25.4), 900), func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+		return chromedp.Void{}, err
+	})
+}
+
 func has(t *testing.T, what, text string, wants ...string) {
 	t.Helper()
 	for _, want := range wants {
@@ -270,6 +281,47 @@ func TestBrowser(t *testing.T) {
 
 	house.busy(tape, time.Now())
 
+	// A refund of the sale, and its receipt, signed on the terminal's screen.
+	house.mu.Lock()
+	sale.Outcome = Approved
+	refund := house.sale(8, time.Now())
+	refund.Type, refund.Amount = "refund", 23_456
+	left := sale.Amount - refund.Amount
+	d := detail(sale)
+	d.Related, d.Left = []Related{{Row: refund}}, &left
+	house.details[sale.ID], house.receipts[sale.ID], house.signed[sale.ID] = d, receipt(sale), handwriting()
+	signed := house.receipts[sale.ID]
+	signed.Signing = SigningPicture
+	house.receipts[sale.ID] = signed
+	voided := receipt(refund)
+	voided.Original = &ReceiptOriginal{Type: "sale", Date: calendar.DateOf(sale.At), Batch: "000001", Voucher: "000482", RRN: "604414000482", Approval: "217734"}
+	house.rows, house.receipts[refund.ID] = append(house.rows, refund), voided
+	house.mu.Unlock()
+	b.open(fmt.Sprintf("%s/transactions/%d", base, sale.ID))
+	has(t, "what followed", b.text(`.related`), "refund", "¥234.56", "Left of it", "¥1,000.00")
+	b.click(`.hero .aside`)
+	b.see(`.slip .hand img`)
+	b.until(`document.querySelector(".hand img").complete`)
+	if w := js[int](b, `document.querySelector(".hand img").naturalWidth`); w != 240 {
+		t.Errorf("the signature is %d pixels wide, want 240", w)
+	}
+	b.print(58)
+	if seen := js[[]string](b, `[...document.querySelectorAll("body *")].filter(e => e.checkVisibility() && e.getClientRects().length && !e.closest(".slips") && !e.querySelector(".slips"))
+		.map(e => e.tagName + "." + e.className)`); len(seen) > 0 {
+		t.Errorf("printed besides the slips: %v", seen)
+	}
+	if wide := js[[]string](b, `[...document.querySelectorAll(".slip, .slip *")].filter(e => e.getBoundingClientRect().right > innerWidth + 0.5).map(e => e.tagName + "." + e.textContent)`); len(wide) > 0 {
+		t.Errorf("wider than the paper: %v", wide)
+	}
+	b.picture("receipt-print")
+
+	// A difference is resolved by a click.
+	b.look(1440, 900, "light")
+	b.open(base + "/batches")
+	has(t, "batches", b.text(`.batches`), "not balanced", "¥12,345,678.90", "¥100.00", "signatures asked for")
+	b.click(`#resolve-73`)
+	b.see(`body:not(:has(#resolve-73)) #resolve-72`)
+
 	// Nothing sticks out sideways, at a desk or on a phone, by day or by night,
 	// in either language.
 	for _, window := range []struct{ width, height int64 }{{390, 844}, {768, 1024}, {1440, 900}} {
@@ -277,7 +329,8 @@ func TestBrowser(t *testing.T) {
 			b.look(window.width, window.height, colours)
 			for _, lang := range []string{"zh", "en"} {
 				for _, p := range []struct{ name, path string }{{"street", "/"}, {"lines", "/lines"}, {"owed", "/owed"},
-					{"settlement", "/settlement"}, {"transaction", fmt.Sprintf("/transactions/%d", sale.ID)}} {
+					{"settlement", "/settlement"}, {"batches", "/batches"}, {"transaction", fmt.Sprintf("/transactions/%d", sale.ID)},
+					{"receipt", fmt.Sprintf("/transactions/%d/receipt", sale.ID)}, {"receipt-refund", fmt.Sprintf("/transactions/%d/receipt", refund.ID)}} {
 					b.open(base + p.path + "?lang=" + lang)
 					over := js[[]string](b, `[...document.querySelectorAll("body *")]
 						.filter(e => e.getBoundingClientRect().right > innerWidth + 0.5 && !e.closest(".unseen"))

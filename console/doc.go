@@ -4,6 +4,9 @@
 // messages. Pages are made here, on the server, and kept current by one stream
 // of server-sent events; they read well without a script too.
 //
-// It only looks: no request changes anything in the house. It has no users of
-// its own yet, so it listens on a loopback address and nowhere else.
+// It prints receipts, with the cardholder's signature as the terminal took it.
+//
+// It looks, and changes one thing alone: that a person has dealt with a
+// difference between a terminal's batch and the journal. It has no users of its
+// own yet, so it listens on a loopback address and nowhere else.
 package console

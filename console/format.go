@@ -45,6 +45,9 @@ func clock(t time.Time) string { return t.In(calendar.Beijing).Format("15:04:05"
 
 func moment(t time.Time) string { return t.In(calendar.Beijing).Format("2006-01-02 15:04:05.000") }
 
+// stamp is a time as receipts print it.
+func stamp(t time.Time) string { return t.In(calendar.Beijing).Format("2006/01/02 15:04:05") }
+
 // machine is the datetime attribute of a <time>.
 func machine(t time.Time) string { return t.In(calendar.Beijing).Format(time.RFC3339Nano) }
 

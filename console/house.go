@@ -9,8 +9,8 @@ import (
 	"acquirer/money"
 )
 
-// ErrNotFound is what House.Transaction returns for an id nobody knows.
-var ErrNotFound = errors.New("console: no such transaction")
+// ErrNotFound is what a House returns for an id nobody knows.
+var ErrNotFound = errors.New("console: no such thing")
 
 // House is what the console asks the rest of the program. It is asked once a
 // second for all watchers together, and once for each page that is opened;
@@ -30,6 +30,20 @@ type House interface {
 	// Settlement returns a business date with a line per merchant; date 0 is
 	// the business date that is open now. Asked every five seconds.
 	Settlement(ctx context.Context, date calendar.Date) (Settlement, error)
+	// Receipt returns what is printed of a transaction. One that is not
+	// approved comes with its outcome and is not printed. ErrNotFound, or
+	// ErrNoReceipt for a kind that is never printed.
+	Receipt(ctx context.Context, id int64) (Receipt, error)
+	// Signature returns what the cardholder wrote on the terminal's screen, as
+	// JBIG, or ErrNotFound.
+	Signature(ctx context.Context, id int64) ([]byte, error)
+	// Batches returns at most n settlements of terminals on a business date and
+	// at most n open differences of any; date 0 is the business date that is
+	// open now. Asked once a second for each date that is watched.
+	Batches(ctx context.Context, date calendar.Date, n int) (Batches, error)
+	// Resolve marks a difference as dealt with, or returns ErrNotFound; a
+	// second time changes nothing.
+	Resolve(ctx context.Context, id int64) error
 }
 
 // Words are said in the operator's language.
@@ -53,7 +67,7 @@ type Row struct {
 	ID       int64
 	At       time.Time     // when the request was read
 	Took     time.Duration // until the answer had left; 0 while undecided
-	Type     string        // "sale", "void", ...: a key type.* of the texts, or shown as it is
+	Type     string        // "sale", "preauth_void", ...: a key type.* of the texts, or shown as it is
 	Merchant string        // name on the street
 	MID, TID string        // DE 42, DE 41
 	PAN      string        // masked: 622848******0002; empty for payment codes
@@ -75,7 +89,9 @@ type Detail struct {
 	Facts        []Fact // whatever else there is to say: entry mode, fee, the limit that said no
 	Steps        []Step // in the order in which they began
 	Messages     []Message
-	Related      []Related // its original, its reversal, its void
+	Printed      bool          // it has a receipt
+	Related      []Related     // what it follows, and what followed it
+	Left         *money.Amount // what is left of it after its void, refunds and tips; nil when nothing changed it
 }
 
 // Fact is one more line of a transaction.
@@ -111,11 +127,11 @@ type Field struct {
 	Sub   []Field
 }
 
-// Related is another transaction that this one undoes or is undone by.
+// Related is the transaction that this one follows, or one that followed it: a
+// void, a refund, a completion, a tip.
 type Related struct {
-	ID   int64
-	What string // "original", "reversal", "void", "refund", "repeat": keys related.* of the texts
-	Row  Row
+	Original bool // this one follows it
+	Row      Row
 }
 
 // Overview is the state of the house in one look.

@@ -3,12 +3,15 @@ package console
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
 
 	"acquirer/calendar"
 	"acquirer/money"
+	"acquirer/spec"
+	"acquirer/spec/jbig"
 )
 
 // street is a House of made-up but plausible business.
@@ -20,6 +23,10 @@ type street struct {
 	details  map[int64]Detail
 	owed     []Owed
 	day      Settlement
+	receipts map[int64]Receipt // besides those that a row makes
+	signed   map[int64][]byte  // JBIG
+	batches  Batches
+	resolved []int64
 	fail     error // what every question is answered with, when set
 	asked    map[string]int
 }
@@ -40,7 +47,7 @@ var cards = []struct{ pan, issuer string }{
 }
 
 func newStreet(now time.Time) *street {
-	s := &street{began: now, details: map[int64]Detail{}, asked: map[string]int{}}
+	s := &street{began: now, details: map[int64]Detail{}, receipts: map[int64]Receipt{}, signed: map[int64][]byte{}, asked: map[string]int{}}
 	s.overview = Overview{
 		Environment: "demo", Version: "1.0", Node: 0, Started: now.Add(-26*time.Hour - 11*time.Minute),
 		BusinessDate: calendar.DateOf(now), CutOff: now.Add(5*time.Hour + 12*time.Minute),
@@ -73,6 +80,7 @@ func newStreet(now time.Time) *street {
 	s.day.Merchants[1].Payout = PayoutSent
 	s.owed = []Owed{{ID: s.rows[11].ID, Since: now.Add(-14 * time.Second), TID: s.rows[11].TID, Merchant: s.rows[11].Merchant, PAN: s.rows[11].PAN,
 		Amount: s.rows[11].Amount, Issuer: s.rows[11].Issuer, Why: Words{"发卡方超时", "no answer in time"}, Attempts: 2, Next: now.Add(6 * time.Second), LastSaid: "no answer"}}
+	s.settle(now)
 	return s
 }
 
@@ -230,5 +238,125 @@ func detail(r Row) Detail {
 		},
 	}
 	d.Took = took(4469)
+	d.Printed = r.Outcome == Approved
 	return d
+}
+
+func (s *street) row(id int64) (Row, bool) {
+	for _, r := range s.rows {
+		if r.ID == id {
+			return r, true
+		}
+	}
+	return Row{}, false
+}
+
+func (s *street) Receipt(_ context.Context, id int64) (Receipt, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.ask("receipt"); err != nil {
+		return Receipt{}, err
+	}
+	if r, ok := s.receipts[id]; ok {
+		return r, nil
+	}
+	row, ok := s.row(id)
+	switch {
+	case !ok:
+		return Receipt{}, fmt.Errorf("journal: %d: %w", id, ErrNotFound)
+	case row.Type == "balance":
+		return Receipt{}, ErrNoReceipt
+	}
+	r := receipt(row)
+	if s.signed[id] != nil {
+		r.Signing = SigningPicture
+	}
+	return r, nil
+}
+
+// receipt is the receipt of a sale by chip, to be signed.
+func receipt(r Row) Receipt {
+	return Receipt{Row: r, Answered: r.At.Add(r.Took), BusinessDate: calendar.DateOf(r.At), Batch: "000001", Voucher: "000482", RRN: "604414000482", Approval: "217734",
+		Clears: "0213", Code: "62260F6E", Entry: "chip", PIN: true, Scheme: "CUP", IssuerNo: "63010001", AcquirerNo: "48029900", Signing: SigningOpen}
+}
+
+func (s *street) Signature(_ context.Context, id int64) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.ask("signature"); err != nil {
+		return nil, err
+	}
+	if b := s.signed[id]; b != nil {
+		return b, nil
+	}
+	return nil, ErrNotFound
+}
+
+// handwriting is a signature as a terminal sends it: a few strokes.
+func handwriting() []byte {
+	b := jbig.New(240, 96)
+	for _, stroke := range [][2]func(t float64) float64{
+		{func(t float64) float64 { return 20 + 90*t + 18*math.Sin(9*t) }, func(t float64) float64 { return 50 - 34*math.Sin(7*t)*(1-t/2) }},
+		{func(t float64) float64 { return 100 + 110*t + 9*math.Cos(21*t) }, func(t float64) float64 { return 48 + 20*math.Sin(19*t)*(1-t) }},
+		{func(t float64) float64 { return 60 + 165*t }, func(t float64) float64 { return 80 - 10*math.Sin(3*t) }},
+	} {
+		for i := range 1500 {
+			t := float64(i) / 1500
+			x, y := int(stroke[0](t)), int(stroke[1](t))
+			for d := range 9 {
+				b.SetBlack(x+d%3, y+d/3, true)
+			}
+		}
+	}
+	return jbig.Encode(b, jbig.Options{TwoLine: true, Typical: true})
+}
+
+// settle closes the batches of three terminals, one of them wrongly.
+func (s *street) settle(now time.Time) {
+	side := func(debit int64, n int, credit int64, m int, b spec.Balance) spec.SideTotals {
+		return spec.SideTotals{Debit: spec.Tally{Fen: debit, Count: n}, Credit: spec.Tally{Fen: credit, Count: m}, Balance: b}
+	}
+	at := func(i int) time.Time { return now.Add(-time.Duration(40-i) * time.Minute) }
+	s.batches = Batches{Date: calendar.DateOf(now), Settled: []TerminalBatch{
+		{TID: shops[1].tid, Merchant: shops[1].name, Batch: "000017", At: at(1), Uploaded: 12, Ended: at(2),
+			Claimed: spec.Totals{Domestic: side(1_234_567_890, 112, 58_000, 2, 0), Foreign: side(88_800, 1, 0, 0, 0)},
+			Ours:    spec.Totals{Domestic: side(1_234_557_890, 111, 58_000, 2, spec.NotBalanced), Foreign: side(88_800, 1, 0, 0, spec.Balanced)}},
+		{TID: shops[4].tid, Merchant: shops[4].name, Batch: "000003", At: at(3),
+			Claimed: spec.Totals{Domestic: side(45_600, 3, 0, 0, 0)}, Ours: spec.Totals{Domestic: side(45_600, 3, 0, 0, spec.BalanceError), Foreign: side(0, 0, 0, 0, spec.BalanceError)}},
+		{TID: shops[0].tid, Merchant: shops[0].name, Batch: "000001", At: at(5), Uploaded: 1, Ended: at(6),
+			Claimed: spec.Totals{Domestic: side(212_300, 31, 0, 0, 0)}, Ours: spec.Totals{Domestic: side(212_300, 31, 0, 0, spec.Balanced), Foreign: side(0, 0, 0, 0, spec.Balanced)}},
+	}, Differences: []Difference{
+		{ID: 71, Date: calendar.DateOf(now).AddDays(-1), At: now.Add(-26 * time.Hour), TID: shops[2].tid, Merchant: shops[2].name, Batch: "000009", Voucher: "000207",
+			What: Words{"应签未签", "not signed"}, Form: Words{"批结", "batch end"}, Amount: 132_000, PAN: cards[1].pan, Txn: s.rows[3].ID},
+		{ID: 72, Date: calendar.DateOf(now), At: at(2), TID: shops[1].tid, Merchant: shops[1].name, Batch: "000017", Voucher: "000482",
+			What: Words{"流水中没有", "not in the journal"}, Form: Words{"磁条明细", "stripe details"}, Amount: 10_000, PAN: cards[0].pan},
+		{ID: 73, Date: calendar.DateOf(now), At: at(2), TID: shops[1].tid, Merchant: shops[1].name, Batch: "000017",
+			What: Words{"上送笔数不符", "another number of records"}, Form: Words{"批结", "batch end"}, Records: -1},
+	}}
+}
+
+func (s *street) Batches(_ context.Context, date calendar.Date, n int) (Batches, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.batches
+	if date != 0 && date != b.Date {
+		b.Date, b.Settled = date, nil
+	}
+	b.More, b.Settled, b.Differences = max(len(b.Settled)-n, 0), slices.Clone(b.Settled[:min(n, len(b.Settled))]), slices.Clone(b.Differences[:min(n, len(b.Differences))])
+	return b, s.ask("batches")
+}
+
+func (s *street) Resolve(_ context.Context, id int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.ask("resolve"); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(s.batches.Differences, func(d Difference) bool { return d.ID == id })
+	if i < 0 {
+		return fmt.Errorf("journal: difference %d: %w", id, ErrNotFound)
+	}
+	s.batches.Differences = slices.Delete(slices.Clone(s.batches.Differences), i, i+1)
+	s.resolved = append(s.resolved, id)
+	return nil
 }

@@ -23,23 +23,29 @@ const (
 	recentRows = 25
 	owedRows   = 200
 	todayRows  = 6
+	batchRows  = 300
 )
 
 // sight is where somebody looks: a page, in a language.
 type sight struct {
 	lang Lang
 	page string        // a key of regions
-	id   int64         // of the transaction page
-	date calendar.Date // of the settlement page; 0 is the open day
+	id   int64         // of the pages of a transaction
+	date calendar.Date // of the pages of a business date; 0 is the open day
 }
 
+// dated reports that the page is of a business date.
+func (v sight) dated() bool { return v.page == "settlement" || v.page == "batches" }
+
 // regions are the parts of each page that are kept current. Each is a template
-// of that name inside an element with data-region of that name.
+// of that name inside an element with data-region of that name. A page without
+// regions, such as a receipt, stays as it was opened.
 var regions = map[string][]string{
 	"street":      {"nav", "status", "verdict", "rates", "issuers", "ledger", "today"},
 	"lines":       {"nav", "status", "lines"},
 	"owed":        {"nav", "status", "owed"},
 	"settlement":  {"nav", "status", "settlement"},
+	"batches":     {"nav", "status", "batches"},
 	"transaction": {"nav", "status", "transaction"},
 }
 
@@ -65,8 +71,11 @@ type page struct {
 	Recent     []Row
 	Owed       []Owed
 	Settlement Settlement
+	Batches    Batches
 	Detail     Detail
+	Receipt    Receipt
 	Lead       string // of an error page
+	Back       int64  // the transaction that an error page leads back to; 0 for the street
 }
 
 type latency struct {
@@ -324,6 +333,8 @@ func newPaper(l Lang) (paper, error) {
 		"words":    func(w Words) string { return w.in(l) },
 		"age":      func(d time.Duration) string { return l.age(d) },
 		"yuan":     yuan,
+		"fen":      func(n int64) string { return yuan(money.Amount(n)) },
+		"stamp":    stamp,
 		"number":   number,
 		"short":    short,
 		"since":    since,
@@ -335,6 +346,7 @@ func newPaper(l Lang) (paper, error) {
 		"panHead":  func(s string) string { h, _ := pan(s); return h },
 		"panTail":  func(s string) string { _, t := pan(s); return t },
 		"recently": func() int { return recentRows },
+		"atmost":   func() int { return batchRows },
 	})
 	t, err := t.ParseFS(pageFiles, "pages/*.html")
 	if err != nil {

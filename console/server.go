@@ -105,8 +105,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return errors.Join(err, downErr)
 }
 
-// routes is the whole address space. Nothing here changes anything, so GET is
-// all there is.
+// routes is the whole address space. One of them changes something, and is a
+// POST; all others are GET.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	static, err := fs.Sub(staticFiles, "static")
@@ -119,7 +119,11 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /lines", s.show("lines"))
 	mux.HandleFunc("GET /owed", s.show("owed"))
 	mux.HandleFunc("GET /settlement", s.show("settlement"))
+	mux.HandleFunc("GET /batches", s.show("batches"))
+	mux.HandleFunc("POST /batches/differences/{id}/resolve", s.resolve)
 	mux.HandleFunc("GET /transactions/{id}", s.show("transaction"))
+	mux.HandleFunc("GET /transactions/{id}/receipt", s.show("receipt"))
+	mux.HandleFunc("GET /transactions/{id}/signature.png", s.signature)
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, http.StatusNotFound, "error.path", r.URL.Path)
 	})
@@ -173,7 +177,7 @@ func sightOf(r *http.Request) (sight, bool) {
 		}
 		v.id = id
 	}
-	if d := q.Get("date"); d != "" && v.page == "settlement" {
+	if d := q.Get("date"); d != "" && v.dated() {
 		date, err := calendar.ParseDate(d)
 		if err != nil {
 			return sight{}, false
@@ -199,7 +203,7 @@ func (v sight) live() string {
 func (s *Server) show(name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v := sight{lang: speaks(r), page: name}
-		if name == "transaction" {
+		if name == "transaction" || name == "receipt" {
 			id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 			if err != nil {
 				s.problem(w, r, http.StatusNotFound, "tx.missing.why", r.PathValue("id"))
@@ -207,7 +211,7 @@ func (s *Server) show(name string) http.HandlerFunc {
 			}
 			v.id = id
 		}
-		if d := r.URL.Query().Get("date"); d != "" && name == "settlement" {
+		if d := r.URL.Query().Get("date"); d != "" && v.dated() {
 			date, err := calendar.ParseDate(d)
 			if err != nil {
 				s.problem(w, r, http.StatusBadRequest, "error.date", "")
@@ -216,6 +220,11 @@ func (s *Server) show(name string) http.HandlerFunc {
 			v.date = date
 		}
 		p, err := s.gather(r.Context(), v, true)
+		if none := noReceipt(""); errors.As(err, &none) {
+			s.write(w, v.lang, http.StatusNotFound, &page{Lang: v.lang, Name: "problem", Title: v.lang.say("receipt.none"), Now: time.Now(), Here: *r.URL,
+				Lead: v.lang.say(string(none)), Back: v.id})
+			return
+		}
 		switch {
 		case errors.Is(err, ErrNotFound):
 			s.problem(w, r, http.StatusNotFound, "tx.missing.why", r.PathValue("id"))
@@ -226,9 +235,16 @@ func (s *Server) show(name string) http.HandlerFunc {
 			return
 		}
 		p.Here = *r.URL
-		p.Live = v.live()
+		if _, live := regions[name]; live {
+			p.Live = v.live()
+		}
 		s.write(w, v.lang, http.StatusOK, p)
 	}
+}
+
+// patience is how long a request waits for the house.
+func patience(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), askTimeout)
 }
 
 // gather asks the house for what a page shows. A page without its own matter
@@ -280,6 +296,16 @@ func (s *Server) gather(ctx context.Context, v sight, whole bool) (*page, error)
 			return nil, err
 		}
 		p.Title = v.lang.say("tx.title", yuan(p.Detail.Amount))
+	case "receipt":
+		if p.Receipt, err = s.receipt(ask, v.id); err != nil {
+			return nil, err
+		}
+		p.Title = v.lang.say("receipt.title", yuan(p.Receipt.Amount))
+	case "batches":
+		if p.Batches, err = s.house.Batches(ask, v.date, batchRows); err != nil {
+			return nil, err
+		}
+		p.Title = v.lang.say("batches.title", p.Batches.Date.String())
 	}
 	p.Concerns = concerns(v.lang, now, overview, p.Problem)
 	return p, nil
@@ -293,16 +319,16 @@ func (p *page) trouble(s *Server, err error) {
 	}
 }
 
+// titles are the headings of problems; one that is not here is its own, with
+// its argument beneath.
+var titles = map[string]string{"tx.missing.why": "tx.missing", "error.why": "error.title"}
+
 // problem serves a page that says what is wrong.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, code int, why, arg string) {
 	l := speaks(r)
-	title := map[int]string{http.StatusNotFound: "tx.missing", http.StatusServiceUnavailable: "error.title"}[code]
-	if why == "error.path" || why == "error.date" {
-		title = why
-	}
-	p := &page{Lang: l, Name: "problem", Title: l.say(title), Now: time.Now(), Here: *r.URL, Lead: arg}
-	if why != "error.path" && arg != "" {
-		p.Lead = l.say(why, arg)
+	p := &page{Lang: l, Name: "problem", Title: l.say(why), Now: time.Now(), Here: *r.URL, Lead: arg}
+	if title, ok := titles[why]; ok {
+		p.Title, p.Lead = l.say(title), l.say(why, arg)
 	}
 	s.write(w, l, code, p)
 }

@@ -119,7 +119,10 @@ func TestListenStaysOnThisMachine(t *testing.T) {
 func TestHeadersOfEveryAnswer(t *testing.T) {
 	house := newStreet(time.Now())
 	base, _ := start(t, house)
-	for _, path := range []string{"/", "/lines", "/owed", "/settlement", fmt.Sprintf("/transactions/%d", house.rows[0].ID), "/static/console.js", "/static/console.css",
+	id := house.rows[0].ID
+	house.signed[id] = handwriting()
+	for _, path := range []string{"/", "/lines", "/owed", "/settlement", "/batches", fmt.Sprintf("/transactions/%d", id), fmt.Sprintf("/transactions/%d/receipt", id),
+		fmt.Sprintf("/transactions/%d/signature.png", id), "/transactions/1/signature.png", "/static/console.js", "/static/console.css",
 		"/static/icon.svg", "/nowhere", "/transactions/1", "/?lang=en", "/live"} {
 		res, _ := ask(t, "GET", base+path, nil)
 		for name, want := range map[string]string{
@@ -141,7 +144,8 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 }
 
 func TestWhoIsTurnedAway(t *testing.T) {
-	base, _ := start(t, newStreet(time.Now()))
+	house := newStreet(time.Now())
+	base, _ := start(t, house)
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(base, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -176,6 +180,20 @@ func TestWhoIsTurnedAway(t *testing.T) {
 		{"no such transaction", "GET", "/transactions/1", nil, 404},
 		{"no number", "GET", "/transactions/9999999999999999999999", nil, 404},
 		{"no date", "GET", "/settlement?date=yesterday", nil, 400},
+		{"no date of batches", "GET", "/batches?date=yesterday", nil, 400},
+		{"stream of no date of batches", "GET", "/live?page=batches&lang=zh&date=2026-13-40", nil, 403},
+		{"stream of a receipt", "GET", "/live?page=receipt&lang=zh&id=1", nil, 403},
+		{"no receipt", "GET", "/transactions/1/receipt", nil, 404},
+		{"receipt of no number", "GET", "/transactions/one/receipt", nil, 404},
+		{"no signature", "GET", "/transactions/1/signature.png", nil, 404},
+		{"signature of no number", "GET", "/transactions/one/signature.png", nil, 404},
+		{"resolving by GET", "GET", "/batches/differences/71/resolve", nil, 404},
+		{"resolving from elsewhere", "POST", "/batches/differences/71/resolve", map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, 403},
+		{"resolving from a neighbour port", "POST", "/batches/differences/71/resolve", map[string]string{"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"}, 403},
+		{"resolving from elsewhere, old browser", "POST", "/batches/differences/71/resolve", map[string]string{"Origin": "https://evil.example"}, 403},
+		{"resolving under a rebound name", "POST", "/batches/differences/71/resolve", map[string]string{"Host": "evil.example", "Sec-Fetch-Site": "same-origin"}, 421},
+		{"resolving nothing", "POST", "/batches/differences/1/resolve", map[string]string{"Sec-Fetch-Site": "same-origin"}, 404},
+		{"resolving no number", "POST", "/batches/differences/one/resolve", map[string]string{"Sec-Fetch-Site": "same-origin"}, 404},
 		{"out of the static folder", "GET", "/static/%2e%2e/pages/layout.html", nil, 404},
 		{"header too long", "GET", "/", map[string]string{"X-Long": strings.Repeat("x", 64<<10)}, 431},
 	} {
@@ -183,6 +201,11 @@ func TestWhoIsTurnedAway(t *testing.T) {
 		if res.StatusCode != c.want {
 			t.Errorf("%s: %d, want %d: %.200s", c.name, res.StatusCode, c.want, body)
 		}
+	}
+	house.mu.Lock()
+	defer house.mu.Unlock()
+	if len(house.resolved) > 0 || len(house.batches.Differences) != 3 {
+		t.Errorf("somebody who was turned away resolved %v", house.resolved)
 	}
 }
 
@@ -206,6 +229,11 @@ func TestPagesInBothLanguages(t *testing.T) {
 		{"/settlement?date=2026-02-13", inChinese, []string{"结算 2026-02-13", "已全部付款", "date=2026-02-12", "date=2026-02-14", `href="/settlement?date=2026-02-13&amp;lang=en"`}},
 		{tx, inChinese, []string{"时间线", "开账落盘", "604414000482", "9F26", "终端 → 收单", house.rows[2].PAN}},
 		{tx, inEnglish, []string{"Timeline", "open (durable)", "Retrieval reference number", "terminal → acquirer", "Fee"}},
+		{tx + "/receipt", inChinese, []string{"签购单", "商户存根", "持卡人存根", "重打印", "604414000482", house.rows[2].PAN, house.rows[2].MID, "插卡", "银联", "持卡人签名", `href="/transactions/`}},
+		{tx + "/receipt", inEnglish, []string{"merchant copy", "cardholder copy", "Voucher no.", "000482", "62260F6E", "UnionPay", "chip", yuan(house.rows[2].Amount)}},
+		{"/batches", inChinese, []string{"终端批结算", "老王牛肉面", "不平", "待补签名", "平", "¥12,345,678.90", "112 笔", "¥100.00", "应签未签", "已处理", "外卡"}},
+		{"/batches", inEnglish, []string{"not balanced", "signatures asked for", "12 records uploaded", "1 record uploaded", "not ended", "Foreign", "1 txn", "-1 records", "not in the journal"}},
+		{"/batches?date=2026-02-13", inEnglish, []string{"Batches of 2026-02-13", "No terminal has settled", "date=2026-02-12", "date=2026-02-14", "not signed"}},
 		{"/transactions/77", inEnglish, []string{"No such transaction", "Number 77 is not in the journal"}},
 	} {
 		res, body := ask(t, "GET", base+c.path, c.header)
@@ -233,7 +261,7 @@ func TestPagesInBothLanguages(t *testing.T) {
 func TestRegionsHaveTheirPlace(t *testing.T) {
 	house := newStreet(time.Now())
 	base, _ := start(t, house)
-	paths := map[string]string{"street": "/", "lines": "/lines", "owed": "/owed", "settlement": "/settlement", "transaction": fmt.Sprintf("/transactions/%d", house.rows[0].ID)}
+	paths := map[string]string{"street": "/", "lines": "/lines", "owed": "/owed", "settlement": "/settlement", "batches": "/batches", "transaction": fmt.Sprintf("/transactions/%d", house.rows[0].ID)}
 	for name, list := range regions {
 		_, body := ask(t, "GET", base+paths[name], nil)
 		for _, region := range list {
@@ -300,7 +328,7 @@ func TestHouseDoesNotAnswer(t *testing.T) {
 		t.Errorf("with something known: %d", res.StatusCode)
 	}
 	has(t, "the page of a house that went silent", body, "1 thing needs you", "store: disk is full", "north")
-	for _, path := range []string{"/owed", fmt.Sprintf("/transactions/%d", house.rows[0].ID), "/settlement?date=2026-02-13"} {
+	for _, path := range []string{"/owed", fmt.Sprintf("/transactions/%d", house.rows[0].ID), fmt.Sprintf("/transactions/%d/receipt", house.rows[0].ID), "/settlement?date=2026-02-13", "/batches"} {
 		if res, body := ask(t, "GET", base+path, inEnglish); res.StatusCode != 503 || !strings.Contains(body, "disk is full") {
 			t.Errorf("%s: %d", path, res.StatusCode)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"acquirer/journal"
 	"acquirer/settlement"
 	"acquirer/spec"
-	"acquirer/store"
 	switching "acquirer/switch"
 )
 
@@ -113,8 +111,8 @@ func (h consoleHouse) Recent(ctx context.Context, n int) ([]console.Row, error) 
 }
 
 func (h consoleHouse) row(e *journal.Entry) console.Row {
-	r := console.Row{ID: e.ID, At: e.Opened, Type: e.Kind.String(), MID: e.Merchant, Merchant: h.v.merchantName(e.Merchant), TID: e.Terminal,
-		PAN: e.PANMasked, Amount: e.Amount, Issuer: e.Issuer}
+	r := console.Row{ID: e.ID, At: e.Opened, Type: typeOf(&e.Transaction), MID: e.Merchant, Merchant: h.v.merchantName(e.Merchant), TID: e.Terminal,
+		PAN: e.PANMasked, Amount: e.Sum(), Issuer: e.Issuer}
 	if e.Outcome != nil {
 		r.Took = e.Outcome.Closed.Sub(e.Opened)
 		code := switching.CodeOf(e.Outcome.Reason, e.Outcome.IssuerCode)
@@ -137,19 +135,24 @@ func (h consoleHouse) row(e *journal.Entry) console.Row {
 
 // Transaction implements console.House.
 func (h consoleHouse) Transaction(ctx context.Context, id int64) (console.Detail, error) {
-	e, err := h.v.journal.Get(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return console.Detail{}, console.ErrNotFound
-	}
+	f, err := h.v.journal.Following(ctx, id)
 	if err != nil {
+		return console.Detail{}, unknown(err)
+	}
+	e := f.Original
+	d := console.Detail{Row: h.row(e), BusinessDate: e.Day, Batch: fmt.Sprintf("%06d", e.Batch), STAN: fmt.Sprintf("%06d", e.STAN), RRN: e.RRN,
+		Printed: e.State() == journal.StateApproved && prints(e.Kind)}
+	if err := h.relate(ctx, &d, f); err != nil {
 		return console.Detail{}, err
 	}
-	d := console.Detail{Row: h.row(e), BusinessDate: e.Day, Batch: fmt.Sprintf("%06d", e.Batch), STAN: fmt.Sprintf("%06d", e.STAN), RRN: e.RRN}
 	d.Facts = append(d.Facts,
 		console.Fact{Name: console.Words{ZH: "卡片读取方式 (DE 22)", EN: "entry mode (DE 22)"}, Value: fmt.Sprintf("%03d", e.EntryMode)},
 		console.Fact{Name: console.Words{ZH: "发卡方流水号", EN: "trace towards the issuer"}, Value: fmt.Sprintf("%06d", e.Trace)})
 	if o := e.Outcome; o != nil {
 		d.Approval = o.Approval
+		if o.Part != 0 {
+			d.Facts = append(d.Facts, console.Fact{Name: console.Words{ZH: "请求金额", EN: "asked for"}, Value: e.Amount.String()})
+		}
 		d.Facts = append(d.Facts, console.Fact{Name: console.Words{ZH: "结论", EN: "verdict"}, Value: o.Reason.String()})
 		if o.Note != "" {
 			d.Facts = append(d.Facts, console.Fact{Name: console.Words{ZH: "说明", EN: "note"}, Value: o.Note})

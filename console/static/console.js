@@ -25,10 +25,14 @@
     document.body.classList.toggle("stale", !on);
   }
 
+  function place(el) {
+    return el.id || el.getAttribute("href");
+  }
+
   // put replaces a region. What had the focus keeps it, what was folded stays.
   function put(name, html) {
     for (const el of document.querySelectorAll(`[data-region="${name}"]`)) {
-      const at = el.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+      const at = el.contains(document.activeElement) ? place(document.activeElement) : null;
       const folded = new Map();
       for (const d of el.querySelectorAll("details[data-key]")) folded.set(d.dataset.key, d.open);
       el.innerHTML = html;
@@ -36,8 +40,8 @@
         if (folded.has(d.dataset.key)) d.open = folded.get(d.dataset.key);
       }
       if (at === null) continue;
-      for (const a of el.querySelectorAll("a[href]")) {
-        if (a.getAttribute("href") === at) {
+      for (const a of el.querySelectorAll("a[href], button[id]")) {
+        if (place(a) === at) {
           a.focus({ preventScroll: true });
           break;
         }
