@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -147,6 +148,13 @@ func New(cfg Config, h House) (*Switch, error) {
 			return nil, fmt.Errorf("switch: the BIN table names issuer %q, which is not configured", name)
 		}
 	}
+	for name, leg := range h.Legs {
+		for _, carried := range leg.Carries {
+			if !slices.Contains(carriable(), carried) {
+				return nil, fmt.Errorf("switch: issuer %q carries %q, which is none of %s", name, carried, strings.Join(carriable(), ", "))
+			}
+		}
+	}
 	cfg.defaults()
 	s := &Switch{cfg: cfg, wallets: h.Wallets, store: h.Store, journal: h.Journal, terminals: h.Terminals, plans: h.Plans, downloads: h.Downloads, bins: h.BINs, legs: h.Legs,
 		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
@@ -155,6 +163,17 @@ func New(cfg Config, h House) (*Switch, error) {
 	s.works.New = func() any { return &work{dialect: spec.UnionPayPOS} }
 	s.trace.Store(rand.Uint32N(1_000_000)) // a restart does not reuse the numbers in flight at the last stop
 	return s, nil
+}
+
+// carriable is what an issuer's line may carry besides what all do.
+func carriable() []string {
+	var all []string
+	for i := range rows {
+		if n := rows[i].needy; n != "" && !slices.Contains(all, n) {
+			all = append(all, n)
+		}
+	}
+	return all
 }
 
 // defaults fills in what is zero.

@@ -42,11 +42,20 @@ type Config struct {
 	} `key:"terminals"`
 
 	Switch struct {
-		IssuerTimeout    time.Duration `key:"issuer_timeout" default:"25s" doc:"how long a terminal's transaction waits for its issuer"`
-		TimeoutCode      string        `key:"timeout_code" default:"98" doc:"DE 39 when the issuer did not answer: 98 or 68"`
-		ReversalNotFound string        `key:"reversal_not_found" default:"25" doc:"DE 39 for a reversal whose original never came: 25 or 00"`
-		Acquirer         string        `key:"acquirer" default:"48020000" doc:"DE 32, the acquiring institution, 8 to 11 digits"`
-		CutOff           time.Duration `key:"cut_off" default:"23h" doc:"time of day, Beijing, at which the business date advances"`
+		IssuerTimeout     time.Duration `key:"issuer_timeout" default:"25s" doc:"how long a terminal's transaction waits for its issuer"`
+		TimeoutCode       string        `key:"timeout_code" default:"98" doc:"DE 39 when the issuer did not answer: 98 or 68"`
+		ReversalNotFound  string        `key:"reversal_not_found" default:"25" doc:"DE 39 for a reversal whose original never came: 25 or 00"`
+		WalletPatience    time.Duration `key:"wallet_patience" default:"40s" doc:"how long a terminal waits while the buyer of a payment code types the password; then the order is cancelled"`
+		BadMACs           int           `key:"bad_macs" default:"3" doc:"wrong MACs in a row after which the answer demands a new sign-in"`
+		Fallback          bool          `key:"fallback" default:"false" doc:"take the stripe of a chip card when the terminal says that the chip failed (DE 22 80, or DE 60.5 = 2)"`
+		FallbackCode      string        `key:"fallback_code" default:"45" doc:"DE 39 for the stripe of a chip card: 45 or 57"`
+		RefuseReplays     bool          `key:"refuse_chip_replays" default:"false" doc:"refuse a chip whose counter (9F36) is not above the last one seen, with 59; without it that is only noticed"`
+		CompletionPercent int           `key:"completion_percent" default:"115" doc:"most that a completion may be of its pre-authorisation"`
+		TipPercent        int           `key:"tip_percent" default:"20" doc:"most that a tip may be of its sale"`
+		RefundDays        int           `key:"refund_days" default:"180" doc:"how long a sale may be refunded"`
+		PreAuthDays       int           `key:"preauth_days" default:"30" doc:"how long a pre-authorisation may be completed or voided"`
+		Acquirer          string        `key:"acquirer" default:"48020000" doc:"DE 32, the acquiring institution, 8 to 11 digits"`
+		CutOff            time.Duration `key:"cut_off" default:"23h" doc:"time of day, Beijing, at which the business date advances"`
 	} `key:"switch"`
 
 	Owed struct {
@@ -198,6 +207,10 @@ func (c Config) check() error {
 	bad(c.Switch.IssuerTimeout > 0, "switch.issuer_timeout", "must be above zero")
 	bad(c.Switch.TimeoutCode == "98" || c.Switch.TimeoutCode == "68", "switch.timeout_code", "%q is neither 98 nor 68", c.Switch.TimeoutCode)
 	bad(c.Switch.ReversalNotFound == "25" || c.Switch.ReversalNotFound == "00", "switch.reversal_not_found", "%q is neither 25 nor 00", c.Switch.ReversalNotFound)
+	bad(c.Switch.FallbackCode == "45" || c.Switch.FallbackCode == "57", "switch.fallback_code", "%q is neither 45 nor 57", c.Switch.FallbackCode)
+	bad(c.Switch.CompletionPercent >= 100 && c.Switch.CompletionPercent <= 200, "switch.completion_percent", "%d is not 100 to 200", c.Switch.CompletionPercent)
+	bad(c.Switch.TipPercent >= 1 && c.Switch.TipPercent <= 100, "switch.tip_percent", "%d is not 1 to 100", c.Switch.TipPercent)
+	bad(c.Switch.BadMACs >= 1 && c.Switch.RefundDays >= 1 && c.Switch.PreAuthDays >= 1 && c.Switch.PreAuthDays <= 300 && c.Switch.WalletPatience > 0, "switch.bad_macs", "counts, days (pre-authorisation up to 300) and patience must be above zero")
 	bad(len(c.Switch.Acquirer) >= 8 && len(c.Switch.Acquirer) <= 11 && strings.Trim(c.Switch.Acquirer, "0123456789") == "", "switch.acquirer", "%q is not 8 to 11 digits", c.Switch.Acquirer)
 	bad(c.Switch.CutOff >= 0 && c.Switch.CutOff <= 24*time.Hour, "switch.cut_off", "%s is not a time of day", c.Switch.CutOff)
 	bad(c.Settlement.RefundFee == "keep" || c.Settlement.RefundFee == "return_pct" || c.Settlement.RefundFee == "return_all", "settlement.refund_fee", "%q is none of keep, return_pct, return_all", c.Settlement.RefundFee)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,10 +13,12 @@ import (
 	"acquirer/calendar"
 	"acquirer/journal"
 	"acquirer/money"
+	"acquirer/routing"
 	"acquirer/settlement"
 	"acquirer/simulate/card"
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
+	"acquirer/simulate/wallet"
 	"acquirer/store"
 )
 
@@ -25,6 +28,7 @@ type clerk struct {
 	cards []*simcard.Card
 	rng   *rand.Rand
 	micro bool // on a plan that refuses small sums
+	codes int  // payment codes seen: each pays once
 }
 
 // clerks signs in the street's terminals, each with cards of its own.
@@ -35,14 +39,14 @@ func (w *world) clerks(ctx context.Context, addr string) ([]*clerk, error) {
 	batch := int(time.Now().Unix()%999_999) + 1
 	for i := range out {
 		tid, mid := simcard.SeedTerminal(i)
-		t, err := terminal.New(terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(addr, nil), Timeout: 15 * time.Second, State: terminal.State{Batch: batch}})
+		t, err := terminal.New(terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(addr, nil), Timeout: 15 * time.Second, KeepSlips: true, State: terminal.State{Batch: batch}})
 		if err != nil {
 			return nil, err
 		}
 		if err := t.SignIn(ctx); err != nil {
 			return nil, fmt.Errorf("terminal %s could not sign in: %w", tid, err)
 		}
-		c := &clerk{term: t, rng: rand.New(rand.NewPCG(uint64(i), 7)), micro: street[i/simcard.TerminalsPerMerchant].plan == "MICRO-2025"}
+		c := &clerk{term: t, rng: rand.New(rand.NewPCG(uint64(i), 7)), micro: street[i/simcard.TerminalsPerMerchant].plan == "MICRO-2025", codes: batch*100 + i*1_000_000_000}
 		for j, is := range simcard.Issuers {
 			for k := range 3 {
 				card, err := simcard.New(is.PAN(i*100 + j*10 + k))
@@ -65,6 +69,87 @@ func (w *world) clerks(ctx context.Context, addr string) ([]*clerk, error) {
 	return out, nil
 }
 
+// work does what a clerk does next: mostly sell, by card or payment code, and
+// now and then take something back, hold money for a guest, add a tip, look at
+// a balance, or close the batch when it is long.
+func (c *clerk) work(ctx context.Context) (terminal.Result, error) {
+	slips := c.term.Slips()
+	if len(slips) >= batchLength {
+		_, err := c.term.Settle(ctx)
+		return terminal.Result{}, err
+	}
+	card := c.cards[c.rng.IntN(len(c.cards)-3)] // without the ones that something is the matter with
+	x := terminal.Transaction{Card: card, Amount: c.amount(), PIN: card.PIN}
+	if !simcard.HasChip(card.PAN.Reveal()) {
+		x.Entry = terminal.Stripe
+	}
+	switch dice := c.rng.IntN(100); {
+	case dice < 15:
+		wallet := routing.Wallets[c.rng.IntN(len(routing.Wallets))]
+		c.codes++
+		x = terminal.Transaction{Kind: terminal.KindQRSale, Amount: c.amount(), PayCode: terminal.PayCode(wallet, c.codes)}
+	case dice < 18:
+		x.Kind = terminal.KindPreauth
+	case dice < 20:
+		x.Kind, x.Amount = terminal.KindBalance, 0
+	case dice < 30:
+		return c.follow(ctx, slips)
+	default:
+		return c.sell(ctx)
+	}
+	return c.term.Transact(ctx, x)
+}
+
+// batchLength is how many transactions a clerk lets come together.
+const batchLength = 40
+
+// follow takes up an earlier transaction of the batch, as it comes: what cannot
+// be voided, refunded, completed or tipped any more is refused.
+func (c *clerk) follow(ctx context.Context, slips []terminal.Slip) (terminal.Result, error) {
+	if len(slips) == 0 {
+		return c.sell(ctx)
+	}
+	slip := slips[c.rng.IntN(len(slips))]
+	x := terminal.Transaction{Original: &slip, Amount: slip.Due()}
+	switch slip.Kind {
+	case terminal.KindQRSale:
+		x.Kind = [...]terminal.Kind{terminal.KindQRVoid, terminal.KindQRRefund}[c.rng.IntN(2)]
+	case terminal.KindPreauth:
+		x.Kind = [...]terminal.Kind{terminal.KindCompletion, terminal.KindCompletionNotice, terminal.KindPreauthVoid}[c.rng.IntN(3)]
+	case terminal.KindCompletion:
+		x.Kind = terminal.KindCompletionVoid
+	case terminal.KindSale:
+		switch c.rng.IntN(3) {
+		case 0:
+			x.Kind = terminal.KindVoid
+		case 1:
+			x.Kind, x.Amount = terminal.KindRefund, max(1, slip.Due()/2)
+		default:
+			x.Kind, x.Amount, x.Tip = terminal.KindTip, 0, max(1, slip.Due()/20)
+		}
+	default:
+		return c.sell(ctx)
+	}
+	for _, card := range c.cards { // the customer is back
+		if card.PAN.Equal(slip.PAN) && x.Kind != terminal.KindTip {
+			x.Card = card
+			if !simcard.HasChip(card.PAN.Reveal()) {
+				x.Entry = terminal.Stripe
+			}
+		}
+	}
+	return c.term.Transact(ctx, x)
+}
+
+// amount is a price, none that chooses weather.
+func (c *clerk) amount() money.Amount {
+	fen := money.Amount(500 + c.rng.IntN(30_000))
+	if issuer.Stormy(fen) || simwallet.StormOf(fen) != simwallet.Calm {
+		fen = fen/100*100 + 18
+	}
+	return fen
+}
+
 // sell makes one sale, now and then with bad luck: an issuer that stays
 // silent, a terminal that loses its answer. What is left pending is reversed
 // before the next sale, as every terminal does.
@@ -76,10 +161,8 @@ func (c *clerk) sell(ctx context.Context) (terminal.Result, error) {
 		s.Entry = terminal.Stripe
 	case entry < 4:
 		s.Entry = terminal.Chip
-	case entry < 8:
+	case entry < 9:
 		s.Entry = terminal.Contactless
-	case entry == 8:
-		s.Entry = terminal.Stripe
 	default:
 		s.Entry = terminal.Keyed
 	}
@@ -126,7 +209,7 @@ func (w *world) flow(ctx context.Context, r running) error {
 				}
 				// What went wrong is what the demo shows: it stands in the
 				// journal, the log and on the console.
-				_, _ = c.sell(ctx)
+				_, _ = c.work(ctx)
 			}
 		})
 	}
@@ -150,7 +233,7 @@ func (w *world) day(ctx context.Context, r running) error {
 	for i, c := range clerks {
 		wg.Go(func() {
 			for left.Add(-1) >= 0 && ctx.Err() == nil {
-				_, _ = c.sell(ctx) // refused, lost or late: the books below must hold whatever happened
+				_, _ = c.work(ctx) // refused, lost or late: the books below must hold whatever happened
 			}
 			if c.term.Pending() {
 				if _, err := c.term.Reverse(ctx, terminal.Reversal{}); err != nil {
@@ -249,17 +332,19 @@ func (w *world) settleDay(ctx context.Context, r running, date calendar.Date) er
 	if again, err := books.CloseDay(ctx, date, time.Now(), true); err != nil || again != closed {
 		return fmt.Errorf("closing %s a second time changed something: %+v, then %+v, %w", date, closed, again, err)
 	}
-	expected, err := books.Expected(ctx, date, "")
-	if err != nil {
-		return err
-	}
 	due, err := calendar.SettleDate(date)
 	if err != nil {
 		return err
 	}
 	morning := due.Time().Add(10 * time.Hour)
-	if err := books.Receive(ctx, settlement.Receipt{Date: date, Received: expected, Reference: "NET" + date.String()}, morning); err != nil {
-		return err
+	for _, wallet := range append([]string{""}, routing.Wallets...) { // the network, and every wallet
+		expected, err := books.Expected(ctx, date, wallet)
+		if err != nil {
+			return err
+		}
+		if err := books.Receive(ctx, settlement.Receipt{Date: date, Wallet: wallet, Received: expected, Reference: "NET" + wallet + date.String()}, morning); err != nil {
+			return err
+		}
 	}
 	// D+0 is paid today, T+1 in the morning of the next working day. A payout
 	// whose order was not answered is asked for, minute by minute.
@@ -282,22 +367,60 @@ func (w *world) settleDay(ctx context.Context, r running, date calendar.Date) er
 	return nil
 }
 
-// audit compares journal and issuers, and asks the house for what must not be.
-func (w *world) audit(ctx context.Context, r running) error {
-	var ours, theirs []settlement.Record
+// standing is what this process has journaled and what still stands of it, as
+// the other sides' books have it: a voided sale stands no more, a completed
+// pre-authorisation is its completion, and a wallet knows its orders only.
+func (w *world) standing(ctx context.Context, r running) ([]settlement.Record, error) {
+	var all []*journal.Entry
+	over := map[int64]bool{}
+	back := map[int64]money.Amount{}
 	err := w.each(ctx, r, func(e *journal.Entry) { // the issuers' books are as old as this process
-		if e.State() == journal.StateApproved {
-			ours = append(ours, settlement.Record{RRN: e.RRN, Issuer: e.Issuer, Amount: e.Amount})
+		if e.State() != journal.StateApproved || e.Kind == journal.Inquiry {
+			return
+		}
+		all = append(all, e)
+		if e.Kind.Undoes() || e.Kind == journal.Completion {
+			over[e.Original] = true
+		}
+		if e.Channel == journal.QR && e.Original != 0 {
+			back[e.Original] += e.Amount
 		}
 	})
+	var ours []settlement.Record
+	for _, e := range all {
+		record := settlement.Record{RRN: e.RRN, Issuer: e.Issuer, Amount: e.Sum()}
+		switch {
+		case e.Channel == journal.QR && e.Original != 0:
+			continue
+		case e.Channel == journal.QR:
+			if record.Amount -= back[e.ID]; record.Amount == 0 {
+				continue
+			}
+		case over[e.ID], e.Kind == journal.Adjustment && over[e.Original]:
+			continue
+		}
+		ours = append(ours, record)
+	}
+	return ours, err
+}
+
+// audit compares journal and issuers, and asks the house for what must not be.
+func (w *world) audit(ctx context.Context, r running) error {
+	ours, err := w.standing(ctx, r)
 	if err != nil {
 		return err
 	}
+	var theirs []settlement.Record
 	for name, host := range w.issuers {
 		for _, e := range host.Books() {
-			if e.State == issuer.Approved {
-				theirs = append(theirs, settlement.Record{RRN: e.RRN, Issuer: name, Amount: e.Amount})
+			if e.State == issuer.Approved && e.Kind != issuer.Balance {
+				theirs = append(theirs, settlement.Record{RRN: e.RRN, Issuer: name, Amount: cmp.Or(e.Part, e.Amount)})
 			}
+		}
+	}
+	for _, o := range w.wallets.Orders() {
+		if o.Standing() > 0 {
+			theirs = append(theirs, settlement.Record{RRN: o.Number, Issuer: o.Wallet, Amount: o.Standing()})
 		}
 	}
 	rec, err := settlement.Reconcile(0, settlement.Sorted(ours), settlement.Sorted(theirs))

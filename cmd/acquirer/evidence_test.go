@@ -212,14 +212,21 @@ func readJournal(ctx context.Context, j *journal.Journal) (all []*journal.Entry,
 	return all, err
 }
 
-// soldBy sums what each merchant sold by the journal's approvals.
+// soldBy sums what each merchant sold by the journal's approvals, less what
+// was given back.
 func soldBy(entries []*journal.Entry) map[string]money.Amount {
 	sold := map[string]money.Amount{}
 	for _, e := range entries {
 		if e.State() == journal.StateApproved {
-			sold[e.Merchant] += e.Amount
+			switch e.Kind {
+			case journal.Sale, journal.Completion, journal.OfflineSale, journal.Adjustment:
+				sold[e.Merchant] += e.Sum()
+			case journal.Void, journal.CompletionVoid, journal.Refund:
+				sold[e.Merchant] -= e.Sum()
+			}
 		}
 	}
+	maps.DeleteFunc(sold, func(_ string, a money.Amount) bool { return a == 0 })
 	return sold
 }
 

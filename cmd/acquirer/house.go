@@ -23,6 +23,7 @@ import (
 	"acquirer/ledger"
 	"acquirer/limits"
 	"acquirer/merchant"
+	"acquirer/money"
 	"acquirer/routing"
 	"acquirer/settlement"
 	"acquirer/store"
@@ -62,6 +63,7 @@ type issuerConfig struct {
 	Lines       []string `json:"lines"`       // host:port each
 	ZMK         hsm.Key  `json:"zmk"`         // key block of the zone master key
 	X919        bool     `json:"x919,omitempty"`
+	Carries     []string `json:"carries,omitempty"` // of what not every issuer takes: switching.Leg
 	MaxInFlight int      `json:"max_in_flight,omitempty"`
 }
 
@@ -138,6 +140,9 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Softwar
 		FrameTimeout: cfg.Terminals.FrameTimeout, IdleTimeout: cfg.Terminals.IdleTimeout, WriteTimeout: cfg.Terminals.WriteTimeout, TLS: tlsConfig,
 		TimeoutCode: switching.ResponseCode(cfg.Switch.TimeoutCode), ReversalNotFound: switching.ResponseCode(cfg.Switch.ReversalNotFound),
 		Acquirer: cfg.Switch.Acquirer, CutOff: cfg.Switch.CutOff,
+		BadMACs: cfg.Switch.BadMACs, Fallback: cfg.Switch.Fallback, FallbackCode: switching.ResponseCode(cfg.Switch.FallbackCode), RefuseReplays: cfg.Switch.RefuseReplays,
+		CompletionPPM: int64(cfg.Switch.CompletionPercent) * percent, TipPPM: int64(cfg.Switch.TipPercent) * percent,
+		RefundDays: cfg.Switch.RefundDays, PreAuthDays: cfg.Switch.PreAuthDays, WalletPatience: cfg.Switch.WalletPatience,
 		Owed: switching.OwedConfig{Interval: cfg.Owed.Interval, Backoff: cfg.Owed.Backoff, BackoffMax: cfg.Owed.BackoffMax,
 			MaxAttempts: cfg.Owed.MaxAttempts, Concurrency: cfg.Owed.Concurrency},
 	}, switching.House{
@@ -146,6 +151,8 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Softwar
 	})
 	return v, err
 }
+
+const percent = money.Million / 100 // in ppm
 
 // importDownloads makes the house hold what the settings say that terminals
 // download.
@@ -223,7 +230,7 @@ func (v *house) startIssuers(issuers []issuerConfig) error {
 		if err != nil {
 			return err
 		}
-		v.legs[is.Name] = switching.Leg{Issuer: line, Keys: keys}
+		v.legs[is.Name] = switching.Leg{Issuer: line, Keys: keys, Carries: is.Carries}
 	}
 	return nil
 }
