@@ -141,9 +141,6 @@ func (s *Switch) format(w *work, q *asked) (journal.Reason, string) {
 			return journal.FormatError, "DE " + itoa(n) + " is missing"
 		}
 	}
-	if w.de60.Batch == 0 {
-		return journal.FormatError, "DE 60.2 is no batch number"
-	}
 	entry, ok := m.Int(22)
 	if !ok {
 		return journal.FormatError, "DE 22"

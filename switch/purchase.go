@@ -36,7 +36,7 @@ func (s *Switch) purchase(ctx context.Context, w *work) {
 // begin journals what was asked for and returns it when it is to be sent; if
 // not, the answer stands in w. What the ladder refused is recorded as refused.
 func (s *Switch) begin(ctx context.Context, w *work, q *asked, reason journal.Reason, note string, options ...journal.OpenOption) *journal.Transaction {
-	if reason == journal.BatchOutOfStep || q.stan == 0 || w.de60.Batch == 0 {
+	if reason == journal.BatchOutOfStep || q.stan == 0 {
 		w.reason = reason // without a key there is nothing to journal it under
 		s.log.Warn("refused and not journaled", "type", w.kind, "terminal", w.terminal.TID, "why", note)
 		s.refuse(w, s.codeFor(reason))

@@ -84,9 +84,6 @@ func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Tra
 	if !ok || stan == 0 {
 		return nil, "", journal.FormatError, "DE 11 is no trace number"
 	}
-	if w.de60.Batch == 0 {
-		return nil, "", journal.FormatError, "DE 60.2 is no batch number"
-	}
 	amount, ok := m.Int(4)
 	if !ok {
 		return nil, "", journal.FormatError, "DE 4 is missing"

@@ -8,6 +8,7 @@ import (
 	"acquirer/calendar"
 	"acquirer/card"
 	"acquirer/journal"
+	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/spec"
 	"acquirer/store"
@@ -30,7 +31,7 @@ func (s *Switch) settlement(ctx context.Context, w *work) {
 		return
 	}
 	claimed, err := spec.ParseTotals(w.req.AppendText(nil, 48))
-	if err != nil || w.de60.Batch == 0 {
+	if err != nil {
 		s.malformed(w, errTotals)
 		return
 	}
@@ -75,7 +76,7 @@ func (s *Switch) settlement(ctx context.Context, w *work) {
 // count them.
 const maxMissing = 99
 
-var errTotals = errors.New("DE 48 is no totals of 62 digits, or DE 60.2 is missing")
+var errTotals = errors.New("DE 48 is no totals of 62 digits")
 
 // storeFailed answers 96.
 func (s *Switch) storeFailed(w *work, what string, err error) {
@@ -224,10 +225,7 @@ func (s *Switch) noticeUpload(ctx context.Context, w *work) {
 func (s *Switch) uploaded(ctx context.Context, w *work, records []journal.Uploaded, pan func(i int) string) {
 	step, cancel := s.storeContext(ctx)
 	defer cancel()
-	if rc := s.mayWork(w); rc != RCApproved || w.de60.Batch == 0 {
-		if rc == RCApproved {
-			rc = RCFormat
-		}
+	if rc := s.mayWork(w); rc != RCApproved {
 		s.refuse(w, rc)
 		return
 	}
@@ -311,7 +309,7 @@ func (s *Switch) batchEnd(ctx context.Context, w *work) {
 	step, cancel := s.storeContext(ctx)
 	defer cancel()
 	count, err := spec.ParseDetailCount(w.req.AppendText(nil, 48))
-	if rc := s.mayWork(w); rc != RCApproved || err != nil || w.de60.Batch == 0 {
+	if rc := s.mayWork(w); rc != RCApproved || err != nil {
 		if rc == RCApproved {
 			rc = RCFormat
 		}
@@ -342,7 +340,7 @@ func (s *Switch) batchEnd(ctx context.Context, w *work) {
 		s.storeFailed(w, "a batch could not be ended", err)
 		return
 	}
-	if t := w.terminal; t.Batch == w.de60.Batch || t.Profile.Batch == "follow" {
+	if t := w.terminal; t.Batch == w.de60.Batch || t.Profile.Batch == merchant.BatchFollows {
 		if _, err := s.terminals.SetBatch(step, t.TID, w.de60.Batch%999999+1); err != nil {
 			s.storeFailed(w, "a batch number could not be advanced", err)
 			return
