@@ -52,6 +52,9 @@ type Request struct {
 
 	Capability  byte // DE 60.2.2, '5' a terminal that reads chips, '6' also contactless; as DE 60.4 of the terminal
 	ICCondition byte // DE 60.2.3, '2' fallback after a chip that failed; as DE 60.5 of the terminal
+	// Usage is what a kind of transaction needs besides, as DE 48 carries it:
+	// two characters of usage, then text in GBK; the terms of an instalment.
+	Usage []byte
 	// Partial says that the terminal takes an approval of less than Amount (DE
 	// 39 10) and shows the balance: DE 60.3.4, as DE 60.6 of the terminal.
 	Partial bool
@@ -90,6 +93,9 @@ func BuildRequest(m *spec.Message, p *Request) {
 		m.SetText(35, p.Track2)
 	}
 	set(m, 38, p.Approval)
+	if len(p.Usage) > 0 {
+		m.SetBytes(48, p.Usage)
+	}
 	if len(p.PINBlock) > 0 {
 		m.Set(26, "06")
 		m.SetBytes(52, p.PINBlock)

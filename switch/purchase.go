@@ -240,6 +240,9 @@ func (s *Switch) legRequest(w *work, t *journal.Transaction, q *asked) routing.R
 		Terminal: t.Terminal, Merchant: t.Merchant, Name: gbk(w.merchant.Name), Category: w.merchant.MCC,
 		Capability: digit(w.de60.Capability), ICCondition: digit(w.de60.ICCondition),
 	}
+	if usage := usages[w.row.needy]; usage != "" && m.Has(62) {
+		p.Usage = append([]byte(usage), m.Bytes(62)...)
+	}
 	if q.follows != nil {
 		p.Original, p.Approval = s.legOriginal(q.follows.Original)
 	}
@@ -248,6 +251,11 @@ func (s *Switch) legRequest(w *work, t *journal.Transaction, q *asked) routing.R
 	}
 	return p
 }
+
+// usages are the two characters of DE 48 towards the issuer under which the
+// terminal's DE 62 goes on, by what the issuer's line carries
+// (docs/divergences.md).
+var usages = map[string]string{"instalment": "IP", "points": "PB", "reservation": "AO", "ecash": "AO", "purse": "AO", "topup": "AO"}
 
 // legOriginal names an earlier transaction of ours to its issuer.
 func (s *Switch) legOriginal(e *journal.Entry) (o *routing.Original, approval string) {

@@ -82,6 +82,7 @@ type streetPlan struct {
 	profile       func(i int, t *merchant.Terminal)
 	line          func(*routing.Config)
 	weaken        func(hsm.HSM) hsm.HSM // what the switch gets instead of the HSM
+	carries       map[string][]string   // by issuer
 	mayPanic      bool
 	wallets       bool         // the simulated wallets stand behind it
 	abroad        bool         // and an issuer of a foreign scheme
@@ -287,7 +288,7 @@ func (s *street) startIssuer(ctx context.Context, h *hsm.Software, name string, 
 	up, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	must(s.t, line.AwaitUp(up))
-	s.issuers[name], s.legs[name] = host, switching.Leg{Issuer: line, Keys: keys}
+	s.issuers[name], s.legs[name] = host, switching.Leg{Issuer: line, Keys: keys, Carries: s.plan.carries[name]}
 	s.t.Cleanup(func() {
 		end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
