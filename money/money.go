@@ -126,23 +126,7 @@ const Million = 1_000_000
 // MulPPM returns a*ppm/1e6 rounded half up (away from zero) to the fen, once,
 // through a 128-bit product; the fen is the only rounding step of a fee
 // (docs/ARCHITECTURE.md, money).
-func (a Amount) MulPPM(ppm int64) (Amount, error) {
-	neg := (a < 0) != (ppm < 0)
-	hi, lo := bits.Mul64(abs(int64(a)), abs(ppm))
-	lo, carry := bits.Add64(lo, Million/2, 0)
-	hi += carry
-	if hi >= Million {
-		return 0, ErrOverflow
-	}
-	q, _ := bits.Div64(hi, lo, Million)
-	if q > math.MaxInt64 {
-		return 0, ErrOverflow
-	}
-	if neg {
-		return -Amount(q), nil
-	}
-	return Amount(q), nil
-}
+func (a Amount) MulPPM(ppm int64) (Amount, error) { return a.Share(Amount(ppm), Million) }
 
 // Share returns a*part/whole rounded half up (away from zero) to the fen, once:
 // the fee of a part of a sale. whole must not be zero.
