@@ -20,6 +20,7 @@ import (
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/settlement"
+	switching "acquirer/switch"
 )
 
 // openBooks puts the settlement engine on the journal, the ledger and the bank.
@@ -77,7 +78,7 @@ func (s journalSource) Facts(ctx context.Context, after int64, limit int) ([]set
 	facts := make([]settlement.Fact, len(cleared))
 	for i, c := range cleared {
 		facts[i] = settlement.Fact{Cursor: c.ID, Taken: c.Taken, At: c.At, Txn: c.Txn, Date: c.Day, RRN: c.RRN, Merchant: c.Merchant, Terminal: c.Terminal,
-			Issuer: c.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Amount: c.Amount, Does: doesOf(c.Kind), Original: c.Original}
+			Issuer: c.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Amount: c.Amount, Does: doesOf(c.Kind), Original: c.Original, Entry: switching.EntryOf(c.Entry)}
 		switch c.Channel {
 		case journal.Debit:
 			facts[i].CardType = merchant.Debit
