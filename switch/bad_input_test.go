@@ -209,7 +209,6 @@ func TestMalformedMessages(t *testing.T) {
 			{"no DE 60", "30", func(m *spec.Message) { m.Unset(60) }},
 			{"DE 60 of seven digits", "30", func(m *spec.Message) { m.Set(60, "2200000") }},
 			{"empty DE 60", "30", func(m *spec.Message) { m.Set(60, "") }},
-			{"batch 0", "30", func(m *spec.Message) { m.Set(60, "22000000") }},
 			{"a foreign 60.1", "12", func(m *spec.Message) { m.Set(60, "9900000100060") }},
 			{"no DE 11", "30", func(m *spec.Message) { m.Unset(11) }},
 			{"DE 11 of zeros", "30", func(m *spec.Message) { m.Set(11, "000000") }},
