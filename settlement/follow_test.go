@@ -121,3 +121,31 @@ func TestFollowerWithoutItsSale(t *testing.T) {
 		}
 	})
 }
+
+// A void whose answer was lost is taken back by its terminal and asked for
+// again, all before the ledger has looked once.
+func TestTwoVoidsAtOneGlance(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		e := w.engine()
+		mid := w.merchant(1, "MICRO-2025", merchant.T1, "00")
+		sale := w.sale(mid, friday, 100_00)
+		for range 2 {
+			w.takeBack(w.after(sale, Voids, 100_00), clock(friday, 13, 0))
+		}
+		w.after(sale, Voids, 100_00)
+		for range 2 {
+			if err := e.Post(t.Context(), w.book.facts); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := w.balance(e, ledger.MerchantPayable, mid); got != 0 {
+			t.Errorf("a sale that was voided leaves the merchant %v", got)
+		}
+		if tasks, err := e.Tasks(t.Context(), 10); err != nil || len(tasks) != 0 {
+			t.Errorf("tasks %+v %v", tasks, err)
+		}
+		w.close(e, friday)
+		w.sound(e)
+	})
+}

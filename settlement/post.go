@@ -215,23 +215,21 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
 			}
 		}
 	}
-	// Sales first, then what follows them: a transaction that was approved and
-	// taken back within one set is booked and mirrored.
+	// Sales first, then what became of them in the order in which it did: the
+	// price of a second void depends on the first having been taken back.
 	cursor := int64(0)
 	for i := range facts {
-		if f := &facts[i]; !f.Taken && f.Does != Sells && f.Does != Nothing {
-			if transfers, err = e.follow(tx, transfers, priced[i], f, open); err != nil {
-				return err
-			}
+		f := &facts[i]
+		cursor = max(cursor, f.Cursor)
+		switch {
+		case f.Does == Nothing, f.Does == Sells && !f.Taken:
+		case f.Taken:
+			transfers, err = takeBack(tx, transfers, priced[i], max(calendar.BusinessDate(f.At, e.cfg.CutOff), open))
+		default:
+			transfers, err = e.follow(tx, transfers, priced[i], f, open)
 		}
-	}
-	for i := range facts {
-		cursor = max(cursor, facts[i].Cursor)
-		if facts[i].Taken && facts[i].Does != Nothing {
-			date := max(calendar.BusinessDate(facts[i].At, e.cfg.CutOff), open)
-			if transfers, err = takeBack(tx, transfers, priced[i], date); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 	}
 	if _, err := ledger.PostTx(tx, transfers); err != nil {
