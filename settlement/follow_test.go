@@ -149,3 +149,32 @@ func TestTwoVoidsAtOneGlance(t *testing.T) {
 		w.sound(e)
 	})
 }
+
+// A refund whose sale nobody names costs the merchant what it gives back, and
+// no fee as if it had sold.
+func TestRefundOfNoSale(t *testing.T) {
+	for _, policy := range []RefundFee{KeepFee, ReturnPct, ReturnAll} {
+		t.Run(string(policy), func(t *testing.T) {
+			storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+				w := newWorld(t, db)
+				w.cfg.RefundFee = policy
+				e := w.engine()
+				mid := w.merchant(1, "MICRO-2025", merchant.T1, "00")
+				w.after(Fact{At: clock(friday, 12, 0), Date: friday, Merchant: mid, Terminal: "10000001", Issuer: "north", Channel: merchant.Card, CardType: merchant.Credit}, Refunds, 40_00)
+				if _, err := e.CatchUp(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got := w.balance(e, ledger.MerchantPayable, mid); got != -40_00 {
+					t.Errorf("the merchant has %v, want -40.00", got)
+				}
+				for _, a := range []ledger.Account{ledger.IncomeRate, ledger.IncomeFixed, ledger.CostIssuer, ledger.CostNetwork} {
+					if got := w.balance(e, a, ""); got != money.Amount(0) {
+						t.Errorf("%v has %v", a, got)
+					}
+				}
+				w.close(e, friday)
+				w.sound(e)
+			})
+		})
+	}
+}

@@ -91,6 +91,13 @@ func (e *Engine) price(f *Fact) (line, error) {
 		l.unpriced = err.Error()
 		return l, nil
 	}
+	if f.Does != Sells { // a refund whose sale nobody named: there is no fee that could come back
+		l.planVersion = plan.Version
+		if _, offered := plan.SpeedFee(m.Speed, f.Amount, 0); !offered {
+			l.speed = merchant.T1
+		}
+		return l, nil
+	}
 	class := e.cfg.Plans.MCCClass(m.MCC)
 	p := plan.Price(merchant.Sale{Channel: f.Channel, CardType: f.CardType, Wallet: f.Wallet, Entry: f.Entry, MCCClass: class, Amount: f.Amount})
 	if p.Rule == nil || p.Refusal == merchant.OutOfRange {
