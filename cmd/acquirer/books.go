@@ -78,7 +78,7 @@ func (s journalSource) Facts(ctx context.Context, after int64, limit int) ([]set
 	facts := make([]settlement.Fact, len(cleared))
 	for i, c := range cleared {
 		facts[i] = settlement.Fact{Cursor: c.ID, Taken: c.Taken, At: c.At, Txn: c.Txn, Date: c.Day, RRN: c.RRN, Merchant: c.Merchant, Terminal: c.Terminal,
-			Issuer: c.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Amount: c.Amount, Does: doesOf(c.Kind), Original: c.Original, Entry: switching.EntryOf(c.Entry)}
+			Issuer: c.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Entry: switching.EntryOf(c.Entry), Amount: c.Amount, Does: doesOf(&c), Original: c.Original}
 		switch c.Channel {
 		case journal.Debit:
 			facts[i].CardType = merchant.Debit
@@ -89,9 +89,13 @@ func (s journalSource) Facts(ctx context.Context, after int64, limit int) ([]set
 	return facts, nil
 }
 
-// doesOf is what a kind of transaction does to the merchant's money.
-func doesOf(k journal.Kind) settlement.Does {
-	switch k {
+// doesOf is what a transaction does to the merchant's money. What undoes a load
+// moves as little of it as the load did.
+func doesOf(c *journal.Clearing) settlement.Does {
+	if c.OriginalKind == journal.Load {
+		return settlement.Nothing
+	}
+	switch c.Kind {
 	case journal.Sale, journal.Completion, journal.OfflineSale:
 		return settlement.Sells
 	case journal.Void, journal.CompletionVoid:
