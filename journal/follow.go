@@ -183,16 +183,23 @@ func undone(tx store.Tx, t *Transaction) (*Entry, error) {
 	return e, err
 }
 
-// standing says what a reversal of e meets: Reversing when nothing that counts
-// follows it.
+// standing says what a reversal of e meets, which is read again under the lock:
+// Reversing when it stands still and nothing that counts follows it.
 func standing(tx store.Tx, e *Entry) (Effect, error) {
 	if err := hold(tx, e.ID); err != nil {
 		return 0, err
 	}
+	now, err := entry(tx, entryByID, e.ID)
+	if err != nil {
+		return 0, err
+	}
+	*e = *now
 	f, err := following(tx, e)
 	switch {
 	case err != nil:
 		return 0, err
+	case e.Debt != nil:
+		return AlreadyReversed, nil
 	case len(f.Followers) == 0:
 		return Reversing, nil
 	case f.busy():
