@@ -307,3 +307,28 @@ func TestVoidsAndQuota(t *testing.T) {
 		free(newJournal(t, db, rules), journal.Fresh, 100)
 	})
 }
+
+// The void of a payment by code is told to its wallet until it is done; the
+// sale has lost its quota all the while, and after, also for the next process.
+func TestAVoidThatIsOwedAndQuota(t *testing.T) {
+	rules := []limits.Rule{{Scope: limits.Merchant, DayAmount: 1000}}
+	eachWith(t, rules, func(t *testing.T, db *store.DB, j *journal.Journal) {
+		s := sale(900)
+		s.Channel = journal.QR
+		mustOpen(t, j, s, journal.Fresh)
+		mustClose(t, j, s, approved(s), true)
+		void := follower(s, journal.Void, 900)
+		mustOpen(t, j, void, journal.Fresh)
+		c := mustClose(t, j, void, journal.Outcome{Reason: journal.Unanswered, Closed: time.Now()}, true)
+		if used := usedToday(t, db, j); used != 0 {
+			t.Errorf("while its void is owed, %v are used", used)
+		}
+		if err := j.Acknowledge(t.Context(), c.DebtID, "refunded"); err != nil {
+			t.Fatal(err)
+		}
+		if used := usedToday(t, db, j); used != 0 {
+			t.Errorf("voided, %v are used", used)
+		}
+		mustOpen(t, newJournal(t, db, rules), sale(1000), journal.Fresh)
+	})
+}
