@@ -62,7 +62,8 @@ func (j *Journal) Settle(ctx context.Context, s *Settling) error {
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec("insert into settling ("+settlingColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,0,0)
 			on conflict (terminal, batch, day) do update set claimed = excluded.claimed, ours = excluded.ours, at = excluded.at,
-				reminded = case when excluded.reminded > settling.reminded then excluded.reminded else settling.reminded end`,
+				reminded = case when excluded.reminded > settling.reminded then excluded.reminded else settling.reminded end
+			where settling.ended = 0`,
 			s.ID, s.Day, s.Terminal, s.Merchant, s.Batch, clean(s.Claimed), clean(s.Ours), micro(s.At), bit(s.Reminded))
 		return err
 	})
