@@ -63,12 +63,63 @@ var served = map[string]struct {
 	whole      string
 	partly, no []int
 }{
-	"sale":     {"yes", []int{53}, []int{12, 13, 36, 46, 48, 59, 62, 63}},
-	"reversal": {"yes", nil, []int{39, 61, 62, 63}},
-	"sign_in":  {"yes", nil, []int{46, 53, 62, 63}},
-	"sign_off": {"yes", nil, []int{63}},
-	"echo":     {"yes", nil, nil},
+	"sale":              {"yes", []int{63}, append([]int{46}, unread...)},
+	"balance":           {"yes", []int{63}, unread},
+	"instalment":        {"yes", []int{63}, unread},
+	"points":            {"yes", []int{60, 63}, unread},
+	"void":              {"yes", []int{63}, unread},
+	"refund":            {"yes", []int{63}, unread},
+	"preauth":           {"yes", []int{63}, unread},
+	"preauth_void":      {"yes", []int{63}, unread},
+	"completion":        {"yes", []int{63}, unread},
+	"completion_void":   {"yes", []int{63}, unread},
+	"completion_notice": {"yes", nil, append([]int{63}, unread...)},
+	"offline_sale":      {"yes", nil, []int{37, 48, 61, 63}},
+	"adjust":            {"yes", nil, []int{48, 63}},
+	"tip":               {"yes", nil, []int{63}},
+	"chip_offline_sale": {"yes", nil, append([]int{63}, unread...)},
+	"ecash_load":        {"yes", []int{63}, unread},
+	"ecash_load_other":  {"yes", []int{63}, unread},
+	"ecash_cash_load":   {"yes", []int{63}, unread},
+	"ecash_load_void":   {"yes", []int{63}, unread},
+	"topup_check":       {"yes", []int{63}, unread},
+	"topup_cash":        {"yes", []int{63}, unread},
+	"topup_account":     {"yes", []int{63}, unread},
+	"qr_sale":           {"yes", []int{59}, []int{53, 63}},
+	"qr_void":           {"yes", nil, []int{63}},
+	"qr_refund":         {"yes", nil, []int{63}},
+	"reversal":          {"yes", []int{22, 55}, []int{14, 38, 61, 62, 63}},
+	"script_result":     {"yes", nil, []int{32}},
+
+	"settlement":    {"yes", nil, []int{63}},
+	"batch_upload":  {"yes", []int{48}, nil},
+	"batch_end":     {"yes", nil, nil},
+	"chip_upload":   {"yes", []int{4, 55, 62}, []int{22}},
+	"notice_upload": {"yes", nil, []int{22, 35, 37, 38, 48, 55, 61, 63}},
+	"esign":         {"yes", nil, []int{2, 55}},
+
+	"sign_in":            {"yes", nil, []int{46, 53, 62, 63}},
+	"sign_off":           {"yes", nil, []int{63}},
+	"echo":               {"yes", nil, nil},
+	"tmk_download":       {"yes", []int{62}, []int{46, 53, 63}},
+	"parameter_download": {"yes", nil, nil},
+	"status_upload":      {"yes", nil, nil},
+	"capk_query":         {"yes", nil, nil},
+	"capk_download":      {"yes", nil, nil},
+	"capk_end":           {"yes", nil, nil},
+	"aid_query":          {"yes", nil, nil},
+	"aid_download":       {"yes", nil, nil},
+	"aid_end":            {"yes", nil, nil},
+	"blacklist_download": {"yes", nil, nil},
+	"blacklist_end":      {"yes", nil, nil},
+	"qps_download":       {"yes", nil, nil},
+	"qps_end":            {"yes", nil, nil},
 }
+
+// unread are the fields of a card transaction that the switch does not look at:
+// the terminal's clock, how long a PIN may be, track 3, what it tells of itself
+// and, in DE 62, of instalments, loads and cardholders.
+var unread = []int{12, 13, 26, 36, 48, 59, 62}
 
 // presencePage writes the presence rules of a dialect as a table.
 func presencePage(b *strings.Builder, d *Dialect) {
@@ -292,22 +343,63 @@ another field repeats it.
 ## Messages of UnionPay's terminals
 
 Which fields a request has, and when. A message goes by the first row that fits its type (a repeat by that of the first
-sending), the beginning of DE 3, DE 25 (a message without DE 25 fits too and is told that it is missing) and DE 60. What is
-missing, or there and not allowed, is answered 30, and the log names the field. MAC is DE 64, DE 128 in a message of iso87
-with a field above 64; one that is missing is answered like a wrong one. A field that no column names is let through.
-Mandatory is only what known hosts call mandatory and every captured request has.
+sending), the beginning of DE 3, DE 25 (a message without DE 25 fits too and is told that it is missing) and DE 60. MAC is
+DE 64, DE 128 in a message of iso87 with a field above 64; one that is missing is answered like a wrong one. A field that no
+column names is let through. Mandatory is only what known hosts call mandatory and every captured request has.
+
+The switch holds card and payment code transactions against these rules: what is missing, or there and not allowed, is
+answered 30, and the log names the field. It wants DE 3 as the matrix has it, all six digits, and asks these transactions,
+script results among them, for DE 22, 25, 41, 42 and 49 also where the table has them as optional, and for DE 2 or 35.
+Of a reversal, a settlement, an upload and of management it asks for what it reads, further down.
 
 `)
 	presencePage(&b, UnionPayPOS)
 	b.WriteString(`
 ### What the switch does with them
 
-For each message and each of its fields: yes, it is used or checked as the dialect has it; partly; no, it is read and not
-looked at, or the message is not served.
+For each message and each of its fields: yes, it is used, checked, passed on or, where that is all, sent back; partly, see
+below; no, it is read and nothing follows from it.
 
 `)
 	servedPage(t, &b, UnionPayPOS)
 	b.WriteString(`
+Partly, and what else is not taken further:
+
+- DE 63: the PIN block of an SM4 terminal (SM); operator and scheme are not looked at.
+- DE 60: 60.7 (account type) in every message; it matters for points.
+- DE 62 of instalments, loads and top-ups does not reach the issuer. DE 36 (track 3) is never used.
+- DE 59 of a payment by code: A3; the terminal's A2 and the place A5 are not looked at.
+- Reversal: DE 22 tells only a payment code from a card. Of DE 55 the counter (9F36) comes back in the answer; results of
+  the chip (95, DF31) do not reach the issuer.
+- Uploads: amounts, trace numbers and cards are compared. Whether a card is foreign (DE 48, 62) is not, nor DE 4 beside
+  DE 62. DE 55 must be readable; certificates are neither verified nor kept. A notice's card is compared by DE 2.
+- TMK download: DE 62 must contain the serial number when the terminal's is known and DE 62 is there.
+
+The switch also serves, where an issuer's line carries them: voids of instalments (as a void), points queries, reservations
+and their voids, e-cash refunds, purse loads; and the end of a parameter download (361) and a cashier's sign-in (401), which
+it answers.
+
+### What the answers carry
+
+Besides what they repeat: DE 3, 11, 41, 42, 60, and of DE 2, 4, 14, 23, 25, 49 what the request had.
+
+| answer | fields |
+|---|---|
+| of a card transaction | 12 13 32 37 39 63 64; 15 44 when the issuer answered; 38 when approved and given; 55 when the issuer sent one; 54 when the issuer tells a balance; 4 the part, when approved in part (10) |
+| advice | 12 13 32 37 39 44 63 64; 38 as it came. The issuer has not been asked yet |
+| payment by code | 12 13 15 32 37 39 44 63 64; 38 of a sale; 59 (A4) when approved |
+| refused by the house | 12 13 32 37 39 63 64; before it is recorded 12 13 32 39 64 |
+| reversal | 12 13 32 39 64, no 14; 37 when the original is here; 15 44 when it is reversed; 55 (9F36) when the request had it |
+| settlement | 12 13 15 32 37 48; 62 (ES) when signatures are missing; 39 only when it is refused |
+| upload | 12 13 32 39 |
+| batch end | 12 13 32 37 39 48 |
+| signature | 12 13 32 37 39 64, no 2 |
+| sign-in | 12 13 32 37 39 62; 60 with the house's batch number where the house leads |
+| sign-off | 12 13 32 37 39 |
+| echo | 12 13 32 39 |
+| TMK download | 12 13 32 39 62 |
+| other downloads, uploads of status | 12 13 37 39, no 32; 62 where there is something to give |
+
 ## Messages of iso87
 
 For iso87-ascii and iso87-bcd; a dialect file has its own.
