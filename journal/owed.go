@@ -30,6 +30,9 @@ const MaxLife = 3 * time.Minute
 // does not wait for it.
 func (j *Journal) OweOpenAtStart(ctx context.Context) (int, error) {
 	now := time.Now()
+	if err := j.letGo(ctx); err != nil {
+		return 0, err
+	}
 	n, err := j.oweOpen(ctx, now, true)
 	if err != nil || j.limits == nil {
 		return n, err
@@ -37,6 +40,23 @@ func (j *Journal) OweOpenAtStart(ctx context.Context) (int, error) {
 	return n, j.db.Write(ctx, func(tx store.Tx) error {
 		return j.limits.Begin(tx, []calendar.Date{calendar.DateOf(now)})
 	})
+}
+
+// letGo ends the leases of an earlier run of this node: nobody is sending what
+// it was sending when it ended.
+func (j *Journal) letGo(ctx context.Context) error {
+	err := j.db.Write(ctx, func(tx store.Tx) error {
+		if !tx.Postgres() { // one process owns the file, whatever it called itself
+			_, err := tx.Exec("update owed set leased = 0 where state = 4")
+			return err
+		}
+		_, err := tx.Exec("update owed set leased = 0 where state = 4 and holder = $1", store.Node())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("journal: ending the leases of the last run: %w", err)
+	}
+	return nil
 }
 
 // OweLost owes a reversal for what is open past its deadline and Grace: a

@@ -316,3 +316,22 @@ func unansweredDone(t *testing.T, j *journal.Journal) *journal.Transaction {
 	}
 	return s
 }
+
+// What a run was sending when it ended, the next sends at once.
+func TestLeasesEndWithTheirRun(t *testing.T) {
+	each(t, func(t *testing.T, _ *store.DB, j *journal.Journal) {
+		s := sold(t, j, journal.Sale, 100)
+		mustReverse(t, j, s, journal.Reversing)
+		for range 2 {
+			if list, err := j.ClaimFor(t.Context(), s.Issuer, 10, time.Hour); err != nil || len(list) != 1 {
+				t.Fatalf("claimed %d %v", len(list), err)
+			}
+			if list, err := j.ClaimFor(t.Context(), s.Issuer, 10, time.Hour); err != nil || len(list) != 0 {
+				t.Fatalf("claimed twice: %d %v", len(list), err)
+			}
+			if _, err := j.OweOpenAtStart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
