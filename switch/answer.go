@@ -47,10 +47,16 @@ func (s *Switch) refuse(w *work, rc ResponseCode) {
 
 // pack turns w.rep into the frame that leaves, signed when the terminal has a
 // MAC key and its message type carries a MAC. A field that does not fit is a
-// bug of ours: the terminal hears a bare 96.
+// bug of ours: the terminal hears a bare 96, or nothing when it was approved and
+// is not taken back.
 func (s *Switch) pack(w *work) {
 	err := s.tryPack(w)
 	if err == nil {
+		return
+	}
+	if w.approved && w.row.stands() {
+		s.log.Error("an answer could not be packed; not answered", "type", w.kind, "error", err.Error())
+		w.silent = true
 		return
 	}
 	s.log.Error("an answer could not be packed; answered 96", "type", w.kind, "error", err.Error())

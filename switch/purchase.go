@@ -147,9 +147,14 @@ func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, opti
 	w.step(stepOpen)
 	if err != nil {
 		// Nothing was sent. If the row is there after all, the sweep owes a
-		// reversal that the issuer will not know: harmless (W5).
-		s.log.Error("open failed; answered 96", "error", err.Error())
+		// reversal that the issuer will not know: harmless (W5). What is not
+		// reversed it would do.
 		w.reason = journal.StoreTrouble
+		if w.silent = errors.Is(err, store.ErrInDoubt) && w.row.stands(); w.silent {
+			s.log.Error("open failed, and may stand; not answered", "error", err.Error())
+			return false
+		}
+		s.log.Error("open failed; answered 96", "error", err.Error())
 		s.refuse(w, RCMalfunction)
 		return false
 	}
@@ -338,7 +343,7 @@ func (s *Switch) close(ctx context.Context, w *work, t *journal.Transaction, out
 	if err != nil {
 		w.reason = journal.StoreTrouble
 		s.log.Error("close failed; the transaction stays open and will be owed", "rrn", t.RRN, "error", err.Error())
-		if doubt { // however the second try failed, the first may stand
+		if doubt || w.row.stands() { // however the second try failed, the first may stand; or the sweep will do it after all
 			w.silent, w.approved = true, out.Reason == journal.Approved
 			return
 		}

@@ -19,6 +19,13 @@ func (r *row) recorded() bool {
 	return false
 }
 
+// stands reports that what the row opened is not taken back: it is told to the
+// issuer or the wallet until that has it. Its terminal hears an approval or
+// nothing, and asks again.
+func (r *row) stands() bool {
+	return r != nil && (r.recorded() || r.does == journal.Refund || r.qr && r.does == journal.Void)
+}
+
 // recording is what the terminal has done already (0220, an offline chip sale
 // as 0200, 0620). It is answered as soon as it is durable, with the delivery
 // to the issuer that it owes (owed.go); nobody waits for the issuer. What

@@ -152,26 +152,7 @@ func TestFault41_StoreGone(t *testing.T) {
 func TestFault43_CloseInDoubt(t *testing.T) {
 	t.Parallel()
 	s := newStreet(t, withConfig(func(c *switching.Config) { c.StoreTimeout = time.Second }))
-	depths := prometheus.NewRegistry()
-	must(t, depths.Register(s.db))
-	waiting := func(queue string) bool {
-		s := street{t: t, metrics: depths}
-		return s.metric("acquirer_store_queue_depth", queue) > 0
-	}
-	// The writer is held by a first write while the close and a second one
-	// gather behind it; the second holds both in one transaction.
-	hold := func() (entered <-chan struct{}, release func(), done <-chan error) {
-		in, out, end := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-		var once sync.Once
-		go func() {
-			end <- s.db.Write(context.Background(), func(store.Tx) error {
-				once.Do(func() { close(in) })
-				<-out
-				return nil
-			})
-		}()
-		return in, sync.OnceFunc(func() { close(out) }), end
-	}
+	waiting, hold := s.holdWriter(t)
 	d := s.device(t, 4)
 	w := s.wire(t)
 	s.weather("north", issuer.Weather{Delay: 300 * time.Millisecond})
@@ -199,6 +180,68 @@ func TestFault43_CloseInDoubt(t *testing.T) {
 	s.balanced()
 	if got := s.states("north"); got[issuer.Reversed] != 1 {
 		t.Errorf("the issuer has %v", got)
+	}
+}
+
+// holdWriter gives what a test needs to keep a value of the journal in a
+// transaction that does not end. The writer is held by a first write while the
+// value and a second one gather behind it; the second holds both.
+func (s *street) holdWriter(t *testing.T) (waiting func(queue string) bool, hold func() (entered <-chan struct{}, release func(), done <-chan error)) {
+	t.Helper()
+	depths := prometheus.NewRegistry()
+	must(t, depths.Register(s.db))
+	waiting = func(queue string) bool {
+		s := street{t: t, metrics: depths}
+		return s.metric("acquirer_store_queue_depth", queue) > 0
+	}
+	hold = func() (entered <-chan struct{}, release func(), done <-chan error) {
+		in, out, end := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		var once sync.Once
+		go func() {
+			end <- s.db.Write(context.Background(), func(store.Tx) error {
+				once.Do(func() { close(in) })
+				<-out
+				return nil
+			})
+		}()
+		return in, sync.OnceFunc(func() { close(out) }), end
+	}
+	return waiting, hold
+}
+
+// Nobody knows whether a refund or an offline sale was recorded. It may be, and
+// will then be done: the terminal is not told that it was refused.
+func TestFault43_OpenInDoubt(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t, withConfig(func(c *switching.Config) { c.StoreTimeout = time.Second }))
+	waiting, hold := s.holdWriter(t)
+	d := s.device(t, 4)
+	sale := d.sale(money.Yuan(50), pan(t, "north", 5))
+	sold := s.wire(t).ask(d.frame(t, sale))
+	for what, kind := range map[string]string{"refund": "25", "adjustment": "32"} {
+		m := d.follow(sale, sold, 0x0220, map[string]string{"25": "200000", "32": "000000"}[kind], kind, money.Yuan(40))
+		frame := d.frame(t, m)
+		entered, release, first := hold()
+		<-entered
+		w := s.wire(t)
+		w.send(frame)
+		await(t, "the open waits", func() bool { return waiting("journal") })
+		entered2, release2, second := hold()
+		await(t, "the second write waits", func() bool { return waiting("write") })
+		release()
+		must(t, <-first)
+		<-entered2
+		w.closed() // not a word
+		release2()
+		must(t, <-second)
+		must(t, s.sw.Recover(context.Background())) // as the next start
+		if a := s.wire(t).ask(frame); a.Text(39) != "00" {
+			t.Errorf("the repeat of the %s was answered %s", what, a.Text(39))
+		}
+		s.delivered()
+		s.agree()
+		sale = d.sale(money.Yuan(50), pan(t, "north", 5))
+		sold = s.wire(t).ask(d.frame(t, sale))
 	}
 }
 
@@ -315,6 +358,24 @@ func TestFault46_HSMDown(t *testing.T) {
 			t.Errorf("MAC fails %s: the repeat was answered %s", tc.what, a.Text(39))
 		}
 	}
+	// What is not taken back is not refused either: silence, and the repeat hears
+	// that it is done.
+	for _, fails := range []int32{1, -1} {
+		for what, kind := range map[string]string{"refund": "25", "adjustment": "32"} {
+			sale := d.sale(money.Yuan(50), pan(t, "north", 3))
+			sold := s.wire(t).ask(d.frame(t, sale))
+			m := d.follow(sale, sold, 0x0220, map[string]string{"25": "200000", "32": "000000"}[kind], kind, money.Yuan(40))
+			w := s.wire(t)
+			f.mac.Store(fails)
+			w.send(d.frame(t, m))
+			w.closed()
+			if a := s.wire(t).ask(d.frame(t, m)); a.Text(39) != "00" {
+				t.Errorf("MAC of a %s fails: the repeat was answered %s", what, a.Text(39))
+			}
+			s.delivered()
+		}
+	}
+	s.agree()
 	// A reversal whose card cannot be looked up is not refused for good.
 	w := s.wire(t)
 	sale := d.sale(money.Yuan(32), pan(t, "north", 3))
@@ -326,7 +387,7 @@ func TestFault46_HSMDown(t *testing.T) {
 	if a := w.ask(d.frame(t, d.reversal(sale, "98"))); a.Text(39) != "00" {
 		t.Errorf("0400 again: answered %s", a.Text(39))
 	}
-	s.balanced()
+	s.agree()
 }
 
 // A repeat shares the fate of its first: while one of them can still be told,

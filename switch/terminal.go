@@ -177,11 +177,16 @@ func (s *Switch) write(conn net.Conn, out []byte) error {
 
 // answer parses the frame and lets its handler fill the answer. A panic in a
 // handler costs this message a 96, never the switch; a handler that had
-// already opened a transaction leaves it open, so that it is owed.
+// already opened a transaction leaves it open, so that it is owed. What will be
+// done after all is not refused.
 func (s *Switch) answer(ctx context.Context, w *work) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(p)
+			if w.journaled && w.row.stands() {
+				s.dropped(w, "a panic left it undecided")
+				return
+			}
 			s.refuse(w, RCMalfunction)
 		}
 	}()

@@ -232,6 +232,25 @@ func (d *device) reversal(sale *spec.Message, why string) *spec.Message {
 	return m
 }
 
+// follow is what follows a sale or a pre-authorisation, keyed and without a
+// PIN: kind is DE 60.1, answer the answer to its original.
+func (d *device) follow(original, answer *spec.Message, mti spec.MTI, processing, kind string, amount money.Amount) *spec.Message {
+	m := &spec.Message{}
+	m.Reset(spec.UnionPayPOS, mti)
+	m.Copy(original, 2, 14, 22, 25, 41, 42, 49)
+	m.Set(3, processing)
+	m.SetInt(4, amount.Fen())
+	m.SetInt(11, int64(d.next()))
+	m.Copy(answer, 37, 38)
+	m.Set(60, fmt.Sprintf("%s%06d000600", kind, d.batch))
+	m.Set(61, fmt.Sprintf("%s%s%s", original.Text(60)[2:8], original.Text(11), answer.Text(13)))
+	if mti == 0x0220 {
+		m.Set(63, "000")
+	}
+	m.SetBytes(64, make([]byte, 8))
+	return m
+}
+
 // frame packs m, and signs it when it has DE 64.
 func (d *device) frame(t testing.TB, m *spec.Message) []byte {
 	t.Helper()
