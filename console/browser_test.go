@@ -277,7 +277,7 @@ func TestBrowser(t *testing.T) {
 		Amount: house.rows[14].Amount, Issuer: "west", Why: Words{"发卡方超时", "no answer in time"}, Attempts: 20, LastSaid: "12", Manual: true})
 	house.mu.Unlock()
 	b.see(`.verdict h1.act`)
-	has(t, "verdict", b.text(`.verdict`), "1 thing needs you", "1 reversal is left to you", "Issuer west has 1 line down")
+	has(t, "verdict", b.text(`.verdict`), "1 thing needs you", "1 reversal or advice is left to you", "Issuer west has 1 line down")
 
 	house.busy(tape, time.Now())
 

@@ -102,7 +102,7 @@ type Fact struct {
 
 // Step is one thing that was done, and how long it took.
 type Step struct {
-	Name   string // "check", "open", "issuer", "close", "write", "reversal": a key step.* of the texts, or shown as it is
+	Name   string // "check", "open", "issuer", "close", "write", "reversal", "delivery": a key step.* of the texts, or shown as it is
 	At     time.Time
 	Took   time.Duration
 	Note   Words // what came of it; may be empty

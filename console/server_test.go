@@ -222,7 +222,7 @@ func TestPagesInBothLanguages(t *testing.T) {
 		wants  []string
 	}{
 		{"/", inChinese, []string{`<html lang="zh">`, "一切正常", "账平", "全部 8 条线路在线|8 条线路全部在线", "最近交易", "可用余额不足", "622848*********", "&lt;script&gt;", "今日结算", "四季春茶馆", `role="img"`, `href="/?lang=en"`}},
-		{"/", inEnglish, []string{`<html lang="en">`, "All is in order", "all 8 lines up", "insufficient funds", "1 reversal under way", "Today&#39;s settlement|Today's settlement", "demo", "up 1d 2h", "p99"}},
+		{"/", inEnglish, []string{`<html lang="en">`, "All is in order", "all 8 lines up", "insufficient funds", "1 reversal or advice under way", "Today&#39;s settlement|Today's settlement", "demo", "up 1d 2h", "p99"}},
 		{"/lines", inEnglish, []string{"127.0.0.1:9001", "2 of 2 up", "0.31 ms", "north", "west"}},
 		{"/owed", inChinese, []string{"发卡方超时", house.owed[0].Merchant}},
 		{"/settlement", inEnglish, []string{"MICRO-2025", "¥12,345.67", "Total", "in transit", "P20260213-898110054110005-S0-17", "898110054110003"}},

@@ -291,7 +291,12 @@ func (s *Switch) acknowledge(ctx context.Context, e *journal.Entry, note string)
 }
 
 func (s *Switch) giveUp(ctx context.Context, e *journal.Entry, note string) {
-	s.log.Error("a reversal needs a person", "rrn", e.RRN, "issuer", e.Issuer, "card", e.PANMasked, "amount", e.Amount.String(), "why", note)
+	facts := []any{"rrn", e.RRN, "issuer", e.Issuer, "card", e.PANMasked, "amount", e.Amount.String(), "why", note}
+	if e.Debt.Delivery() {
+		s.log.Error("an advice needs a person", facts...)
+	} else {
+		s.log.Error("a reversal needs a person", facts...)
+	}
 	s.settled(e, "given up", s.journal.GiveUpOn(ctx, e.Debt.ID, note))
 }
 

@@ -159,13 +159,16 @@ func (h consoleHouse) Transaction(ctx context.Context, id int64) (console.Detail
 		}
 	}
 	if w := e.Debt; w != nil {
-		step := console.Step{Name: "reversal", At: w.Created, Note: console.Words{ZH: w.Note, EN: w.Note}, Failed: w.State == journal.Manual}
+		name, why, tries := "reversal", console.Words{ZH: "冲正原因", EN: "reversed because"}, console.Words{ZH: "冲正次数", EN: "reversal tries"}
+		if w.Delivery() {
+			name, why, tries = "delivery", console.Words{ZH: "拖欠", EN: "owed"}, console.Words{ZH: "通知次数", EN: "tries"}
+		}
+		step := console.Step{Name: name, At: w.Created, Note: console.Words{ZH: w.Note, EN: w.Note}, Failed: w.State == journal.Manual}
 		if !w.Ended.IsZero() {
 			step.Took = w.Ended.Sub(w.Created)
 		}
 		d.Steps = append(d.Steps, step)
-		d.Facts = append(d.Facts, console.Fact{Name: console.Words{ZH: "冲正原因", EN: "reversed because"}, Value: string(w.Why)},
-			console.Fact{Name: console.Words{ZH: "冲正次数", EN: "reversal tries"}, Value: strconv.Itoa(int(w.Tries))})
+		d.Facts = append(d.Facts, console.Fact{Name: why, Value: string(w.Why)}, console.Fact{Name: tries, Value: strconv.Itoa(int(w.Tries))})
 	}
 	traces, _ := h.v.sw.Trace(id)
 	var steps []console.Step

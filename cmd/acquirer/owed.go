@@ -18,15 +18,17 @@ import (
 	"acquirer/store"
 )
 
-// newOwedCmd is `acquirer owed`: what a person does with reversals that the
-// house could not bring to an end by itself (docs/runbook.md).
+// newOwedCmd is `acquirer owed`: what a person does with reversals and advices
+// that the house could not bring to an end by itself (docs/runbook.md).
 func newOwedCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "owed",
-		Short: "Reversals owed to issuers: list them, send one again, record that one is settled",
-		Long: `owed shows what is owed to issuers, first what was left to a person. When the
-issuer says that it can take a reversal now, retry sends it once more; when the
-issuer has confirmed by other means that it holds nothing, close records that.
+		Short: "What is owed to issuers and wallets: list it, send one again, record that one is settled",
+		Long: `owed shows the reversals and advices that issuers and wallets have not
+acknowledged, first what was left to a person. An advice tells what was done
+already: an offline sale, a tip, a completion notice, a refund. When the issuer
+says that it can take one now, retry sends it once more; when it has confirmed by
+other means that its books are right, close records that.
 
 It opens the database itself: an embedded one only while acquirer serve is stopped.`,
 		Example: "  acquirer owed list --json",
@@ -63,9 +65,10 @@ func newOwedListCmd() *cobra.Command {
 	return cmd
 }
 
-// owedRow is a reversal as --json prints it.
+// owedRow is what is owed for a transaction as --json prints it.
 type owedRow struct {
 	RRN      string       `json:"rrn"`
+	What     string       `json:"what"`  // reversal or advice
 	State    string       `json:"state"` // owed, or manual: left to a person
 	Issuer   string       `json:"issuer"`
 	Trace    string       `json:"trace"` // DE 11 towards the issuer
@@ -83,7 +86,7 @@ type owedRow struct {
 func printOwed(w io.Writer, all []*journal.Entry, asJSON bool) error {
 	rows := make([]owedRow, len(all))
 	for i, e := range all {
-		rows[i] = owedRow{RRN: e.RRN, State: e.State().String(), Issuer: e.Issuer, Trace: fmt.Sprintf("%06d", e.Trace), Sent: e.Transmitted, PAN: e.PANMasked,
+		rows[i] = owedRow{RRN: e.RRN, What: whatIsOwed(e), State: e.Debt.State.String(), Issuer: e.Issuer, Trace: fmt.Sprintf("%06d", e.Trace), Sent: e.Transmitted, PAN: e.PANMasked,
 			Amount: e.Amount, Terminal: e.Terminal, Merchant: e.Merchant, Why: string(e.Debt.Why), Since: e.Debt.Created, Tries: int(e.Debt.Tries), Last: e.Debt.Note}
 	}
 	if asJSON {
@@ -94,18 +97,34 @@ func printOwed(w io.Writer, all []*journal.Entry, asJSON bool) error {
 		return err
 	}
 	for _, r := range rows {
-		if _, err := fmt.Fprintf(w, "%s  %-6s  %-8s  trace %s of %s  %s  %10s  since %s, %d tries, last: %s\n",
-			r.RRN, r.State, r.Issuer, r.Trace, r.Sent.Format("01-02 15:04:05"), r.PAN, r.Amount, r.Since.Format("2006-01-02 15:04"), r.Tries, r.Last); err != nil {
+		if _, err := fmt.Fprintf(w, "%s  %-8s  %-6s  %-8s  trace %s of %s  %s  %10s  since %s, %d tries, last: %s\n",
+			r.RRN, r.What, r.State, r.Issuer, r.Trace, r.Sent.Format("01-02 15:04:05"), r.PAN, r.Amount, r.Since.Format("2006-01-02 15:04"), r.Tries, r.Last); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// whatIsOwed is the word for what is owed for a transaction.
+func whatIsOwed(e *journal.Entry) string {
+	if e.Debt.Delivery() {
+		return "advice"
+	}
+	return "reversal"
+}
+
+// standsAs is where what is owed for a transaction stands, in a word.
+func standsAs(e *journal.Entry) string {
+	if e.Debt.Delivery() && e.Debt.State == journal.Reversed {
+		return "delivered"
+	}
+	return e.Debt.State.String()
+}
+
 func newOwedRetryCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "retry RRN",
-		Short:   "Send a reversal that was left to a person once more",
+		Short:   "Send a reversal or advice that was left to a person once more",
 		Example: "  acquirer owed retry 2WSLMB5IZITC",
 		Args:    cobra.ExactArgs(1),
 	}
@@ -116,13 +135,13 @@ func newOwedRetryCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if e.State() != journal.Manual {
-				return fmt.Errorf("the reversal of %s is %s: only one that was left to a person is sent again", e.RRN, e.State())
+			if e.Debt.State != journal.Manual {
+				return fmt.Errorf("the %s of %s is %s: only one that was left to a person is sent again", whatIsOwed(e), e.RRN, standsAs(e))
 			}
 			if err := j.Resume(ctx, e.Debt.ID, time.Now()); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the reversal of %s is owed again; acquirer serve sends it at once\n", e.RRN)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the %s of %s is owed again; acquirer serve sends it at once\n", whatIsOwed(e), e.RRN)
 			return err
 		})
 	}
@@ -132,10 +151,11 @@ func newOwedRetryCmd() *cobra.Command {
 func newOwedCloseCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "close RRN",
-		Short: "Record that the issuer holds nothing any more for a transaction",
-		Long: `close ends a reversal that the issuer has settled by other means: its operations
-confirmed that the original is reversed there, or never came. The note says who
-confirmed it; it stays with the transaction.`,
+		Short: "Record that an issuer's books are right about a transaction by other means",
+		Long: `close ends a reversal or advice that the issuer has settled by other means: its
+operations confirmed that the original is reversed there, or never came, or that
+what the advice tells is booked. The note says who confirmed it; it stays with
+the transaction.`,
 		Example: `  acquirer owed close 2WSLMB5IZITC --note "north operations, ticket 4711"`,
 		Args:    cobra.ExactArgs(1),
 	}
@@ -153,13 +173,13 @@ confirmed it; it stays with the transaction.`,
 			if err != nil {
 				return err
 			}
-			if s := e.State(); s != journal.Manual && s != journal.Owed {
-				return fmt.Errorf("the reversal of %s is %s already", e.RRN, s)
+			if s := e.Debt.State; s != journal.Manual && s != journal.Owed {
+				return fmt.Errorf("the %s of %s is %s already", whatIsOwed(e), e.RRN, standsAs(e))
 			}
 			if err := j.Acknowledge(ctx, e.Debt.ID, "by hand: "+*note); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the reversal of %s is settled\n", e.RRN)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the %s of %s is settled\n", whatIsOwed(e), e.RRN)
 			return err
 		})
 	}
@@ -188,7 +208,7 @@ func withJournal(cmd *cobra.Command, f func(context.Context, *journal.Journal) e
 	return errors.Join(f(cmd.Context(), journal.New(db, nil)), db.Close())
 }
 
-// owedByRRN finds a transaction that owes, or owed, a reversal. An RRN of this
+// owedByRRN finds a transaction for which something is or was owed. An RRN of this
 // house is the journal's id in base 36.
 func owedByRRN(ctx context.Context, j *journal.Journal, rrn string) (*journal.Entry, error) {
 	rrn = strings.ToUpper(rrn)
@@ -201,7 +221,7 @@ func owedByRRN(ctx context.Context, j *journal.Journal, rrn string) (*journal.En
 		return nil, fmt.Errorf("no transaction has the RRN %s", rrn)
 	}
 	if err == nil && e.Debt == nil {
-		err = fmt.Errorf("the transaction %s is %s: it owes no reversal", rrn, e.State())
+		err = fmt.Errorf("the transaction %s is %s: nothing is owed for it", rrn, e.State())
 	}
 	return e, err
 }

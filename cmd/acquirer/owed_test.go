@@ -13,8 +13,8 @@ import (
 	"acquirer/store"
 )
 
-// A reversal that was given up is listed, sent again by retry, and ended by
-// close; nothing else is touched.
+// What was given up, a reversal or an advice, is listed, sent again by retry,
+// and ended by close; nothing else is touched.
 func TestOwed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "owed.db")
 	database := "sqlite:" + file
@@ -87,7 +87,7 @@ func TestOwed(t *testing.T) {
 		says   string
 	}{
 		{[]string{"retry", rrns[1]}, 1, "is owed"},
-		{[]string{"retry", rrns[2]}, 1, "owes no reversal"},
+		{[]string{"retry", rrns[2]}, 1, "nothing is owed"},
 		{[]string{"retry", "000000000001"}, 1, "no transaction"},
 		{[]string{"retry", "not an RRN"}, 2, "not an RRN"},
 		{[]string{"retry"}, 2, "accepts 1 arg"},
@@ -128,5 +128,47 @@ func TestOwed(t *testing.T) {
 	openForReading(t, database)
 	if status, _, stderr := call("list"); status != 1 || !strings.Contains(stderr, "process") {
 		t.Errorf("while another process has it: status %d: %s", status, stderr)
+	}
+}
+
+// An advice that an issuer refused is one too: approved for the terminal, and
+// still with a person.
+func TestOwedAdvice(t *testing.T) {
+	database := "sqlite:" + filepath.Join(t.TempDir(), "owed.db")
+	db, err := store.Open(t.Context(), database, schemas()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, now, id := journal.New(db, nil), time.Now(), store.NewID()
+	txn := journal.Transaction{ID: id, Key: journal.Key{Day: calendar.DateOf(now), Terminal: "10000001", Batch: 1, STAN: 1, Kind: journal.OfflineSale},
+		Merchant: "898110054110001", MTI: 0x0220, Amount: 4500, Currency: 156, PANMasked: "621000******0002", Channel: journal.Credit, Issuer: "north",
+		RRN: strings.ToUpper(strconv.FormatInt(id, 36)), Trace: 77, Transmitted: now.Truncate(time.Second), Opened: now, Deadline: now}
+	opened, err := j.Open(t.Context(), &txn, journal.TakeOver(journal.Outcome{Reason: journal.Approved, Closed: now}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.GiveUpOn(t.Context(), opened.First.Debt.ID, "the issuer refused the advice with 14"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"list"}, 0, txn.RRN + "  advice    manual  north"},
+		{[]string{"retry", txn.RRN}, 0, "the advice of " + txn.RRN + " is owed again"},
+		{[]string{"list", "--json"}, 0, `"what":"advice","state":"owed"`},
+		{[]string{"retry", txn.RRN}, 1, "the advice of " + txn.RRN + " is owed:"},
+		{[]string{"close", txn.RRN, "--note", "booked by hand, ticket 4712"}, 0, "is settled"},
+		{[]string{"close", txn.RRN, "--note", "again"}, 1, "the advice of " + txn.RRN + " is delivered already"},
+		{[]string{"list"}, 0, "nothing is owed"},
+	} {
+		status, stdout, stderr := runs(t, append(append([]string{"owed"}, c.args...), "--database", database)...)
+		if status != c.status || !strings.Contains(stdout+stderr, c.says) {
+			t.Errorf("%v: status %d, want %d and %q: %s%s", c.args, status, c.status, c.says, stdout, stderr)
+		}
 	}
 }

@@ -33,16 +33,19 @@ func newSimulateTerminalCmd() *cobra.Command {
 arguments it reads them from standard input, a line each:
 
   sale [AMOUNT] [ENTRY] [CARD] [nopin]   ENTRY: chip contactless stripe keyed fallback
-  balance, preauth, points               as sale
-  instalment, topup_cash, topup_account, topup_check, ecash_load,
-  ecash_cash_load, ecash_load_other      as sale, and text:TERMS
-  qr AMOUNT CODE                         a payment code: digits, or wechat:1 alipay:2 unionpay:3
+  balance, preauth                       as sale
+  qr AMOUNT CODE                         a payment code: digits, or wechat:1 alipay:2 unionpay:3;
+                                         a code pays once
   void, preauth_void, completion, completion_void, completion_notice, adjust,
-  qr_void, qr_refund, ecash_load_void    [last|NAME] [AMOUNT] [ENTRY] [CARD]
+  qr_void, qr_refund                     [last|NAME] [AMOUNT] [ENTRY] [CARD]
   refund                                 the same; without last or NAME it is not linked
   tip [last|NAME] AMOUNT                 AMOUNT is the tip
-  offline_sale AMOUNT CARD auth:T12345   authorised by telephone
+  offline_sale AMOUNT CARD auth:T12345   authorised by telephone, the number typed
   chip_offline_sale [AMOUNT] [CARD]      approved by the chip
+  points                                 as sale
+  instalment, topup_cash, topup_account, topup_check, ecash_load,
+  ecash_cash_load, ecash_load_other      as sale, and text:TERMS; ecash_load_void as void.
+                                         Few issuers take these: 40 is the usual answer
   reverse [98|A0|06]                     the last transaction that can be reversed
   sign FILE [last|NAME]                  the customer's signature, a JBIG image
   deliver                                script results, reversal and notices, now
@@ -50,15 +53,18 @@ arguments it reads them from standard input, a line each:
   tmk                                    a new master key, under --ttk-file
   echo, sign-in, sign-off
 
-"as NAME" behind a transaction names it for later ones; last is the last that
-was approved. Without a card a later one keys the number of the first. More
-words: partial (partial approval understood), addon (of a preauth), later (a
-notice waits until after the next transaction).
+"as NAME" behind a transaction names it for later ones of the same run; last is
+the last that was approved, a tip or a refund too. A void is for a sale: what
+voids a pre-authorisation or a completion is preauth_void, completion_void.
+Without an amount a later one takes that of the first, without a card it keys
+its number. More words: partial (partial approval understood), addon (of a
+preauth), later (a notice waits until after the next transaction).
 
 What a sale leaves out comes from the flags. CARD is a simulated card: north,
 south:17, east:lost (no-account lost stolen expired wrong-pin no-money
 restricted bad-chip tried-out). The PIN is the card's own; keyed entry and
-contactless sales up to 1000 yuan ask for none.
+contactless sales up to 1000 yuan ask for none. Nearly all cards have a chip, and
+their stripe is answered 45; south:5 and west:4 have none.
 
 A transaction without a valid answer leaves a reversal pending, or a notice to
 be sent again, which goes around the next one, or at the end. The exit status
@@ -67,10 +73,11 @@ is 0 when every action was answered and approved.
 The terminal's key is the TEST key of its TID in the seeded world, or the one in
 --tmk-file (32 hex digits).`,
 		Example: `  acquirer simulate terminal sale --amount 12.34 --entry chip
-  acquirer simulate terminal "preauth 500.00 as room" "completion room 432.10" "void last" settle
-  acquirer simulate terminal --tid 10000026 --mid 898110054110007 "sale 100.00 stripe north" reverse echo`,
+  acquirer simulate terminal "sale 20.00 as lunch" "void lunch" "qr 9.00 wechat:7" settle
+  acquirer simulate terminal "preauth 500.00 as room" "completion room 432.10 as bill" "completion_void bill"
+  acquirer simulate terminal --tid 10000026 --mid 898110054110007 "sale 100.00 stripe south:5" reverse echo`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p := till{out: cmd.OutOrStdout(), json: asJSON, noPIN: noPIN}
+			p := till{out: cmd.OutOrStdout(), json: asJSON, noPIN: noPIN, noTTK: ttkFile == ""}
 			var err error
 			if cfg.Dial, err = line.dialer(cmd.Context()); err != nil {
 				return err

@@ -28,6 +28,7 @@ type till struct {
 	entry  terminal.Entry
 	card   string
 	noPIN  bool
+	noTTK  bool // nothing to unwrap a new master key with
 
 	named    map[string]terminal.Key // transactions by their names
 	signedIn bool
@@ -132,8 +133,11 @@ func (p *till) parse(text string) (action, error) {
 	a := action{name: words[0]}
 	switch words = words[1:]; a.name {
 	case "echo", "sign-in", "sign-off", "settle", "deliver", "tmk":
-		if len(words) > 0 {
+		switch {
+		case len(words) > 0:
 			return a, fmt.Errorf("%s takes nothing", a.name)
+		case a.name == "tmk" && p.noTTK:
+			return a, errors.New("tmk needs the key that a new master key comes under: --ttk-file")
 		}
 		return a, nil
 	case "reverse":
@@ -201,6 +205,9 @@ func (p *till) parseTransaction(a *action, words []string) error {
 	x := &a.x
 	x.Amount, x.Entry = p.amount, p.entry
 	name, noPIN, read := p.card, p.noPIN, false
+	if x.Kind == terminal.KindOfflineSale { // it was authorised without the card: the number is typed
+		x.Entry = terminal.Keyed
+	}
 	for i := 0; i < len(words); i++ {
 		w := words[i]
 		key, value, _ := strings.Cut(w, ":")
@@ -446,14 +453,24 @@ func (p *till) print(d *done) {
 		fmt.Fprintf(&b, ", balance %s", *d.Balance)
 	}
 	if s := d.Settled; s != nil {
-		fmt.Fprintf(&b, ", batch %06d: debit %s, credit %s, domestic %d, foreign %d, %d records uploaded; next %06d",
-			s.Batch, s.Debit, s.Credit, s.Domestic, s.Foreign, s.Uploaded, s.Next)
+		fmt.Fprintf(&b, ", batch %06d: debit %s, credit %s, domestic %s, foreign %s, %d records uploaded; next %06d",
+			s.Batch, s.Debit, s.Credit, balanceWord(s.Domestic), balanceWord(s.Foreign), s.Uploaded, s.Next)
 	}
 	if d.Error != "" {
 		fmt.Fprintf(&b, "; %s", d.Error)
 	}
 	b.WriteString("\n\n")
 	p.write(b.String(), nil)
+}
+
+func balanceWord(b spec.Balance) string {
+	switch b {
+	case spec.Balanced:
+		return "balanced"
+	case spec.NotBalanced:
+		return "not balanced"
+	}
+	return "not compared"
 }
 
 func (p *till) write(text string, err error) {
