@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"acquirer/merchant"
+	"acquirer/money"
+	"acquirer/store"
 )
 
 // The example that docs/seed.md shows is one that serve reads.
@@ -28,7 +30,36 @@ func TestSeedExample(t *testing.T) {
 	if err != nil || len(wallets) != 1 || wallets[0].Name != "wechat" || wallets[0].timeout == 0 {
 		t.Errorf("%+v, %v", wallets, err)
 	}
-	if len(seed.Merchants) != 1 || len(seed.Terminals) != 1 || seed.Terminals[0].TMK == "" || len(issuers) != 1 || issuers[0].ZMK == "" || len(issuers[0].Lines) != 1 {
+	if len(seed.Merchants) != 1 || len(seed.Terminals) != 2 || seed.Terminals[0].TMK == "" || seed.Terminals[1].TTK == "" ||
+		len(issuers) != 1 || issuers[0].ZMK == "" || len(issuers[0].Lines) != 1 || len(issuers[0].Carries) != 2 {
 		t.Errorf("%+v %+v", seed, issuers)
+	}
+	want := merchant.Profile{MAC: merchant.MACUnionPay, Shape: merchant.ShapeSingle, KeySet: 4, Track: merchant.TrackTDB, Batch: merchant.BatchLeads,
+		Delivery: "420", Unlinked: money.Yuan(500), Signature: true}
+	if got := seed.Terminals[1].Profile; got != want {
+		t.Errorf("profile %+v, want %+v", got, want)
+	}
+	registered(t, seed)
+}
+
+// registered imports a seed as serve does: what is wrong with a merchant or a
+// terminal is found there.
+func registered(t *testing.T, seed *merchant.Seed) {
+	t.Helper()
+	db, err := store.Open(t.Context(), "sqlite:seed.db", schemas()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	reg, err := merchant.OpenRegistry(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reg.Import(t.Context(), seed, func(string) ([]byte, error) { return []byte("sealed"), nil }); err != nil {
+		t.Error(err)
 	}
 }
