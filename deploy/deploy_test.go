@@ -224,6 +224,15 @@ func exporter(t *testing.T) string {
 				say("acquirer_issuer_unmatched_total", is+`,kind="`+kind+`"`, 0)
 			}
 		}
+		for _, wallet := range []string{"wechat", "alipay"} {
+			for _, outcome := range []string{"unreachable", "unanswered"} {
+				say("acquirer_wallet_failures_total", `wallet="`+wallet+`",outcome="`+outcome+`"`, 0)
+			}
+			histogram("acquirer_wallet_seconds", `wallet="`+wallet+`",question="pay"`, 5, .05, .1, .25)
+		}
+		for _, d := range journal.Differences {
+			say("acquirer_batch_breaks_total", `what="`+string(d)+`"`, 0)
+		}
 		say("acquirer_transactions_total", `type="echo",reason="rc_00",issuer=""`, float64(n))
 		histogram("acquirer_transaction_seconds", `type="sale"`, 86, .005, .01, .02, .05)
 		for _, step := range []string{"check", "open", "issuer", "close", "write"} {
@@ -236,7 +245,7 @@ func exporter(t *testing.T) string {
 			say("acquirer_owed", `state="`+state+`"`, 0)
 		}
 		for name, value := range map[string]float64{
-			"acquirer_terminal_connections": 20, "acquirer_transactions_in_flight": 2, "acquirer_mac_failures_total": 0, "acquirer_owed_oldest_seconds": 0,
+			"acquirer_terminal_connections": 20, "acquirer_transactions_in_flight": 2, "acquirer_mac_failures_total": 0, "acquirer_chip_replays_total": 0, "acquirer_owed_oldest_seconds": 0,
 			"acquirer_undelivered_total": 0, "acquirer_handler_panics_total": 0, "acquirer_ledger_balanced": 1, "acquirer_ledger_lag_seconds": .3,
 			"acquirer_self_check_failures_total": 0, "acquirer_store_in_doubt_total": 0, "acquirer_store_retries_total": 0,
 			"go_goroutines": 90, "go_memstats_heap_inuse_bytes": 4e7, "process_open_fds": 70, "process_max_fds": 20000,

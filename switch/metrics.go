@@ -2,6 +2,8 @@ package switching
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"acquirer/journal"
 )
 
 // metrics answers an operator's questions: what is sold, how long each step
@@ -67,6 +69,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.signIns, m.owed, m.owedOldest, m.owedAttempts, m.undelivered, m.late, m.panics, m.replays, m.breaks)
 	for _, state := range []string{"due", "manual"} {
 		m.owed.WithLabelValues(state).Set(0)
+	}
+	for _, d := range journal.Differences { // from 0 on, so that the first one is an increase
+		m.breaks.WithLabelValues(string(d))
 	}
 	return m
 }

@@ -208,6 +208,9 @@ func TestTerminalDay(t *testing.T) {
 	if got := byAction["settle"].Settled; got == nil || *got != want {
 		t.Errorf("settled %+v, want %+v", got, want)
 	}
+	if status, stdout, _ = calls(t, "terminal", "--addr", addr, "settle"); status != 0 || !strings.Contains(stdout, "domestic balanced, foreign balanced, 0 records uploaded") {
+		t.Errorf("status %d: %s", status, stdout)
+	}
 	status, stdout, _ = calls(t, "terminal", "--addr", addr, "chip_offline_sale 5.00 north:bad-chip", "void breakfast")
 	if status != 1 || !strings.Contains(stdout, `chip_offline_sale 5.00, trace number`) || !strings.Contains(stdout, `called "breakfast"`) {
 		t.Errorf("status %d: %s", status, stdout)

@@ -132,6 +132,26 @@ func TestTerminalActions(t *testing.T) {
 	if a, err = p.parse("complete"); err != nil || a.ref != last || a.sum {
 		t.Errorf("%+v, %v", a, err)
 	}
+	if a, err = p.parse("offline_sale 45.00 north:5 auth:T12345"); err != nil || a.x.Entry != terminal.Keyed || a.x.AuthCode != "T12345" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if a, err = p.parse("offline_sale 45.00 north:5 stripe"); err != nil || a.x.Entry != terminal.Stripe {
+		t.Errorf("%+v, %v", a, err)
+	}
+	// One card is one chip, whose counter goes up from sale to sale.
+	if a, err = p.parse("sale chip east:3"); err != nil {
+		t.Error(err)
+	}
+	if b, err := p.parse("sale chip east:3"); err != nil || b.x.Card != a.x.Card {
+		t.Errorf("another card of the same name, %v", err)
+	}
+	if _, err = p.parse("tmk"); err != nil {
+		t.Error(err)
+	}
+	p.noTTK = true
+	if _, err = p.parse("tmk"); err == nil || !strings.Contains(err.Error(), "--ttk-file") {
+		t.Errorf("tmk without its key: %v", err)
+	}
 	for word, want := range map[string]string{"wechat:1": "130000000000000001", "alipay:2": "280000000000000002", "unionpay:3": "6200000000000000003", "281234567890123456": "281234567890123456"} {
 		if a, err = p.parse("qr 1.00 " + word); err != nil || a.x.PayCode != want {
 			t.Errorf("%s: %q, %v", word, a.x.PayCode, err)

@@ -25,7 +25,7 @@ func TestPrometheus(t *testing.T) {
 		code    string
 	}{
 		{[]string{"sale 12.34 chip north"}, "00"}, {[]string{"sale 12.51 chip south"}, "51"}, {[]string{"sale 60000.00 chip west:1"}, "61"},
-		{[]string{"sale 10.98 chip north"}, "98"}, {[]string{"sale 8.00 contactless west", "reverse"}, "00"},
+		{[]string{"qr 9.00 wechat:7"}, "00"}, {[]string{"sale 10.98 chip north"}, "98"}, {[]string{"sale 8.00 contactless west", "reverse"}, "00"},
 	} {
 		if last := d.sell(60, c.actions...); last.Code != c.code {
 			t.Errorf("%v: %+v, want %s", c.actions, last, c.code)

@@ -30,7 +30,8 @@ type till struct {
 	noPIN  bool
 	noTTK  bool // nothing to unwrap a new master key with
 
-	named    map[string]terminal.Key // transactions by their names
+	named    map[string]terminal.Key  // transactions by their names
+	cards    map[string]*simcard.Card // by the names they are called, so that their counters go up
 	signedIn bool
 	writeErr error
 }
@@ -274,10 +275,16 @@ func (p *till) takeCard(x *terminal.Transaction, name string, noPIN bool) error 
 	if err != nil {
 		return err
 	}
-	if x.Card, err = simcard.New(pan); err != nil {
-		return err
+	if x.Card = p.cards[name]; x.Card == nil {
+		if x.Card, err = simcard.New(pan); err != nil {
+			return err
+		}
+		x.Card.SetATC(uint16(time.Now().Unix() / 2 % 60000)) // ahead of what earlier runs used
+		if p.cards == nil {
+			p.cards = map[string]*simcard.Card{}
+		}
+		p.cards[name] = x.Card
 	}
-	x.Card.SetATC(uint16(time.Now().Unix() / 2 % 60000)) // ahead of what earlier runs used
 	if chip := x.Entry == terminal.Chip || x.Entry == terminal.Contactless; chip && !x.Card.HasChip {
 		return fmt.Errorf("the card %s has no chip; take another, or stripe", name)
 	}
