@@ -27,7 +27,7 @@ type Config struct {
 	Environment string `key:"environment" default:"test" doc:"test or production; production refuses the test seed and test keys"`
 	Database    string `key:"database" default:"sqlite:data/acquirer.db" doc:"sqlite:PATH or postgres://USER@HOST/DB"`
 	Node        int    `key:"node" default:"0" doc:"number of this node, 0 to 255, unique among those that share a database"`
-	Seed        string `key:"seed" default:"" doc:"JSON file of merchants, terminals and issuers to load at start, or demo for the seeded street"`
+	Seed        string `key:"seed" default:"" doc:"JSON file of merchants, terminals, issuers and wallets to load at start, or demo for the seeded street"`
 	Downloads   string `key:"downloads" default:"" doc:"JSON file of what terminals download (CA keys, applications, parameters, contactless limits, black list), laid out as download/builtin.json in the source; what it leaves out is built in, but test keys are not offered in production"`
 
 	Terminals struct {
@@ -59,11 +59,11 @@ type Config struct {
 	} `key:"switch"`
 
 	Owed struct {
-		Interval    time.Duration `key:"interval" default:"200ms" doc:"how often due reversals are looked for"`
-		Backoff     time.Duration `key:"backoff" default:"2s" doc:"wait after the first unacknowledged reversal; doubles, with jitter"`
+		Interval    time.Duration `key:"interval" default:"200ms" doc:"how often reversals and advices that are due are looked for"`
+		Backoff     time.Duration `key:"backoff" default:"2s" doc:"wait after the first try that was not acknowledged; doubles, with jitter"`
 		BackoffMax  time.Duration `key:"backoff_max" default:"5m" doc:"longest wait between two tries"`
-		MaxAttempts int           `key:"max_attempts" default:"20" doc:"tries before a reversal is handed to a person"`
-		Concurrency int           `key:"concurrency" default:"8" doc:"reversals in flight towards one issuer"`
+		MaxAttempts int           `key:"max_attempts" default:"20" doc:"tries before a reversal or an advice is handed to a person"`
+		Concurrency int           `key:"concurrency" default:"8" doc:"reversals and advices in flight towards one issuer or wallet"`
 	} `key:"owed"`
 
 	HSM struct {
