@@ -421,7 +421,7 @@ func (o *op) original(tx store.Tx) (*Entry, error) {
 
 // takeBack owes the reversal of e and gives its limits back.
 func (o *op) takeBack(tx store.Tx, e *Entry, b *writing) error {
-	e.Debt = &Debt{Why: o.owe.Why, Due: o.owe.Due}
+	e.Debt = &Debt{Why: o.owe.Why, Due: o.owe.Due, Chip: o.owe.Chip}
 	if err := owe(tx, b, &e.Transaction, e.Outcome, e.Debt); err != nil {
 		return err
 	}

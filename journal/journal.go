@@ -88,6 +88,7 @@ type Transaction struct {
 	MTI            uint16 // as hex, 0x0200
 	ProcessingCode int32  // DE 3
 	EntryMode      int32  // DE 22
+	Condition      int32  // DE 25
 	Amount         money.Amount
 	Currency       int32  // DE 49, 156
 	Original       int64  // the transaction that this one follows: voids, refunds, completes, adjusts; 0 for none
@@ -163,6 +164,7 @@ type Debt struct {
 	Tries   int32     // how often it was sent
 	State   State     // Owed, Reversed or Manual
 	Note    string    // what the last try met
+	Chip    []byte    // DE 55 of the terminal's 0400, for the issuer
 	Ended   time.Time // when it was acknowledged or given up
 }
 
@@ -443,6 +445,9 @@ type ReverseOption func(*op)
 
 // OriginalAlsoOn looks for the original on another business date too.
 func OriginalAlsoOn(day calendar.Date) ReverseOption { return func(o *op) { o.also = day } }
+
+// ChipSaid gives the reversal the chip data of the terminal's 0400 (DE 55).
+func ChipSaid(de55 []byte) ReverseOption { return func(o *op) { o.owe.Chip = de55 } }
 
 // Reverse takes a transaction back because the terminal asks (0400). t is the
 // original as the reversal describes it: its key, amount, card and whatever a

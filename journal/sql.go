@@ -81,6 +81,8 @@ create table journal_mark (
 alter table txn add column original BIGINT not null default 0; -- the transaction it follows
 alter table txn add column scheme TEXT not null default ''; -- of a foreign card
 create index txn_original on txn (original) where original <> 0;
+alter table txn add column condition INTEGER not null default 0; -- DE 25
+alter table owed add column chip BYTEA; -- DE 55 of the terminal's reversal
 alter table outcome add column part BIGINT not null default 0 -- approved, when less than asked for`, `
 create table settling (            -- a terminal's settlement of a batch
 	id BIGINT primary key,
@@ -122,12 +124,12 @@ create table signature (
 
 const (
 	txnColumns = `id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,
-		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent_on, original, scheme`
-	txnCount       = 27
+		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent_on, original, scheme, condition`
+	txnCount       = 28
 	outcomeColumns = `id, txn, reason, approval, issuer_code, additional, chip, settles, extra, note, closed, part`
 	outcomeCount   = 12
-	owedColumns    = `id, txn, issuer, why, created, due, tries, state, holder, leased, note, ended, approved`
-	owedCount      = 13
+	owedColumns    = `id, txn, issuer, why, created, due, tries, state, holder, leased, note, ended, approved, chip`
+	owedCount      = 14
 )
 
 var (
@@ -205,7 +207,7 @@ func writeTxn(tx store.Tx, a *store.Args, t *Transaction) (fresh bool, err error
 	a.Int(int64(t.MTI)).Int(int64(t.ProcessingCode)).Int(int64(t.EntryMode)).Int(t.Amount.Fen()).Int(int64(t.Currency))
 	a.Bytes(t.PANToken[:]).Text(t.PANMasked).Bytes(t.PANSealed).Int(int64(t.Channel)).Text(t.Issuer).Text(t.RRN).Int(int64(t.Trace))
 	a.Int(micro(t.Transmitted)).Bytes(t.Fingerprint[:]).Int(micro(t.Opened)).Int(micro(t.Deadline)).Int(int64(t.Node)).Int(int64(t.SpentOn))
-	a.Int(t.Original).Text(t.Scheme)
+	a.Int(t.Original).Text(t.Scheme).Int(int64(t.Condition))
 	n, err := tx.ExecArgs(insertTxn, a)
 	return n == 1, err
 }
@@ -220,7 +222,7 @@ func writeOutcome(tx store.Tx, a *store.Args, txn int64, o *Outcome) (won bool, 
 func writeOwed(tx store.Tx, a *store.Args, t *Transaction, d *Debt, approved bool) (fresh bool, err error) {
 	was := int64(bit(approved && !d.Delivery()))
 	a.Reset().Int(d.ID).Int(t.ID).Text(t.Issuer).Text(string(d.Why)).Int(micro(d.Created)).Int(micro(d.Due)).Int(int64(d.Tries))
-	a.Int(int64(d.State)).Int(0).Int(0).Text(d.Note).Int(micro(d.Ended)).Int(was)
+	a.Int(int64(d.State)).Int(0).Int(0).Text(d.Note).Int(micro(d.Ended)).Int(was).Bytes(d.Chip)
 	n, err := tx.ExecArgs(insertOwed, a)
 	return n == 1, err
 }
@@ -236,13 +238,14 @@ func scanEntry(rows *store.Rows, e *Entry) error {
 	var w struct {
 		id, txn, created, due, tries, state, holder, leased, ended, approved *int64
 		issuer, why, note                                                    *string
+		chip                                                                 []byte
 	}
 	t := &e.Transaction
 	err := rows.Scan(&t.ID, &t.Day, &t.Terminal, &t.Batch, &t.STAN, &t.Kind, &t.Merchant, &t.MTI, &t.ProcessingCode, &t.EntryMode,
 		&t.Amount, &t.Currency, &t.PANToken, &t.PANMasked, &t.PANSealed, &t.Channel, &t.Issuer, &t.RRN, &t.Trace, &transmitted,
-		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn, &t.Original, &t.Scheme,
+		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn, &t.Original, &t.Scheme, &t.Condition,
 		&o.id, &o.txn, &o.reason, &o.approval, &o.issuerCode, &o.additional, &o.chip, &o.settles, &o.extra, &o.note, &o.closed, &o.part,
-		&w.id, &w.txn, &w.issuer, &w.why, &w.created, &w.due, &w.tries, &w.state, &w.holder, &w.leased, &w.note, &w.ended, &w.approved)
+		&w.id, &w.txn, &w.issuer, &w.why, &w.created, &w.due, &w.tries, &w.state, &w.holder, &w.leased, &w.note, &w.ended, &w.approved, &w.chip)
 	if err != nil {
 		return err
 	}
@@ -253,7 +256,7 @@ func scanEntry(rows *store.Rows, e *Entry) error {
 	}
 	if w.id != nil {
 		e.Debt = &Debt{ID: *w.id, Why: Why(*w.why), Created: instant(*w.created), Due: instant(*w.due), Tries: int32(*w.tries),
-			State: State(*w.state), Note: *w.note, Ended: instant(*w.ended)}
+			State: State(*w.state), Note: *w.note, Chip: w.chip, Ended: instant(*w.ended)}
 	}
 	return nil
 }

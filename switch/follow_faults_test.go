@@ -412,6 +412,8 @@ func (s *street) asked() (n int) {
 // on switches the terminal on with what it kept.
 func (w *worker) on(state terminal.State) {
 	w.t.Helper()
-	w.term = w.s.terminal(w.i, func(c *terminal.Config) { c.KeepSlips, c.Profile.Tries, c.Profile.GiveUp, c.State = true, 4, true, state })
+	w.term = w.s.terminal(w.i, func(c *terminal.Config) {
+		c.KeepSlips, c.Profile.Tries, c.Profile.GiveUp, c.State = true, 4, true, state
+	})
 	must(w.t, w.term.SignIn(context.Background()))
 }

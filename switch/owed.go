@@ -323,6 +323,7 @@ func (s *Switch) buildOwed(ctx context.Context, e *journal.Entry, m *spec.Messag
 	if e.Outcome != nil {
 		back.Approval = e.Outcome.Approval
 	}
+	back.ICData = e.Debt.Chip
 	routing.BuildReversal(m, &back)
 	return nil
 }
@@ -336,7 +337,7 @@ func (s *Switch) legTold(ctx context.Context, e *journal.Entry) (routing.Request
 	}
 	r := routing.Request{
 		MTI: legMTI(&e.Transaction), Processing: fmt.Sprintf("%06d", e.ProcessingCode), Amount: e.Amount, Sent: e.Transmitted, STAN: uint32(e.Trace), RRN: e.RRN,
-		PAN: c.PAN, Expiry: c.Expiry, Sequence: c.Sequence, ICData: c.Chip, EntryMode: fmt.Sprintf("%03d", e.EntryMode), Condition: condition(e.Kind),
+		PAN: c.PAN, Expiry: c.Expiry, Sequence: c.Sequence, ICData: c.Chip, EntryMode: fmt.Sprintf("%03d", e.EntryMode), Condition: condition(&e.Transaction),
 		Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer, Receiver: s.legs[e.Issuer].Issuer.Institution(),
 		Terminal: e.Terminal, Merchant: e.Merchant,
 	}
@@ -374,13 +375,13 @@ func (s *Switch) legTold(ctx context.Context, e *journal.Entry) (routing.Request
 // errWaits says that an advice cannot be told before the one it is about.
 var errWaits = errors.New("its original is still to be delivered")
 
-// condition is DE 25 of a kind of transaction.
-func condition(k journal.Kind) string {
-	switch k {
-	case journal.PreAuth, journal.PreAuthVoid, journal.Completion, journal.CompletionVoid:
+// condition is DE 25 towards the issuer: as the terminal had it, but that an
+// add-on to a pre-authorisation (60) is one like others.
+func condition(t *journal.Transaction) string {
+	if t.Condition == 60 {
 		return "06"
 	}
-	return "00"
+	return fmt.Sprintf("%02d", t.Condition)
 }
 
 // reversalReason is the message reason towards the issuer.

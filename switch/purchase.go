@@ -75,6 +75,7 @@ func (s *Switch) transaction(ctx context.Context, w *work, q *asked) (*journal.T
 	}
 	t.ProcessingCode = int32Of(m, 3)
 	t.EntryMode = int32Of(m, 22)
+	t.Condition = int32Of(m, 25)
 	t.Currency = int32Of(m, 49)
 	if w.row.does == journal.Sale || w.row.does == journal.PreAuth {
 		t.SpentOn = calendar.DateOf(now)
@@ -240,7 +241,7 @@ func (s *Switch) legRequest(w *work, t *journal.Transaction, q *asked) routing.R
 	p := routing.Request{
 		MTI: m.MTI(), Processing: m.Text(3), Amount: t.Amount, Sent: t.Transmitted, STAN: uint32(t.Trace), RRN: t.RRN,
 		PAN: w.pan, Expiry: q.expiry, Track2: q.track2, Sequence: m.Text(23), ICData: m.Bytes(55),
-		EntryMode: m.Text(22), Condition: m.Text(25), Partial: w.mayPart(),
+		EntryMode: m.Text(22), Condition: condition(t), Partial: w.mayPart(),
 		Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer, Receiver: q.leg.Issuer.Institution(),
 		Terminal: t.Terminal, Merchant: t.Merchant, Name: gbk(w.merchant.Name), Category: w.merchant.MCC,
 		Capability: digit(w.de60.Capability), ICCondition: digit(w.de60.ICCondition),

@@ -35,6 +35,9 @@ func (s *Switch) reversal(ctx context.Context, w *work) {
 		return
 	}
 	options := []journal.ReverseOption{journal.OriginalAlsoOn(day)}
+	if icc := reducedChip(w.req.Bytes(55)); icc != nil {
+		options = append(options, journal.ChipSaid(icc))
+	}
 	r, err := s.journal.Reverse(step, t, why, time.Now(), options...)
 	if errors.Is(err, store.ErrInDoubt) { // repeating it changes nothing and tells
 		again, cancel := s.storeContext(ctx)
@@ -118,6 +121,18 @@ func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Tra
 		return nil, "", journal.HSMTrouble, "the HSM failed: " + err.Error()
 	}
 	return t, why, journal.Undecided, ""
+}
+
+// reducedChip is what a reversal tells its issuer of the chip (protocol.md 2.4):
+// verification results, device, issuer data, counter and script results. What
+// else a terminal puts there stays behind, since it is stored in clear.
+func reducedChip(icc []byte) (out []byte) {
+	for _, tag := range [...]uint32{0x95, 0x9F1E, 0x9F10, 0x9F36, 0xDF31} {
+		if v, ok := spec.FindTLV(icc, tag); ok {
+			out = spec.AppendTLV(out, tag, v)
+		}
+	}
+	return out
 }
 
 // institution is an issuer's number, or a wallet's name.
