@@ -126,7 +126,7 @@ type declared struct {
 }
 
 func (r *review) dialect(root *node) *Dialect {
-	o := r.object(root, "the file", "name", "mti", "bitmap", "numeric", "track", "prefixes", "framing", "fields", "|", "title", "use", "mac", "pin", "presence")
+	o := r.object(root, "the file", "name", "mti", "bitmap", "numeric", "track", "prefixes", "framing", "fields", "|", "title", "use", "mac", "pin", "keys", "presence")
 	if root.shape != anObject {
 		return nil
 	}
@@ -172,7 +172,7 @@ func (r *review) dialect(root *node) *Dialect {
 	}
 	d := &Dialect{name: name}
 	d.framing = r.framing(o["framing"])
-	d.mac, d.pin = r.mac(o["mac"], table), r.pin(o["pin"], table)
+	d.mac, d.pin, d.keys = r.mac(o["mac"], table), r.pin(o["pin"], table), r.keys(o["keys"], table)
 	d.title = r.word(o["title"], "title")
 	d.use = useOpen
 	if o["use"] != nil {
@@ -189,7 +189,7 @@ func (r *review) dialect(root *node) *Dialect {
 		r.wrong(root.line, "%v", err)
 		return nil
 	}
-	c.framing, c.mac, c.pin, c.title, c.use, c.rules = d.framing, d.mac, d.pin, d.title, d.use, d.rules
+	c.framing, c.mac, c.pin, c.keys, c.title, c.use, c.rules = d.framing, d.mac, d.pin, d.keys, d.title, d.use, d.rules
 	for n, dec := range table {
 		c.letters[n], c.show[n] = dec.letter, dec.show
 	}
@@ -321,6 +321,31 @@ type MACRule struct {
 // PINRule says where the key of a PIN block is named.
 type PINRule struct {
 	KSN int // the field with a DUKPT key serial number as 20 hexadecimal characters, or 10 bytes
+}
+
+// KeyRule says where working keys travel to the terminal.
+type KeyRule struct {
+	Field int // of the answer to a key exchange: bytes, or in a field of text hexadecimal characters
+}
+
+// leastKeys is two keys of 16 bytes with check values of 4.
+const leastKeys = 40
+
+func (r *review) keys(n *node, table map[int]declared) *KeyRule {
+	if n == nil {
+		return nil
+	}
+	o := r.object(n, "keys", "field")
+	k := &KeyRule{Field: r.number(o["field"], "field of keys", 2, maxField)}
+	dec, ok := table[k.Field]
+	switch {
+	case k.Field == 0 || dec.broken:
+	case !ok || dec.kind != Binary && dec.kind != Text || dec.length == Fixed:
+		r.wrong(o["field"].line, "keys: field %d must be declared as text or b of a variable length to carry working keys", k.Field)
+	case dec.kind == Binary && dec.units < leastKeys, dec.kind == Text && dec.units < 2*leastKeys:
+		r.wrong(o["field"].line, "keys: field %d is too short for two keys: want %d bytes, or %d characters of text", k.Field, leastKeys, 2*leastKeys)
+	}
+	return k
 }
 
 func (r *review) mac(n *node, table map[int]declared) *MACRule {

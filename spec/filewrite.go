@@ -206,6 +206,11 @@ func (d *Dialect) File() []byte {
 		p.add("ksn", d.pin.KSN)
 		line("pin", raw(p.String()))
 	}
+	if d.keys != nil {
+		var p pairs
+		p.add("field", d.keys.Field)
+		line("keys", raw(p.String()))
+	}
 	out.WriteString("  \"fields\": [")
 	sep := "\n    "
 	for n := 2; n <= maxField; n++ {

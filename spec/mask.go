@@ -354,7 +354,7 @@ func (v *view) hiddenOpen(n int, t []byte) (s []span) {
 		return all
 	case n == 55 && v.m.d.cells[n].kind == Binary:
 		s = emvSpans(nil, v.m.Bytes(55), 0, 0)
-	case private(n) && !v.m.d.show[n]:
+	case private(n) && !v.m.d.show[n], n == v.m.d.KeyField():
 		return all
 	}
 	return v.accounts(s, n, t)

@@ -1,5 +1,7 @@
 package spec
 
+import "encoding/hex"
+
 // The codes of DE 70 that every network knows (ISO 8583:1987).
 const (
 	NetworkSignOn      = 1
@@ -158,4 +160,38 @@ func (d *Dialect) KSNField() int {
 		return 0
 	}
 	return d.pin.KSN
+}
+
+// KeyField is the field of the answer to a key exchange that carries working
+// keys, 0 when the dialect has none.
+func (d *Dialect) KeyField() int {
+	if d.keys == nil {
+		return 0
+	}
+	return d.keys.Field
+}
+
+// SetKeys writes working keys into KeyField: as bytes, or as hexadecimal
+// characters where it is text.
+func (d *Dialect) SetKeys(m *Message, keys []byte) {
+	n := d.KeyField()
+	if d.cells[n].kind == Binary {
+		m.SetBytes(n, keys)
+		return
+	}
+	text := make([]byte, 0, 2*len(keys))
+	for _, b := range keys {
+		text = append(text, hexDigits[b>>4], hexDigits[b&15])
+	}
+	m.SetText(n, text)
+}
+
+// Keys reads what SetKeys wrote; false when it is absent or cannot be read.
+func (d *Dialect) Keys(m *Message) ([]byte, bool) {
+	b := m.Bytes(d.KeyField())
+	if len(b) == 0 || d.cells[d.KeyField()].kind == Binary {
+		return b, len(b) > 0
+	}
+	keys, err := hex.DecodeString(string(b))
+	return keys, err == nil
 }

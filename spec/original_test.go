@@ -1,6 +1,10 @@
 package spec
 
-import "testing"
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
 
 func TestDE90(t *testing.T) {
 	for _, name := range []string{"iso87-ascii", "iso87-bcd", "cups"} {
@@ -96,5 +100,56 @@ func TestKSN(t *testing.T) {
 	}
 	if _, ok := UnionPayPOS.KSN(parsed(t, UnionPayPOS, 0x0200, nil)); ok || UnionPayPOS.KSNField() != 0 {
 		t.Error("UnionPay's terminals have no DUKPT")
+	}
+}
+
+// Working keys travel as the dialect declares: hexadecimal in text, bytes in b.
+func TestWorkingKeys(t *testing.T) {
+	text, err := Load("iso87-bcd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := ReadDialect("small.json", []byte(strings.NewReplacer(`"pin": {"ksn": 62}`, `"keys": {"field": 62}`,
+		`"kind": "ans", "length": 20`, `"kind": "b", "length": 99, "prefix": "LL"`).Replace(small)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for shape, short := range map[string]bool{`"kind": "ans", "length": 79, "prefix": "LL"`: true, `"kind": "ans", "length": 80, "prefix": "LL"`: false,
+		`"kind": "b", "length": 39, "prefix": "LL"`: true, `"kind": "b", "length": 40, "prefix": "LL"`: false} {
+		_, err := ReadDialect("small.json", []byte(strings.NewReplacer(`"pin": {"ksn": 62}`, `"keys": {"field": 62}`, `"kind": "ans", "length": 20`, shape).Replace(small)))
+		if want := "small.json: line 10: keys: field 62 is too short for two keys: want 40 bytes, or 80 characters of text"; short != (err != nil) || short && err.Error() != want {
+			t.Errorf("%s: %v", shape, err)
+		}
+	}
+	keys := bytes.Repeat([]byte{0x0A, 0xF1}, 20)
+	for _, c := range []struct {
+		d        *Dialect
+		field    int
+		wireSize int
+	}{{text, 48, 80}, {binary, 62, 40}} {
+		var m Message
+		m.Reset(c.d, 0x0810)
+		if _, ok := c.d.Keys(&m); ok {
+			t.Errorf("%s: keys in a message without", c.d.Name())
+		}
+		c.d.SetKeys(&m, keys)
+		got, ok := c.d.Keys(&m)
+		if !ok || !bytes.Equal(got, keys) || m.Len(c.field) != c.wireSize || c.d.KeyField() != c.field {
+			t.Errorf("%s: %X %v in %d of DE %d", c.d.Name(), got, ok, m.Len(c.field), c.d.KeyField())
+		}
+		for _, i := range Describe(&m) {
+			if strings.Contains(i.Value, "0AF1") {
+				t.Errorf("%s: keys are shown", c.d.Name())
+			}
+		}
+	}
+	var m Message
+	m.Reset(text, 0x0810)
+	m.Set(48, "0AF")
+	if _, ok := text.Keys(&m); ok {
+		t.Error("half a byte is taken for a key")
+	}
+	if UnionPayPOS.KeyField() != 0 {
+		t.Error("UnionPay's terminals have their keys in DE 62, of which nothing is declared")
 	}
 }

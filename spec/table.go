@@ -27,6 +27,7 @@ type Dialect struct {
 	framing Framing
 	mac     *MACRule
 	pin     *PINRule
+	keys    *KeyRule
 	rules   []rule
 	letters [maxField + 1]string // the kind a file declared, where the table does not tell it: an, a
 	show    [maxField + 1]bool   // a field of private use that may be shown
@@ -114,6 +115,13 @@ func Compile(name string, s *iso8583.MessageSpec) (*Dialect, error) {
 
 // Name is the dialect's name on the command line and in JSON: "unionpay-pos".
 func (d *Dialect) Name() string { return d.name }
+
+// UnionPay reports whether the fields of private use mean what they mean at
+// UnionPay's terminals, and messages are told apart by DE 60.
+func (d *Dialect) UnionPay() bool { return d.use == useUnionPay }
+
+// Declares reports whether the dialect has DE n.
+func (d *Dialect) Declares(n int) bool { return n >= 2 && n <= maxField && d.cells[n].kind != 0 }
 
 // FieldName is the Chinese and English name of DE n, "" when it is not defined.
 func (d *Dialect) FieldName(n int) string {

@@ -187,6 +187,9 @@ func writeDialect(w io.Writer, d *spec.Dialect) error {
 	if n := d.KSNField(); n != 0 {
 		fmt.Fprintf(&b, "ksn       DE %d\n", n)
 	}
+	if n := d.KeyField(); n != 0 {
+		fmt.Fprintf(&b, "keys      DE %d\n", n)
+	}
 	b.WriteString("\nfields\n")
 	for n := 2; n <= 128; n++ {
 		if s := d.Format(n); s != "" {
