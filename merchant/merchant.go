@@ -68,10 +68,20 @@ type Profile struct {
 	Delivery string `json:"tmk_delivery,omitempty"`
 	// Unlinked is the most that a refund without its sale may be; 0 allows none.
 	Unlinked money.Amount `json:"unlinked_refund,omitempty"`
+	// PIN is how the key of a PIN block comes to be: PINStatic, the TPK of the
+	// last key exchange, or PINDUKPT, another for each transaction.
+	PIN string `json:"pin,omitempty"`
 	// Signature says that its sales are signed on the screen and are to be
 	// there before it settles.
 	Signature bool `json:"signature,omitempty"`
 }
+
+// The keys of PIN blocks. A PIN under DUKPT is refused with 57 until an HSM can
+// derive its key (docs/dialects.md).
+const (
+	PINStatic = "static"
+	PINDUKPT  = "dukpt"
+)
 
 // What of a track a terminal encrypts (docs/hsm.md).
 const (
@@ -181,6 +191,8 @@ func (t *Terminal) check() error {
 		return bad("the rule for the batch number must be follow, lead or strict and", p.Batch)
 	case p.Delivery != "" && p.Delivery != "420" && p.Delivery != "682" && p.Delivery != "003":
 		return bad("the delivery of a master key must be 420, 682 or 003 and", p.Delivery)
+	case p.PIN != PINStatic && p.PIN != PINDUKPT:
+		return bad("the PIN key must be static or dukpt and", p.PIN)
 	case p.Unlinked < 0:
 		return bad("an amount must not be below zero and", p.Unlinked)
 	case t.Batch < 1 || t.Batch > 999999:

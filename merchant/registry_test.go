@@ -39,7 +39,7 @@ func testMerchant(mid string) Merchant {
 }
 
 func testTerminal(tid, mid string) Terminal {
-	return Terminal{TID: tid, MID: mid, Serial: "SN-" + tid, Status: Active, Profile: Profile{MAC: MACUnionPay, Shape: ShapeDouble, KeySet: 3, Track: TrackWhole, Batch: BatchLeads, Delivery: "420", Unlinked: 100, Signature: true}, TTK: "D-ttk-" + tid, TMK: "D-tmk-" + tid, Batch: 1}
+	return Terminal{TID: tid, MID: mid, Serial: "SN-" + tid, Status: Active, Profile: Profile{MAC: MACUnionPay, Shape: ShapeDouble, KeySet: 3, Track: TrackWhole, Batch: BatchLeads, Delivery: "420", Unlinked: 100, Signature: true, PIN: PINDUKPT}, TTK: "D-ttk-" + tid, TMK: "D-tmk-" + tid, Batch: 1}
 }
 
 func open(t *testing.T, db *store.DB) *Registry {
@@ -164,6 +164,7 @@ func TestRegistryRefuses(t *testing.T) {
 		"MAC":       func(_ *Merchant, t *Terminal) { t.Profile.MAC = "md5" },
 		"shape":     func(_ *Merchant, t *Terminal) { t.Profile.Shape = "triple" },
 		"track":     func(_ *Merchant, t *Terminal) { t.Profile.Track = "half" },
+		"PIN":       func(_ *Merchant, t *Terminal) { t.Profile.PIN = "none" },
 		"rule":      func(_ *Merchant, t *Terminal) { t.Profile.Batch = "wander" },
 		"delivery":  func(_ *Merchant, t *Terminal) { t.Profile.Delivery = "421" },
 		"amount":    func(_ *Merchant, t *Terminal) { t.Profile.Unlinked = -1 },
@@ -273,7 +274,7 @@ func TestSeed(t *testing.T) {
 		t.Errorf("merchant %+v", m)
 	}
 	term, _ := r.Terminal([]byte(tid))
-	if term.TMK != "D0112" || term.Profile != (Profile{MAC: MACUnionPay, Shape: ShapeDouble, KeySet: 3, Track: TrackTDB, Batch: BatchFollows}) || term.Batch != 1 || term.Status != Active {
+	if term.TMK != "D0112" || term.Profile != (Profile{MAC: MACUnionPay, Shape: ShapeDouble, KeySet: 3, Track: TrackTDB, Batch: BatchFollows, PIN: PINStatic}) || term.Batch != 1 || term.Status != Active {
 		t.Errorf("terminal %+v", term)
 	}
 	// The next start finds what has happened since.

@@ -60,7 +60,7 @@ func LoadSeed(path string) (*Seed, error) {
 // since counts more. seal turns an account number into sealed bytes. What a
 // seed leaves out has a default: active, unassessed, T1, plan ESIGN-STD,
 // account class 1, MAC unionpay with a double key, key set 3, batch 1 that the
-// house follows, tdb of a track encrypted.
+// house follows, tdb of a track encrypted, static PIN keys.
 func (r *Registry) Import(ctx context.Context, s *Seed, seal func(number string) ([]byte, error)) error {
 	if _, err := r.Refresh(ctx); err != nil {
 		return err
@@ -103,6 +103,7 @@ func (r *Registry) Import(ctx context.Context, s *Seed, seal func(number string)
 func (p *Profile) defaults() {
 	p.MAC, p.Shape, p.KeySet = either(p.MAC, MACUnionPay), either(p.Shape, ShapeDouble), either(p.KeySet, 3)
 	p.Track, p.Batch = either(p.Track, TrackTDB), either(p.Batch, BatchFollows)
+	p.PIN = either(p.PIN, PINStatic)
 }
 
 // either returns v, or other when v is the zero value.

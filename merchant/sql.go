@@ -62,14 +62,15 @@ alter table merchant_terminal add column batch_rule TEXT not null default 'follo
 alter table merchant_terminal add column delivery TEXT not null default '';
 alter table merchant_terminal add column unlinked BIGINT not null default 0;
 alter table merchant_terminal add column signature INTEGER not null default 0;
-alter table merchant_terminal add column ttk TEXT not null default ''`}}
+alter table merchant_terminal add column ttk TEXT not null default ''`, `
+alter table merchant_terminal add column pin TEXT not null default 'static'`}}
 
 const merchantColumns = `mid, name, mcc, status, city, area, plan, speed, tier,
 	account_sealed, account_masked, account_name, account_bank, account_class, version`
 
 const terminalColumns = `tid, mid, serial, status, mac, shape, key_set, tmk, tpk, tak, tdk, generation, signed_in,
 	old_tpk, old_tak, old_tdk, old_generation, old_signed_in, batch, version,
-	track, batch_rule, delivery, unlinked, signature, ttk`
+	track, batch_rule, delivery, unlinked, signature, ttk, pin`
 
 func scanMerchant(r *store.Rows, m *Merchant) error {
 	return r.Scan(&m.MID, &m.Name, &m.MCC, &m.Status, &m.City, &m.Area, &m.Plan, &m.Speed, &m.Tier,
@@ -82,7 +83,7 @@ func scanTerminal(r *store.Rows, t *Terminal) error {
 	return r.Scan(&t.TID, &t.MID, &t.Serial, &t.Status, &t.Profile.MAC, &t.Profile.Shape, &t.Profile.KeySet, &t.TMK,
 		&t.Keys.TPK, &t.Keys.TAK, &t.Keys.TDK, &t.Keys.Generation, &t.Keys.SignedIn,
 		&t.Previous.TPK, &t.Previous.TAK, &t.Previous.TDK, &t.Previous.Generation, &t.Previous.SignedIn, &t.Batch, &t.Version,
-		&t.Profile.Track, &t.Profile.Batch, &t.Profile.Delivery, &t.Profile.Unlinked, &signature, &t.TTK)
+		&t.Profile.Track, &t.Profile.Batch, &t.Profile.Delivery, &t.Profile.Unlinked, &signature, &t.TTK, &t.Profile.PIN)
 }
 
 // nextVersion takes the next number. On PostgreSQL its row lock is held to the
@@ -116,17 +117,17 @@ func saveTerminal(tx store.Tx, t *Terminal) error {
 		signature = 1
 	}
 	_, err := tx.Exec(`insert into merchant_terminal (`+terminalColumns+`)
-		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26)
+		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27)
 		on conflict (tid) do update set mid = excluded.mid, serial = excluded.serial, status = excluded.status, mac = excluded.mac,
 			shape = excluded.shape, key_set = excluded.key_set, tmk = excluded.tmk, tpk = excluded.tpk, tak = excluded.tak, tdk = excluded.tdk,
 			generation = excluded.generation, signed_in = excluded.signed_in, old_tpk = excluded.old_tpk, old_tak = excluded.old_tak,
 			old_tdk = excluded.old_tdk, old_generation = excluded.old_generation, old_signed_in = excluded.old_signed_in,
 			batch = excluded.batch, version = excluded.version, track = excluded.track, batch_rule = excluded.batch_rule,
-			delivery = excluded.delivery, unlinked = excluded.unlinked, signature = excluded.signature, ttk = excluded.ttk`,
+			delivery = excluded.delivery, unlinked = excluded.unlinked, signature = excluded.signature, ttk = excluded.ttk, pin = excluded.pin`,
 		t.TID, t.MID, t.Serial, t.Status, t.Profile.MAC, t.Profile.Shape, t.Profile.KeySet, t.TMK,
 		t.Keys.TPK, t.Keys.TAK, t.Keys.TDK, t.Keys.Generation, t.Keys.SignedIn,
 		t.Previous.TPK, t.Previous.TAK, t.Previous.TDK, t.Previous.Generation, t.Previous.SignedIn, t.Batch, t.Version,
-		t.Profile.Track, t.Profile.Batch, t.Profile.Delivery, t.Profile.Unlinked, signature, t.TTK)
+		t.Profile.Track, t.Profile.Batch, t.Profile.Delivery, t.Profile.Unlinked, signature, t.TTK, t.Profile.PIN)
 	return err
 }
 
