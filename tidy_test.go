@@ -19,7 +19,7 @@ var rows = map[string]int{
 	"cmd/acquirer": 3,
 
 	"switch": 2, "settlement": 2, "portal": 2, "console": 2,
-	"simulate/terminal": 2, "simulate/issuer": 2, "simulate/bank": 2, "simulate/wallet": 2, "simulate/load": 2, "simulate/card": 2, "bench/relay": 2,
+	"simulate/terminal": 2, "simulate/issuer": 2, "simulate/bank": 2, "simulate/wallet": 2, "simulate/load": 2, "simulate/card": 2, "simulate/iso87": 2, "bench/relay": 2,
 
 	"merchant": 1, "journal": 1, "ledger": 1, "limits": 1, "risk": 1, "routing": 1, "download": 1, "hsm": 1,
 
@@ -28,16 +28,19 @@ var rows = map[string]int{
 
 // beside are the few neighbours that may meet, each with its reason.
 var beside = map[[2]string]string{
-	{"store/storetest", "store"}:           "the PostgreSQL that tests run on",
-	{"hsm", "hsm/algo"}:                    "the primitives on clear keys are the inside of the HSM",
-	{"simulate/terminal", "hsm/algo"}:      "a terminal's secure element computes with its own keys",
-	{"simulate/card", "hsm/algo"}:          "a chip computes its own cryptogram",
-	{"simulate/terminal", "simulate/card"}: "a card is put into a terminal",
-	{"simulate/load", "simulate/terminal"}: "the load is made of terminals",
-	{"simulate/load", "simulate/card"}:     "and of cards",
-	{"simulate/load", "hsm/algo"}:          "the keys of those terminals",
-	{"simulate/issuer", "simulate/card"}:   "the issuer knows the secrets of the cards it issued",
-	{"simulate/issuer", "hsm/algo"}:        "test keys of the simulated scheme",
+	{"store/storetest", "store"}:            "the PostgreSQL that tests run on",
+	{"hsm", "hsm/algo"}:                     "the primitives on clear keys are the inside of the HSM",
+	{"simulate/terminal", "hsm/algo"}:       "a terminal's secure element computes with its own keys",
+	{"simulate/card", "hsm/algo"}:           "a chip computes its own cryptogram",
+	{"simulate/terminal", "simulate/card"}:  "a card is put into a terminal",
+	{"simulate/iso87", "hsm/algo"}:          "a terminal's secure element, here too",
+	{"simulate/iso87", "simulate/card"}:     "and its card",
+	{"simulate/iso87", "simulate/terminal"}: "terminals of two makes fail and misbehave alike",
+	{"simulate/load", "simulate/terminal"}:  "the load is made of terminals",
+	{"simulate/load", "simulate/card"}:      "and of cards",
+	{"simulate/load", "hsm/algo"}:           "the keys of those terminals",
+	{"simulate/issuer", "simulate/card"}:    "the issuer knows the secrets of the cards it issued",
+	{"simulate/issuer", "hsm/algo"}:         "test keys of the simulated scheme",
 }
 
 func TestImportsPointDown(t *testing.T) {
