@@ -14,8 +14,12 @@ import (
 // the request that an answer repeats (docs/fields.md). Host time stands in
 // DE 12 and 13.
 func (s *Switch) startAnswer(w *work, at time.Time) {
-	s.demand(w)
 	w.rep.Reset(w.dialect, w.req.MTI().Response())
+	if !w.dialect.UnionPay() {
+		s.startOther(w, at)
+		return
+	}
+	s.demand(w)
 	w.rep.Copy(&w.req, 2, 3, 4, 11)
 	setHostTime(&w.rep, at)
 	w.rep.Copy(&w.req, 14, 23, 25)
@@ -23,7 +27,8 @@ func (s *Switch) startAnswer(w *work, at time.Time) {
 	w.rep.Copy(&w.req, 41, 42, 49, 60)
 }
 
-// setHostTime writes DE 12 hhmmss and DE 13 MMDD in Beijing time.
+// setHostTime writes DE 12 hhmmss and DE 13 MMDD in Beijing time, as far as the
+// dialect has them.
 func setHostTime(m *spec.Message, at time.Time) {
 	at = at.In(calendar.Beijing)
 	var b [10]byte
@@ -32,8 +37,10 @@ func setHostTime(m *spec.Message, at time.Time) {
 	for i, v := range [5]int{hh, mm, ss, int(month), day} {
 		b[2*i], b[2*i+1] = byte('0'+v/10), byte('0'+v%10)
 	}
-	m.SetText(12, b[:6])
-	m.SetText(13, b[6:])
+	if d := m.Dialect(); d.Declares(12) && d.Declares(13) {
+		m.SetText(12, b[:6])
+		m.SetText(13, b[6:])
+	}
 }
 
 // refuse answers w.req with rc and nothing else: for messages that are not
@@ -71,11 +78,11 @@ func (s *Switch) pack(w *work) {
 }
 
 func (s *Switch) tryPack(w *work) error {
-	signed := w.signs && w.macKey != ""
+	signed, field := w.signs && w.macKey != "", w.dialect.MACField(&w.rep)
 	if signed {
-		w.rep.SetBytes(64, zero8[:])
+		w.rep.SetBytes(field, zero8[:])
 	} else {
-		w.rep.Unset(64)
+		w.rep.Unset(field)
 	}
 	out, err := w.frame.AppendReply(w.out[:0], w.demand, &w.rep)
 	if err != nil {
@@ -85,7 +92,7 @@ func (s *Switch) tryPack(w *work) error {
 	if !signed {
 		return nil
 	}
-	block, mac := spec.SignedPart(spec.FrameBody(out))
+	block, mac := spec.SignedPart(w.dialect.FrameBody(out))
 	sum, err := s.hsm.MAC(context.Background(), w.macKey, w.macAlg, block)
 	if err != nil {
 		return errors.Join(errors.New("signing the answer"), err)

@@ -105,6 +105,7 @@ type storyteller struct {
 	names     map[string]named           // transactions, by "as"
 	closed    map[string]terminal.Slip   // of batches that were settled, by name
 	profiles  map[string]terminal.Config // what profile said of a terminal
+	others    others                     // terminals of other dialects
 }
 
 func (s *storyteller) do(words []string) []string {
@@ -114,6 +115,9 @@ func (s *storyteller) do(words []string) []string {
 		if len(rest) < n {
 			s.t.Fatalf("%q wants %d words", strings.Join(words, " "), n)
 		}
+	}
+	if seen, ok := s.other(ctx, verb, rest); ok {
+		return seen
 	}
 	switch verb {
 	case "signin", "signoff", "echo":
@@ -332,7 +336,7 @@ func (s *storyteller) describe(m *spec.Message) string {
 		b += " approval"
 	}
 	var fields []string
-	for n := 2; n <= 64; n++ {
+	for n := 2; n <= 128; n++ {
 		if m.Has(n) {
 			fields = append(fields, strconv.Itoa(n))
 		}

@@ -193,10 +193,14 @@ func (s *Switch) handle(ctx context.Context, w *work) {
 	}
 	t, known := s.terminals.Terminal(m.Bytes(41))
 	if !known {
-		s.refuse(w, RCUnknownTerminal)
+		s.unknown(ctx, w)
 		return
 	}
 	w.terminal = t
+	if !w.dialect.UnionPay() {
+		s.handleOther(ctx, w)
+		return
+	}
 	de60, ok := spec.ParseDE60(m)
 	if financial(m.MTI()) || ok && de60.MessageType == signatureMessage {
 		w.signs = true
@@ -223,7 +227,7 @@ func (s *Switch) handle(ctx context.Context, w *work) {
 	w.row.serve(s, ctx, w)
 }
 
-// verify checks DE 64 under the terminal's keys. Until the keys of the last
+// verify checks the MAC under the terminal's keys. Until the keys of the last
 // sign-in were used once, those before them still count: the answer that
 // carried the new ones may have been lost (fault 19). The answer is signed
 // with the generation that the request used.
@@ -232,25 +236,33 @@ func (s *Switch) verify(ctx context.Context, w *work) error {
 	if !t.SignedIn() {
 		return errNotSignedIn
 	}
-	w.macAlg = macAlgOf(t)
+	w.macAlg = macAlgOf(t, w.dialect)
 	block, mac := spec.SignedPart(w.req.Raw())
 	err := error(hsm.ErrMAC)
-	if w.req.Has(64) {
+	signed := w.req.Has(w.dialect.MACField(&w.req))
+	if signed {
 		err = s.hsm.VerifyMAC(ctx, hsm.Key(t.Keys.TAK), w.macAlg, block, mac)
 	}
-	w.macKey, w.tpk, w.tdk, w.keysSince = hsm.Key(t.Keys.TAK), hsm.Key(t.Keys.TPK), hsm.Key(t.Keys.TDK), t.Keys.SignedIn
+	w.hold(&t.Keys)
 	switch {
+	case errors.Is(err, hsm.ErrKeyUse):
+		w.macKey = "" // it signs no answer either
 	case err == nil && !t.Previous.None():
 		if _, err := s.terminals.Confirm(ctx, t.TID, t.Keys.Generation); err != nil {
 			s.log.Error("the first use of new terminal keys could not be recorded", "terminal", t.TID, "error", err.Error())
 		}
-	case errors.Is(err, hsm.ErrMAC) && w.req.Has(64) && !t.Previous.None():
-		if old := hsm.Key(t.Previous.TAK); s.hsm.VerifyMAC(ctx, old, w.macAlg, block, mac) == nil {
-			w.macKey, w.tpk, w.tdk, w.keysSince = old, hsm.Key(t.Previous.TPK), hsm.Key(t.Previous.TDK), t.Previous.SignedIn
+	case errors.Is(err, hsm.ErrMAC) && signed && !t.Previous.None():
+		if s.hsm.VerifyMAC(ctx, hsm.Key(t.Previous.TAK), w.macAlg, block, mac) == nil {
+			w.hold(&t.Previous)
 			return nil
 		}
 	}
 	return err
+}
+
+// hold keeps the keys of the generation that the request used.
+func (w *work) hold(k *merchant.Keys) {
+	w.macKey, w.tpk, w.tdk, w.keysSince = hsm.Key(k.TAK), hsm.Key(k.TPK), hsm.Key(k.TDK), k.SignedIn
 }
 
 var errNoDE60 = errors.New("DE 60 is missing or ends before the batch number")
@@ -258,9 +270,10 @@ var errNoDE60 = errors.New("DE 60 is missing or ends before the batch number")
 var errNotSignedIn = errors.New("the terminal has not signed in")
 
 // macRefusal is A0 for a wrong or missing MAC and for a terminal without keys,
-// 96 when the HSM itself failed: then the MAC may be right, and is not skipped.
+// or with keys for another MAC than its listener's; 96 when the HSM itself
+// failed: then the MAC may be right, and is not skipped.
 func (s *Switch) macRefusal(w *work, err error) ResponseCode {
-	if errors.Is(err, hsm.ErrMAC) || errors.Is(err, errNotSignedIn) {
+	if errors.Is(err, hsm.ErrMAC) || errors.Is(err, errNotSignedIn) || errors.Is(err, hsm.ErrKeyUse) {
 		s.metrics.macFailures.Inc()
 		if errors.Is(err, hsm.ErrMAC) && s.strikes.add(w.terminal.TID) >= s.cfg.BadMACs {
 			w.demand = spec.DemandSignIn
@@ -272,9 +285,14 @@ func (s *Switch) macRefusal(w *work, err error) ResponseCode {
 	return RCMalfunction
 }
 
-// macAlgOf is the algorithm of the terminal's profile.
-func macAlgOf(t *merchant.Terminal) hsm.MACAlg {
-	switch t.Profile.MAC {
+// macAlgOf is the algorithm of the terminal's profile; one that says nothing
+// but UnionPay's follows the dialect that the terminal speaks.
+func macAlgOf(t *merchant.Terminal, d *spec.Dialect) hsm.MACAlg {
+	alg := t.Profile.MAC
+	if rule := d.MAC(); alg == merchant.MACUnionPay && rule != nil {
+		alg = rule.Alg
+	}
+	switch alg {
 	case merchant.MACX919:
 		return hsm.MACX919
 	case merchant.MACX99:

@@ -136,6 +136,11 @@ func (s *Switch) format(w *work, q *asked) (journal.Reason, string) {
 			return journal.FormatError, "DE " + itoa(n) + " is missing"
 		}
 	}
+	if !w.dialect.UnionPay() { // whose presence rules say what else there must be
+		w.entry = int(w.entryMode()) / 10
+		q.pin = m.Has(52) && !w.row.recorded()
+		return journal.Undecided, ""
+	}
 	for _, n := range [...]int{22, 25, 41, 42, 49} {
 		if !m.Has(n) {
 			return journal.FormatError, "DE " + itoa(n) + " is missing"
@@ -162,7 +167,7 @@ func (s *Switch) mayTrade(w *work) (journal.Reason, string) {
 	default:
 		return journal.MerchantNotActive, "DE 42 names " + w.req.Text(42)
 	}
-	if w.terminal.Profile.Batch != merchant.BatchFollows && w.de60.Batch != w.terminal.Batch {
+	if w.dialect.UnionPay() && w.terminal.Profile.Batch != merchant.BatchFollows && w.de60.Batch != w.terminal.Batch {
 		return journal.BatchOutOfStep, "DE 60.2 is " + itoa(w.de60.Batch) + ", want " + itoa(w.terminal.Batch)
 	}
 	return journal.Undecided, ""
@@ -174,7 +179,7 @@ func (s *Switch) amountOf(w *work) (journal.Reason, string) {
 	if w.row.needs != nil && slices.Contains(w.row.needs, 4) && w.amount <= 0 {
 		return journal.AmountInvalid, "DE 4"
 	}
-	if m.Text(49) != money.CurrencyNumeric {
+	if m.Has(49) && m.Text(49) != money.CurrencyNumeric {
 		return journal.CurrencyInvalid, "DE 49"
 	}
 	return journal.Undecided, ""
@@ -199,13 +204,16 @@ func (s *Switch) readCard(ctx context.Context, w *work, q *asked) (journal.Reaso
 		w.pan = pan
 	}
 	if !m.Has(35) {
+		if w.pan.IsZero() && !w.dialect.UnionPay() && w.row.after != nil {
+			return s.usedCard(ctx, w, q)
+		}
 		if w.pan.IsZero() {
 			return journal.FormatError, "neither DE 2 nor DE 35"
 		}
 		return journal.Undecided, ""
 	}
 	q.track2 = m.AppendText(nil, 35)
-	if de53, ok := spec.ParseDE53(m); ok && de53.Track == 1 {
+	if de53, ok := spec.ParseDE53(m); ok && de53.Track == 1 && w.dialect.UnionPay() {
 		clear, err := s.hsm.DecryptTrack(ctx, w.tdk, trackScheme(w.terminal), q.track2)
 		if err != nil && !errors.Is(err, hsm.ErrTrack) && w.tdk != "" {
 			return journal.HSMTrouble, err.Error()
@@ -271,6 +279,9 @@ const (
 // entryMode holds the way the card was read against what came along.
 func (s *Switch) entryMode(w *work, q *asked) (journal.Reason, string) {
 	m := &w.req
+	if !m.Has(22) && w.row.after != nil { // other dialects say it of the original alone
+		return journal.Undecided, ""
+	}
 	switch w.entry {
 	case entryKeyed, entryReserved:
 		if q.track2 != nil || m.Has(55) {
@@ -420,11 +431,18 @@ func (s *Switch) priced(w *work, of merchant.Sale) (journal.Reason, string) {
 }
 
 // translatePIN takes the PIN block from the terminal's key to the issuer's,
-// for the same account number. DE 53 says how the block was made.
+// for the same account number. DE 53 says how a UnionPay terminal made it.
 func (s *Switch) translatePIN(ctx context.Context, w *work, q asked) (asked, journal.Reason, string) {
 	m := &w.req
+	if _, derived := w.dialect.KSN(m); derived || w.terminal.Profile.PIN == merchant.PINDUKPT {
+		s.log.Warn("a PIN under a DUKPT key was refused: the HSM cannot derive such keys; set the terminal up for a static PIN key", "terminal", w.terminal.TID)
+		return q, journal.EntryNotAllowed, "the PIN is under a DUKPT key"
+	}
 	block, format := hsm.PINBlockOf(m.Bytes(52)), hsm.ISO0
 	de53, ok := spec.ParseDE53(m)
+	if !w.dialect.UnionPay() { // ISO 9564 format 0; what DE 53 says is between other ends
+		de53, ok = spec.DE53{PINFormat: 2}, true
+	}
 	sm4 := de53.Algorithm == 4 || de53.Algorithm == 3
 	if sm4 {
 		block = hsm.PINBlockOf(sm4Block(m))

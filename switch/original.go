@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"acquirer/calendar"
@@ -43,29 +44,42 @@ func (s *Switch) findOriginal(ctx context.Context, w *work, q *asked) (journal.R
 var errNothingNamed = errors.New("neither DE 37 nor DE 61 names an original")
 
 // named reads the original by the reference number (DE 37, or the voucher in
-// DE 59 A4, which is one), else by batch, trace number and date (DE 61).
+// DE 59 A4, which is one), else by batch, trace number and date (DE 61, DE 90).
+// The DE 37 of other dialects may be a number of the terminal's own, and then
+// says nothing.
 func (s *Switch) named(ctx context.Context, w *work) (*journal.Entry, error) {
 	m := &w.req
+	o, ok := spec.FindOriginal(m)
+	if !w.dialect.UnionPay() {
+		o.Batch = noBatch
+	}
 	reference := m.Text(37)
 	if voucher, ok := spec.FindDE59(m.Bytes(59), "A4"); ok && idOf(reference) == 0 {
 		reference = string(voucher)
 	}
 	if id := idOf(reference); id != 0 {
 		e, err := s.journal.Get(ctx, id)
+		if errors.Is(err, store.ErrNotFound) && ok && !w.dialect.UnionPay() {
+			return s.traced(ctx, w, o)
+		}
 		if err != nil {
 			return nil, err
 		}
-		if de61, ok := spec.ParseDE61(m); ok && de61.STAN != 0 && (int32(de61.STAN) != e.STAN || de61.Batch != 0 && int32(de61.Batch) != e.Batch) {
-			return nil, store.ErrNotFound // DE 37 and DE 61 name different transactions
+		if ok && (int32(o.STAN) != e.STAN || o.Batch != 0 && int32(o.Batch) != e.Batch) {
+			return nil, store.ErrNotFound // DE 37 and DE 61 or 90 name different transactions
 		}
 		return e, nil
 	}
-	de61, ok := spec.ParseDE61(m)
-	if !ok || de61.STAN == 0 {
+	if !ok {
 		return nil, errNothingNamed
 	}
-	for _, day := range s.daysOf(w.started, de61.Date) {
-		found, err := s.journal.ByTrace(ctx, day, w.terminal.TID, int32(de61.Batch), int32(de61.STAN))
+	return s.traced(ctx, w, o)
+}
+
+// traced reads an original by date, batch and trace number.
+func (s *Switch) traced(ctx context.Context, w *work, o spec.Original) (*journal.Entry, error) {
+	for _, day := range s.daysOf(w.started, o.Date) {
+		found, err := s.journal.ByTrace(ctx, day, w.terminal.TID, int32(o.Batch), int32(o.STAN))
 		if err != nil {
 			return nil, err
 		}
@@ -134,6 +148,9 @@ func (s *Switch) unlinked(w *work) (journal.Reason, string) {
 	most := w.terminal.Profile.Unlinked
 	switch {
 	case w.row.does != journal.Refund || w.row.qr || most == 0:
+		if !w.dialect.UnionPay() {
+			return journal.OriginalNotFound, "neither DE 37 nor DE 90 names an original"
+		}
 		return journal.OriginalNotFound, errNothingNamed.Error()
 	case w.amount > most:
 		return journal.LimitAmount, "refund without its sale above " + most.String()
@@ -196,9 +213,21 @@ func (s *Switch) bounds(w *work, q *asked) (journal.Reason, string) {
 }
 
 // adjusts reads a tip or an adjustment: DE 4 is what the sale comes to now; a
-// tip tells itself in DE 48 too.
+// tip tells itself in DE 48 too. In other dialects DE 4 is the difference, and
+// DE 3 says which way: 02 more, 22 less.
 func (s *Switch) adjusts(w *work, q *asked) (journal.Reason, string) {
 	q.standing = q.follows.Standing()
+	if !w.dialect.UnionPay() {
+		if change := w.amount; strings.HasPrefix(w.req.Text(3), "22") {
+			w.amount = q.standing - change
+		} else {
+			w.amount = q.standing + change
+		}
+		if w.amount < 0 {
+			return journal.AmountOver, "a credit of more than the sale's " + q.standing.String()
+		}
+		return journal.Undecided, ""
+	}
 	change := w.amount - q.standing
 	if w.row.name != "tip" {
 		return journal.Undecided, ""

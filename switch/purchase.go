@@ -69,13 +69,13 @@ func (s *Switch) transaction(ctx context.Context, w *work, q *asked) (*journal.T
 		ID: w.id(),
 		Key: journal.Key{Day: calendar.BusinessDate(now, s.cfg.CutOff), Terminal: w.terminal.TID,
 			Batch: int32(w.de60.Batch), STAN: int32(q.stan), Kind: w.row.does},
-		Merchant: w.terminal.MID, MTI: uint16(m.MTI()), Amount: w.amount, Channel: q.channel, Issuer: w.issuer, Scheme: q.scheme,
+		Merchant: w.terminal.MID, MTI: uint16(w.row.mti), Amount: w.amount, Channel: q.channel, Issuer: w.issuer, Scheme: q.scheme,
 		RRN: rrnOf(w.id()), Trace: int32(s.nextTrace()), Transmitted: now.Truncate(time.Second),
 		Opened: now, Deadline: now, Node: int32(store.Node()),
 	}
-	t.ProcessingCode = int32Of(m, 3)
-	t.EntryMode = int32Of(m, 22)
-	t.Condition = int32Of(m, 25)
+	t.ProcessingCode = number(w.processing())
+	t.EntryMode = w.entryMode()
+	t.Condition = number(w.condition())
 	t.Currency = int32Of(m, 49)
 	if w.row.does == journal.Sale || w.row.does == journal.PreAuth {
 		t.SpentOn = calendar.DateOf(now)
@@ -127,10 +127,13 @@ func int32Of(m *spec.Message, n int) int32 {
 // encrypts them anew; so does the MAC.
 func fingerprint(w *work, t *journal.Transaction) [16]byte {
 	var room [128]byte
-	b := binary.BigEndian.AppendUint16(room[:0], uint16(w.req.MTI()))
+	b := binary.BigEndian.AppendUint16(room[:0], uint16(w.row.mti))
 	b = append(b, t.PANToken[:]...)
 	for _, n := range [...]int{3, 4, 22, 25, 38, 42, 49, 61} {
 		b = w.req.AppendText(append(b, byte(n)), n)
+	}
+	if !w.dialect.UnionPay() { // the original
+		b = w.req.AppendText(append(b, 90), 90)
 	}
 	sum := sha256.Sum256(b)
 	return [16]byte(sum[:16])
@@ -187,12 +190,14 @@ func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, opti
 // mayBeYesterdays reports that the message may be a repeat of one that came on
 // the business date before day, and which that is: the cut-off is only just
 // past, or the keys it is signed with were in force before it, so that a
-// recorded message still has a right MAC (fault 12).
+// recorded message still has a right MAC (fault 12). Without a batch number
+// trace numbers come again every day: there the message's own time tells that
+// it is no recording.
 func (s *Switch) mayBeYesterdays(w *work, day calendar.Date) (calendar.Date, bool) {
 	const memory = 30 * time.Minute
 	yesterday := day.AddDays(-1)
 	cut := calendar.Closes(yesterday, s.cfg.CutOff)
-	return yesterday, w.started.Sub(cut) < memory || w.keysSince < cut.UnixMicro()
+	return yesterday, w.started.Sub(cut) < memory || w.keysSince < cut.UnixMicro() && (w.dialect.UnionPay() || !w.fresh())
 }
 
 // send asks the issuer and closes with what came of it (W2). Bytes that left
@@ -239,9 +244,9 @@ func whyOf(err error) string {
 func (s *Switch) legRequest(w *work, t *journal.Transaction, q *asked) routing.Request {
 	m := &w.req
 	p := routing.Request{
-		MTI: m.MTI(), Processing: m.Text(3), Amount: t.Amount, Sent: t.Transmitted, STAN: uint32(t.Trace), RRN: t.RRN,
+		MTI: w.row.mti, Processing: w.processing(), Amount: t.Amount, Sent: t.Transmitted, STAN: uint32(t.Trace), RRN: t.RRN,
 		PAN: w.pan, Expiry: q.expiry, Track2: q.track2, Sequence: m.Text(23), ICData: m.Bytes(55),
-		EntryMode: m.Text(22), Condition: condition(t), Partial: w.mayPart(),
+		EntryMode: w.entryText(), Condition: condition(t), Partial: w.mayPart(),
 		Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer, Receiver: q.leg.Issuer.Institution(),
 		Terminal: t.Terminal, Merchant: t.Merchant, Name: gbk(w.merchant.Name), Category: w.merchant.MCC,
 		Capability: digit(w.de60.Capability), ICCondition: digit(w.de60.ICCondition),
@@ -376,7 +381,9 @@ func (s *Switch) answerEntry(w *work, e *journal.Entry) {
 		return
 	}
 	w.journalID, w.reason, w.issuer = e.ID, out.Reason, e.Issuer
-	w.rc = s.codeOf(out.Reason, out.IssuerCode)
+	if w.rc = s.codeOf(out.Reason, out.IssuerCode); !w.dialect.UnionPay() {
+		w.rc = w.rc.plain()
+	}
 	switch {
 	case out.Reason == journal.Unanswered && e.Kind == journal.Inquiry:
 		w.rc = RCTimeout // nothing is reversed that the terminal should know of
@@ -385,23 +392,25 @@ func (s *Switch) answerEntry(w *work, e *journal.Entry) {
 	}
 	w.approved = w.rc.Approves()
 	s.startAnswer(w, out.Closed)
-	w.rep.Set(37, e.RRN)
+	w.say(37, e.RRN)
 	w.rep.Set(39, string(w.rc))
-	if out.Settles != 0 {
+	if out.Settles != 0 && w.dialect.Declares(15) {
 		w.rep.SetInt(15, int64(out.Settles))
 	}
-	set(&w.rep, 44, out.Additional)
 	if w.approved {
-		set(&w.rep, 38, out.Approval)
+		w.say(38, out.Approval)
 	}
-	if len(out.Chip) > 0 {
+	if len(out.Chip) > 0 && w.dialect.Declares(55) {
 		w.rep.SetBytes(55, out.Chip)
 	}
 	if out.Part != 0 {
 		w.rep.SetInt(4, out.Part.Fen())
 	}
 	setExtra(&w.rep, out.Extra)
-	w.rep.Set(63, cmp.Or(e.Scheme, domestic))
+	if w.dialect.UnionPay() {
+		set(&w.rep, 44, out.Additional)
+		w.rep.Set(63, cmp.Or(e.Scheme, domestic))
+	}
 	s.pack(w)
 }
 
@@ -422,7 +431,7 @@ func setExtra(m *spec.Message, b []byte) {
 		if length > len(b)-3 {
 			return
 		}
-		if n != extraNumber {
+		if n != extraNumber && m.Dialect().Declares(n) {
 			m.SetText(n, b[3:3+length])
 		}
 		b = b[3+length:]

@@ -40,6 +40,7 @@ const (
 	RCIssuerTimeout     ResponseCode = "98"
 	RCPINFormat         ResponseCode = "99"
 	RCMAC               ResponseCode = "A0"
+	RCSecurity          ResponseCode = "A7"
 )
 
 // texts is the one table of what a terminal's screen says for each DE 39, and
@@ -122,6 +123,15 @@ func (c ResponseCode) Approves() bool {
 		return true
 	}
 	return false
+}
+
+// plain is the code for a terminal outside UnionPay's world, which takes A2 to A6
+// for a no.
+func (c ResponseCode) plain() ResponseCode {
+	if c.Approves() && c[0] == 'A' {
+		return RCApproved
+	}
+	return c
 }
 
 // codeFor is the code of a refusal of this house, codeOf of any outcome; a

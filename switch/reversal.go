@@ -27,7 +27,7 @@ func (s *Switch) reversal(ctx context.Context, w *work) {
 	}
 	step, cancel := s.storeContext(ctx)
 	defer cancel()
-	day, err := s.originalDay(step, t.Key)
+	day, err := s.originalDay(step, w, t)
 	if err != nil {
 		s.log.Error("the original of a terminal's reversal could not be looked for", "terminal", t.Terminal, "stan", t.STAN, "error", err.Error())
 		w.reason = journal.StoreTrouble
@@ -56,10 +56,14 @@ func (s *Switch) reversal(ctx context.Context, w *work) {
 	s.answerReversal(w, r)
 }
 
-// originalDay is the business date of the transaction with the key: today's
+// originalDay is the business date of the transaction that t describes: today's
 // when there is none. A terminal that was switched off in the middle of a sale
 // sends its reversal before the next one, which may be days later.
-func (s *Switch) originalDay(ctx context.Context, k journal.Key) (calendar.Date, error) {
+func (s *Switch) originalDay(ctx context.Context, w *work, t *journal.Transaction) (calendar.Date, error) {
+	if !w.dialect.UnionPay() {
+		return s.otherDay(ctx, w, t)
+	}
+	k := t.Key
 	today := k.Day
 	for range memory {
 		_, err := s.journal.Find(ctx, k)
@@ -75,26 +79,32 @@ func (s *Switch) originalDay(ctx context.Context, k journal.Key) (calendar.Date,
 }
 
 // describedOriginal is the transaction that the 0400 wants taken back, as far
-// as it says: its row of the matrix, same trace number and batch, amount, and
-// mostly the card. A reason and a note say what is missing.
+// as it says: its row of the matrix, its trace number and batch, which a
+// UnionPay terminal uses again and others name in DE 90, amount, and mostly the
+// card. A reason and a note say what is missing.
 func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Transaction, why journal.Why, reason journal.Reason, note string) {
 	m := &w.req
 	row := w.undoes
 	if row == nil {
 		return nil, "", journal.NotSupported, "nothing that a terminal may reverse"
 	}
-	stan, ok := m.Int(11)
-	if !ok || stan == 0 {
-		return nil, "", journal.FormatError, "DE 11 is no trace number"
+	o, ok := spec.FindOriginal(m)
+	if !ok || o.STAN == 0 {
+		return nil, "", journal.FormatError, "DE 11 or 90 is no trace number"
 	}
 	amount, ok := m.Int(4)
 	if !ok {
 		return nil, "", journal.FormatError, "DE 4 is missing"
 	}
-	switch code := m.Text(39); code {
-	case "98", "96", "A0", "06":
+	if inPart(m) {
+		return nil, "", journal.NotSupported, "DE 95: a reversal of a part"
+	}
+	switch code := m.Text(39); {
+	case code == "98", code == "96", code == "A0", code == "06":
 		why = journal.Why(code)
-	case "": // some terminals leave the reason away
+	case !w.dialect.UnionPay():
+		why = otherWhy(code)
+	case code == "": // some terminals leave the reason away
 		why = "98"
 	default:
 		return nil, "", journal.FormatError, "DE 39 is no reason for a reversal"
@@ -104,8 +114,8 @@ func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Tra
 	t = &journal.Transaction{
 		ID: w.id(),
 		Key: journal.Key{Day: calendar.BusinessDate(now, s.cfg.CutOff), Terminal: w.terminal.TID,
-			Batch: int32(w.de60.Batch), STAN: int32(stan), Kind: row.does},
-		Merchant: w.terminal.MID, MTI: uint16(row.mti), Amount: w.amount, ProcessingCode: int32Of(m, 3), EntryMode: int32Of(m, 22), Currency: int32Of(m, 49),
+			Batch: int32(w.de60.Batch), STAN: int32(o.STAN), Kind: row.does},
+		Merchant: w.terminal.MID, MTI: uint16(row.mti), Amount: w.amount, ProcessingCode: number(row.processing(m)), EntryMode: int32Of(m, 22), Currency: int32Of(m, 49),
 		RRN: rrnOf(w.id()), Opened: now, Deadline: now, Node: int32(store.Node()),
 	}
 	if !m.Has(2) {
@@ -178,9 +188,11 @@ func (s *Switch) answerReversal(w *work, r journal.Reversal) {
 		w.rep.SetBytes(55, spec.AppendTLV(nil, 0x9F36, atc))
 	}
 	if o := r.Original; o != nil && r.Effect != journal.Mismatch {
-		w.rep.Set(37, o.RRN)
-		if rc == RCApproved {
+		w.say(37, o.RRN)
+		if rc == RCApproved && w.dialect.UnionPay() {
 			set(&w.rep, 44, institutions(s.institution(o.Issuer), s.cfg.Acquirer))
+		}
+		if rc == RCApproved && w.dialect.Declares(15) {
 			w.rep.SetInt(15, int64(o.Day)%10000)
 		}
 		w.issuer = o.Issuer

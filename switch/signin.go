@@ -32,31 +32,63 @@ func (s *Switch) signIn(ctx context.Context, w *work) {
 		s.endSignIn(w, RCBatch, nil)
 		return
 	}
+	rc, keys := s.newKeys(ctx, w, hsm.KeySet(w.de60.NetworkCode))
+	s.endSignIn(w, rc, keys)
+}
+
+// newKeys makes and stores working keys of a set, and gives what the terminal
+// is to get of them: each under its master key, with its check value.
+func (s *Switch) newKeys(ctx context.Context, w *work, set hsm.KeySet) (ResponseCode, []byte) {
+	t := w.terminal
 	if t.TMK == "" {
 		s.log.Error("sign-in refused: the terminal has no master key; load one", "terminal", t.TID)
-		s.endSignIn(w, RCUnknownTerminal, nil)
-		return
+		return RCUnknownTerminal, nil
 	}
-	keys, err := s.hsm.WorkingKeys(ctx, hsm.Key(t.TMK), hsm.KeySet(w.de60.NetworkCode), makShape(t))
+	keys, err := s.hsm.WorkingKeys(ctx, hsm.Key(t.TMK), set, makShape(t, macAlgOf(t, w.dialect)))
 	if errors.Is(err, hsm.ErrKeyUse) {
-		s.log.Warn("sign-in refused: the terminal's master key does not carry this set of keys", "terminal", t.TID, "set", w.de60.NetworkCode)
-		s.endSignIn(w, RCInvalidSale, nil)
-		return
+		s.log.Warn("sign-in refused: the terminal's master key does not carry this set of keys", "terminal", t.TID, "set", int(set))
+		return RCInvalidSale, nil
 	}
 	if err != nil {
 		s.log.Error("sign-in failed in the HSM", "terminal", t.TID, "error", err.Error())
-		s.endSignIn(w, RCMalfunction, nil)
-		return
+		return RCMalfunction, nil
 	}
 	stored := merchant.Keys{TPK: string(keys.TPK), TAK: string(keys.TAK), TDK: string(keys.TDK)}
 	if _, err := s.terminals.SignIn(ctx, t.TID, stored, time.Now()); err != nil {
 		s.log.Error("sign-in keys could not be stored", "terminal", t.TID, "error", err.Error())
-		s.endSignIn(w, RCMalfunction, nil)
-		return
+		return RCMalfunction, nil
 	}
 	s.strikes.forget(t.TID)
 	s.obeyed(ctx, w, spec.DemandSignIn)
-	s.endSignIn(w, RCApproved, keys.DE62)
+	return RCApproved, keys.DE62
+}
+
+// signOn is the sign-on of a terminal that gets its keys by a message of their
+// own (DE 70 001). Without keys it can do nothing yet, and hears that.
+func (s *Switch) signOn(_ context.Context, w *work) {
+	rc := s.mayWork(w)
+	if rc == RCApproved && w.dialect.MAC() != nil && !w.terminal.SignedIn() {
+		s.log.Warn("a sign-on was refused: the terminal has no working keys; it must exchange keys first", "terminal", w.terminal.TID)
+		rc = RCSecurity
+	}
+	s.metrics.signIns.WithLabelValues(string(rc)).Inc()
+	s.answerManagement(w, rc)
+	s.pack(w)
+}
+
+// keyExchange gives a terminal of another dialect new working keys (DE 70
+// 101): the set of its profile, in the field that the dialect declares.
+func (s *Switch) keyExchange(ctx context.Context, w *work) {
+	rc, keys := s.mayWork(w), []byte(nil)
+	if rc == RCApproved {
+		rc, keys = s.newKeys(ctx, w, hsm.KeySet(w.terminal.Profile.KeySet))
+	}
+	s.metrics.signIns.WithLabelValues(string(rc)).Inc()
+	s.answerManagement(w, rc)
+	if rc == RCApproved {
+		w.dialect.SetKeys(&w.rep, keys)
+	}
+	s.pack(w)
 }
 
 // masterKey gives the terminal a new master key under its transport key (0800,
@@ -100,12 +132,12 @@ func (s *Switch) masterKey(ctx context.Context, w *work) {
 	s.pack(w)
 }
 
-// makShape is the kind of MAC key that the terminal's profile asks for.
-func makShape(t *merchant.Terminal) hsm.MAKShape {
+// makShape is the kind of MAC key that the terminal's MAC and profile ask for.
+func makShape(t *merchant.Terminal, alg hsm.MACAlg) hsm.MAKShape {
 	switch {
-	case t.Profile.MAC == merchant.MACX919:
+	case alg == hsm.MACX919:
 		return hsm.MAKRetail
-	case t.Profile.MAC == merchant.MACCMAC:
+	case alg == hsm.MACCMAC:
 		return hsm.MAKCMAC
 	case t.Profile.Shape == merchant.ShapeDouble:
 		return hsm.MAKDouble
@@ -132,7 +164,7 @@ func (s *Switch) endSignIn(w *work, rc ResponseCode, de62 []byte) {
 // keys stay until the next sign-in as other hosts keep them.
 func (s *Switch) signOff(_ context.Context, w *work) {
 	s.answerManagement(w, RCApproved)
-	w.rep.Set(37, rrnOf(w.id()))
+	w.say(37, rrnOf(w.id()))
 	s.pack(w)
 }
 

@@ -3,7 +3,8 @@
 //
 // One message runs from serveTerminal (terminal.go) through handle
 // (handlers.go) to its own file: purchase.go, reversal.go, signin.go. What the
-// issuers are owed is in owed.go, DE 39 in response.go alone.
+// issuers are owed is in owed.go, DE 39 in response.go alone. Terminals of other
+// dialects than UnionPay's are read in dialect.go.
 package switching
 
 import (
@@ -29,7 +30,6 @@ import (
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/routing"
-	"acquirer/spec"
 	"acquirer/store"
 )
 
@@ -160,7 +160,7 @@ func New(cfg Config, h House) (*Switch, error) {
 		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
 	h.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_transactions_in_flight",
 		Help: "Requests read and not yet answered."}, func() float64 { return float64(s.working.Load()) }))
-	s.works.New = func() any { return &work{dialect: spec.UnionPayPOS} }
+	s.works.New = func() any { return new(work) }
 	s.trace.Store(rand.Uint32N(1_000_000)) // a restart does not reuse the numbers in flight at the last stop
 	return s, nil
 }

@@ -18,10 +18,17 @@ import (
 	"acquirer/spec"
 )
 
-// Serve accepts terminals on l until ctx ends or Shutdown is called; every
-// connection is one goroutine that reads a frame, handles it and answers it
-// before it reads the next, so two frames in one segment are answered in order.
+// Serve accepts UnionPay's terminals on l until ctx ends or Shutdown is called;
+// every connection is one goroutine that reads a frame, handles it and answers
+// it before it reads the next, so two frames in one segment are answered in
+// order.
 func (s *Switch) Serve(ctx context.Context, l net.Listener) error {
+	return s.ServeDialect(ctx, l, spec.UnionPayPOS)
+}
+
+// ServeDialect is Serve for terminals of another dialect, one that Servable
+// finds nothing wrong with.
+func (s *Switch) ServeDialect(ctx context.Context, l net.Listener, d *spec.Dialect) error {
 	if s.tls != nil {
 		l = tls.NewListener(l, s.tls)
 	}
@@ -58,7 +65,7 @@ func (s *Switch) Serve(ctx context.Context, l net.Listener) error {
 		s.conns.wg.Go(func() {
 			defer s.metrics.connections.Dec()
 			defer s.conns.remove(conn)
-			why := s.serveTerminal(ctx, conn)
+			why := s.serveTerminal(ctx, conn, d)
 			s.metrics.frames.WithLabelValues(why).Inc()
 		})
 	}
@@ -66,15 +73,15 @@ func (s *Switch) Serve(ctx context.Context, l net.Listener) error {
 
 // serveTerminal is one terminal's conversation. It returns why it ended, a
 // word of a closed list. An idle terminal holds two bytes here and no buffer.
-func (s *Switch) serveTerminal(ctx context.Context, conn net.Conn) (why string) {
+func (s *Switch) serveTerminal(ctx context.Context, conn net.Conn, d *spec.Dialect) (why string) {
 	defer s.closeQuietly(conn)
-	var frames spec.FrameReader
+	frames := d.Frames()
 	for !s.conns.stopped() {
 		length, err := s.awaitFrame(conn, &frames)
 		if err != nil {
 			return s.readEnded(conn, err)
 		}
-		w := s.take(length)
+		w := s.take(d, length)
 		w.frame, err = frames.Body(conn, w.in)
 		if err != nil {
 			s.give(w)

@@ -41,7 +41,7 @@ type work struct {
 	rep     spec.Message // to the terminal
 	leg     spec.Message // to the issuer
 	legRep  spec.Message // from the issuer
-	de60    spec.DE60
+	de60    spec.DE60    // or what a terminal of another dialect says of it elsewhere (dialect.go)
 
 	kind     string // row.name, for logs and metrics
 	row      *row
@@ -76,9 +76,11 @@ type facts struct {
 	flight    *flight // the transaction it sent, or waits for
 }
 
-// take gives a work with a body buffer of length bytes.
-func (s *Switch) take(length int) *work {
+// take gives a work for a message of dialect d, with a body buffer of length
+// bytes.
+func (s *Switch) take(d *spec.Dialect, length int) *work {
 	w := s.works.Get().(*work)
+	w.dialect = d
 	if cap(w.in) < length {
 		w.in = make([]byte, max(length, 1024))
 	}
@@ -135,7 +137,7 @@ func (s *Switch) finish(ctx context.Context, w *work) {
 		}
 	}
 	s.record(w)
-	if s.tell != nil && financial(w.req.MTI()) {
+	if s.tell != nil && w.movesMoney() {
 		s.tell(Told{ID: w.journalID, At: w.started, Took: total, IssuerTook: w.took[stepIssuer], Kind: w.kind, Terminal: w.terminal,
 			PAN: w.pan, Amount: w.amount, Issuer: w.issuer, Reason: w.reason, Code: w.rc})
 	}
