@@ -32,6 +32,7 @@ type Config struct {
 
 	Terminals struct {
 		Listen         string        `key:"listen" default:"127.0.0.1:8583" doc:"address that terminals connect to"`
+		Dialects       string        `key:"dialects" default:"" doc:"more addresses, for terminals that speak another dialect: HOST:PORT=DIALECT, with a name (iso87-ascii, iso87-bcd) or a dialect file, separated by commas; the other settings of terminals hold for them too"`
 		TLSCert        string        `key:"tls_cert" default:"" doc:"PEM certificate; with it the listener speaks TLS 1.2 or later only"`
 		TLSKey         string        `key:"tls_key" default:"" doc:"PEM private key of the certificate"`
 		MaxConnections int           `key:"max_connections" default:"20000" doc:"connections held at once; one more is closed at accept"`
@@ -202,6 +203,8 @@ func (c Config) check() error {
 	bad(c.Node >= 0 && c.Node <= store.MaxNode, "node", "%d is not 0 to %d", c.Node, store.MaxNode)
 	bad(c.Terminals.MaxFrame >= 64 && c.Terminals.MaxFrame <= 65535, "terminals.max_frame", "%d is not 64 to 65535 bytes", c.Terminals.MaxFrame)
 	bad(c.Terminals.MaxConnections > 0, "terminals.max_connections", "must be at least 1")
+	_, err := parseDialects(c.Terminals.Dialects)
+	bad(err == nil, "terminals.dialects", "%v", err)
 	bad((c.Terminals.TLSCert == "") == (c.Terminals.TLSKey == ""), "terminals.tls_cert", "certificate and key go together")
 	bad(c.Terminals.FrameTimeout > 0 && c.Terminals.IdleTimeout > 0 && c.Terminals.WriteTimeout > 0, "terminals.frame_timeout", "deadlines must be above zero")
 	bad(c.Switch.IssuerTimeout > 0, "switch.issuer_timeout", "must be above zero")

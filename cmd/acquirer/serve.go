@@ -150,8 +150,9 @@ func spareMemoryForSpeed() {
 type running struct {
 	house    *house
 	keeper   *keeper
-	terminal string // address of the terminals' listener
-	admin    string // of /metrics
+	terminal string            // address of the terminals' listener
+	dialects map[string]string // by the addresses of the others
+	admin    string            // of /metrics
 	console  string
 }
 
@@ -204,20 +205,30 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, s
 	if err != nil {
 		return fmt.Errorf("terminals.listen: %w", err)
 	}
+	entries, others, err := listenDialects(cfg.Terminals.Dialects, log)
+	if err != nil {
+		return errors.Join(err, terminals.Close())
+	}
+	served := false
+	defer func() {
+		if !served { // nobody else closes them
+			err = errors.Join(err, terminals.Close(), closeListeners(others))
+		}
+	}()
 	adm := &admin{v: v}
 	adminListener, err := net.Listen("tcp", cfg.Admin.Listen)
 	if err != nil {
-		return errors.Join(fmt.Errorf("admin.listen: %w", err), terminals.Close())
+		return fmt.Errorf("admin.listen: %w", err)
 	}
 	background("admin", func() error { return serveHTTP(ctx, adminListener, adm.handler()) })
 	run := running{house: v, keeper: keep, terminal: terminals.Addr().String(), admin: adminListener.Addr().String()}
 	if cfg.Admin.Pprof != "" {
 		if err := loopback("admin.pprof", cfg.Admin.Pprof); err != nil {
-			return errors.Join(err, terminals.Close())
+			return err
 		}
 		l, err := net.Listen("tcp", cfg.Admin.Pprof)
 		if err != nil {
-			return errors.Join(fmt.Errorf("admin.pprof: %w", err), terminals.Close())
+			return fmt.Errorf("admin.pprof: %w", err)
 		}
 		background("pprof", func() error { return serveHTTP(ctx, l, pprofHandler()) })
 	}
@@ -228,11 +239,11 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, s
 			if op := (*net.OpError)(nil); !errors.As(err, &op) {
 				err = usageError{err} // not a matter of the machine: it will never listen there
 			}
-			return errors.Join(err, terminals.Close())
+			return err
 		}
 		page, err := console.New(console.Config{House: consoleHouse{v: v, k: keep, name: shownAs(cfg)}, Tape: tape, Log: log})
 		if err != nil {
-			return errors.Join(err, terminals.Close(), l.Close())
+			return errors.Join(err, l.Close())
 		}
 		run.console = "http://" + l.Addr().String() + "/"
 		background("console", func() error { return page.Serve(ctx, l) })
@@ -261,9 +272,11 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, s
 	}
 	// The switch is stopped by Shutdown, not by ctx: what runs is answered.
 	serving := context.WithoutCancel(ctx)
+	served = true
 	background("terminals", func() error { return v.sw.Serve(serving, terminals) })
+	run.dialects = serveDialects(serving, v.sw, entries, others, background)
 	adm.ready.Store(true)
-	log.Info("listening", "terminals", run.terminal, "admin", run.admin, "console", run.console)
+	log.Info("listening", "terminals", run.terminal, "dialects", run.dialects, "admin", run.admin, "console", run.console)
 	if started != nil {
 		wg.Go(func() {
 			if err := started(ctx, run); err != nil && ctx.Err() == nil {

@@ -459,7 +459,11 @@ func (p *till) print(d *done) {
 	if d.Balance != nil {
 		fmt.Fprintf(&b, ", balance %s", *d.Balance)
 	}
-	if s := d.Settled; s != nil {
+	switch s := d.Settled; {
+	case s == nil:
+	case s.Batch == 0: // a terminal without batches
+		fmt.Fprintf(&b, ", the host's debit %s, credit %s, %s", s.Debit, s.Credit, balanceWord(s.Domestic))
+	default:
 		fmt.Fprintf(&b, ", batch %06d: debit %s, credit %s, domestic %s, foreign %s, %d records uploaded; next %06d",
 			s.Batch, s.Debit, s.Credit, balanceWord(s.Domestic), balanceWord(s.Foreign), s.Uploaded, s.Next)
 	}

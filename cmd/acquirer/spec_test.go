@@ -38,7 +38,12 @@ func TestDialectsPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := commands[len(commands)-1]
+	var last pasted // of the messages that are decoded
+	for _, c := range commands {
+		if c.args[1] == "decode" {
+			last = c
+		}
+	}
 	status, out, stderr = runs(t, last.args[1:]...)
 	var shown strings.Builder
 	for line := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
