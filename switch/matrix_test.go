@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	simcard "acquirer/simulate/card"
 	"acquirer/simulate/terminal"
@@ -44,6 +45,10 @@ var acted = struct {
 
 // noteActed reads what a story's house has served.
 func (s *street) noteActed() {
+	// A message is counted after its answer has left.
+	for deadline := time.Now().Add(10 * time.Second); s.sw.InFlight() > 0 && time.Now().Before(deadline); {
+		<-time.After(time.Millisecond)
+	}
 	families, err := s.metrics.Gather()
 	must(s.t, err)
 	acted.Lock()
