@@ -53,11 +53,7 @@ func (s *Switch) named(ctx context.Context, w *work) (*journal.Entry, error) {
 	if !w.dialect.UnionPay() {
 		o.Batch = noBatch
 	}
-	reference := m.Text(37)
-	if voucher, ok := spec.FindDE59(m.Bytes(59), "A4"); ok && idOf(reference) == 0 {
-		reference = string(voucher)
-	}
-	if id := idOf(reference); id != 0 {
+	if id := idOf(reference(m)); id != 0 {
 		e, err := s.journal.Get(ctx, id)
 		if errors.Is(err, store.ErrNotFound) && ok && !w.dialect.UnionPay() {
 			return s.traced(ctx, w, o)
@@ -93,6 +89,15 @@ func (s *Switch) traced(ctx context.Context, w *work, o spec.Original) (*journal
 		}
 	}
 	return nil, store.ErrNotFound
+}
+
+// reference is the reference number by which m names its original, if it does.
+func reference(m *spec.Message) string {
+	rrn := m.Text(37)
+	if voucher, ok := spec.FindDE59(m.Bytes(59), "A4"); ok && idOf(rrn) == 0 {
+		return string(voucher)
+	}
+	return rrn
 }
 
 func bit(b bool) int {

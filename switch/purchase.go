@@ -122,7 +122,8 @@ func int32Of(m *spec.Message, n int) int32 {
 }
 
 // fingerprint covers what a repeat must have in common with the first: type,
-// processing code, amount, card, entry mode and conditions. The PIN block and
+// processing code, amount, card, entry mode, conditions and the original that
+// is named. The PIN block and
 // the chip's cryptogram stay out, since a terminal that signed in again
 // encrypts them anew; so does the MAC.
 func fingerprint(w *work, t *journal.Transaction) [16]byte {
@@ -131,6 +132,9 @@ func fingerprint(w *work, t *journal.Transaction) [16]byte {
 	b = append(b, t.PANToken[:]...)
 	for _, n := range [...]int{3, 4, 22, 25, 38, 42, 49, 61} {
 		b = w.req.AppendText(append(b, byte(n)), n)
+	}
+	if w.row.after != nil {
+		b = append(append(b, 37), reference(&w.req)...)
 	}
 	if !w.dialect.UnionPay() { // the original
 		b = w.req.AppendText(append(b, 90), 90)
