@@ -234,6 +234,9 @@ func (s *Switch) adjusts(w *work, q *asked) (journal.Reason, string) {
 		return journal.Undecided, ""
 	}
 	change := w.amount - q.standing
+	if change == 0 {
+		return journal.AmountInvalid, "it changes nothing"
+	}
 	if w.row.name != "tip" {
 		return journal.Undecided, ""
 	}

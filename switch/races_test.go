@@ -269,3 +269,27 @@ func TestSameTraceNumberForAnotherOriginal(t *testing.T) {
 	}
 	s.agree()
 }
+
+// An adjustment to what the sale comes to anyhow changes nothing: it is refused,
+// since an issuer does not take a difference of nothing.
+func TestAdjustmentOfNothing(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t, withAll)
+	d := s.device(t, 4)
+	w := s.wire(t)
+	sale := d.sale(money.Yuan(10), pan(t, "north", 3401))
+	sold := w.ask(d.frame(t, sale))
+	for _, c := range []struct {
+		yuan int64
+		rc   string
+	}{{10, "13"}, {11, "00"}, {11, "13"}, {10, "00"}, {10, "13"}} {
+		frame := d.frame(t, d.follow(sale, sold, 0x0220, "000000", "32", money.Yuan(c.yuan)))
+		for range 2 { // a repeat hears the same
+			if rc := w.ask(frame).Text(39); rc != c.rc {
+				t.Errorf("adjusted to %d: answered %s, want %s", c.yuan, rc, c.rc)
+			}
+		}
+		s.delivered()
+	}
+	s.agree()
+}
