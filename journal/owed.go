@@ -279,8 +279,18 @@ func (j *Journal) Resume(ctx context.Context, debt int64, at time.Time) error {
 
 // RetryAt gives up the lease of a reversal and sets when it comes due again.
 func (j *Journal) RetryAt(ctx context.Context, debt int64, at time.Time, note string) error {
+	return j.reschedule(ctx, debt, at, note, 0)
+}
+
+// Postpone is RetryAt for what was claimed and not sent: the claim does not
+// count as a try.
+func (j *Journal) Postpone(ctx context.Context, debt int64, at time.Time, note string) error {
+	return j.reschedule(ctx, debt, at, note, 1)
+}
+
+func (j *Journal) reschedule(ctx context.Context, debt int64, at time.Time, note string, back int) error {
 	err := j.db.Write(ctx, func(tx store.Tx) error {
-		n, err := tx.Exec("update owed set due = $2, leased = 0, note = $3 where id = $1 and state = 4", debt, micro(at), clean(note))
+		n, err := tx.Exec("update owed set due = $2, leased = 0, note = $3, tries = tries - $4 where id = $1 and state = 4", debt, micro(at), clean(note), back)
 		if err == nil && n == 0 {
 			err = store.ErrNotFound
 		}

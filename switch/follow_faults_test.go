@@ -417,3 +417,30 @@ func (w *worker) on(state terminal.State) {
 	})
 	must(w.t, w.term.SignIn(context.Background()))
 }
+
+// An advice that waits for the one it is about spends no tries: when its turn
+// comes it is told as often as any other before a person gets it.
+func TestAnAdviceThatWaits(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t, withAll, withTimeout(100*time.Millisecond), withConfig(func(c *switching.Config) {
+		c.Owed.MaxAttempts, c.Owed.Backoff, c.Owed.BackoffMax = 4, 20*time.Millisecond, 60*time.Millisecond
+	}))
+	w := s.worker(t, 4)
+	must(t, s.issuers["north"].Next(issuer.Order{Kind: issuer.OfflineSale, Storm: issuer.Silent, Count: 3}, issuer.Order{Kind: issuer.Adjust, Storm: issuer.Silent, Count: 2}))
+	res, err := w.term.Transact(t.Context(), w.fresh(terminal.KindOfflineSale))
+	if err != nil || res.Code != "00" {
+		t.Fatalf("answered %q, %v", res.Code, err)
+	}
+	slip, _ := w.term.Slip(w.term.State().STAN)
+	if res, err = w.term.Transact(t.Context(), terminal.Transaction{Kind: terminal.KindAdjust, Original: &slip, Amount: slip.Amount + 100}); err != nil || res.Code != "00" {
+		t.Fatalf("answered %q, %v", res.Code, err)
+	}
+	s.delivered()
+	s.agree()
+	rows := s.journalOf(w.term.TID())
+	for i, tries := range []int32{4, 3} {
+		if rows[i].Debt.Tries != tries {
+			t.Errorf("the %s was told %d times, want %d", rows[i].Kind, rows[i].Debt.Tries, tries)
+		}
+	}
+}

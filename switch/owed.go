@@ -178,7 +178,7 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 	var req, ans spec.Message
 	if err := s.buildOwed(ctx, e, &req); errors.Is(err, errWaits) {
 		result = "not_yet"
-		s.retry(ctx, e, time.Now().Add(s.cfg.Owed.Backoff), err.Error())
+		s.settled(e, "rescheduled", s.journal.Postpone(ctx, e.Debt.ID, time.Now().Add(s.cfg.Owed.Backoff), err.Error()))
 		return
 	} else if err != nil {
 		s.again(ctx, e, err.Error())
