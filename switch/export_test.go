@@ -1,5 +1,11 @@
 package switching
 
+import (
+	"time"
+
+	"acquirer/calendar"
+)
+
 // Matrix lists the names of the rows that are served.
 func Matrix() []string {
 	var names []string
@@ -7,4 +13,9 @@ func Matrix() []string {
 		names = append(names, rows[i].name)
 	}
 	return names
+}
+
+// DaysOf is daysOf of a switch with a cut-off.
+func DaysOf(cutOff time.Duration, now time.Time, mmdd int) []calendar.Date {
+	return (&Switch{cfg: Config{CutOff: cutOff}}).daysOf(now, mmdd)
 }

@@ -124,8 +124,9 @@ func idOf(rrn string) int64 {
 const memory = 10
 
 // daysOf are the business dates on which a transaction of the date mmdd (as
-// DE 13 has it) can have been opened: that day, or the next when it was after
-// the cut-off. Without a date it is the last days.
+// DE 13 had it when it was answered) can have been opened, the likeliest first:
+// that day, the next when it was after the cut-off, or the one before when it
+// was answered behind midnight. Without a date it is the last days.
 func (s *Switch) daysOf(now time.Time, mmdd int) []calendar.Date {
 	today := calendar.BusinessDate(now, s.cfg.CutOff)
 	if mmdd == 0 {
@@ -136,15 +137,13 @@ func (s *Switch) daysOf(now time.Time, mmdd int) []calendar.Date {
 		return days
 	}
 	day := calendar.Date(today.Year()*10000 + mmdd)
+	if !day.Valid() || day > today.AddDays(1) { // of last year
+		day = calendar.Date((today.Year()-1)*10000 + mmdd)
+	}
 	if !day.Valid() {
 		return nil
 	}
-	if day > today.AddDays(1) { // of last year
-		if day = calendar.Date((today.Year()-1)*10000 + mmdd); !day.Valid() {
-			return nil
-		}
-	}
-	return []calendar.Date{day, day.AddDays(1)}
+	return []calendar.Date{day, day.AddDays(1), day.AddDays(-1)}
 }
 
 // unlinked is a message that names no original: a refund may do so when the
