@@ -221,6 +221,9 @@ func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *a
 	switch {
 	case err == nil:
 		out = s.issuerSaid(w, t, q)
+		if card, atc, ok := counted(w, t); ok && out.Reason == journal.Approved {
+			s.counters.note(card, atc)
+		}
 	case errors.Is(err, routing.ErrUnanswered):
 		out = journal.Outcome{Reason: journal.Unanswered, Note: whyOf(err)}
 		if t.Advice() { // it counts as taken over
