@@ -39,7 +39,7 @@ func TestDaysOfAnOriginal(t *testing.T) {
 		{"2027-03-10 09:00", 23 * time.Hour, 1120, "2026-11-20 12:00"}, // a refund months later
 		{"2028-03-01 09:00", 23 * time.Hour, 229, "2028-02-29 12:00"},
 		{"2029-01-10 09:00", 23 * time.Hour, 229, "2028-02-29 12:00"}, // no day of this year
-		{"2026-11-21 00:30", 0, 1121, "2026-11-20 23:59"},              // answered behind midnight, which is the cut-off
+		{"2026-11-21 00:30", 0, 1121, "2026-11-20 23:59"},             // answered behind midnight, which is the cut-off
 		{"2027-01-01 00:30", 24 * time.Hour, 101, "2026-12-31 23:59"},
 	} {
 		want := calendar.BusinessDate(at(c.opened), c.cutOff)

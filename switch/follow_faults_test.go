@@ -22,10 +22,9 @@ import (
 
 // deed is one kind of transaction, with what it needs to be done first.
 type deed struct {
-	kind   terminal.Kind
-	of     terminal.Kind // the original; 0 for none
-	at     issuer.Kind   // the issuer's name for it; "" for a wallet's
-	before func(*testing.T, *terminal.Terminal, *terminal.Transaction)
+	kind terminal.Kind
+	of   terminal.Kind // the original; 0 for none
+	at   issuer.Kind   // the issuer's name for it; "" for a wallet's
 }
 
 var deeds = []deed{

@@ -224,6 +224,13 @@ func (s *Switch) handle(ctx context.Context, w *work) {
 	if m.MTI() == 0x0400 {
 		w.undoes = reversible(m, de60)
 	}
+	switch m.MTI() {
+	case 0x0320, 0x0400, 0x0500: // the others that have rules to keep keep them on their ladder
+		if e := w.dialect.Check(m); e != nil {
+			s.malformed(w, e)
+			return
+		}
+	}
 	w.row.serve(s, ctx, w)
 }
 

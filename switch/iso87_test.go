@@ -99,6 +99,7 @@ func TestDialectsLeaveTheSameFacts(t *testing.T) {
 	do(terminal.Transaction{Kind: terminal.KindSale, Amount: 700, Card: chip, PIN: chip.PIN})
 	_, err := pos.Reverse(ctx, terminal.Reversal{Reason: terminal.ReasonTimeout})
 	must(t, err)
+	s.settled()
 	want := s.facts(pos.TID())
 
 	for n, name := range []string{"iso87-ascii", "iso87-bcd"} {
@@ -128,6 +129,7 @@ func TestDialectsLeaveTheSameFacts(t *testing.T) {
 		if a, err := term.Reverse(ctx, iso87.Reversal{MTI: 0x0420}); err != nil || a.Code != "00" {
 			t.Errorf("%s: reversal answered %+v, %v", name, a, err)
 		}
+		s.settled()
 		got := s.facts(term.TID())
 		for i := range max(len(want), len(got)) {
 			if i >= len(want) || i >= len(got) || want[i] != got[i] {

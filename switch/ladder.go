@@ -141,8 +141,14 @@ func (s *Switch) format(w *work, q *asked) (journal.Reason, string) {
 		q.pin = m.Has(52) && !w.row.recorded()
 		return journal.Undecided, ""
 	}
+	if w.row.recorded() && !m.Has(22) { // the rules say what else there must be
+		if w.entry = entryKeyed; m.Has(55) {
+			w.entry = entryChip
+		}
+		return journal.Undecided, ""
+	}
 	for _, n := range [...]int{22, 25, 41, 42, 49} {
-		if !m.Has(n) {
+		if !m.Has(n) && !(w.row.recorded() && (n == 25 || n == 49)) {
 			return journal.FormatError, "DE " + itoa(n) + " is missing"
 		}
 	}
