@@ -249,10 +249,14 @@ func (p *Protector) header(h Header, payload int) (string, error) {
 	var opt []byte
 	count := len(h.Optional)
 	for _, o := range h.Optional {
-		if len(o.ID) != 2 || len(o.Data) > 251 {
+		if len(o.ID) != 2 || len(o.Data) > maxKeyBlock {
 			return "", fmt.Errorf("%w: optional block %q of %d characters does not fit", ErrKeyBlock, o.ID, len(o.Data))
 		}
-		opt = fmt.Appendf(opt, "%s%02X%s", o.ID, 4+len(o.Data), o.Data)
+		if 4+len(o.Data) < 256 {
+			opt = fmt.Appendf(opt, "%s%02X%s", o.ID, 4+len(o.Data), o.Data)
+		} else {
+			opt = fmt.Appendf(opt, "%s0002%04X%s", o.ID, 10+len(o.Data), o.Data)
+		}
 	}
 	if len(opt)%n != 0 {
 		fill := n - (len(opt)+4)%n
@@ -269,8 +273,23 @@ func (p *Protector) header(h Header, payload int) (string, error) {
 	if total > maxKeyBlock || count > 99 {
 		return "", fmt.Errorf("%w: %d characters, want at most %d", ErrKeyBlock, total, maxKeyBlock)
 	}
-	return fmt.Sprintf("%c%04d%s%c%c%s%c%02d00%s", p.version, total, h.Usage[:], h.Algorithm, h.Mode,
-		h.KeyVersion[:], h.Export, count, opt), nil
+	header := fmt.Sprintf("%c%04d%s%c%c%s%c%02d00%s", p.version, total, h.Usage[:], h.Algorithm, h.Mode,
+		h.KeyVersion[:], h.Export, count, opt)
+	if i := unprintable(header); i >= 0 {
+		return "", fmt.Errorf("%w: character %d of its header is not printable ASCII", ErrKeyBlock, i)
+	}
+	return header, nil
+}
+
+// unprintable is the place of the first character that is not printable
+// ASCII, -1 when there is none.
+func unprintable(s string) int {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7E {
+			return i
+		}
+	}
+	return -1
 }
 
 // Unwrap checks the MAC of a key block and returns its header and the clear

@@ -2,6 +2,7 @@ package algo
 
 import (
 	"crypto/rand"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -11,14 +12,16 @@ import (
 // PINFormat is how a PIN lies in its block.
 type PINFormat uint8
 
-// The formats of ISO 9564-1:2017 in one block of 8 bytes. 0 is ANSI X9.8, the
-// one UnionPay terminals send; 1 is not bound to an account number; 2 lives
-// between a terminal and a chip; 3 is 0 with random fill.
+// The formats of ISO 9564-1:2017. 0 is ANSI X9.8, the one UnionPay terminals
+// send; 1 is not bound to an account number; 2 lives between a terminal and a
+// chip; 3 is 0 with random fill. They have 8 bytes. 4 is 16 bytes under AES,
+// encrypted twice with the account number in between.
 const (
 	ISO0 PINFormat = 0
 	ISO1 PINFormat = 1
 	ISO2 PINFormat = 2
 	ISO3 PINFormat = 3
+	ISO4 PINFormat = 4
 )
 
 // The other formats of UnionPay terminals. UnionPayNoPAN is format 0 with
@@ -35,7 +38,7 @@ const (
 // String names the format.
 func (f PINFormat) String() string {
 	switch f {
-	case ISO0, ISO1, ISO2, ISO3:
+	case ISO0, ISO1, ISO2, ISO3, ISO4:
 		return fmt.Sprintf("ISO %d", uint8(f))
 	case UnionPayNoPAN:
 		return "UnionPay without PAN"
@@ -48,30 +51,34 @@ func (f PINFormat) String() string {
 }
 
 // known says that the format is one of those above.
-func (f PINFormat) known() bool { return f <= ISO3 || f >= UnionPayNoPAN && f <= SM4NoPAN }
+func (f PINFormat) known() bool { return f <= ISO4 || f >= UnionPayNoPAN && f <= SM4NoPAN }
 
 // size is the length of a block in bytes.
 func (f PINFormat) size() int {
-	if f == SM4WithPAN || f == SM4NoPAN {
+	if f == ISO4 || f == SM4WithPAN || f == SM4NoPAN {
 		return 16
 	}
 	return 8
 }
 
-// bound says that the account number is in the block.
+// bound says that the account number is XORed into the clear block. That of
+// format 4 comes in between its two encryptions.
 func (f PINFormat) bound() bool { return f == ISO0 || f == ISO3 || f == SM4WithPAN }
 
 // control is the first nibble of the block.
 func (f PINFormat) control() byte {
-	if f <= ISO3 {
+	if f <= ISO4 {
 		return byte(f)
 	}
 	return 0
 }
 
 // FitsPIN reports whether PIN blocks of the format are made with this kind of
-// key: DES and TDES for 8 bytes, SM4 for 16.
+// key: DES and TDES for 8 bytes, AES for format 4, SM4 for its own two.
 func (k *Key) FitsPIN(f PINFormat) bool {
+	if f == ISO4 {
+		return k.cipher == AES
+	}
 	if f.size() == 16 {
 		return k.cipher == SM4
 	}
@@ -153,11 +160,30 @@ func SealPIN(k *Key, format PINFormat, pin PIN, pan string) (p PINBlock, err err
 	if err != nil {
 		return p, err
 	}
-	p.n = uint8(format.size())
+	if format == ISO4 {
+		return sealPIN4(k, clear, pan)
+	}
 	s := scratches.Get().(*scratch)
 	s.a = clear
+	p.n = uint8(format.size())
 	k.block.Encrypt(s.a[:p.n], s.a[:p.n])
 	p.bytes = s.a
+	s.release()
+	return p, nil
+}
+
+// sealPIN4 encrypts the clear block of format 4.
+func sealPIN4(k *Key, field [16]byte, pan string) (p PINBlock, err error) {
+	account, ok := accountField4(pan)
+	if !ok {
+		return p, errPINAccount
+	}
+	s := scratches.Get().(*scratch)
+	s.a = field
+	k.block.Encrypt(s.a[:], s.a[:])
+	subtle.XORBytes(s.a[:], s.a[:], account[:])
+	k.block.Encrypt(s.a[:], s.a[:])
+	p.bytes, p.n = s.a, 16
 	s.release()
 	return p, nil
 }
@@ -171,9 +197,20 @@ func OpenPIN(k *Key, format PINFormat, p PINBlock, pan string) (PIN, error) {
 	s := scratches.Get().(*scratch)
 	s.a = p.bytes
 	k.block.Decrypt(s.a[:p.n], s.a[:p.n])
+	known := true
+	if format == ISO4 {
+		var account [16]byte
+		account, known = accountField4(pan)
+		subtle.XORBytes(s.a[:], s.a[:], account[:])
+		k.block.Decrypt(s.a[:], s.a[:])
+	}
 	clear := s.a
 	s.release()
-	return decodePIN(format, clear, pan)
+	pin, err := decodePIN(format, clear, pan)
+	if !known {
+		return PIN{}, ErrPINBlock
+	}
+	return pin, err
 }
 
 // EncodePIN builds the clear PIN block of a format of 8 bytes. pan is the
@@ -198,13 +235,15 @@ func DecodePIN(format PINFormat, block [8]byte, pan string) (PIN, error) {
 	return decodePIN(format, b, pan)
 }
 
+var errPINAccount = errors.New("algo: PIN block without an account number")
+
 // encodePIN fills the first 8 or all 16 bytes of b.
 func encodePIN(format PINFormat, pin PIN, pan string) (b [16]byte, err error) {
 	if pin.n < 4 || pin.n > 12 {
 		return b, errors.New("algo: a PIN has 4 to 12 digits")
 	}
 	if !format.known() {
-		return b, fmt.Errorf("algo: PIN block format %d is none of 0 to 3 and of UnionPay's", format)
+		return b, fmt.Errorf("algo: PIN block format %d is none of 0 to 4 and of UnionPay's", format)
 	}
 	size := format.size()
 	switch format {
@@ -212,6 +251,12 @@ func encodePIN(format PINFormat, pin PIN, pan string) (b [16]byte, err error) {
 		randomFill(&b, false)
 	case ISO3:
 		randomFill(&b, true)
+	case ISO4:
+		randomFill(&b, false)
+		copy(b[8:], b[:8])
+		for i := range 8 {
+			b[i] = 0xAA
+		}
 	default:
 		for i := range size {
 			b[i] = 0xFF
@@ -224,7 +269,7 @@ func encodePIN(format PINFormat, pin PIN, pan string) (b [16]byte, err error) {
 	if format.bound() {
 		account, ok := accountField(pan)
 		if !ok {
-			return [16]byte{}, errors.New("algo: PIN block without an account number")
+			return [16]byte{}, errPINAccount
 		}
 		for i, v := range account {
 			b[size-8+i] ^= v
@@ -248,8 +293,12 @@ func decodePIN(format PINFormat, b [16]byte, pan string) (PIN, error) {
 	n := int(b[0] & 15)
 	bad |= int(b[0]>>4) ^ int(format.control())
 	bad |= less(n, 4) | less(12, n)
+	cells := 2*size - 2
+	if format == ISO4 {
+		cells = 14 // the other half is random
+	}
 	var p PIN
-	for i := range 2*size - 2 {
+	for i := range cells {
 		v := int(nibble(b[:], 2+i))
 		inside := less(i, n)
 		fill := 0
@@ -257,6 +306,8 @@ func decodePIN(format PINFormat, b [16]byte, pan string) (PIN, error) {
 		case ISO1:
 		case ISO3:
 			fill = less(v, 10)
+		case ISO4:
+			fill = v ^ 10
 		default:
 			fill = v ^ 15
 		}
@@ -287,6 +338,21 @@ func accountField(pan string) (b [8]byte, ok bool) {
 	for i := range min(12, len(pan)) {
 		digit, at := pan[len(pan)-1-i]-'0', 15-i
 		b[at/2] |= digit << (4 * (1 - at%2))
+	}
+	return b, true
+}
+
+// accountField4 is the account number of format 4: how many digits it has over
+// 12, the digits from the left, zeros behind. One with fewer than 12 has zeros
+// in front.
+func accountField4(pan string) (b [16]byte, ok bool) {
+	if len(pan) < 1 || len(pan) > 19 || !isDigits(pan) {
+		return b, false
+	}
+	b[0] = byte(max(len(pan)-12, 0)) << 4
+	at := 1 + max(12-len(pan), 0)
+	for i := range len(pan) {
+		setNibble(b[:], at+i, pan[i]-'0')
 	}
 	return b, true
 }

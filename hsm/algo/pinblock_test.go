@@ -71,7 +71,8 @@ func TestPINBlockChecks(t *testing.T) {
 		{"control 1", UnionPayNoPAN, "141234FFFFFFFFFF", false},
 		{"a format of 16 bytes", SM4WithPAN, "041234FFFFFFFFFF", false},
 		{"a format of 16 bytes", SM4NoPAN, "041234FFFFFFFFFF", false},
-		{"no such format", 4, "441234AAAAAAAAAA", false},
+		{"a format of 16 bytes", ISO4, "441234AAAAAAAAAA", false},
+		{"no such format", 5, "541234FFFFFFFFFF", false},
 	} {
 		var block [8]byte
 		copy(block[:], mustHex(t, c.clear))
@@ -126,6 +127,53 @@ func TestSM4PINBlockChecks(t *testing.T) {
 	}
 }
 
+// TestISO4Checks is TestPINBlockChecks for format 4, whose second half is
+// random.
+func TestISO4Checks(t *testing.T) {
+	for _, key := range []string{"00112233445566778899AABBCCDDEEFF", "00112233445566778899AABBCCDDEEFF0011223344556677", "00112233445566778899AABBCCDDEEFF00112233445566778899AABBCCDDEEF0"} {
+		k := mustKey(t, AES, key)
+		for _, c := range []struct {
+			what, clear string
+			ok          bool
+		}{
+			{"four digits", "441234AAAAAAAAAA0000000000000000", true},
+			{"twelve digits", "4C123456789012AAFFFFFFFFFFFFFFFF", true},
+			{"three digits", "43123AAAAAAAAAAA0000000000000000", false},
+			{"thirteen digits", "4D1234567890123A0000000000000000", false},
+			{"letter for a digit", "44123AAAAAAAAAAA0000000000000000", false},
+			{"fill F", "441234FFFFFFFFFF0000000000000000", false},
+			{"last fill a digit", "441234AAAAAAAAA10000000000000000", false},
+			{"control 0", "041234AAAAAAAAAA0000000000000000", false},
+		} {
+			block, err := sealPIN4(k, [16]byte(mustHex(t, c.clear)), testPAN)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = OpenPIN(k, ISO4, block, testPAN)
+			if c.ok && err != nil || !c.ok && err != ErrPINBlock {
+				t.Errorf("%s: %v", c.what, err)
+			}
+			for _, pan := range []string{"", "12345678901234567890", "622848040256489001x", "9" + testPAN[1:]} {
+				if _, err := OpenPIN(k, ISO4, block, pan); err != ErrPINBlock {
+					t.Errorf("%s for account %q: %v", c.what, pan, err)
+				}
+			}
+		}
+		pin, err := ParsePIN("1234")
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, err := SealPIN(k, ISO4, pin, testPAN)
+		two, err2 := SealPIN(k, ISO4, pin, testPAN)
+		if err != nil || err2 != nil || one == two {
+			t.Errorf("two blocks of one PIN are equal, or not made: %v, %v", err, err2)
+		}
+		if _, err := SealPIN(k, ISO4, pin, ""); err == nil {
+			t.Error("format 4 without an account number")
+		}
+	}
+}
+
 // TestSM4PINBlockOfPublicBank: the clear block that a bank printed for its
 // terminals (nameidi.com/n/9rd4jp1z.html).
 func TestSM4PINBlockOfPublicBank(t *testing.T) {
@@ -156,7 +204,7 @@ func TestSealedPINs(t *testing.T) {
 		mustKey(t, DES, "0123456789ABCDEF"), mustKey(t, TDES, "807A23AD32B36D457AE91FDF927570EA"),
 		mustKey(t, AES, "807A23AD32B36D457AE91FDF927570EA"), mustKey(t, SM4, "807A23AD32B36D457AE91FDF927570EA"),
 	}
-	formats := []PINFormat{ISO0, ISO1, ISO2, ISO3, UnionPayNoPAN, SM4WithPAN, SM4NoPAN}
+	formats := []PINFormat{ISO0, ISO1, ISO2, ISO3, ISO4, UnionPayNoPAN, SM4WithPAN, SM4NoPAN}
 	rapid.Check(t, func(t *rapid.T) {
 		digits := rapid.StringMatching(`[0-9]{4,12}`).Draw(t, "pin")
 		account := rapid.StringMatching(`[0-9]{13,19}`).Draw(t, "account")
@@ -166,9 +214,16 @@ func TestSealedPINs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wide := format == SM4WithPAN || format == SM4NoPAN
+		wide := format == SM4WithPAN || format == SM4NoPAN || format == ISO4
 		block, err := SealPIN(k, format, pin, account)
-		if fits := wide && k.cipher == SM4 || !wide && k.cipher != SM4 && k.cipher != AES; !fits {
+		fits := k.cipher == DES || k.cipher == TDES
+		switch format {
+		case ISO4:
+			fits = k.cipher == AES
+		case SM4WithPAN, SM4NoPAN:
+			fits = k.cipher == SM4
+		}
+		if !fits {
 			if err == nil || block != (PINBlock{}) {
 				t.Fatalf("%v under %v was made", format, k)
 			}
@@ -196,7 +251,7 @@ func TestSealedPINs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, format := range []PINFormat{4, 15, SM4NoPAN + 1, 255} {
+	for _, format := range []PINFormat{5, 15, SM4NoPAN + 1, 255} {
 		for _, k := range keys {
 			if block, err := SealPIN(k, format, pin, testPAN); err == nil || block != (PINBlock{}) {
 				t.Errorf("format %v was made under %v", format, k)
@@ -257,8 +312,10 @@ func TestPINBlockAnotherAccount(t *testing.T) {
 	if _, err := EncodePIN(ISO0, PIN{}, testPAN); err == nil {
 		t.Error("the zero PIN was taken")
 	}
-	if _, err := EncodePIN(4, pin, testPAN); err == nil {
-		t.Error("format 4 was taken")
+	for _, format := range []PINFormat{ISO4, 5} {
+		if _, err := EncodePIN(format, pin, testPAN); err == nil {
+			t.Errorf("format %d was taken for 8 bytes", format)
+		}
 	}
 }
 
