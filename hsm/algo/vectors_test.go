@@ -96,6 +96,54 @@ func TestVectorsCanFail(t *testing.T) {
 	}
 }
 
+// TestVectorsThatExpectRefusal: a vector may say that its inputs are bad, and
+// fails when they are taken.
+func TestVectorsThatExpectRefusal(t *testing.T) {
+	type m = map[string]any
+	const bdk = "0123456789ABCDEFFEDCBA9876543210"
+	good := m{"bdk": bdk, "ksn": "FFFF9876543210E00001"}
+	for _, c := range []struct {
+		op           string
+		in, expected m
+		pass         bool
+	}{
+		{"dukpt.tdes", m{"bdk": bdk, "ksn": "FFFF9876543210E00000"}, m{"error": "counter"}, true},
+		{"dukpt.tdes", m{"bdk": bdk, "ksn": "FFFF9876543210E00000"}, m{"error": true}, true},
+		{"dukpt.tdes", m{"bdk": bdk, "ksn": "FFFF9876543210FFFFFF"}, m{"valid": false}, true},
+		{"dukpt.tdes", good, m{"error": "counter"}, false},
+		{"dukpt.tdes", good, m{"valid": "false"}, false},
+		{"dukpt.tdes", good, m{"valid": "true"}, true},
+		{"dukpt.tdes", good, m{"error": false, "ik": "6ac292faa1315b4d858ab3a3d7d5933a"}, true},
+		{"dukpt.tdes", m{"bdk": bdk}, m{"error": "no KSN"}, false}, // the vector is incomplete, the KSN is not bad
+		{"no.such", good, m{"error": "unknown"}, false},
+		{"dukpt.aes", m{"bdk": bdk, "ksn": "12345678901234560001FFFF"}, m{"error": "counter"}, true},
+		{"tr31.unwrap", m{"block": "B0080K0TN00N00001C414014375212C24995E405B5EE052CB92B67F455EA2680F6751088F9F1C229", "kbpk": "EFE0853B256B583D868F251CE99EA1D9"}, m{"error": "MAC"}, true},
+		{"tr31.unwrap", m{"block": "B0080K0TB00N00001C414014375212C24995E405B5EE052CB92B67F455EA2680F6751088F9F1C228", "kbpk": "EFE0853B256B583D868F251CE99EA1D9"}, m{"valid": false}, true},
+		{"pinblock.decode", m{"format": 0, "block": "041261AAAAEDCBA8", "pan": "5555555551234567"}, m{"error": "fill"}, true},
+		{"pinblock.encode", m{"format": 0, "pin": "123", "pan": "5555555551234567"}, m{"error": "length"}, true},
+		{"pinblock.encode", m{"format": 3, "pin": "1234", "pan": "5555555551234567", "random": "ABCDEFABC9"}, m{"error": "fill"}, true},
+		{"pinblock.encode", m{"format": 3, "pin": "1234", "pan": "5555555551234567", "random": "FFFFFFFFFF"}, m{"block": "341261AAAAEDCBA9"}, true},
+		{"pinblock.encode", m{"format": 1, "pin": "1234", "random": "FFFFFFFFFF"}, m{"block": "141234FFFFFFFFFF"}, true},
+		{"pinblock.encode", m{"format": 1, "pin": "1234", "random": "FFFF"}, m{"error": "short"}, true},
+		{"pinblock.iso4.decrypt", m{"block": "39B69B1B91FE05D48F7EF0D68EB2CBD6", "key": "00112233445566778899AABBCCDDEEFF", "pan": "2"}, m{"error": "account"}, true},
+		{"lmk.encrypt_key", m{"clear": bdk, "lmk_pair": bdk, "scheme": "Z", "variant": "0"}, m{"error": "length"}, true},
+		{"lmk.encrypt_key", m{"clear": bdk, "lmk_pair": bdk, "scheme": "U", "variant": "10"}, m{"error": "variant"}, true},
+		{"key.encrypt_under_kek", m{"kek": bdk, "clear": bdk, "scheme": "T"}, m{"error": "length"}, true},
+		{"key.encrypt_under_kek", m{"kek": bdk, "clear": ""}, m{"error": "empty"}, true},
+		{"pin.ibm3624", m{"pvk": bdk, "dec_table": "1234567890123456", "validation_data": "1122334455667788", "pin": "1234"}, m{"offset": "7710", "natural_pin": "4524"}, true},
+		{"mac.x9_19", m{"key": "838652DF68A246046DAB6104583B201A", "data": []any{"30303030", "3030303031"}}, m{"mac": "2FE7118F"}, true},
+		{"mac.x9_19", m{"key": "838652DF68A246046DAB6104583B201A", "data": "303030303030303031"}, m{"mac": "2FE7"}, false}, // cut too short to say anything
+		{"sm2.verify", m{"pub": "04", "msg": "", "r": "01", "s": "01"}, m{"valid": "false"}, true},
+		{"cvv", m{"cvk": "0123456789ABCDEF", "pan": "4123456789012345", "expiry": "8701", "service_code": "101"}, m{"error": "key"}, true},
+		{"mac.iso9797_alg3", m{"key": "0123456789ABCDEF", "padding": 1, "data": ""}, m{"error": "key"}, true},
+	} {
+		v := Vector{Op: c.op, Inputs: c.in, Expected: c.expected}
+		if err := v.Check(); (err == nil) != c.pass {
+			t.Errorf("%s of %v, expecting %v: %v", c.op, c.in, c.expected, err)
+		}
+	}
+}
+
 func FuzzVectors(f *testing.F) {
 	data, err := os.ReadFile("../../testdata/vectors/crypto.json")
 	if err != nil {
