@@ -14,6 +14,7 @@ import (
 // goes in and what must come out, all as text.
 type Vector struct {
 	Op       string         `json:"op"`
+	ID       string         `json:"id,omitempty"`
 	Source   string         `json:"source"`
 	Inputs   map[string]any `json:"inputs"`
 	Expected map[string]any `json:"expected"`
