@@ -39,7 +39,7 @@ const (
 type PINFormat = algo.PINFormat
 
 // The PIN block formats of TranslatePIN and VerifyPIN. ISO0 is what UnionPay
-// terminals send under TDES (DE 53 digit 1 = 2), SM4WithPAN the same under SM4
+// terminals send under TDES (DE 53 digit 1 = 2), ISO4 is under AES, SM4WithPAN the same under SM4
 // (digit 2 = 4; the block is in DE 63). UnionPayNoPAN and SM4NoPAN (digit 1 =
 // 1) are bound to no account number and are taken, never made: see docs/hsm.md
 // for what a host gives away that takes them.
@@ -47,6 +47,7 @@ const (
 	ISO0          = algo.ISO0
 	ISO1          = algo.ISO1
 	ISO3          = algo.ISO3
+	ISO4          = algo.ISO4
 	UnionPayNoPAN = algo.UnionPayNoPAN
 	SM4WithPAN    = algo.SM4WithPAN
 	SM4NoPAN      = algo.SM4NoPAN
@@ -138,23 +139,31 @@ type EMVScheme uint8
 // The schemes. PBOC is PBOC 3.0 / UnionPay: option A, the PBOC session key,
 // padding 2, ARPC method 1 under the session key. CVN10 is Visa cryptogram
 // version 10: the card key itself, zero fill, ARPC method 1. CVN18 is the EMV
-// common session key, padding 2, ARPC method 2.
+// common session key, padding 2, ARPC method 2. MChip is M/Chip 2.1: a session
+// key of counter and unpredictable number, padding 2, ARPC method 1 under the
+// card key. EMVCommon is the common session key, padding 2, ARPC method 1 under
+// it.
 const (
 	PBOC EMVScheme = iota + 1
 	CVN10
 	CVN18
+	MChip
+	EMVCommon
 )
 
 // Cryptogram is an ARQC and what it was made over.
 type Cryptogram struct {
-	Scheme EMVScheme
-	PAN    card.PAN
-	PSN    string  // DE 23, two digits; "" is "00"
-	ATC    [2]byte // tag 9F36
-	Data   []byte  // the values the card put together, in its order
-	ARQC   [8]byte // tag 9F26
-	ARC    [2]byte // authorisation response code of the ARPC (method 1), in ASCII
-	CSU    [4]byte // card status update of ARPC method 2
+	Scheme  EMVScheme
+	PAN     card.PAN
+	PSN     string  // DE 23, two digits; "" is "00"
+	OptionB bool    // the card's key is derived by option B: another for account numbers of more than 16 digits
+	ATC     [2]byte // tag 9F36
+	UN      [4]byte // tag 9F37, for MChip
+	Data    []byte  // the values the card put together, in its order
+	ARQC    [8]byte // tag 9F26
+	ARC     [2]byte // authorisation response code of the ARPC (method 1), in ASCII
+	CSU     [4]byte // card status update of ARPC method 2
+	Private []byte  // proprietary authentication data of ARPC method 2, at most 8 bytes, which follows the CSU in tag 91
 }
 
 // HSM is what the house asks of a security module. Every key is a key block

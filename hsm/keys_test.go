@@ -181,7 +181,7 @@ func TestKeyEncryptionMatrix(t *testing.T) {
 	for _, under := range allUses() {
 		for _, use := range allUses() {
 			legal := under == UseTMK && slices.Contains([]Use{UseTPK, UseTAK, UseTAK919, UseTAKCMAC, UseTDK}, use) ||
-				under == UseZMK && slices.Contains([]Use{UseTMK, UseTTK, UseZPK, UseZAK, UseZAK919, UseZAKCMAC, UsePVK, UseCVK, UseIMK}, use)
+				under == UseZMK && slices.Contains([]Use{UseTMK, UseTTK, UseZPK, UseZAK, UseZAK919, UseZAKCMAC, UseBDK, UsePVK, UsePVKIBM, UseCVK, UseIMK, UseSMI, UseSMC}, use)
 			_, err := s.ImportKey(ctx, kek[under], use, cryptogram, []byte{1, 2, 3, 4})
 			if legal && !errors.Is(err, ErrKCV) || !legal && !errors.Is(err, ErrKeyUse) {
 				t.Errorf("import of a %v under a %v: %v", use, under, err)
@@ -455,6 +455,27 @@ func TestUseBinding(t *testing.T) {
 		{"VerifyPIN against", []Use{UsePVK}, func(k Key) error {
 			return s.VerifyPIN(ctx, keys[UseZPK], ISO0, PINBlock{}, p, k, PVV{Index: '1'})
 		}},
+		{"VerifyOffset against", []Use{UsePVKIBM}, func(k Key) error {
+			return s.VerifyOffset(ctx, keys[UseZPK], ISO0, PINBlock{}, p, k, Offset{Table: "0123456789012345", Value: "0000"})
+		}},
+		{"TranslateDUKPT from", []Use{UseBDK}, func(k Key) error {
+			_, err := s.TranslateDUKPT(ctx, k, mustHex(t, "FFFF9876543210E00001"), ISO0, PINBlock{}, p, keys[UseZPK], ISO0)
+			return err
+		}},
+		{"TranslateDUKPT to", []Use{UseZPK}, func(k Key) error {
+			_, err := s.TranslateDUKPT(ctx, keys[UseBDK], mustHex(t, "FFFF9876543210E00001"), ISO0, PINBlock{}, p, k, ISO0)
+			return err
+		}},
+		{"MACDUKPT", []Use{UseBDK}, func(k Key) error { _, err := s.MACDUKPT(ctx, k, mustHex(t, "FFFF9876543210E00001"), data); return err }},
+		{"ScriptMAC", []Use{UseSMI}, func(k Key) error {
+			_, err := s.ScriptMAC(ctx, k, Script{Scheme: PBOC, PAN: p})
+			return err
+		}},
+		{"ScriptPINChange", []Use{UseSMC}, func(k Key) error {
+			_, _, err := s.ScriptPINChange(ctx, keys[UseZPK], ISO0, PINBlock{}, IssuerKeys{SMI: keys[UseSMI], SMC: k, IMK: keys[UseIMK]}, Script{Scheme: PBOC, PAN: p})
+			return err
+		}},
+		{"ExportBlock under", []Use{UseZMK}, func(k Key) error { _, err := s.ExportBlock(ctx, k, keys[UseZPK], 'B'); return err }},
 		{"VerifyCVV", []Use{UseCVK}, func(k Key) error { return s.VerifyCVV(ctx, k, p, "2912", "220", "000") }},
 		{"VerifyARQC", []Use{UseIMK}, func(k Key) error {
 			_, err := s.VerifyARQC(ctx, k, Cryptogram{Scheme: PBOC, PAN: p})

@@ -14,20 +14,24 @@ import (
 const anotherPAN = "6228488402564890018"
 
 // pinParty is a sender or receiver of PIN blocks: its key in the HSM and in
-// its own hands, for 8-byte formats under TDES and 16-byte ones under SM4.
+// its own hands, for 8-byte formats under TDES and 16-byte ones under AES or SM4.
 type pinParty struct {
-	tdes, sm4           Key
-	tdesClear, sm4Clear *algo.Key
+	tdes, aes, sm4                Key
+	tdesClear, aesClear, sm4Clear *algo.Key
 }
 
 func newPINParty(t *testing.T, s *Software, use Use, a, b string) (p pinParty) {
 	t.Helper()
 	p.tdes, p.tdesClear = form(t, s, use, TDES16, a, b)
+	p.aes, p.aesClear = form(t, s, use, AES16, a, b)
 	p.sm4, p.sm4Clear = form(t, s, use, SM4, a, b)
 	return p
 }
 
 func (p *pinParty) keyFor(f PINFormat) (Key, *algo.Key) {
+	if f == ISO4 {
+		return p.aes, p.aesClear
+	}
 	if f == SM4WithPAN || f == SM4NoPAN {
 		return p.sm4, p.sm4Clear
 	}
@@ -46,19 +50,20 @@ func TestTranslatePIN(t *testing.T) {
 		t.Fatal(err)
 	}
 	outs := map[PINFormat][]PINFormat{
-		ISO0:          {ISO0, ISO3, SM4WithPAN},
-		ISO1:          {ISO0, ISO1, ISO3, SM4WithPAN},
-		ISO3:          {ISO0, ISO3, SM4WithPAN},
-		UnionPayNoPAN: {ISO0, ISO3, SM4WithPAN},
-		SM4WithPAN:    {ISO0, ISO3, SM4WithPAN},
-		SM4NoPAN:      {ISO0, ISO3, SM4WithPAN},
+		ISO0:          {ISO0, ISO3, ISO4, SM4WithPAN},
+		ISO1:          {ISO0, ISO1, ISO3, ISO4, SM4WithPAN},
+		ISO3:          {ISO0, ISO3, ISO4, SM4WithPAN},
+		ISO4:          {ISO0, ISO3, ISO4, SM4WithPAN},
+		UnionPayNoPAN: {ISO0, ISO3, ISO4, SM4WithPAN},
+		SM4WithPAN:    {ISO0, ISO3, ISO4, SM4WithPAN},
+		SM4NoPAN:      {ISO0, ISO3, ISO4, SM4WithPAN},
 	}
 	for in := range SM4NoPAN + 2 {
 		for out := range SM4NoPAN + 2 {
 			from, sender := terminal.keyFor(in)
 			to, receiver := issuer.keyFor(out)
 			block := PINBlockOf(make([]byte, 8))
-			if in <= algo.ISO2+1 || in >= UnionPayNoPAN && in <= SM4NoPAN {
+			if in <= ISO4 || in >= UnionPayNoPAN && in <= SM4NoPAN {
 				block = pinBlock(t, sender, in, "90210", testPAN)
 			}
 			sent, err := s.TranslatePIN(ctx, from, in, block, p, to, out)
@@ -202,7 +207,7 @@ func TestVerifyPIN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, format := range []PINFormat{ISO0, ISO1, ISO3, SM4WithPAN} {
+	for _, format := range []PINFormat{ISO0, ISO1, ISO3, ISO4, SM4WithPAN} {
 		zpk, sender := zone.keyFor(format)
 		right, wrong := pinBlock(t, sender, format, "123456", testPAN), pinBlock(t, sender, format, "923456", testPAN)
 		if err := s.VerifyPIN(ctx, zpk, format, right, p, pvk, PVV{'1', value}); err != nil {
@@ -313,7 +318,7 @@ func TestVerifyARQC(t *testing.T) {
 		if _, err := s.VerifyARQC(ctx, imk, changed); (err == ErrARQC) != (v.c.Scheme == PBOC) {
 			t.Errorf("%s, other counter: %v", v.what, err) // CVN 10 has no session key
 		}
-		for _, scheme := range []EMVScheme{0, CVN18 + 1} {
+		for _, scheme := range []EMVScheme{0, EMVCommon + 1} {
 			changed.Scheme = scheme
 			if _, err := s.VerifyARQC(ctx, imk, changed); err == nil {
 				t.Errorf("scheme %d was taken", scheme)

@@ -27,6 +27,7 @@ type Software struct {
 	blocks *algo.Protector // key blocks of version D under the master key
 	check  KCV
 	cache  *cache
+	pins   pinGuard
 }
 
 var _ HSM = (*Software)(nil)

@@ -23,9 +23,13 @@ const (
 	UseZAKCMAC                // zone MAC key: MACCMAC
 	UseDEK                    // data at rest: Encrypt, Decrypt
 	UseHMAC                   // lookup tokens: Token
+	UseBDK                    // base derivation key of DUKPT terminals
 	UsePVK                    // issuer: Visa PVV
+	UsePVKIBM                 // issuer: IBM 3624 offsets
 	UseCVK                    // issuer: CVV
 	UseIMK                    // issuer: master key of chip cryptograms
+	UseSMI                    // issuer: master key of script MACs
+	UseSMC                    // issuer: master key of script encryption
 	uses
 )
 
@@ -43,21 +47,25 @@ var useRules = [uses]struct {
 }{
 	UseTMK:     {"TMK", "K0", 'B', 'N', []Alg{TDES16, TDES24, SM4}, nil, UseZMK},
 	UseTTK:     {"TTK", "K0", 'B', 'N', []Alg{TDES16, TDES24, SM4}, nil, UseZMK},
-	UseTPK:     {"TPK", "P0", 'D', 'S', []Alg{DES8, TDES16, TDES24, SM4}, nil, UseTMK},
+	UseTPK:     {"TPK", "P0", 'D', 'S', []Alg{DES8, TDES16, TDES24, AES16, AES32, SM4}, nil, UseTMK},
 	UseTAK:     {"TAK", "M1", 'C', 'S', []Alg{DES8, TDES16, TDES24, SM4}, []MACAlg{MACUnionPay, MACX99}, UseTMK},
 	UseTAK919:  {"TAK919", "M3", 'C', 'S', []Alg{TDES16}, []MACAlg{MACX919}, UseTMK},
 	UseTAKCMAC: {"TAKCMAC", "M6", 'C', 'S', []Alg{TDES16, TDES24, AES16, AES32, SM4}, []MACAlg{MACCMAC}, UseTMK},
 	UseTDK:     {"TDK", "D0", 'D', 'S', []Alg{TDES16, TDES24, SM4}, nil, UseTMK},
-	UseZMK:     {"ZMK", "K0", 'B', 'N', []Alg{TDES16, TDES24, SM4}, nil, 0},
-	UseZPK:     {"ZPK", "P0", 'B', 'S', []Alg{TDES16, TDES24, SM4}, nil, UseZMK},
+	UseZMK:     {"ZMK", "K0", 'B', 'N', []Alg{TDES16, TDES24, AES16, AES32, SM4}, nil, 0},
+	UseZPK:     {"ZPK", "P0", 'B', 'S', []Alg{TDES16, TDES24, AES16, AES32, SM4}, nil, UseZMK},
 	UseZAK:     {"ZAK", "M1", 'C', 'S', []Alg{DES8, TDES16, TDES24, SM4}, []MACAlg{MACX99, MACUnionPay}, UseZMK},
 	UseZAK919:  {"ZAK919", "M3", 'C', 'S', []Alg{TDES16}, []MACAlg{MACX919}, UseZMK},
 	UseZAKCMAC: {"ZAKCMAC", "M6", 'C', 'S', []Alg{TDES16, TDES24, AES16, AES32, SM4}, []MACAlg{MACCMAC}, UseZMK},
 	UseDEK:     {"DEK", "D0", 'B', 'N', []Alg{AES32}, nil, 0},
 	UseHMAC:    {"HMAC", "M7", 'C', 'N', []Alg{HMAC32}, nil, 0},
+	UseBDK:     {"BDK", "B0", 'X', 'N', []Alg{TDES16, AES16, AES32}, nil, UseZMK},
 	UsePVK:     {"PVK", "V2", 'V', 'N', []Alg{TDES16}, nil, UseZMK},
+	UsePVKIBM:  {"PVKIBM", "V1", 'V', 'N', []Alg{TDES16, TDES24}, nil, UseZMK},
 	UseCVK:     {"CVK", "C0", 'V', 'N', []Alg{TDES16}, nil, UseZMK},
 	UseIMK:     {"IMK", "E0", 'X', 'N', []Alg{TDES16}, nil, UseZMK},
+	UseSMI:     {"SMI", "E2", 'X', 'N', []Alg{TDES16}, nil, UseZMK},
+	UseSMC:     {"SMC", "E1", 'X', 'N', []Alg{TDES16}, nil, UseZMK},
 }
 
 // String returns the name payments people use: TMK, TPK, ...
