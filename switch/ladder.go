@@ -467,7 +467,7 @@ func (s *Switch) translatePIN(ctx context.Context, w *work, q asked) (asked, jou
 	if zpk == "" {
 		return q, journal.Unreachable, "no PIN key has come from the issuer yet"
 	}
-	block, err := s.hsm.TranslatePIN(ctx, w.tpk, format, block, w.pan, zpk, hsm.ISO0)
+	block, err := s.hsm.TranslatePIN(hsm.ForTerminal(ctx, string(w.terminal.TID)), w.tpk, format, block, w.pan, zpk, hsm.ISO0)
 	if err != nil && !errors.Is(err, hsm.ErrPIN) && !errors.Is(err, hsm.ErrKeyUse) {
 		return q, journal.HSMTrouble, err.Error()
 	}

@@ -70,6 +70,11 @@ type Config struct {
 	HSM struct {
 		File           string `key:"file" default:"data/hsm.key" doc:"sealed master key of the software HSM; made by acquirer hsm init"`
 		PassphraseFile string `key:"passphrase_file" default:"" doc:"file with the passphrase; without it ACQUIRER_HSM_PASSPHRASE is read"`
+
+		PINLimit    int           `key:"pin_limit" default:"20" doc:"PIN blocks of one terminal that hold no PIN, within hsm.pin_window, after which its PINs are refused unseen; 0 counts only"`
+		PINLimitKey int           `key:"pin_limit_key" default:"0" doc:"the same under one PIN key; 0 counts only"`
+		PINWindow   time.Duration `key:"pin_window" default:"10m" doc:"in which failures are counted together, from the first on"`
+		PINLock     time.Duration `key:"pin_lock" default:"15m" doc:"how long a terminal or a key stays locked; 0 until the switch starts again"`
 	} `key:"hsm"`
 
 	Routing struct {

@@ -85,6 +85,9 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Softwar
 		return nil, fmt.Errorf("settlement.calendar: %w", err)
 	}
 	v.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := guardPINs(cfg, h, v.metrics); err != nil {
+		return nil, err
+	}
 	if err := store.SetNode(cfg.Node); err != nil {
 		return nil, err
 	}
