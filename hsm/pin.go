@@ -40,13 +40,12 @@ func (s *Software) TranslatePIN(ctx context.Context, in Key, inFormat PINFormat,
 	if err := mayBecome("TranslatePIN", inFormat, to, outFormat); err != nil {
 		return PINBlock{}, err
 	}
-	who := pinSource{key: in, terminal: terminalOf(ctx)}
-	if s.pins.locked(who) {
+	if s.pins.counting() && s.pins.locked(pinSource{key: in, terminal: terminalOf(ctx)}) {
 		return PINBlock{}, ErrPIN
 	}
 	sealed, err := translate(from.key, inFormat, block, pan, to.key, outFormat)
 	if err != nil {
-		s.pins.failed(who)
+		s.pins.failed(pinSource{key: in, terminal: terminalOf(ctx)})
 	}
 	return sealed, err
 }

@@ -90,9 +90,12 @@ func (g *pinGuard) limit() PINLimits {
 	return *g.limits
 }
 
+// counting reports whether there is anything to look up.
+func (g *pinGuard) counting() bool { return g.known.Load() != 0 }
+
 // locked reports whether a PIN of this source is not to be looked at.
 func (g *pinGuard) locked(who pinSource) bool {
-	if g.known.Load() == 0 {
+	if !g.counting() {
 		return false
 	}
 	now := time.Now()
