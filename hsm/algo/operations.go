@@ -392,11 +392,17 @@ func opFormKey(in *inputs) map[string]string {
 	if alg == "" {
 		alg = "TDES"
 	}
-	return results{"key": hexUpper(key), "kcv": hexUpper(in.expand(alg, key).CheckValue())}
+	k := in.expand(alg, key)
+	kcv := k.CheckValue()
+	if k.cipher == AES {
+		kcv = k.CheckValueCMAC()
+	}
+	return results{"key": hexUpper(key), "kcv": hexUpper(kcv)}
 }
 
 func opSignIn(in *inputs) map[string]string {
-	keys, err := splitDE62(in.key("tmk"), in.hex("f62"))
+	tmk := in.key("tmk")
+	keys, err := splitDE62(tmk, in.hex("f62"))
 	if err != nil {
 		in.fail(err)
 		return nil
@@ -404,7 +410,12 @@ func opSignIn(in *inputs) map[string]string {
 	out := results{}
 	for i, name := range []string{"pik", "mak", "tdk"}[:len(keys)] {
 		out[name+"_clear"] = hexUpper(keys[i])
-		out[name+"_kcv"] = hexUpper(in.expand("TDES", keys[i]).CheckValue()[:4])
+		k, err := newWorkingKey(tmk, keys[i])
+		if err != nil {
+			in.fail(err)
+			return nil
+		}
+		out[name+"_kcv"] = hexUpper(k.CheckValue()[:4])
 	}
 	return out
 }

@@ -160,6 +160,12 @@ func TestSM4DE62(t *testing.T) {
 	if got := hexUpper(de62[:20]); got != "3D66234C49E4296FF9C78D8BACBD6A76861E83E3" {
 		t.Errorf("PIK %s", got)
 	}
+	v := Vector{Op: "key.unionpay_signin_f62",
+		Inputs:   map[string]any{"alg": "SM4", "tmk": "1234567890ABCDEFABCDEF0987654321", "f62": hexUpper(de62)},
+		Expected: map[string]any{"pik_clear": hexUpper(pik), "pik_kcv": "861E83E3", "tdk_clear": hexUpper(tdk)}}
+	if err := v.Check(); err != nil {
+		t.Errorf("as a vector: %v", err)
+	}
 	for n := range 106 {
 		b := append(de62[:len(de62):len(de62)], make([]byte, 60)...)[:n]
 		keys, err := ParseDE62(tmk, b)
