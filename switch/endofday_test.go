@@ -20,6 +20,7 @@ import (
 	"acquirer/spec"
 	"acquirer/spec/jbig"
 	"acquirer/store"
+	switching "acquirer/switch"
 )
 
 // management is a message without a MAC: DE 11, 41, 42, 60 and what is given.
@@ -334,4 +335,15 @@ func TestSignaturesOfOthers(t *testing.T) {
 		}
 	}
 	s.balanced()
+}
+
+// Loads are in no total, and so are their voids.
+func TestTotalsWithoutLoads(t *testing.T) {
+	entry := func(kind journal.Kind, processing int32) *journal.Entry {
+		return &journal.Entry{Transaction: journal.Transaction{Key: journal.Key{Kind: kind}, ProcessingCode: processing, Amount: 100}, Outcome: &journal.Outcome{Reason: journal.Approved}}
+	}
+	got := switching.TotalsOf([]*journal.Entry{entry(journal.Sale, 0), entry(journal.Void, 200000), entry(journal.Load, 600000), entry(journal.Void, 170000)})
+	if got.Domestic.Debit != (spec.Tally{Fen: 100, Count: 1}) || got.Domestic.Credit != (spec.Tally{Fen: 100, Count: 1}) {
+		t.Errorf("%+v", got.Domestic)
+	}
 }

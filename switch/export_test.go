@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/journal"
+	"acquirer/spec"
 )
 
 // Matrix lists the names of the rows that are served.
@@ -19,3 +21,6 @@ func Matrix() []string {
 func DaysOf(cutOff time.Duration, now time.Time, mmdd int) []calendar.Date {
 	return (&Switch{cfg: Config{CutOff: cutOff}}).daysOf(now, mmdd)
 }
+
+// TotalsOf is totalsOf.
+func TotalsOf(entries []*journal.Entry) spec.Totals { return totalsOf(entries) }

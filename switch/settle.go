@@ -136,7 +136,7 @@ func counts(e *journal.Entry) bool { return e.State() == journal.StateApproved }
 // void is a credit; a tip raises a sum and no count.
 func totalsOf(entries []*journal.Entry) (t spec.Totals) {
 	for _, e := range entries {
-		if !counts(e) {
+		if !counts(e) || undoesLoad(e) {
 			continue
 		}
 		side := &t.Domestic
@@ -156,6 +156,9 @@ func totalsOf(entries []*journal.Entry) (t spec.Totals) {
 	}
 	return t
 }
+
+// undoesLoad reports the void of a load, which is in no total, as loads are not.
+func undoesLoad(e *journal.Entry) bool { return e.Kind == journal.Void && e.ProcessingCode == 170000 }
 
 func balance(theirs, ours spec.SideTotals) spec.Balance {
 	if theirs.Debit == ours.Debit && theirs.Credit == ours.Credit {
@@ -374,7 +377,7 @@ func (s *Switch) unshown(w *work, today calendar.Date, entries []*journal.Entry,
 		byStan[int(e.STAN)] = e
 		// A balanced terminal uploads certificates only; one that is not
 		// uploads everything that is in its totals.
-		if unbalanced && came > 0 && counts(e) && inTotals(e.Kind) && !shown[e.ID] {
+		if unbalanced && came > 0 && counts(e) && inTotals(e.Kind) && !undoesLoad(e) && !shown[e.ID] {
 			add(e.STAN, e.ID, e.Sum(), e.PANMasked, journal.NotThere)
 			explained = true
 		}
