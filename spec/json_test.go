@@ -186,6 +186,7 @@ func TestMaskedElsewhere(t *testing.T) {
 			m.SetMTI(0x0320)
 			m.Set(48, "0100000001"+"0"+pan+"000000000100")
 		}},
+		{"where an original should be", UnionPayPOS, func(m *Message) { m.Set(61, other) }},
 		{"in details nobody knows", UnionPayPOS, func(m *Message) { m.Set(48, "01000001"+pan+"000000000100") }},
 	} {
 		var m Message

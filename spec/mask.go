@@ -310,8 +310,8 @@ func (v *view) hidden(n int) []span {
 	case 59:
 		s = qrSpans(t)
 	case 61:
-		if !pos {
-			s = all // identity document, CVN2, name, telephone number
+		if !pos || noDate(t) {
+			s = all // identity document, CVN2, name, telephone number; or anything but an original
 		}
 	case 62:
 		if pos {
@@ -323,6 +323,16 @@ func (v *view) hidden(n int) []span {
 	s = v.accounts(s, n, t)
 	v.spans[n] = s
 	return s
+}
+
+// noDate reports that the digits of DE 61 are no original: where its date
+// stands there is none, as when an account number was put there.
+func noDate(t []byte) bool {
+	if len(t) < 16 {
+		return false
+	}
+	month, day := decimal(t[12:14]), decimal(t[14:16])
+	return (month != 0 || day != 0) && (month < 1 || month > 12 || day < 1 || day > 31)
 }
 
 // accounts hides account numbers in fields that are not made for them.
