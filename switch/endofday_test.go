@@ -177,7 +177,7 @@ func TestTheEndOfTheDayMovesNoMoney(t *testing.T) {
 		}
 		// A batch that never settled, and one that was never there.
 		ask(end("000777", "207", 0), "00")
-		ask(end("000000", "207", 0), "30")
+		ask(end("000000", "207", 0), "00")
 		ask(upload("203", "000001", money.Yuan(1), spec.ChipGood), "00")
 		if now, _ := s.registry.Terminal([]byte(d.tid)); now.Batch != 2 {
 			t.Errorf("the end of another batch made it %d", now.Batch)
