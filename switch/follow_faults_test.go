@@ -46,13 +46,14 @@ var deeds = []deed{
 
 // worker is a terminal that does deeds, each with a card or code of its own.
 type worker struct {
-	t    *testing.T
-	s    *street
-	term *terminal.Terminal
-	i, n int
+	t     testing.TB
+	s     *street
+	term  *terminal.Terminal
+	i, n  int
+	watch func(terminal.Traffic)
 }
 
-func (s *street) worker(t *testing.T, i int) *worker {
+func (s *street) worker(t testing.TB, i int) *worker {
 	t.Helper()
 	w := &worker{t: t, s: s, i: i}
 	w.on(terminal.State{})
@@ -412,7 +413,7 @@ func (s *street) asked() (n int) {
 func (w *worker) on(state terminal.State) {
 	w.t.Helper()
 	w.term = w.s.terminal(w.i, func(c *terminal.Config) {
-		c.KeepSlips, c.Profile.Tries, c.Profile.GiveUp, c.State = true, 4, true, state
+		c.KeepSlips, c.Profile.Tries, c.Profile.GiveUp, c.State, c.Observe = true, 4, true, state, w.watch
 	})
 	must(w.t, w.term.SignIn(context.Background()))
 }

@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"acquirer/simulate/terminal"
 	"acquirer/spec"
+	"acquirer/spec/jbig"
 )
 
 // captured are the terminals' requests among the recordings of testdata, by
@@ -90,13 +92,79 @@ func TestCapturedRequests(t *testing.T) {
 	s.lawful()
 }
 
+// everyKind lets a terminal do everything once and gives what it sent, by
+// message type, processing code, entry mode and DE 60: the reversals, uploads and downloads
+// among it.
+func (s *street) everyKind(t testing.TB) map[string][]byte {
+	t.Helper()
+	bodies := map[string][]byte{}
+	w := &worker{t: t, s: s, i: 4, watch: func(x terminal.Traffic) {
+		var m spec.Message
+		if x.Sent && len(x.Bytes) > 13 && spec.UnionPayPOS.Parse(&m, bytes.Clone(x.Bytes[13:])) == nil {
+			bodies[m.MTI().String()+m.Text(3)+m.Text(22)+m.Text(60)[:min(2, len(m.Text(60)))]+m.Text(60)[min(8, len(m.Text(60))):]] = bytes.Clone(x.Bytes[13:])
+		}
+	}}
+	w.on(terminal.State{})
+	ctx := t.Context()
+	for _, d := range deeds {
+		x := w.prepare(d)
+		w.done(x)
+		if d.kind.Reversible() && d.kind != terminal.KindQRVoid {
+			if _, err := w.term.Reverse(ctx, terminal.Reversal{}); err != nil {
+				t.Fatalf("reversing %v: %v", d.kind, err)
+			}
+		}
+	}
+	w.done(w.fresh(terminal.KindSale))
+	slip, _ := w.term.LastSlip()
+	_, err := w.term.Sign(ctx, slip, jbig.Encode(autograph(), jbig.Options{TwoLine: true, Typical: true, Lines: 128}))
+	must(t, err)
+	_, err = w.term.DownloadParameters(ctx)
+	must(t, err)
+	_, err = w.term.DownloadCAPKs(ctx)
+	must(t, err)
+	_, err = w.term.DownloadAIDs(ctx)
+	must(t, err)
+	_, err = w.term.DownloadBlackList(ctx)
+	must(t, err)
+	_, err = w.term.DownloadLimits(ctx)
+	must(t, err)
+	must(t, w.term.UploadStatus(ctx))
+	state := w.term.State()
+	state.Slips[0].Amount++ // so that all is uploaded
+	must(t, w.term.Close())
+	w.on(state)
+	_, err = w.term.Settle(ctx)
+	must(t, err)
+	return bodies
+}
+
+// TestEveryKindIsASeed: what FuzzTerminal begins with is of every message type.
+func TestEveryKindIsASeed(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t, withAll)
+	types := map[string]int{}
+	for key := range s.everyKind(t) {
+		types[key[:4]]++
+	}
+	for mti, n := range map[string]int{"0100": 2, "0200": 7, "0220": 5, "0320": 4, "0400": 5, "0500": 1, "0800": 8, "0820": 4} {
+		if types[mti] < n {
+			t.Errorf("%d kinds of %s, want %d", types[mti], mti, n)
+		}
+	}
+	t.Log(types)
+}
+
 // FuzzTerminal gives a served connection any bytes: mode 0 as they are; mode 1
 // as one message, addressed to the house, framed, and signed by a terminal of
 // it, so that what is wrong gets past the MAC. No handler may panic, the
 // connection answers or ends in time, and the answers are to the requests in
 // their order.
 func FuzzTerminal(f *testing.F) {
-	s := newStreet(f, withTimeout(50*time.Millisecond))
+	s := newStreet(f, withAll, withTimeout(200*time.Millisecond))
+	for _, body := range s.everyKind(f) {
+		f.Add(byte(1), body)
+	}
 	d := s.device(f, 4)
 	var stream []byte
 	for _, m := range captured(f) {
