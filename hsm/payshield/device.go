@@ -44,6 +44,8 @@ var handlers = map[string]func(*command){
 	"A0": generateKey, "A4": formKey, "A6": importKey, "A8": exportKey, "BU": checkKey,
 	"CA": translateTPK, "CC": translateZPK, "DC": verifyTerminalPVV, "EC": verifyZonePVV,
 	"DG": makePVV, "FW": makePVVOfBlock, "CU": changePVV,
+	"DA": verifyTerminalOffset, "EA": verifyZoneOffset, "DE": makeOffset, "BK": makeOffsetOfBlock,
+	"CI": translateDUKPT, "G0": translateDUKPT3, "GO": verifyDUKPTOffset, "GQ": verifyDUKPTPVV, "GW": dukptMAC,
 	"CW": makeCVV, "CY": verifyCVV,
 	"HC": makeTerminalKey, "HA": makeTAK, "IA": makeZPK, "FI": makeZEK,
 	"FA": fromZMK(typeZPK), "FC": fromZMK(type002), "MI": fromZMK(typeTAK), "FK": zekFromZMK,

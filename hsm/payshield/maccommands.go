@@ -214,18 +214,25 @@ func verifyMAC(c *command) {
 	}
 }
 
-// makeX99 is MA: X9.9 over what is left of the message.
+// makeX99 is MA: X9.9 over what is left of the message, in hexadecimal.
 func makeX99(c *command) {
 	tak := c.key(typeTAK)
-	c.write(c.x99(tak, c.rest()))
+	data := c.rest()
+	if c.end() {
+		c.write(c.x99(tak, data))
+	}
 }
 
-// rest reads the data of MA, MC and ME, which nothing ends.
+// rest reads the data of MA, MC and ME, which have no length.
 func (c *command) rest() []byte {
-	if !c.failed() && c.left() == 0 {
+	n := 0
+	for c.at+n < len(c.in) && isHex(c.in[c.at+n]) {
+		n++
+	}
+	if n == 0 || n%2 != 0 {
 		c.fail(BadDataLength)
 	}
-	return c.binary(c.left())
+	return c.hex(n / 2)
 }
 
 func (c *command) x99(k *algo.Key, data []byte) string {
@@ -239,7 +246,10 @@ func (c *command) x99(k *algo.Key, data []byte) string {
 func verifyX99(c *command) {
 	tak := c.key(typeTAK)
 	want := c.text(8)
-	c.compareMAC(c.x99(tak, c.rest()), want)
+	data := c.rest()
+	if c.end() {
+		c.compareMAC(c.x99(tak, data), want)
+	}
 }
 
 func (c *command) compareMAC(got, want string) {
@@ -253,6 +263,9 @@ func translateX99(c *command) {
 	from, to := c.key(typeTAK), c.key(typeTAK)
 	want := c.text(8)
 	data := c.rest()
+	if !c.end() {
+		return
+	}
 	c.compareMAC(c.x99(from, data), want)
 	c.write(c.x99(to, data))
 }

@@ -183,7 +183,8 @@ func (c *command) compare(got, want string) {
 	}
 }
 
-// clearPIN reads a PIN under the LMK of n characters. The encryption of a
+// clearPIN reads a PIN under the LMK of n characters, a setting of the device
+// that no message tells. The encryption of a
 // payShield (LMK pair 02-03) is not published; simulators have the PIN behind
 // a 0, and so has the test LMK here. Under another LMK there is none.
 func (c *command) clearPIN(n int) (pin algo.PIN) {
@@ -209,22 +210,12 @@ func (c *command) clearPIN(n int) (pin algo.PIN) {
 // makePVV is DG, of a PIN under the LMK.
 func makePVV(c *command) {
 	pvk := c.pair(typePVK)
-	pin := c.clearPIN(c.pinField(12 + 1))
+	pin := c.clearPIN(c.before(12 + 1))
 	account, index := c.account(), c.digits(1, BadInput)
 	if !c.end() {
 		return
 	}
 	c.write(c.pvv(pvk, account, index, pin))
-}
-
-// pinField is the length of a PIN under the LMK, a setting of the device that
-// no message tells: what is left but for the fields behind it.
-func (c *command) pinField(behind int) int {
-	rest := c.in[c.at:]
-	if i := strings.IndexAny(rest, "%\x19"); i >= 0 {
-		rest = rest[:i]
-	}
-	return len(rest) - behind
 }
 
 // makePVVOfBlock is FW, of a PIN under a TPK or ZPK.
