@@ -56,7 +56,7 @@ func AppendEncryptedTrack(dst []byte, tdk *Key, scheme TrackScheme, track []byte
 	start, block := len(dst), tdk.cipher.BlockSize()
 	switch scheme {
 	case TrackTDB:
-		return appendTDB(dst, tdk, track, false)
+		return appendTDB(dst, block, tdk.EncryptECB, track, false)
 	case TrackWhole:
 		dst = appendPacked(dst, track, 0xF)
 		for (len(dst)-start)%block != 0 {
@@ -89,10 +89,16 @@ func AppendDecryptedTrack(dst []byte, tdk *Key, scheme TrackScheme, track []byte
 	if !trackKey(tdk) {
 		return dst, ErrTrack
 	}
+	return AppendDecryptedTrackBy(dst, tdk.cipher.BlockSize(), tdk.DecryptECB, scheme, track)
+}
+
+// AppendDecryptedTrackBy is AppendDecryptedTrack for a key that is elsewhere:
+// decrypt is asked once, for whole blocks of block bytes in ECB, and may have
+// dst and src the same. Its error is returned.
+func AppendDecryptedTrackBy(dst []byte, block int, decrypt func(dst, src []byte) error, scheme TrackScheme, track []byte) ([]byte, error) {
 	if scheme == TrackTDB {
-		return appendTDB(dst, tdk, track, true)
+		return appendTDB(dst, block, decrypt, track, true)
 	}
-	block := tdk.cipher.BlockSize()
 	if len(track) == 0 || len(track)%(2*block) != 0 || len(track) > sealedDigits(maxTrack, block) {
 		return dst, ErrTrack
 	}
@@ -103,7 +109,10 @@ func AppendDecryptedTrack(dst []byte, tdk *Key, scheme TrackScheme, track []byte
 	}
 	start := len(dst)
 	dst = appendPacked(dst, track, 0)
-	err := tdk.DecryptECB(dst[start:], dst[start:])
+	if err := decrypt(dst[start:], dst[start:]); err != nil {
+		clear(dst[start:])
+		return dst[:start], err
+	}
 	dst = unpack(dst, start)
 	out := dst[start:]
 	var n int
@@ -113,7 +122,7 @@ func AppendDecryptedTrack(dst []byte, tdk *Key, scheme TrackScheme, track []byte
 	case TrackLength:
 		n = countedTrack(out, block)
 	}
-	if err != nil || n == 0 || n > maxTrack || !trackDigits(out[:n]) {
+	if n == 0 || n > maxTrack || !trackDigits(out[:n]) {
 		clear(out)
 		return dst[:start], ErrTrack
 	}
@@ -187,8 +196,8 @@ func trackDigits(track []byte) bool {
 }
 
 // appendTDB appends a track with its block encrypted or decrypted.
-func appendTDB(dst []byte, tdk *Key, track []byte, decrypt bool) ([]byte, error) {
-	from, to, ok := tdb(len(track), tdk.cipher.BlockSize())
+func appendTDB(dst []byte, size int, crypt func(dst, src []byte) error, track []byte, decrypt bool) ([]byte, error) {
+	from, to, ok := tdb(len(track), size)
 	if !ok || len(track) > maxTrack || !trackDigits(track[:from]) || !trackDigits(track[to:]) {
 		return dst, ErrTrack
 	}
@@ -201,14 +210,10 @@ func appendTDB(dst []byte, tdk *Key, track []byte, decrypt bool) ([]byte, error)
 	dst = append(dst, track...)
 	end := len(dst)
 	dst = appendPacked(dst, track[from:to], 0)
-	crypt := tdk.EncryptECB
-	if decrypt {
-		crypt = tdk.DecryptECB
-	}
 	err := crypt(dst[end:], dst[end:])
 	dst = unpack(dst, end)
 	block := dst[end:]
-	if decrypt && !trackDigits(block) {
+	if err == nil && decrypt && !trackDigits(block) {
 		err = ErrTrack
 	}
 	for i, c := range block {
