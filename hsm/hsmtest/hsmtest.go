@@ -164,7 +164,7 @@ func generated(t *testing.T, s Subject) {
 	for _, c := range []struct {
 		use hsm.Use
 		alg hsm.Alg
-	}{{hsm.UseTMK, hsm.DES8}, {hsm.UseZMK, hsm.AES32}, {hsm.UseCVK, hsm.TDES24}, {hsm.UseDEK, hsm.TDES16}, {0, hsm.TDES16}} {
+	}{{hsm.UseTMK, hsm.DES8}, {hsm.UseTDK, hsm.AES32}, {hsm.UseCVK, hsm.TDES24}, {hsm.UseDEK, hsm.TDES16}, {0, hsm.TDES16}} {
 		if _, _, err := s.GenerateKey(ctx, c.use, c.alg); err == nil {
 			t.Errorf("a %v of %v was made", c.use, c.alg)
 		}
@@ -527,16 +527,29 @@ func cryptograms(t *testing.T, s Subject) {
 	data := []byte("amount, country, TVR, date, UN, AIP, ATC, and so on")
 	icc, err := algo.ICCKey(issuer, algo.OptionA, testPAN, "01")
 	must(t, err)
-	for _, scheme := range []hsm.EMVScheme{hsm.PBOC, hsm.CVN10, hsm.CVN18} {
-		c := hsm.Cryptogram{Scheme: scheme, PAN: pan(t, testPAN), PSN: "01", ATC: [2]byte{1, 0x19}, Data: data, ARC: [2]byte{'0', '0'}, CSU: [4]byte{3, 0x25, '%', 0}}
-		k, pad := icc, algo.PadBit
+	base := hsm.Cryptogram{PAN: pan(t, testPAN), PSN: "01", ATC: [2]byte{1, 0x19}, UN: [4]byte{9, ';', '%', 0}, Data: data, ARC: [2]byte{'0', '0'}, CSU: [4]byte{3, 0x25, '%', 0}}
+	for name, scheme := range map[string]hsm.EMVScheme{"PBOC": hsm.PBOC, "CVN 10": hsm.CVN10, "CVN 18": hsm.CVN18, "M/Chip": hsm.MChip, "common": hsm.EMVCommon, "common, option B": hsm.EMVCommon, "CVN 18 with more": hsm.CVN18} {
+		c := base
+		c.Scheme = scheme
+		card := icc
+		if name == "common, option B" {
+			c.OptionB = true
+			card, err = algo.ICCKey(issuer, algo.OptionB, testPAN, "01")
+			must(t, err)
+		}
+		if name == "CVN 18 with more" {
+			c.Private = []byte("private")
+		}
+		k, pad := card, algo.PadBit
 		switch scheme {
 		case hsm.PBOC:
-			k, err = algo.PBOCSessionKey(icc, c.ATC)
+			k, err = algo.PBOCSessionKey(card, c.ATC)
 		case hsm.CVN10:
 			pad = algo.PadZeros
-		case hsm.CVN18:
-			k, err = algo.CommonSessionKey(icc, algo.CommonR(c.ATC))
+		case hsm.MChip:
+			k, err = algo.CommonSessionKey(card, algo.MChipR(c.ATC, c.UN))
+		case hsm.CVN18, hsm.EMVCommon:
+			k, err = algo.CommonSessionKey(card, algo.CommonR(c.ATC))
 		}
 		must(t, err)
 		c.ARQC, err = algo.ARQC(k, pad, data)
@@ -546,18 +559,25 @@ func cryptograms(t *testing.T, s Subject) {
 			want(t, "a PBOC cryptogram", err, nil)
 			continue
 		}
-		must(t, err)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
 		var w [8]byte
-		if scheme == hsm.CVN18 {
-			short, err := algo.ARPC2(k, c.ARQC, c.CSU, nil)
+		switch scheme {
+		case hsm.CVN18:
+			short, err := algo.ARPC2(k, c.ARQC, c.CSU, c.Private)
 			must(t, err)
 			copy(w[:], append(short[:], c.CSU[:]...))
-		} else {
+		case hsm.MChip:
+			w, err = algo.ARPC1(card, c.ARQC, c.ARC)
+			must(t, err)
+		default:
 			w, err = algo.ARPC1(k, c.ARQC, c.ARC)
 			must(t, err)
 		}
 		if got != w {
-			t.Errorf("scheme %d: ARPC %X, want %X", scheme, got, w)
+			t.Errorf("%s: ARPC %X, want %X", name, got, w)
 		}
 		c.ARQC[7] ^= 1
 		_, err = s.VerifyARQC(ctx, imk, c)

@@ -127,8 +127,14 @@ func (c *Client) typeOf(u hsm.Use) keyType {
 		return typeZPK
 	case hsm.UseZAK, hsm.UseZAK919, hsm.UseZAKCMAC:
 		return typeZAK
-	case hsm.UsePVK:
+	case hsm.UsePVK, hsm.UsePVKIBM:
 		return typePVK
+	case hsm.UseBDK:
+		return typeBDK
+	case hsm.UseSMI:
+		return typeMKSMI
+	case hsm.UseSMC:
+		return typeMKSMC
 	case hsm.UseCVK:
 		return typeCVK
 	case hsm.UseIMK:

@@ -140,13 +140,16 @@ func (c *Client) VerifyCVV(ctx context.Context, cvk hsm.Key, pan card.PAN, expir
 	return nil
 }
 
-// VerifyARQC implements hsm.HSM: KQ for CVN 10, KW with the common session key
-// for CVN 18. No command for PBOC is published.
+// VerifyARQC implements hsm.HSM: KQ for CVN 10 and M/Chip, KW for what uses
+// the common session key. No command for PBOC is published.
 func (c *Client) VerifyARQC(ctx context.Context, imk hsm.Key, q hsm.Cryptogram) (arpc [8]byte, err error) {
 	const verb = "VerifyARQC"
 	k, err := c.load(verb, imk, hsm.UseIMK)
 	if err != nil {
 		return arpc, err
+	}
+	if q.Scheme == hsm.PBOC {
+		return arpc, fmt.Errorf("hsm: %s of a PBOC cryptogram: %w that is published: have it checked by the software HSM", verb, ErrNoCommand)
 	}
 	psn := q.PSN
 	if psn == "" {
@@ -156,32 +159,47 @@ func (c *Client) VerifyARQC(ctx context.Context, imk hsm.Key, q hsm.Cryptogram) 
 	if q.PAN.Reveal() == "" || len(psn) != 2 || strings.Trim(digits, "0123456789") != "" {
 		return arpc, fmt.Errorf("%w: the card's key cannot be derived", hsm.ErrARQC)
 	}
-	digits = "0000000000000000" + digits
-	who, err := hex.DecodeString(digits[len(digits)-16:])
+	optionB := q.OptionB && len(q.PAN.Reveal()) > 16
+	if len(digits)%2 == 1 {
+		digits = "0" + digits
+	}
+	if !optionB {
+		digits = "0000000000000000" + digits
+		digits = digits[len(digits)-16:]
+	}
+	who, err := hex.DecodeString(digits)
 	if err != nil {
 		return arpc, fmt.Errorf("%w: the card's key cannot be derived", hsm.ErrARQC)
 	}
 	data := append([]byte(nil), q.Data...)
-	var command, fields string
-	want := 8
-	switch q.Scheme {
-	case hsm.CVN10:
-		command = "KQ"
-		fields = "10" + k.field + string(who) + string(q.ATC[:]) + "\x00\x00\x00\x00" + sized(data) + ";" + string(q.ARQC[:]) + string(q.ARC[:])
-	case hsm.CVN18:
+	if q.Scheme != hsm.CVN10 {
 		data = append(data, 0x80) // the host pads, the device fills with zeros
-		for len(data)%8 != 0 {
-			data = append(data, 0)
-		}
-		command, want = "KW", 4
-		fields = "32" + k.field + string(who) + string(q.ATC[:]) + sized(data) + ";" + string(q.ARQC[:]) + string(q.CSU[:]) + "0"
-	case hsm.PBOC:
-		return arpc, fmt.Errorf("hsm: %s of a PBOC cryptogram: %w that is published: have it checked by the software HSM", verb, ErrNoCommand)
-	default:
-		return arpc, fmt.Errorf("hsm: %s: cryptogram scheme %d is none of PBOC, CVN 10, CVN 18", verb, q.Scheme)
 	}
-	if len(data) == 0 || len(data) > 255 {
-		return arpc, fmt.Errorf("hsm: %s: %d bytes under the cryptogram, want 1 to 255", verb, len(data))
+	if len(data) == 0 || len(data) > 255 || len(q.Private) > 8 {
+		return arpc, fmt.Errorf("hsm: %s: %d bytes under the cryptogram and %d of proprietary data, want 1 to 255 and at most 8", verb, len(data), len(q.Private))
+	}
+	card, length := "2"+k.field+string(who), 8
+	if optionB {
+		card = "3" + k.field + fmt.Sprintf("%02d", len(who)) + string(who) + ";"
+	}
+	var command, fields string
+	switch q.Scheme {
+	case hsm.CVN10, hsm.MChip:
+		if optionB {
+			return arpc, fmt.Errorf("hsm: %s of scheme %d with a card key of option B: %w", verb, q.Scheme, ErrNoCommand)
+		}
+		command, fields = "KQ", "10"
+		if q.Scheme == hsm.MChip {
+			fields = "11"
+		}
+		fields += k.field + string(who) + string(q.ATC[:]) + string(q.UN[:]) + sized(data) + ";" + string(q.ARQC[:]) + string(q.ARC[:])
+	case hsm.EMVCommon:
+		command, fields = "KW", "1"+card+string(q.ATC[:])+sized(data)+";"+string(q.ARQC[:])+string(q.ARC[:])
+	case hsm.CVN18:
+		command, fields = "KW", "3"+card+string(q.ATC[:])+sized(data)+";"+string(q.ARQC[:])+string(q.CSU[:])+fmt.Sprint(len(q.Private))+string(q.Private)
+		length = 4
+	default:
+		return arpc, fmt.Errorf("hsm: %s: cryptogram scheme %d is none of PBOC, CVN 10, CVN 18, M/Chip and EMV common", verb, q.Scheme)
 	}
 	answer, code, err := c.do(ctx, command, fields)
 	switch {
@@ -191,7 +209,7 @@ func (c *Client) VerifyARQC(ctx context.Context, imk hsm.Key, q hsm.Cryptogram) 
 		return arpc, hsm.ErrARQC
 	case code != OK:
 		return arpc, refusal(verb, command, code)
-	case len(answer) != want:
+	case len(answer) != length:
 		return arpc, garbled(verb, command)
 	}
 	copy(arpc[:], answer)
