@@ -21,7 +21,7 @@ var rows = map[string]int{
 	"switch": 2, "settlement": 2, "portal": 2, "console": 2,
 	"simulate/terminal": 2, "simulate/issuer": 2, "simulate/bank": 2, "simulate/wallet": 2, "simulate/load": 2, "simulate/card": 2, "simulate/iso87": 2, "bench/relay": 2,
 
-	"merchant": 1, "journal": 1, "ledger": 1, "limits": 1, "risk": 1, "routing": 1, "download": 1, "hsm": 1,
+	"merchant": 1, "journal": 1, "ledger": 1, "limits": 1, "risk": 1, "routing": 1, "download": 1, "hsm": 1, "hsm/payshield": 1, "hsm/hsmtest": 1,
 
 	"spec": 0, "spec/jbig": 0, "card": 0, "money": 0, "calendar": 0, "store": 0,
 }
@@ -30,6 +30,10 @@ var rows = map[string]int{
 var beside = map[[2]string]string{
 	{"store/storetest", "store"}:            "the PostgreSQL that tests run on",
 	{"hsm", "hsm/algo"}:                     "the primitives on clear keys are the inside of the HSM",
+	{"hsm/payshield", "hsm"}:                "a driver of devices implements the HSM, and a device seals its LMK in one",
+	{"hsm/payshield", "hsm/algo"}:           "a device in software computes with clear keys inside",
+	{"hsm/hsmtest", "hsm"}:                  "what every HSM does alike",
+	{"hsm/hsmtest", "hsm/algo"}:             "the other side of an HSM in those tests",
 	{"simulate/terminal", "hsm/algo"}:       "a terminal's secure element computes with its own keys",
 	{"simulate/card", "hsm/algo"}:           "a chip computes its own cryptogram",
 	{"simulate/terminal", "simulate/card"}:  "a card is put into a terminal",

@@ -47,7 +47,7 @@ type street struct {
 	told     told // approvals that reached a wire instead of a terminal
 
 	plan   *streetPlan
-	hsm    *hsm.Software
+	hsm    keyHSM
 	config switching.Config
 	house  switching.House
 	stop   func() // ends serving; may be called twice
@@ -71,6 +71,12 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
+// keyHSM is an HSM that test keys can be put into.
+type keyHSM interface {
+	hsm.HSM
+	FormKey(ctx context.Context, use hsm.Use, alg hsm.Alg, components ...[]byte) (hsm.Key, hsm.KCV, error)
+}
+
 type streetOption func(*streetPlan)
 
 type streetPlan struct {
@@ -81,8 +87,9 @@ type streetPlan struct {
 	rules         []limits.Rule
 	profile       func(i int, t *merchant.Terminal)
 	line          func(*routing.Config)
-	weaken        func(hsm.HSM) hsm.HSM // what the switch gets instead of the HSM
-	carries       map[string][]string   // by issuer
+	device        func(*hsm.Software) keyHSM // the HSM of the house, instead of the software one
+	weaken        func(hsm.HSM) hsm.HSM      // what the switch gets instead of the HSM
+	carries       map[string][]string        // by issuer
 	mayPanic      bool
 	wallets       bool         // the simulated wallets stand behind it
 	abroad        bool         // and an issuer of a foreign scheme
@@ -131,8 +138,12 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 	if _, err := rand.Read(master[:]); err != nil {
 		t.Fatal(err)
 	}
-	h, err := hsm.NewSoftware(master[:])
+	software, err := hsm.NewSoftware(master[:])
 	must(t, err)
+	var h keyHSM = software
+	if p.device != nil {
+		h = p.device(software)
+	}
 	s.hsm = h
 	t.Cleanup(func() {
 		if s.db != nil {
@@ -245,7 +256,7 @@ func (s *street) serve() {
 	s.t.Cleanup(s.stop)
 }
 
-func (s *street) seed(ctx context.Context, h *hsm.Software, p *streetPlan) {
+func (s *street) seed(ctx context.Context, h keyHSM, p *streetPlan) {
 	seed := &merchant.Seed{}
 	for j := range (p.terminals + 3) / 4 {
 		m := merchant.Merchant{MID: simcard.SeedMerchant(j), Name: "夜市小摊", MCC: "5812", Area: "110100", Plan: "ESIGN-STD", Speed: merchant.T1, Tier: merchant.Assessed}
@@ -266,7 +277,7 @@ func (s *street) seed(ctx context.Context, h *hsm.Software, p *streetPlan) {
 	must(s.t, s.registry.Import(ctx, seed, func(string) ([]byte, error) { return []byte{1}, nil }))
 }
 
-func (s *street) startIssuer(ctx context.Context, h *hsm.Software, name string, timeout time.Duration, log *slog.Logger) {
+func (s *street) startIssuer(ctx context.Context, h keyHSM, name string, timeout time.Duration, log *slog.Logger) {
 	host, err := issuer.New(issuer.Config{Name: name, Late: timeout + 300*time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 	must(s.t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -322,12 +333,12 @@ func (s *street) startWallets() {
 	})
 }
 
-func formKey(t testing.TB, h *hsm.Software, use hsm.Use, key [16]byte) hsm.Key {
+func formKey(t testing.TB, h keyHSM, use hsm.Use, key [16]byte) hsm.Key {
 	t.Helper()
 	return formKeyOf(t, h, use, hsm.TDES16, key)
 }
 
-func formKeyOf(t testing.TB, h *hsm.Software, use hsm.Use, alg hsm.Alg, key [16]byte) hsm.Key {
+func formKeyOf(t testing.TB, h keyHSM, use hsm.Use, alg hsm.Alg, key [16]byte) hsm.Key {
 	t.Helper()
 	var a, b [16]byte
 	if _, err := rand.Read(a[:]); err != nil {

@@ -68,6 +68,7 @@ type Config struct {
 	} `key:"owed"`
 
 	HSM struct {
+		Kind           string `key:"kind" default:"software" doc:"software: keys in this process; payshield: in devices, hsm.payshield"`
 		File           string `key:"file" default:"data/hsm.key" doc:"sealed master key of the software HSM; made by acquirer hsm init"`
 		PassphraseFile string `key:"passphrase_file" default:"" doc:"file with the passphrase; without it ACQUIRER_HSM_PASSPHRASE is read"`
 
@@ -75,6 +76,21 @@ type Config struct {
 		PINLimitKey int           `key:"pin_limit_key" default:"0" doc:"the same under one PIN key; 0 counts only"`
 		PINWindow   time.Duration `key:"pin_window" default:"10m" doc:"in which failures are counted together, from the first on"`
 		PINLock     time.Duration `key:"pin_lock" default:"15m" doc:"how long a terminal or a key stays locked; 0 until the switch starts again"`
+
+		PayShield struct {
+			Devices        string        `key:"devices" default:"" doc:"for kind payshield: host:port of each device, separated by commas; all have the same LMK. Data at rest and look-up tokens stay with the software HSM of hsm.file"`
+			HeaderLength   int           `key:"header_length" default:"4" doc:"characters of message header, as the devices are set"`
+			Connections    int           `key:"connections" default:"4" doc:"connections to each device"`
+			CallsPerSecond int           `key:"calls_per_second" default:"0" doc:"what each device is licensed for; more calls wait in acquirer_payshield_queue. 0 for no limit"`
+			Queue          int           `key:"queue" default:"1000" doc:"most calls that wait for one device; one more fails at once"`
+			Timeout        time.Duration `key:"timeout" default:"2s" doc:"for one command on one device; then the next device is asked"`
+			Probe          time.Duration `key:"probe" default:"5s" doc:"between two health checks of a device"`
+			LMK            string        `key:"lmk" default:"" doc:"two digits that select one of several LMKs; empty for the default one"`
+			SeparateTypes  bool          `key:"separate_types" default:"false" doc:"the devices enforce key type 002 separation (PCI HSM): TPK 70D, TMK 80D, TEK 30B"`
+			TLSCA          string        `key:"tls_ca" default:"" doc:"PEM certificates of who signs the devices' certificates; with it TLS is spoken"`
+			TLSCert        string        `key:"tls_cert" default:"" doc:"PEM certificate that the switch shows to the devices"`
+			TLSKey         string        `key:"tls_key" default:"" doc:"PEM private key of it"`
+		} `key:"payshield"`
 	} `key:"hsm"`
 
 	Routing struct {
@@ -228,6 +244,11 @@ func (c Config) check() error {
 	_, err = parseWindows(c.Settlement.Windows)
 	bad(err == nil, "settlement.windows", "%v", err)
 	bad(c.Settlement.Timeout > 0, "settlement.timeout", "must be above zero")
+	ps := c.HSM.PayShield
+	bad(c.HSM.Kind == "software" || c.HSM.Kind == "payshield", "hsm.kind", "%q is neither software nor payshield", c.HSM.Kind)
+	bad(c.HSM.Kind != "payshield" || len(splitList(ps.Devices)) > 0, "hsm.payshield.devices", "kind payshield needs the host:port of a device")
+	bad(ps.HeaderLength >= 0 && ps.HeaderLength <= 255 && ps.Connections >= 1 && ps.CallsPerSecond >= 0 && ps.Queue >= 1 && ps.Timeout > 0 && ps.Probe > 0, "hsm.payshield.header_length", "header 0 to 255, connections, queue and times above zero, calls_per_second not below")
+	bad((ps.TLSCert == "") == (ps.TLSKey == "") && (ps.TLSCert == "" || ps.TLSCA != ""), "hsm.payshield.tls_cert", "certificate and key go together, and with tls_ca")
 	bad(c.Log.Format == "json" || c.Log.Format == "text", "log.format", "%q is neither json nor text", c.Log.Format)
 	if err := errors.Join(errs...); err != nil {
 		return usageError{fmt.Errorf("config: %w", err)}

@@ -38,7 +38,7 @@ type house struct {
 	log       *slog.Logger
 	metrics   *prometheus.Registry
 	db        *store.DB
-	hsm       *hsm.Software
+	hsm       hsm.HSM
 	terminals *merchant.Registry
 	plans     *merchant.Plans
 	downloads *download.Book
@@ -74,7 +74,7 @@ func schemas() []store.Schema {
 
 // openHouse opens the store, the HSM and the registry, loads the seed, and
 // starts the lines to the issuers. It does not listen yet.
-func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, issuers []issuerConfig, tape *console.Tape) (_ *house, err error) {
+func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, issuers []issuerConfig, tape *console.Tape) (_ *house, err error) {
 	v := &house{cfg: cfg, log: log, hsm: h, metrics: prometheus.NewRegistry(), plans: merchant.BuiltIn(), legs: map[string]switching.Leg{}, started: time.Now()}
 	defer func() {
 		if err != nil {
@@ -85,8 +85,13 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Softwar
 		return nil, fmt.Errorf("settlement.calendar: %w", err)
 	}
 	v.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if err := guardPINs(cfg, h, v.metrics); err != nil {
-		return nil, err
+	if c, ok := h.(pinCounter); ok {
+		if err := guardPINs(cfg, c, v.metrics); err != nil {
+			return nil, err
+		}
+	}
+	if c, ok := h.(prometheus.Collector); ok {
+		v.metrics.MustRegister(c)
 	}
 	if err := store.SetNode(cfg.Node); err != nil {
 		return nil, err

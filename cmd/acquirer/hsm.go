@@ -18,11 +18,11 @@ const passphraseVariable = "ACQUIRER_HSM_PASSPHRASE"
 func newHSMCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hsm",
-		Short: "The software HSM: its master key, and its algorithms against published vectors",
+		Short: "The software HSM: its master key, its algorithms against published vectors, and a payShield in software",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newHSMInitCmd(), newHSMFormCmd(), newHSMCheckCmd())
+	cmd.AddCommand(newHSMInitCmd(), newHSMFormCmd(), newHSMCheckCmd(), newHSMServeCmd(), newHSMLMKCmd())
 	return cmd
 }
 

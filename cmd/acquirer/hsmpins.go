@@ -6,8 +6,14 @@ import (
 	"acquirer/hsm"
 )
 
+// pinCounter is an HSM that counts PIN failures.
+type pinCounter interface {
+	LimitPIN(limits hsm.PINLimits) error
+	PINFailures() hsm.PINFailures
+}
+
 // guardPINs sets when PIN failures lock a terminal or a key, and shows them.
-func guardPINs(cfg Config, h *hsm.Software, metrics prometheus.Registerer) error {
+func guardPINs(cfg Config, h pinCounter, metrics prometheus.Registerer) error {
 	if err := h.LimitPIN(hsm.PINLimits{
 		PerTerminal: cfg.HSM.PINLimit, PerKey: cfg.HSM.PINLimitKey, Window: cfg.HSM.PINWindow, Lock: cfg.HSM.PINLock,
 	}); err != nil {

@@ -54,10 +54,11 @@ whose issuers must then run (acquirer simulate issuer), and whose wallets may
 			return err
 		}
 		defer closeLog()
-		h, err := openHSM(cfg)
+		h, err := openHSM(cmd.Context(), cfg, log)
 		if err != nil {
 			return err
 		}
+		defer closeHSM(h, log)
 		seed, issuers, err := loadSeed(cmd.Context(), cfg, h, *lines)
 		if err != nil {
 			return err
@@ -79,21 +80,34 @@ func shownAs(cfg Config) string {
 	return cfg.Environment
 }
 
-// openHSM opens the sealed master key.
-func openHSM(cfg Config) (*hsm.Software, error) {
+// openHSM opens the HSM that the settings name. closeHSM ends it.
+func openHSM(ctx context.Context, cfg Config, log *slog.Logger) (hsm.HSM, error) {
 	pass, err := cfg.passphrase()
 	if err != nil {
 		return nil, err
 	}
+	defer clear(pass)
 	h, err := hsm.Open(cfg.HSM.File, pass)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w; make one with acquirer hsm init --file %s", err, cfg.HSM.File)
 	}
-	return h, err
+	if err != nil || cfg.HSM.Kind != "payshield" {
+		return h, err
+	}
+	return openPayShield(ctx, cfg, log, h)
+}
+
+// closeHSM ends what openHSM opened.
+func closeHSM(h hsm.HSM, log *slog.Logger) {
+	if c, ok := h.(interface{ Close() error }); ok {
+		if err := c.Close(); err != nil {
+			log.Warn("closing the HSM", "error", err.Error())
+		}
+	}
 }
 
 // loadSeed reads merchants, terminals and issuers.
-func loadSeed(ctx context.Context, cfg Config, h *hsm.Software, lines map[string]string) (*merchant.Seed, []issuerConfig, error) {
+func loadSeed(ctx context.Context, cfg Config, h hsm.HSM, lines map[string]string) (*merchant.Seed, []issuerConfig, error) {
 	switch cfg.Seed {
 	case "":
 		return nil, nil, usageError{errors.New("no seed: set seed to a JSON file of merchants, terminals and issuers, or to demo")}
@@ -118,7 +132,7 @@ func loadSeed(ctx context.Context, cfg Config, h *hsm.Software, lines map[string
 
 // demoIssuers are the simulated issuers at the addresses given, each of which
 // may be several separated by "+".
-func demoIssuers(ctx context.Context, h *hsm.Software, lines map[string]string) ([]issuerConfig, error) {
+func demoIssuers(ctx context.Context, h hsm.HSM, lines map[string]string) ([]issuerConfig, error) {
 	var out []issuerConfig
 	for _, is := range simcard.Issuers {
 		addr, ok := lines[is.Name]
@@ -159,7 +173,7 @@ type running struct {
 // serve puts the house together, recovers, listens and runs until ctx ends or
 // something that cannot be done without fails. started, when given, hears when
 // everything listens.
-func serve(ctx context.Context, cfg Config, log *slog.Logger, h *hsm.Software, seed *merchant.Seed, issuers []issuerConfig, started func(context.Context, running) error) (err error) {
+func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *merchant.Seed, issuers []issuerConfig, started func(context.Context, running) error) (err error) {
 	if err := loopback("admin.listen", cfg.Admin.Listen); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -71,10 +72,14 @@ Exit status 1 when something is wrong with the books.`,
 		if err != nil {
 			return err
 		}
-		h, err := openHSM(cfg)
+		if cfg.HSM.Kind == "payshield" {
+			cfg.HSM.Kind = "software" // which seals the accounts; no device is needed for them
+		}
+		h, err := openHSM(cmd.Context(), cfg, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}
+		defer closeHSM(h, slog.New(slog.DiscardHandler))
 		books, end, err := openBooksAlone(cmd.Context(), cfg, h)
 		if err != nil {
 			return err
@@ -112,7 +117,7 @@ func importCalendars(files []string) error {
 
 // openBooksAlone opens settlement without the switch around it: store,
 // merchants, journal, ledger and bank.
-func openBooksAlone(ctx context.Context, cfg Config, h *hsm.Software) (_ *settlement.Engine, end func() error, err error) {
+func openBooksAlone(ctx context.Context, cfg Config, h hsm.HSM) (_ *settlement.Engine, end func() error, err error) {
 	if err := store.SetNode(cfg.Node); err != nil {
 		return nil, nil, err
 	}

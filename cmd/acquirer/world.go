@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"acquirer/hsm"
@@ -35,7 +36,7 @@ var street = [streetMerchants]struct {
 
 // demoSeed is the street and, behind it, plain merchants for load tests, with
 // terminals terminals in all.
-func demoSeed(ctx context.Context, h *hsm.Software, terminals int) (*merchant.Seed, error) {
+func demoSeed(ctx context.Context, h hsm.HSM, terminals int) (*merchant.Seed, error) {
 	s := &merchant.Seed{}
 	for j := range (terminals + simcard.TerminalsPerMerchant - 1) / simcard.TerminalsPerMerchant {
 		m := merchant.SeedMerchant{Merchant: merchant.Merchant{MID: simcard.SeedMerchant(j), Name: fmt.Sprintf("测试商户%04d", j+1), MCC: "5411",
@@ -63,7 +64,7 @@ func demoSeed(ctx context.Context, h *hsm.Software, terminals int) (*merchant.Se
 
 // formKey puts a test key into the HSM as two components, the way a key
 // ceremony does.
-func formKey(ctx context.Context, h *hsm.Software, use hsm.Use, key [16]byte) (hsm.Key, error) {
+func formKey(ctx context.Context, h hsm.HSM, use hsm.Use, key [16]byte) (hsm.Key, error) {
 	var a, b [16]byte
 	if _, err := rand.Read(a[:]); err != nil {
 		return "", err
@@ -71,7 +72,13 @@ func formKey(ctx context.Context, h *hsm.Software, use hsm.Use, key [16]byte) (h
 	for i := range b {
 		b[i] = key[i] ^ a[i]
 	}
-	k, _, err := h.FormKey(ctx, use, hsm.TDES16, a[:], b[:])
+	former, ok := h.(interface {
+		FormKey(ctx context.Context, use hsm.Use, alg hsm.Alg, components ...[]byte) (hsm.Key, hsm.KCV, error)
+	})
+	if !ok {
+		return "", errors.New("the test keys of the demo street can be put only into the software HSM, or a payShield with the test LMK")
+	}
+	k, _, err := former.FormKey(ctx, use, hsm.TDES16, a[:], b[:])
 	return k, err
 }
 

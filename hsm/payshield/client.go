@@ -41,6 +41,8 @@ type ClientConfig struct {
 // is asked. It keeps no keys: they are stored as the device gave them, under
 // its LMK.
 type Client struct {
+	hsm.PINGuard
+
 	cfg     ClientConfig
 	devices []*device
 	turn    atomic.Uint64
@@ -118,9 +120,10 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 }
 
 // Close ends every connection. Commands that are on them fail.
-func (c *Client) Close() {
+func (c *Client) Close() error {
 	c.stop()
 	c.wg.Wait()
+	return nil
 }
 
 // String names the devices.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"acquirer/card"
 	"acquirer/hsm"
 	"acquirer/hsm/hsmtest"
 
@@ -56,13 +57,19 @@ func software(t testing.TB) *hsm.Software {
 	return s
 }
 
+func shut(t testing.TB, c *Client) {
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func connect(t testing.TB, cfg ClientConfig) *Client {
 	t.Helper()
 	c, err := NewClient(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Close)
+	t.Cleanup(func() { shut(t, c) })
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := c.AwaitUp(ctx); err != nil {
@@ -106,7 +113,7 @@ func TestTestLMKIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Close)
+	t.Cleanup(func() { shut(t, c) })
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	if err := c.AwaitUp(ctx); !errors.Is(err, ErrUnavailable) {
@@ -126,7 +133,7 @@ func TestDevicesOfOneLMK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Close)
+	t.Cleanup(func() { shut(t, c) })
 	first, second := TestLMK().CheckValue(), own.CheckValue()
 	if err := c.sameLMK(hexUpper(first[:])); err != nil {
 		t.Fatal(err)
@@ -221,7 +228,7 @@ func TestSilentDevice(t *testing.T) {
 	})
 	t.Cleanup(func() { _ = silent.Close(); wg.Wait() })
 	c := connect(t, ClientConfig{Devices: []string{silent.Addr().String(), addr}, Connections: 1, HeaderLength: 4, AllowTestLMK: true, Timeout: 100 * time.Millisecond})
-	t.Cleanup(c.Close)
+	t.Cleanup(func() { shut(t, c) })
 	wait, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	for !c.devices[0].up() || !c.devices[1].up() {
@@ -349,7 +356,7 @@ func TestKeysAreNotConfused(t *testing.T) {
 			t.Errorf("%s without a software HSM beside it: %v", what, err)
 		}
 	}
-	for _, bad := range []string{"PS:TPK:N:", "PS:TPK:X:0123456789ABCDEF", "PS:XXX:N:0123456789ABCDEF", "PS:TMK:N:0123456789ABCDEF", "PS:TPK:N:0123456789ABCDEF0", "PS:TPK:N:Z0123456789ABCDEF", "PS:ZPK:N:XU"} {
+	for _, bad := range []string{"PS:TPK:N:", "PS:TPK:X:0123456789ABCDEF", "PS:ABC:N:0123456789ABCDEF", "PS:TMK:N:0123456789ABCDEF", "PS:TPK:N:0123456789ABCDEF0", "PS:TPK:N:Z0123456789ABCDEF", "PS:ZPK:N:XU"} {
 		if _, err := c.CheckValue(ctx, hsm.Key(bad)); err == nil {
 			t.Errorf("%s is a key", bad)
 		}
@@ -362,4 +369,32 @@ func TestKeysAreNotConfused(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 func third[T, U any](_ T, _ U, err error) error {
 	return err
+}
+
+// TestPINLockOut: a terminal that guesses is locked out before the device is
+// asked again.
+func TestPINLockOut(t *testing.T) {
+	addr, _ := listen(t, NewDevice(TestLMK(), false), ServerConfig{HeaderLength: 4})
+	c := connect(t, ClientConfig{Devices: []string{addr}, HeaderLength: 4, AllowTestLMK: true})
+	if err := c.LimitPIN(hsm.PINLimits{PerTerminal: 3, Window: time.Hour, Lock: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	ctx := hsm.ForTerminal(context.Background(), "00000001")
+	zpk, _, err := c.GenerateKey(ctx, hsm.UseZPK, hsm.TDES16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pan, err := card.ParsePAN("6228480402564890018")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		block := hsm.PINBlockOf([]byte{1, 2, 3, 4, 5, 6, 7, byte(i)})
+		if _, err := c.TranslatePIN(ctx, zpk, hsm.ISO0, block, pan, zpk, hsm.ISO0); !errors.Is(err, hsm.ErrPIN) {
+			t.Fatal(err)
+		}
+	}
+	if f := c.PINFailures(); f.Failures != 3 || f.Refused != 7 || len(f.LockedTerminals) != 1 {
+		t.Errorf("%+v", f)
+	}
 }

@@ -51,7 +51,11 @@ func (c *Client) TranslatePIN(ctx context.Context, in hsm.Key, inFormat hsm.PINF
 	if inCode == "" || outCode == "" {
 		return hsm.PINBlock{}, fmt.Errorf("hsm: %s from format %v to %v: %w: have the terminal send format ISO 0", verb, inFormat, outFormat, ErrNoCommand)
 	}
+	if c.Locked(ctx, in) {
+		return hsm.PINBlock{}, hsm.ErrPIN
+	}
 	if block.Len() != 8 || pan.Reveal() == "" {
+		c.Failed(ctx, in)
 		return hsm.PINBlock{}, hsm.ErrPIN
 	}
 	command := "CA"
@@ -62,7 +66,7 @@ func (c *Client) TranslatePIN(ctx context.Context, in hsm.Key, inFormat hsm.PINF
 	if err != nil {
 		return hsm.PINBlock{}, fmt.Errorf("hsm: %s: %w", verb, err)
 	}
-	if err := pinRefusal(verb, command, code); err != nil {
+	if err := c.pinRefusal(ctx, in, verb, command, code); err != nil {
 		return hsm.PINBlock{}, err
 	}
 	if len(answer) < 18 {
@@ -75,12 +79,14 @@ func (c *Client) TranslatePIN(ctx context.Context, in hsm.Key, inFormat hsm.PINF
 	return hsm.PINBlockOf(b), nil
 }
 
-// pinRefusal makes one error of everything that can be wrong with a PIN.
-func pinRefusal(verb, command string, code Code) error {
+// pinRefusal makes one error of everything that can be wrong with a PIN, and
+// counts it.
+func (c *Client) pinRefusal(ctx context.Context, key hsm.Key, verb, command string, code Code) error {
 	switch code {
 	case OK:
 		return nil
 	case VerifyFailed, BadPINBlock, BadPINUnder, BadAccount, BadPINLength:
+		c.Failed(ctx, key)
 		return hsm.ErrPIN
 	}
 	return refusal(verb, command, code)
@@ -104,7 +110,11 @@ func (c *Client) VerifyPIN(ctx context.Context, key hsm.Key, format hsm.PINForma
 	if code == "" {
 		return fmt.Errorf("hsm: %s of format %v: %w", verb, format, ErrNoCommand)
 	}
+	if c.Locked(ctx, key) {
+		return hsm.ErrPIN
+	}
 	if block.Len() != 8 || pan.Reveal() == "" || !isDigit(ref.Index) || strings.Trim(string(ref.Value[:]), "0123456789") != "" {
+		c.Failed(ctx, key)
 		return hsm.ErrPIN
 	}
 	command := "DC"
@@ -115,7 +125,7 @@ func (c *Client) VerifyPIN(ctx context.Context, key hsm.Key, format hsm.PINForma
 	if err != nil {
 		return fmt.Errorf("hsm: %s: %w", verb, err)
 	}
-	return pinRefusal(verb, command, got)
+	return c.pinRefusal(ctx, key, verb, command, got)
 }
 
 // VerifyCVV implements hsm.HSM (CY).
