@@ -265,7 +265,7 @@ func (k *expanded) carries(verb string, use Use, alg Alg) error {
 // ExportKey implements HSM.
 func (s *Software) ExportKey(_ context.Context, kek, key Key) (cryptogram, kcv []byte, err error) {
 	const verb = "ExportKey"
-	h, clearKey, err := s.blocks.Unwrap(string(key))
+	h, clearKey, _, err := s.open(key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("hsm: %s: %w (%w)", verb, ErrKey, err)
 	}

@@ -24,6 +24,9 @@ var (
 	ErrPassphrase = errors.New("wrong passphrase")
 	// ErrDamaged: the file was cut or changed since it was written.
 	ErrDamaged = errors.New("master key file is damaged: restore it from a copy")
+	// ErrCustodians: no passphrase opens the file, its custodians' components
+	// do.
+	ErrCustodians = errors.New("this master key file is opened by its custodians")
 )
 
 // MinPassphrase is the least number of bytes of a passphrase that Create
@@ -84,26 +87,23 @@ func Create(path string, passphrase []byte) (*Software, error) {
 	return NewSoftware(master)
 }
 
-// Open reads the file that Create wrote. Its errors are ErrPassphrase,
-// ErrDamaged, or what the file system said.
+// Open reads the file that Create wrote, or one of version 2 that a passphrase
+// opens. Its errors are ErrPassphrase, ErrDamaged, ErrCustodians, or what the
+// file system said.
 func Open(path string, passphrase []byte) (*Software, error) {
-	f, err := os.Open(path)
+	k, err := ReadKeyFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("hsm: master key file: %w", err)
+		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxSealedFile+1))
-	if closed := f.Close(); err == nil {
-		err = closed
+	if k.Custodians != nil {
+		return nil, fmt.Errorf("hsm: %s: %w: %s", path, ErrCustodians, k.Custodians)
 	}
+	r, err := k.Open(passphrase)
 	if err != nil {
-		return nil, fmt.Errorf("hsm: master key file: %w", err)
+		return nil, err
 	}
-	master, err := unseal(text, passphrase)
-	if err != nil {
-		return nil, fmt.Errorf("hsm: %s: %w", path, err)
-	}
-	defer clear(master)
-	return NewSoftware(master)
+	defer r.Wipe()
+	return r.Software()
 }
 
 func seal(master, passphrase []byte, kdf sealedKDF) ([]byte, error) {

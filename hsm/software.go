@@ -6,7 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -24,34 +23,34 @@ import (
 //
 // What it cannot promise is written in docs/hsm.md.
 type Software struct {
-	blocks *algo.Protector // key blocks of version D under the master key
-	check  KCV
-	cache  *cache
-	pins   pinGuard
+	blocks   *algo.Protector // key blocks of version D under the master key
+	check    KCV
+	previous *generation // the master key before, which only unwraps; nil without a rotation
+	cache    *cache
+	pins     pinGuard
 }
 
 var _ HSM = (*Software)(nil)
 
 // NewSoftware starts an HSM with a master key of 32 bytes (AES-256), of which
-// it keeps no copy: the caller clears it. Create and Open keep a master key in
+// it keeps no copy: the caller clears it. A previous master key unwraps what
+// was wrapped under it and wraps nothing. Create and Open keep a master key in
 // a sealed file.
-func NewSoftware(master []byte) (*Software, error) {
-	if len(master) != 32 {
-		return nil, fmt.Errorf("hsm: master key of %d bytes, want 32", len(master))
-	}
-	if subtle.ConstantTimeCompare(master, make([]byte, 32)) == 1 {
-		return nil, errors.New("hsm: master key is all zeros")
-	}
-	blocks, err := algo.NewProtector('D', master)
+func NewSoftware(master []byte, previous ...[]byte) (*Software, error) {
+	now, err := newGeneration(master)
 	if err != nil {
-		return nil, fmt.Errorf("hsm: master key: %w", err)
+		return nil, err
 	}
-	k, err := algo.NewKey(algo.AES, master)
-	if err != nil {
-		return nil, fmt.Errorf("hsm: master key: %w", err)
+	s := &Software{blocks: now.blocks, check: now.check, cache: newCache(cacheKeys)}
+	switch len(previous) {
+	case 0:
+	case 1:
+		if s.previous, err = newGeneration(previous[0]); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("hsm: %d previous master keys, want at most one", len(previous))
 	}
-	s := &Software{blocks: blocks, cache: newCache(cacheKeys)}
-	copy(s.check[:], k.CheckValueCMAC())
 	return s, nil
 }
 
@@ -113,7 +112,7 @@ func (s *Software) load(verb string, key Key, wanted ...Use) (*expanded, error) 
 // unwrap takes a key out of its block and checks that the block says of it
 // what this HSM writes.
 func (s *Software) unwrap(key Key) (*expanded, error) {
-	h, clearKey, err := s.blocks.Unwrap(string(key))
+	h, clearKey, _, err := s.open(key)
 	if err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrKey, err)
 	}

@@ -30,6 +30,7 @@ const (
 	UseIMK                    // issuer: master key of chip cryptograms
 	UseSMI                    // issuer: master key of script MACs
 	UseSMC                    // issuer: master key of script encryption
+	UseKBPK                   // key block protection key: TMKs leave under it for devices that are loaded from a file
 	uses
 )
 
@@ -66,6 +67,7 @@ var useRules = [uses]struct {
 	UseIMK:     {"IMK", "E0", 'X', 'N', []Alg{TDES16}, nil, UseZMK},
 	UseSMI:     {"SMI", "E2", 'X', 'N', []Alg{TDES16}, nil, UseZMK},
 	UseSMC:     {"SMC", "E1", 'X', 'N', []Alg{TDES16}, nil, UseZMK},
+	UseKBPK:    {"KBPK", "K1", 'B', 'N', []Alg{TDES16, TDES24, AES16, AES32}, nil, 0},
 }
 
 // String returns the name payments people use: TMK, TPK, ...
