@@ -22,6 +22,7 @@ var rows = map[string]int{
 	"simulate/terminal": 2, "simulate/issuer": 2, "simulate/bank": 2, "simulate/wallet": 2, "simulate/load": 2, "simulate/card": 2, "simulate/iso87": 2, "bench/relay": 2,
 
 	"merchant": 1, "journal": 1, "ledger": 1, "limits": 1, "risk": 1, "routing": 1, "download": 1, "hsm": 1, "hsm/payshield": 1, "hsm/hsmtest": 1,
+	"hsm/remote": 1, "hsm/audit": 1, "hsm/harden": 1,
 
 	"spec": 0, "spec/jbig": 0, "card": 0, "money": 0, "calendar": 0, "store": 0,
 }
@@ -45,6 +46,10 @@ var beside = map[[2]string]string{
 	{"simulate/load", "hsm/algo"}:           "the keys of those terminals",
 	{"simulate/issuer", "simulate/card"}:    "the issuer knows the secrets of the cards it issued",
 	{"simulate/issuer", "hsm/algo"}:         "test keys of the simulated scheme",
+	{"hsm/audit", "hsm"}:                    "the log stands between the HSM and who uses it",
+	{"hsm/remote", "hsm"}:                   "the HSM in a process of its own",
+	{"hsm/remote", "hsm/audit"}:             "which keeps a log",
+	{"hsm/remote", "hsm/harden"}:            "and guards its memory",
 }
 
 func TestImportsPointDown(t *testing.T) {

@@ -32,8 +32,8 @@ type DialConfig struct {
 
 // Client is the HSM behind a socket. Calls are spread over a few connections,
 // many at once on each, and find their answers by number. A connection that
-// breaks is dialled again; what was under way on it is asked once more on
-// another, since no verb does harm twice.
+// breaks is dialled again; what was under way on it is asked again on another,
+// since no verb does harm twice.
 type Client struct {
 	cfg   DialConfig
 	lines []*line
@@ -235,7 +235,8 @@ func (c *Client) ask(ctx context.Context, name string, args ...any) (*reader, er
 			if whole {
 				return &reader{b: body}, nil
 			}
-			if tries++; tries == 2 {
+			// When the HSM goes, the lines break one after the other.
+			if tries++; tries > len(c.lines) {
 				return nil, ErrUnavailable
 			}
 		case <-ctx.Done():
