@@ -68,9 +68,12 @@ type Config struct {
 	} `key:"owed"`
 
 	HSM struct {
-		Kind           string `key:"kind" default:"software" doc:"software: keys in this process; payshield: in devices, hsm.payshield"`
+		Kind           string `key:"kind" default:"software" doc:"software: keys in this process; remote: in a process of their own, acquirer hsm serve --socket; payshield: in devices, hsm.payshield"`
 		File           string `key:"file" default:"data/hsm.key" doc:"sealed master key of the software HSM; made by acquirer hsm init"`
 		PassphraseFile string `key:"passphrase_file" default:"" doc:"file with the passphrase; without it ACQUIRER_HSM_PASSPHRASE is read"`
+		Socket         string `key:"socket" default:"data/hsm/hsm.sock" doc:"where acquirer hsm serve --socket listens, for kind remote"`
+		Audit          string `key:"audit" default:"" doc:"log of what is done with keys, for kinds software and payshield; when empty, hsm.file with .audit at its end"`
+		Periods        string `key:"periods" default:"TMK=730,TTK=1825,ZMK=730,KBPK=365,TPK=30,TAK=30,TDK=30,DEK=730,HMAC=1825" doc:"days that a key of each use is good for; then acquirer_hsm_key_expires_seconds falls below zero"`
 
 		PINLimit    int           `key:"pin_limit" default:"20" doc:"PIN blocks of one terminal that hold no PIN, within hsm.pin_window, after which its PINs are refused unseen; 0 counts only"`
 		PINLimitKey int           `key:"pin_limit_key" default:"0" doc:"the same under one PIN key; 0 counts only"`
@@ -245,10 +248,13 @@ func (c Config) check() error {
 	bad(err == nil, "settlement.windows", "%v", err)
 	bad(c.Settlement.Timeout > 0, "settlement.timeout", "must be above zero")
 	ps := c.HSM.PayShield
-	bad(c.HSM.Kind == "software" || c.HSM.Kind == "payshield", "hsm.kind", "%q is neither software nor payshield", c.HSM.Kind)
+	bad(c.HSM.Kind == "software" || c.HSM.Kind == "remote" || c.HSM.Kind == "payshield", "hsm.kind", "%q is none of software, remote, payshield", c.HSM.Kind)
 	bad(c.HSM.Kind != "payshield" || len(splitList(ps.Devices)) > 0, "hsm.payshield.devices", "kind payshield needs the host:port of a device")
 	bad(ps.HeaderLength >= 0 && ps.HeaderLength <= 255 && ps.Connections >= 1 && ps.CallsPerSecond >= 0 && ps.Queue >= 1 && ps.Timeout > 0 && ps.Probe > 0, "hsm.payshield.header_length", "header 0 to 255, connections, queue and times above zero, calls_per_second not below")
 	bad((ps.TLSCert == "") == (ps.TLSKey == "") && (ps.TLSCert == "" || ps.TLSCA != ""), "hsm.payshield.tls_cert", "certificate and key go together, and with tls_ca")
+	bad(c.HSM.Kind != "remote" || c.HSM.Socket != "", "hsm.socket", "kind remote needs the socket of acquirer hsm serve")
+	_, err = parsePeriods(c.HSM.Periods)
+	bad(err == nil, "hsm.periods", "%v", err)
 	bad(c.Log.Format == "json" || c.Log.Format == "text", "log.format", "%q is neither json nor text", c.Log.Format)
 	if err := errors.Join(errs...); err != nil {
 		return usageError{fmt.Errorf("config: %w", err)}

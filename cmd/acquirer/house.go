@@ -47,6 +47,7 @@ type house struct {
 	books     *settlement.Engine
 	rail      *settlement.HTTPRail // to the bank; nil without one
 	bins      *routing.Table
+	keys      *keyBook // nil when the HSM is a device that keeps its own books
 	legs      map[string]switching.Leg
 	wallets   map[string]*routing.Wallet
 	sw        *switching.Switch
@@ -69,7 +70,7 @@ type issuerConfig struct {
 
 // schemas are every table there is, in the order in which they are made.
 func schemas() []store.Schema {
-	return []store.Schema{keySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, download.Schema}
+	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, download.Schema}
 }
 
 // openHouse opens the store, the HSM and the registry, loads the seed, and
@@ -132,6 +133,15 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 	}
 	if v.bins, err = v.loadBINs(); err != nil {
 		return nil, err
+	}
+	if err := honest(cfg, v.bins.Routes()); err != nil {
+		return nil, err
+	}
+	if k, ok := h.(hsm.Keeper); ok {
+		if v.keys, err = newKeyBook(v.db, k, cfg, issuers); err != nil {
+			return nil, err
+		}
+		v.metrics.MustRegister(v.keys)
 	}
 	if err := v.startIssuers(issuers); err != nil {
 		return nil, err
@@ -280,7 +290,9 @@ func (v *house) storedKey(ctx context.Context, name string, use hsm.Use, alg hsm
 	if err != nil {
 		return "", fmt.Errorf("the house's %s key: %w", name, err)
 	}
-	if _, err := v.hsm.CheckValue(ctx, hsm.Key(block)); err != nil {
+	if _, err := v.hsm.CheckValue(ctx, hsm.Key(block)); err != nil && !errors.Is(err, hsm.ErrKey) {
+		return "", fmt.Errorf("the house's %s key: %w", name, err)
+	} else if err != nil {
 		return "", fmt.Errorf("the house's %s key in the database was made by another HSM; use the master key file that belongs to this database: %w", name, err)
 	}
 	return hsm.Key(block), nil

@@ -2,13 +2,10 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
-
-	"acquirer/hsm"
 )
 
 // passphraseVariable may hold the passphrase of the master key. A flag may
@@ -18,55 +15,13 @@ const passphraseVariable = "ACQUIRER_HSM_PASSPHRASE"
 func newHSMCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hsm",
-		Short: "The software HSM: its master key, its algorithms against published vectors, and a payShield in software",
+		Short: "The software HSM: its master key and who keeps it, its process, its log, its algorithms; and a payShield in software",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newHSMInitCmd(), newHSMFormCmd(), newHSMCheckCmd(), newHSMServeCmd(), newHSMLMKCmd())
-	return cmd
-}
-
-func newHSMInitCmd() *cobra.Command {
-	var path, passphraseFile string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "init",
-		Short: "Make a master key and seal it into a new file",
-		Long: `init makes a random AES-256 master key and seals it under a passphrase (Argon2id,
-AES-256-GCM) into a file that must not exist yet. Every key that the switch
-stores is wrapped under this master key: keep copies of the file, and the
-passphrase apart from them. Losing either loses all keys.
-
-The passphrase has at least ` + fmt.Sprint(hsm.MinPassphrase) + ` bytes and comes from the file named by
---passphrase-file (one line) or from the environment variable
-` + passphraseVariable + `.`,
-		Example: `  acquirer hsm init --file master-key.json --passphrase-file passphrase.txt
-  ` + passphraseVariable + `=... acquirer hsm init --file master-key.json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			passphrase, err := readPassphrase(passphraseFile)
-			if err != nil {
-				return err
-			}
-			defer clear(passphrase)
-			s, err := hsm.Create(path, passphrase)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"file": path, "check_value": s.MasterCheckValue().Short()})
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "master key with check value %s sealed in %s\n", s.MasterCheckValue().Short(), path)
-			return err
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&path, "file", "", "file to write, which must not exist")
-	f.StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase on its only line")
-	f.BoolVar(&asJSON, "json", false, "print the result as JSON")
-	if err := cmd.MarkFlagRequired("file"); err != nil {
-		panic(err) // the flag is defined above
-	}
+	cmd.AddCommand(newHSMInitCmd(), newHSMFormCmd(), newHSMCheckCmd(), newHSMLMKCmd())
+	cmd.AddCommand(newHSMComponentsCmd(), newHSMServeCmd(), newHSMUnsealCmd(), newHSMSealCmd(), newHSMStatusCmd(),
+		newHSMRotateCmd(), newHSMKeysCmd(), newHSMInjectCmd(), newHSMAuditCmd())
 	return cmd
 }
 

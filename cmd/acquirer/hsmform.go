@@ -12,12 +12,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"acquirer/hsm"
+	"acquirer/hsm/audit"
+	"acquirer/hsm/remote"
 )
 
 // newHSMFormCmd is `acquirer hsm form`: components in, a key block out.
 func newHSMFormCmd() *cobra.Command {
 	var path, passphraseFile, use, cipher string
-	var components []string
+	var socket, logFile string
+	var components, custodians []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "form",
@@ -28,32 +31,36 @@ are combined inside (XOR). What comes out is the key block that a seed file
 carries as "tmk" of a terminal or "zmk" of an issuer, and the check value that
 the custodians compare. Terminals that sign in with SM4 keys (DE 60.3 = 005)
 have an SM4 master key: --cipher SM4. Components are never printed; destroy the
-files.`,
+files.
+
+Two different people stand by. A component's file is named after its custodian,
+or --custodian says whose it is; the audit log has their names. With --socket the
+key is formed in the HSM's process (hsm serve).`,
 		Example: `  acquirer hsm form --file data/hsm.key --passphrase-file pass --use TMK --component alice.txt --component bob.txt`,
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			uses := map[string]hsm.Use{"TMK": hsm.UseTMK, "TTK": hsm.UseTTK, "ZMK": hsm.UseZMK}
-			ciphers := map[string]hsm.Alg{"TDES": hsm.TDES16, "SM4": hsm.SM4}
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			uses := map[string]hsm.Use{"TMK": hsm.UseTMK, "TTK": hsm.UseTTK, "ZMK": hsm.UseZMK, "KBPK": hsm.UseKBPK}
+			ciphers := map[string]hsm.Alg{"TDES": hsm.TDES16, "SM4": hsm.SM4, "AES": hsm.AES16}
 			want, ok := uses[strings.ToUpper(use)]
 			if !ok {
-				return usageError{fmt.Errorf("--use %q is none of TMK, TTK and ZMK", use)}
+				return usageError{fmt.Errorf("--use %q is none of TMK, TTK, ZMK and KBPK", use)}
 			}
 			alg, ok := ciphers[strings.ToUpper(cipher)]
 			if !ok {
-				return usageError{fmt.Errorf("--cipher %q is neither TDES nor SM4", cipher)}
+				return usageError{fmt.Errorf("--cipher %q is none of TDES, SM4 and AES", cipher)}
 			}
 			if len(components) < 2 || len(components) > 9 {
 				return usageError{errors.New("a key is formed from 2 to 9 components: name a file for each with --component")}
 			}
-			passphrase, err := readPassphrase(passphraseFile)
+			names, err := pairs(custodians, components)
 			if err != nil {
 				return err
 			}
-			defer clear(passphrase)
-			h, err := hsm.Open(path, passphrase)
+			h, end, err := formIn(socket, path, passphraseFile, logFile)
 			if err != nil {
 				return err
 			}
+			defer func() { err = errors.Join(err, end()) }()
 			parts := make([][]byte, len(components))
 			defer func() {
 				for _, p := range parts {
@@ -65,7 +72,7 @@ files.`,
 					return err
 				}
 			}
-			key, kcv, err := h.FormKey(cmd.Context(), want, alg, parts...)
+			key, kcv, err := h.FormKey(audit.WithCustodians(cmd.Context(), names), want, alg, parts...)
 			if err != nil {
 				return err
 			}
@@ -79,14 +86,47 @@ files.`,
 	f := cmd.Flags()
 	f.StringVar(&path, "file", "data/hsm.key", "sealed master key")
 	f.StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase on its only line")
-	f.StringVar(&use, "use", "", "TMK, a terminal's master key, TTK, the one it was delivered with, or ZMK, one shared with an issuer")
-	f.StringVar(&cipher, "cipher", "TDES", "TDES, double length, or SM4")
+	f.StringVar(&socket, "socket", "", "socket of acquirer hsm serve, instead of --file")
+	f.StringVar(&logFile, "audit", "", "log of what is done with keys; --file with .audit at its end when it is not given")
+	f.StringVar(&use, "use", "", "TMK, a terminal's master key, TTK, the one it was delivered with, ZMK, one shared with an issuer, or KBPK, one shared with who loads devices")
+	f.StringVar(&cipher, "cipher", "TDES", "TDES, double length, SM4, or AES (128 bits, for a KBPK)")
+	f.StringArrayVar(&custodians, "custodian", nil, "whose the components are, in their order")
 	f.StringArrayVar(&components, "component", nil, "file with one component, 32 hex digits; once for each custodian")
 	f.BoolVar(&asJSON, "json", false, "print the result as JSON")
 	if err := cmd.MarkFlagRequired("use"); err != nil {
 		panic(err) // the flag is defined above
 	}
 	return cmd
+}
+
+// formIn opens the HSM that a key is to be formed in.
+func formIn(socket, path, passphraseFile, logFile string) (h hsm.Keeper, end func() error, err error) {
+	if socket != "" {
+		c := remote.Dial(remote.DialConfig{Socket: socket, Connections: 1})
+		return c, c.Close, nil
+	}
+	passphrase, err := readPassphrase(passphraseFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(passphrase)
+	k, err := hsm.ReadKeyFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if k.Custodians != nil {
+		return nil, nil, fmt.Errorf("hsm: %s: %w (%s): form the key in the HSM's process, with --socket", path, hsm.ErrCustodians, k.Custodians)
+	}
+	r, err := k.Open(passphrase)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer r.Wipe()
+	own, err := openRing(r, auditFile(path, logFile))
+	if err != nil {
+		return nil, nil, err
+	}
+	return own, own.Close, nil
 }
 
 // readComponent reads 16 bytes in hex; an error names the file, never what

@@ -30,34 +30,51 @@ type hsmServeFlags struct {
 	separate                    bool
 }
 
-// newHSMServeCmd is `acquirer hsm serve`: the host interface of a payShield.
+// newHSMServeCmd is `acquirer hsm serve`: the software HSM in a process of its
+// own, or behind the host interface of a payShield.
 func newHSMServeCmd() *cobra.Command {
+	var s socketServe
 	var f hsmServeFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Answer the host commands of a payShield, in software",
-		Long: `serve listens as a payShield does on its host port and answers the commands that
-an acquirer and an issuer need: keys, PINs, MACs, card verification values, chip
-cryptograms, data, health. docs/hsm.md lists them, and what differs from the
-machine. It is for development, rehearsal and test: no PIN of a real cardholder
-may come here.
+		Short: "Run the software HSM as a process of its own, or as a payShield",
+		Long: `serve holds the keys in a process of its own: the switch speaks to it over a unix
+socket (hsm.kind: remote, hsm.socket) and never has a clear key. The kernel says
+who connects; anybody but this user, root and --group is refused, and only this
+user and root may do more than use keys.
+
+Its memory is locked, it writes no core dump and may not be attached to; what the
+system does not allow is said at the start and by hsm status. It starts sealed
+when components open the master key file, or when there is no passphrase:
+acquirer hsm unseal opens it.
+
+With --listen it is a payShield instead: it listens as one does on its host port
+and answers the commands that an acquirer and an issuer need: keys, PINs, MACs,
+card verification values, chip cryptograms, data, health. docs/hsm.md lists them,
+and what differs from the machine. That is for development, rehearsal and test:
+no PIN of a real cardholder may come here.
 
 --lmk test works under the published Thales test LMKs, so that everything under
 them is known to everybody; it is refused when the environment (--environment or
 ACQUIRER_ENVIRONMENT) is production. --lmk store works under an LMK of its own,
 made by acquirer hsm lmk and sealed by the software HSM's master key.`,
-		Example: `  acquirer hsm serve --listen 127.0.0.1:1500 --lmk test
+		Example: `  acquirer hsm serve --socket data/hsm/hsm.sock --file data/hsm.key --passphrase-file pass
+  acquirer hsm serve --socket /run/acquirer-hsm/hsm.sock --file /var/lib/acquirer-hsm/hsm.key --group acquirer
+  acquirer hsm serve --listen 127.0.0.1:1500 --lmk test
   acquirer hsm lmk --lmk-file data/lmk.json --file data/hsm.key --passphrase-file pass
   acquirer hsm serve --listen :1500 --lmk store --lmk-file data/lmk.json --file data/hsm.key --passphrase-file pass --tls-cert hsm.pem --tls-key hsm-key.pem --client-ca switch-ca.pem`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return servePayShield(cmd.Context(), f, cmd.ErrOrStderr()) },
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.listen, "listen", "", "address to listen on; a payShield has port 1500")
+	fl.StringVar(&s.file, "file", "data/hsm.key", "sealed master key of the software HSM")
+	fl.StringVar(&s.passphraseFile, "passphrase-file", "", "file with its passphrase; without it "+passphraseVariable+" is read, and without that --socket starts sealed")
+	fl.StringVar(&s.socket, "socket", defaultSocket, "socket to listen on, in a folder that is open to nobody else")
+	fl.StringVar(&s.group, "group", "", "group, by name or number, whose processes may use keys besides those of this user")
+	fl.StringVar(&s.logFile, "audit", "", "log of what is done with keys; --file with .audit at its end when it is not given")
+
+	fl.StringVar(&f.listen, "listen", "", "be a payShield at this address; a payShield has port 1500")
 	fl.StringVar(&f.lmk, "lmk", "", "test, the published LMKs, or store, one of its own")
 	fl.StringVar(&f.lmkFile, "lmk-file", "data/lmk.json", "sealed LMK, for --lmk store")
-	fl.StringVar(&f.file, "file", "data/hsm.key", "sealed master key of the software HSM, for --lmk store")
-	fl.StringVar(&f.passphraseFile, "passphrase-file", "", "file with its passphrase; without it "+passphraseVariable+" is read")
 	fl.StringVar(&f.environment, "environment", os.Getenv(envName("environment")), "test or production; production refuses the test LMKs")
 	fl.IntVar(&f.header, "header-length", 4, "characters of message header, as the device setting, 0 to 255")
 	fl.IntVar(&f.connections, "max-connections", 64, "connections held at once")
@@ -66,10 +83,14 @@ made by acquirer hsm lmk and sealed by the software HSM's master key.`,
 	fl.StringVar(&f.cert, "tls-cert", "", "PEM certificate; with it the listener speaks TLS 1.2 or later only")
 	fl.StringVar(&f.key, "tls-key", "", "PEM private key of the certificate")
 	fl.StringVar(&f.clientCA, "client-ca", "", "PEM certificates of who signs clients' certificates; with it a client must show one")
-	for _, name := range []string{"listen", "lmk"} {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // the flag is defined above
+	cmd.MarkFlagsMutuallyExclusive("listen", "socket")
+	cmd.MarkFlagsRequiredTogether("listen", "lmk")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if f.listen == "" {
+			return s.run(cmd)
 		}
+		f.file, f.passphraseFile = s.file, s.passphraseFile
+		return servePayShield(cmd.Context(), f, cmd.ErrOrStderr())
 	}
 	return cmd
 }
@@ -94,7 +115,10 @@ file must not exist yet. Keys under an LMK are lost with it: keep a copy.`,
 			if err != nil {
 				return err
 			}
-			if err := writeOnce(lmkFile, text); err != nil {
+			if err := os.MkdirAll(filepath.Dir(lmkFile), 0o700); err != nil {
+				return fmt.Errorf("LMK file: %w", err)
+			}
+			if err := writeOnce(lmkFile, text, 0o600); err != nil {
 				return fmt.Errorf("LMK file: %w", err)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s, sealed in %s\n", lmk, lmkFile)
@@ -116,22 +140,6 @@ func openVault(file, passphraseFile string) (payshield.Vault, error) {
 	}
 	defer clear(passphrase)
 	return hsm.Open(file, passphrase)
-}
-
-// writeOnce writes a file that did not exist, on disk when it returns.
-func writeOnce(name string, text []byte) (err error) {
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(text); err != nil {
-		return err
-	}
-	return f.Sync()
 }
 
 // lmkOf is the LMK that the flags name.

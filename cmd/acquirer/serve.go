@@ -80,32 +80,6 @@ func shownAs(cfg Config) string {
 	return cfg.Environment
 }
 
-// openHSM opens the HSM that the settings name. closeHSM ends it.
-func openHSM(ctx context.Context, cfg Config, log *slog.Logger) (hsm.HSM, error) {
-	pass, err := cfg.passphrase()
-	if err != nil {
-		return nil, err
-	}
-	defer clear(pass)
-	h, err := hsm.Open(cfg.HSM.File, pass)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%w; make one with acquirer hsm init --file %s", err, cfg.HSM.File)
-	}
-	if err != nil || cfg.HSM.Kind != "payshield" {
-		return h, err
-	}
-	return openPayShield(ctx, cfg, log, h)
-}
-
-// closeHSM ends what openHSM opened.
-func closeHSM(h hsm.HSM, log *slog.Logger) {
-	if c, ok := h.(interface{ Close() error }); ok {
-		if err := c.Close(); err != nil {
-			log.Warn("closing the HSM", "error", err.Error())
-		}
-	}
-}
-
 // loadSeed reads merchants, terminals and issuers.
 func loadSeed(ctx context.Context, cfg Config, h hsm.HSM, lines map[string]string) (*merchant.Seed, []issuerConfig, error) {
 	switch cfg.Seed {
@@ -269,6 +243,12 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 		v.terminals.Watch(ctx, time.Second, func(err error) { log.Error("refreshing the registry", "error", err.Error()) })
 		return nil
 	})
+	if v.keys != nil {
+		background("keys", func() error {
+			v.keys.run(ctx, time.Minute, func(err error) { log.Error("keeping the key registry", "error", err.Error()) })
+			return nil
+		})
+	}
 	background("downloads", func() error {
 		v.downloads.Watch(ctx, time.Second, func(err error) { log.Error("refreshing what terminals download", "error", err.Error()) })
 		return nil

@@ -72,10 +72,7 @@ Exit status 1 when something is wrong with the books.`,
 		if err != nil {
 			return err
 		}
-		if cfg.HSM.Kind == "payshield" {
-			cfg.HSM.Kind = "software" // which seals the accounts; no device is needed for them
-		}
-		h, err := openHSM(cmd.Context(), cfg, slog.New(slog.DiscardHandler))
+		h, err := openKeeper(cmd.Context(), cfg, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}

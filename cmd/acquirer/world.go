@@ -72,11 +72,14 @@ func formKey(ctx context.Context, h hsm.HSM, use hsm.Use, key [16]byte) (hsm.Key
 	for i := range b {
 		b[i] = key[i] ^ a[i]
 	}
+	if own, ok := h.(*loggedHSM); ok {
+		h = own.inside // published keys are no event
+	}
 	former, ok := h.(interface {
 		FormKey(ctx context.Context, use hsm.Use, alg hsm.Alg, components ...[]byte) (hsm.Key, hsm.KCV, error)
 	})
 	if !ok {
-		return "", errors.New("the test keys of the demo street can be put only into the software HSM, or a payShield with the test LMK")
+		return "", errors.New("the test keys of the demo street can be put only into the software HSM (hsm.kind software or remote), or a payShield with the test LMK")
 	}
 	k, _, err := former.FormKey(ctx, use, hsm.TDES16, a[:], b[:])
 	return k, err

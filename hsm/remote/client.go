@@ -33,8 +33,10 @@ type DialConfig struct {
 // Client is the HSM behind a socket. Calls are spread over a few connections,
 // many at once on each, and find their answers by number. A connection that
 // breaks is dialled again; what was under way on it is asked again on another,
-// since no verb does harm twice.
+// since no verb does harm twice. PIN failures are counted here, where the
+// terminal is known that a PIN came from (hsm.ForTerminal).
 type Client struct {
+	hsm.PINGuard
 	cfg   DialConfig
 	lines []*line
 	next  atomic.Uint32
@@ -338,11 +340,25 @@ func (c *Client) CheckValue(ctx context.Context, key hsm.Key) (hsm.KCV, error) {
 }
 
 func (c *Client) TranslatePIN(ctx context.Context, in hsm.Key, inFormat hsm.PINFormat, block hsm.PINBlock, pan card.PAN, out hsm.Key, outFormat hsm.PINFormat) (hsm.PINBlock, error) {
-	return call1[hsm.PINBlock](ctx, c, "TranslatePIN", in, inFormat, block, pan, out, outFormat)
+	if c.Locked(ctx, in) {
+		return hsm.PINBlock{}, hsm.ErrPIN
+	}
+	translated, err := call1[hsm.PINBlock](ctx, c, "TranslatePIN", in, inFormat, block, pan, out, outFormat)
+	if errors.Is(err, hsm.ErrPIN) {
+		c.Failed(ctx, in)
+	}
+	return translated, err
 }
 
 func (c *Client) VerifyPIN(ctx context.Context, key hsm.Key, format hsm.PINFormat, block hsm.PINBlock, pan card.PAN, pvk hsm.Key, ref hsm.PVV) error {
-	return call0(ctx, c, "VerifyPIN", key, format, block, pan, pvk, ref)
+	if c.Locked(ctx, key) {
+		return hsm.ErrPIN
+	}
+	err := call0(ctx, c, "VerifyPIN", key, format, block, pan, pvk, ref)
+	if errors.Is(err, hsm.ErrPIN) {
+		c.Failed(ctx, key)
+	}
+	return err
 }
 
 func (c *Client) VerifyCVV(ctx context.Context, cvk hsm.Key, pan card.PAN, expiry, service, cvv string) error {

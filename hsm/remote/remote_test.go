@@ -70,7 +70,7 @@ func serve(t testing.TB, cfg Config) (stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- cfg.serve(ctx, l) }()
+	go func() { done <- cfg.ServeOn(ctx, l) }()
 	var once sync.Once
 	stop = func() {
 		once.Do(func() {

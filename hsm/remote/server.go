@@ -105,7 +105,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	return cfg.serve(ctx, l)
+	return cfg.ServeOn(ctx, l)
 }
 
 // Listen opens the socket. One that a process left behind is taken away, one
@@ -155,7 +155,8 @@ func Listen(cfg Config) (*net.UnixListener, error) {
 	return l, nil
 }
 
-func (cfg Config) serve(ctx context.Context, l *net.UnixListener) error {
+// ServeOn serves the listener that Listen opened until ctx ends.
+func (cfg Config) ServeOn(ctx context.Context, l *net.UnixListener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // Accept then ends
