@@ -264,7 +264,8 @@ func importKey(c *command) {
 		h, key = c.openTR31(zmk, f, t)
 	} else {
 		key = c.arrived(zmk, f)
-		if length := len(key); scheme == 'S' {
+		if scheme == 'S' {
+			var length int
 			if h, length = c.attributes(); !c.failed() && (length != len(key) || h.Algorithm == 'A') {
 				c.fail(BadKeyLength)
 			}
