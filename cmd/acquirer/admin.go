@@ -50,7 +50,7 @@ func (a *admin) healthy() error {
 }
 
 // serving is whether terminals should be sent here: the listener is open, the
-// store answers, and some issuer can be reached.
+// store answers, the HSM's process is open, and some issuer can be reached.
 func (a *admin) serving(ctx context.Context) error {
 	if err := a.healthy(); err != nil {
 		return err
@@ -62,6 +62,11 @@ func (a *admin) serving(ctx context.Context) error {
 	defer cancel()
 	if _, err := a.v.journal.Debts(ctx); err != nil {
 		return fmt.Errorf("the store does not answer: %w", err)
+	}
+	if h, ok := a.v.hsm.(interface{ Ready(context.Context) error }); ok {
+		if err := h.Ready(ctx); err != nil {
+			return err
+		}
 	}
 	var down []string
 	for name, leg := range a.v.legs {
