@@ -1,7 +1,9 @@
 package remote
 
 import (
+	"io/fs"
 	"net"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,4 +26,12 @@ func peerOf(c *net.UnixConn) (p peer, err error) {
 		return peer{}, failed
 	}
 	return peer{uid: int(cred.Uid), gid: int(cred.Gid), pid: int(cred.Pid)}, nil
+}
+
+// groupOf is the group that a file belongs to.
+func groupOf(info fs.FileInfo) int {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(s.Gid)
+	}
+	return -1
 }

@@ -4,6 +4,7 @@ package remote
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 	"runtime"
 )
@@ -12,3 +13,5 @@ import (
 func peerOf(*net.UnixConn) (peer, error) {
 	return peer{}, errors.New("who is at the other end of a socket is not known on " + runtime.GOOS + "; use Linux")
 }
+
+func groupOf(fs.FileInfo) int { return -1 }

@@ -130,8 +130,8 @@ func Listen(cfg Config) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("hsm: the socket's folder %s is open to others (%v); chmod %o %s, or give the socket a folder of its own", dir, info.Mode().Perm(), dirMode, dir)
 	}
 	if made && cfg.Group != 0 {
-		if err := os.Chown(dir, -1, cfg.Group); err != nil {
-			return nil, fmt.Errorf("hsm: giving %s to group %d: %w", dir, cfg.Group, err)
+		if err := errors.Join(os.Chmod(dir, dirMode), give(dir, cfg.Group)); err != nil {
+			return nil, fmt.Errorf("hsm: the socket's folder: %w", err)
 		}
 	}
 	if c, err := net.Dial("unix", cfg.Socket); err == nil {
@@ -147,12 +147,22 @@ func Listen(cfg Config) (*net.UnixListener, error) {
 	}
 	err = os.Chmod(cfg.Socket, mode)
 	if err == nil && cfg.Group != 0 {
-		err = os.Chown(cfg.Socket, -1, cfg.Group)
+		err = give(cfg.Socket, cfg.Group)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("hsm: the socket's owner: %w", err), l.Close())
 	}
 	return l, nil
+}
+
+// give gives a file to a group, if it is not the group's already: a service
+// may run in a sandbox without chown.
+func give(name string, group int) error {
+	info, err := os.Lstat(name)
+	if err != nil || groupOf(info) == group {
+		return err
+	}
+	return os.Chown(name, -1, group)
 }
 
 // ServeOn serves the listener that Listen opened until ctx ends.
