@@ -400,7 +400,7 @@ func configOf(t *testing.T, settings []string) Config {
 func openKeys(t *testing.T, settings []string) (hsm.Keeper, *store.DB) {
 	t.Helper()
 	cfg := configOf(t, settings)
-	h, err := openHSM(t.Context(), cfg, nil)
+	h, err := openKeeper(t.Context(), cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
