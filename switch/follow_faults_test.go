@@ -104,12 +104,25 @@ func (w *worker) prepare(d deed) terminal.Transaction {
 	return x
 }
 
-// done does x, which must be approved, and gives its slip.
+// done does x, which must be approved, and gives its slip. On a machine that has
+// more to do an issuer may be too slow for the deadline of a test: it is asked
+// again when that is over.
 func (w *worker) done(x terminal.Transaction) terminal.Slip {
 	w.t.Helper()
-	res, err := w.term.Transact(context.Background(), x)
-	if err != nil || !res.Approved() {
-		w.t.Fatalf("%v: answered %q, %v", x.Kind, res.Code, err)
+	for try := 1; ; try++ {
+		res, err := w.term.Transact(context.Background(), x)
+		if err == nil && res.Approved() {
+			break
+		}
+		if try == 5 || err == nil && res.Code != "98" {
+			w.t.Fatalf("%v: answered %q, %v", x.Kind, res.Code, err)
+		}
+		w.calm()
+		w.s.quiet()
+		if x.PayCode != "" {
+			w.n++
+			x.PayCode = terminal.PayCode("wechat", 1000+w.n)
+		}
 	}
 	slip, ok := w.term.Slip(w.term.State().STAN)
 	if !ok {
@@ -339,7 +352,7 @@ func TestFollowersWhoseAnswerIsLost(t *testing.T) {
 	for name, fault := range map[string]terminal.Fault{"drop": {DropAnswer: true}, "hang up": {HangUp: true}, "twice": {Twice: true}, "withhold": {Withhold: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := faultStreet(t)
+			s := faultStreet(t, withTimeout(5*time.Second))
 			w := s.worker(t, 4)
 			for _, d := range deeds {
 				x := w.prepare(d)

@@ -182,7 +182,7 @@ func TestPaymentCodesAtOnce(t *testing.T) {
 		}
 		only(t, heard, "00 12", "00 22", "12 00", "22 00")
 		for i := range 5 {
-			s.wallets.Next(simwallet.TypesAWhile)
+			s.wallets.Next(simwallet.TypesForever)
 			sale := pay(100 + i)
 			orders := len(s.wallets.Orders())
 			wires[0].send(d.frame(t, sale))
