@@ -204,6 +204,11 @@ func (s *Switch) belongs(w *work, q *asked, e *journal.Entry) (journal.Reason, s
 
 // bounds holds the amount against the original's.
 func (s *Switch) bounds(w *work, q *asked) (journal.Reason, string) {
+	if untold(q.follows) && !w.row.recorded() {
+		// It would overtake what the issuer has to hear before, and be refused
+		// for an amount or an original that is not known there.
+		return journal.OriginalBusy, "the issuer has not heard of all of it yet"
+	}
 	switch w.row.does {
 	case journal.Completion:
 		most, err := q.follows.Original.Sum().MulPPM(s.cfg.CompletionPPM)
@@ -214,6 +219,15 @@ func (s *Switch) bounds(w *work, q *asked) (journal.Reason, string) {
 		return s.adjusts(w, q)
 	}
 	return journal.Undecided, ""
+}
+
+// untold reports whether the issuer is still owed the original, or something
+// that follows it, which the terminal did by itself.
+func untold(f *journal.Following) bool {
+	owed := func(e *journal.Entry) bool {
+		return e.Debt != nil && e.Debt.Delivery() && e.Debt.State == journal.Owed
+	}
+	return owed(f.Original) || slices.ContainsFunc(f.Followers, owed)
 }
 
 // adjusts reads a tip or an adjustment: DE 4 is what the sale comes to now; a

@@ -102,7 +102,7 @@ func TestVoidAndAnotherAtOnce(t *testing.T) {
 			[]string{"00 22", "25 00", "00 00"}}, // 22: the void is under way; 00 behind a void: it is undone
 		"adjustment": {func(d *device, sale, sold *spec.Message) *spec.Message {
 			return d.follow(sale, sold, 0x0220, "000000", "32", money.Yuan(101))
-		}, []string{"00 12", "00 22", "64 00"}},
+		}, []string{"00 12", "00 22", "64 00", "22 00"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onBothEngines(t, func(t *testing.T, s *street) {
