@@ -19,6 +19,7 @@ import (
 	"acquirer/routing"
 	"acquirer/simulate/card"
 	"acquirer/store"
+	"acquirer/store/storetest"
 )
 
 // good runs a command that must succeed and returns what it printed.
@@ -232,6 +233,7 @@ func TestHSMOwnComponents(t *testing.T) {
 // started again, under load. The switch has neither key file nor passphrase.
 func TestStreetWithHSMProcess(t *testing.T) {
 	onlyLinux(t)
+	t.Parallel() // half a minute of it is waiting
 	dir := shortDir(t)
 	key, pass := masterKey(t)
 	socket := filepath.Join(dir, "run", "hsm.sock")
@@ -318,11 +320,14 @@ func TestHonest(t *testing.T) {
 
 // keyHouse is a database with a few terminals, signed in twice, and a seed
 // file with an issuer's key: every place where a key block is stored.
-func keyHouse(t *testing.T, terminals int) (settings []string, seedFile string) {
+func keyHouse(t *testing.T, database string, terminals int) (settings []string, seedFile string) {
 	t.Helper()
 	dir := t.TempDir()
 	key, pass := masterKey(t)
-	settings = []string{"--database", "sqlite:" + filepath.Join(dir, "keys.db"), "--hsm-file", key, "--hsm-passphrase-file", pass}
+	if database == "" {
+		database = "sqlite:" + filepath.Join(dir, "keys.db")
+	}
+	settings = []string{"--database", database, "--hsm-file", key, "--hsm-passphrase-file", pass}
 	ctx := t.Context()
 	h, db := openKeys(t, settings)
 	v := &house{db: db, hsm: h}
@@ -472,7 +477,7 @@ func allKeys(t *testing.T, settings []string, seedFile string) (kcvs map[string]
 // key goes only when nothing is under it.
 func TestRotateKilled(t *testing.T) {
 	const terminals = 12
-	settings, seedFile := keyHouse(t, terminals)
+	settings, seedFile := keyHouse(t, "", terminals)
 	before, masters := allKeys(t, settings, seedFile)
 	if len(masters) != 1 || len(before) != 2+terminals*9+1 { // house, TMK TTK 2x3 per terminal and its TMK in the seed, ZMK
 		t.Fatalf("%d keys under %v", len(before), masters)
@@ -551,11 +556,64 @@ func TestRotateKilled(t *testing.T) {
 	}
 }
 
+// hook is a progress that does something at a line.
+type hook func(line string)
+
+func (h hook) Write(b []byte) (int, error) { h(string(b)); return len(b), nil }
+
+// A switch that was not started again wraps under the old master key while
+// others are brought away from it: found, and brought over too. One that goes
+// on and on is named, and the old key stays.
+func TestRotateBesideAnOldSwitch(t *testing.T) {
+	for _, stubborn := range []bool{false, true} {
+		settings, seedFile := keyHouse(t, "", 3)
+		cfg := configOf(t, settings)
+		h, db := openKeys(t, settings) // the switch, with the master key of its start
+		reg, err := merchant.OpenRegistry(t.Context(), db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _ := simcard.SeedTerminal(0)
+		last, _ := simcard.SeedTerminal(2)
+		did := 0
+		r := rotation{cfg: cfg, db: db, custodians: []string{"alice", "bob"}, seeds: []string{seedFile}, batch: 1}
+		r.progress = hook(func(line string) {
+			if !strings.Contains(line, "up to "+last) || did > 0 && !stubborn {
+				return
+			}
+			did++
+			key, _, err := h.GenerateKey(t.Context(), hsm.UseTAK, hsm.TDES16)
+			if err == nil {
+				_, err = reg.SignIn(t.Context(), first, merchant.Keys{TPK: string(key), TAK: string(key)}, time.Now())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		out, err := r.run(t.Context())
+		closeKeys(t, h, db)
+		if did == 0 {
+			t.Fatal("nothing happened beside it: the test proves nothing")
+		}
+		_, masters := allKeys(t, settings, seedFile)
+		if !stubborn && (err != nil || !out.Finished || len(masters) != 1) {
+			t.Errorf("%+v, %v, %v", out, err, masters)
+		}
+		if stubborn && (err == nil || !strings.Contains(err.Error(), "restart the switch") || len(masters) != 2) {
+			t.Errorf("%+v, %v, %v", out, err, masters)
+		}
+		k, err := hsm.ReadKeyFile(cfg.HSM.File)
+		if err != nil || len(k.Masters) != 2 {
+			t.Errorf("the old master key is gone: %v", err)
+		}
+	}
+}
+
 // The change in the HSM's process: components authorise it, the switch's
 // settings find it there.
 func TestRotateRemote(t *testing.T) {
 	onlyLinux(t)
-	settings, seedFile := keyHouse(t, 3)
+	settings, seedFile := keyHouse(t, "", 3)
 	cfg := configOf(t, settings)
 	socket := filepath.Join(shortDir(t), "run", "hsm.sock")
 	hsmProcess(t, "--socket", socket, "--file", cfg.HSM.File, "--passphrase-file", cfg.HSM.PassphraseFile)
@@ -578,7 +636,12 @@ func TestRotateRemote(t *testing.T) {
 
 // The registry knows every key, what is changed and what is only wrapped anew.
 func TestHSMKeys(t *testing.T) {
-	settings, seedFile := keyHouse(t, 2)
+	t.Run("sqlite", func(t *testing.T) { tryKeys(t, "") })
+	t.Run("postgres", func(t *testing.T) { tryKeys(t, storetest.PostgresURL(t)) })
+}
+
+func tryKeys(t *testing.T, database string) {
+	settings, seedFile := keyHouse(t, database, 2)
 	list := func(more ...string) (all []registeredKey) {
 		t.Helper()
 		text := good(t, append(append([]string{"hsm", "keys", "--json", "--seed", seedFile}, settings...), more...)...)
@@ -651,7 +714,7 @@ func TestHSMKeys(t *testing.T) {
 // A batch of devices is loaded from a file; what the loader has is what the
 // house has.
 func TestHSMInject(t *testing.T) {
-	settings, _ := keyHouse(t, 3)
+	settings, _ := keyHouse(t, "", 3)
 	cfg := configOf(t, settings)
 	dir := t.TempDir()
 	var formed struct {
