@@ -65,6 +65,9 @@ and fails unless everything holds.`,
 		if err != nil {
 			return err
 		}
+		if cfg.Environment == "production" {
+			return usageError{errors.New("environment is production: the demo has a software HSM whose passphrase lies beside its key, and published keys; run acquirer serve instead, or leave environment at test")}
+		}
 		w := &world{out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr(), json: asJSON, transactions: transactions, settle: settle, terminals: terminals}
 		return w.run(cmd.Context(), cfg, cmd, keep)
 	}

@@ -292,6 +292,8 @@ func TestHonest(t *testing.T) {
 		"--hsm-passphrase-file", pass, "--terminals-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--console-listen", ""}
 	bad(t, 2, []string{"BIN 622848", "production", "hsm.kind is software", "PCI PIN requirement 1", "certified device", "environment test"}, serve...)
 
+	bad(t, 2, []string{"production", "software HSM"}, "demo", "--environment", "production", "--transactions", "1")
+
 	route := func(bin string) []routing.Route { return []routing.Route{{BIN: bin, Issuer: "bank"}} }
 	for _, c := range []struct {
 		environment, kind, bin string
