@@ -50,6 +50,11 @@ func software(t testing.TB) *hsm.Software {
 	t.Helper()
 	master := make([]byte, 32)
 	master[0] = 1
+	return softwareOf(t, master)
+}
+
+func softwareOf(t testing.TB, master []byte) *hsm.Software {
+	t.Helper()
 	s, err := hsm.NewSoftware(master)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package payshield
 
 import (
+	"crypto/rand"
 	"crypto/subtle"
 	"errors"
 
@@ -168,13 +169,20 @@ func (c *command) refuseWeak(clearKey []byte) {
 	}
 }
 
-// random makes a key and wipes it when the command is answered.
-func (c *command) random(n int) []byte {
+// random makes a key of n bytes, for DES or, when the block says so, for AES. It
+// is wiped when the command is answered.
+func (c *command) random(n int, h algo.Header) []byte {
 	if n == 0 {
 		c.fail(BadScheme)
 		return nil
 	}
-	key := randomDES(n)
+	var key []byte
+	if h.Algorithm == 'A' {
+		key = make([]byte, n)
+		rand.Read(key) // never fails, ends the process instead
+	} else {
+		key = randomDES(n)
+	}
 	c.secrets = append(c.secrets, key)
 	return key
 }
@@ -208,7 +216,7 @@ func generateKey(c *command) {
 	if !c.end() {
 		return
 	}
-	key := c.random(length)
+	key := c.random(length, h)
 	own := c.under(t, scheme, h, key)
 	sent := ""
 	if kek != nil {
@@ -417,7 +425,7 @@ func (c *command) makeUnder(kek *secret, t keyType) (sent, own string, key []byt
 	if o.kek != 0 {
 		kekScheme = o.kek
 	}
-	key = c.random(algo.Scheme(scheme).KeyLen())
+	key = c.random(algo.Scheme(scheme).KeyLen(), algo.Header{})
 	own = c.under(t, scheme, algo.Header{}, key)
 	if !c.failed() && algo.Scheme(kekScheme).KeyLen() != len(key) {
 		c.fail(BadScheme)

@@ -22,6 +22,8 @@ type line struct {
 	send   chan []byte
 	gone   chan struct{} // closed when the line is
 
+	turn sync.Mutex // held from registering a command to giving it to the writer, without headers
+
 	mu      sync.Mutex
 	waiting map[string]*exchange
 	order   []*exchange // without header
@@ -136,19 +138,11 @@ func (l *line) write(timeout time.Duration) {
 // does, the device is silent and the line is closed: what comes on it would
 // come late.
 func (l *line) do(ctx context.Context, request string, patience time.Duration) ([]byte, error) {
-	e, frame, err := l.begin(request)
-	if err != nil {
-		return nil, err
-	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	select {
-	case l.send <- frame:
-	case <-l.gone:
-		return nil, l.failure()
-	case <-timer.C:
-		l.close(errors.New("commands are not taken"))
-		return nil, l.failure()
+	e, err := l.put(request, timer.C)
+	if err != nil {
+		return nil, err
 	}
 	select {
 	case answer := <-e.answer:
@@ -166,6 +160,27 @@ func (l *line) do(ctx context.Context, request string, patience time.Duration) (
 	case <-ctx.Done():
 		return nil, context.Cause(ctx) // the answer, when it comes, finds nobody
 	}
+}
+
+// put registers a command and gives it to the writer. Without headers both
+// must be in the same order for all callers.
+func (l *line) put(request string, timeout <-chan time.Time) (*exchange, error) {
+	if l.header == 0 {
+		l.turn.Lock()
+		defer l.turn.Unlock()
+	}
+	e, frame, err := l.begin(request)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case l.send <- frame:
+		return e, nil
+	case <-l.gone:
+	case <-timeout:
+		l.close(errors.New("commands are not taken"))
+	}
+	return nil, l.failure()
 }
 
 func (l *line) failure() error {

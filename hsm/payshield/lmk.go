@@ -296,7 +296,7 @@ func inner(text string) string {
 	return "D" + text[2:]
 }
 
-// randomDES makes a DES key of odd parity that is not weak.
+// randomDES makes a DES key of 8, 16 or 24 bytes, of odd parity and not weak.
 func randomDES(n int) []byte {
 	key := make([]byte, n)
 	for {

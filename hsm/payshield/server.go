@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -135,8 +136,17 @@ func (s *Server) stopping() bool {
 	return s.done
 }
 
-// answerAll answers commands in their order. Answers leave together when no
-// further command has arrived yet, which is what makes pipelining cheap.
+// wholeFrame says that another command has arrived already, all of it.
+func wholeFrame(r *bufio.Reader) bool {
+	if r.Buffered() < 2 {
+		return false
+	}
+	head, err := r.Peek(2)
+	return err == nil && r.Buffered()-2 >= int(binary.BigEndian.Uint16(head))
+}
+
+// answerAll answers commands in their order. Answers leave together while
+// further commands are there, which is what makes pipelining cheap.
 func (s *Server) answerAll(c net.Conn) error {
 	r, w := bufio.NewReaderSize(c, 16<<10), bufio.NewWriterSize(c, 16<<10)
 	var buf, out []byte
@@ -172,7 +182,7 @@ func (s *Server) answerAll(c net.Conn) error {
 		if _, err := w.Write(out); err != nil {
 			return err
 		}
-		if r.Buffered() == 0 {
+		if !wholeFrame(r) {
 			if err := w.Flush(); err != nil {
 				return err
 			}
