@@ -34,7 +34,7 @@ func withPayShield(t *testing.T) streetOption {
 				}
 			})
 			t.Cleanup(func() { stop(); wg.Wait() })
-			c, err := payshield.NewClient(payshield.ClientConfig{Devices: []string{l.Addr().String()}, HeaderLength: 4, AllowTestLMK: true, Local: local, Timeout: 10 * time.Second})
+			c, err := payshield.NewClient(payshield.ClientConfig{Devices: []string{l.Addr().String()}, HeaderLength: 4, AllowTest: true, Local: local, Timeout: 10 * time.Second})
 			must(t, err)
 			t.Cleanup(func() { must(t, c.Close()) })
 			up, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -26,7 +26,7 @@ func openPayShield(ctx context.Context, cfg Config, log *slog.Logger, local hsm.
 	c, err := payshield.NewClient(payshield.ClientConfig{
 		Devices: splitList(p.Devices), Connections: p.Connections, HeaderLength: p.HeaderLength, Timeout: p.Timeout, Probe: p.Probe,
 		PerSecond: p.CallsPerSecond, Queue: p.Queue, LMK: p.LMK, SeparateTypes: p.SeparateTypes,
-		AllowTestLMK: cfg.Environment == "test", TLS: conf, Local: local, Log: log,
+		AllowTest: cfg.Environment == "test", TLS: conf, Local: local, Log: log,
 	})
 	if err != nil {
 		return nil, usageError{err}

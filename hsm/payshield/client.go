@@ -30,7 +30,7 @@ type ClientConfig struct {
 	Queue         int           // most callers that wait for one device; 1,000 when 0
 	LMK           string        // identifier of two digits put behind every command; "" for none
 	SeparateTypes bool          // the devices enforce key type 002 separation (PCI HSM): TPK 70D, TMK 80D, TEK 30B
-	AllowTestLMK  bool          // talk to a device that has the published test LMK
+	AllowTest     bool          // talk to what no real PIN may go to: a device with the published test LMK, or one in software
 	TLS           *tls.Config   // nil for plain TCP
 	Local         hsm.HSM       // data at rest and tokens, which no payShield does; may be nil
 	Log           *slog.Logger
@@ -58,6 +58,9 @@ type Client struct {
 }
 
 var _ hsm.HSM = (*Client)(nil)
+
+// ErrSoftware says that what answers is acquirer hsm serve.
+var ErrSoftware = errors.New("payshield: the device is one in software, which may not process PINs of real cardholders")
 
 // ErrUnavailable says that no device could be asked.
 var ErrUnavailable = errors.New("no payShield answers")
@@ -312,6 +315,9 @@ func (c *Client) healthy(ctx context.Context, l *line) error {
 	if code != OK || len(fields) < 16 {
 		return &Error{"NC", code}
 	}
+	if fields[16:] == firmware && !c.cfg.AllowTest {
+		return ErrSoftware
+	}
 	if err := c.sameLMK(fields[:16]); err != nil {
 		return err
 	}
@@ -333,7 +339,7 @@ const realTestCheck = "268604"
 func (c *Client) sameLMK(check string) error {
 	own := algo.TestLMK().CheckValue()
 	test := check == hexUpper(own[:]) || strings.HasPrefix(check, realTestCheck)
-	if test && !c.cfg.AllowTestLMK {
+	if test && !c.cfg.AllowTest {
 		return ErrTestLMK
 	}
 	c.mu.Lock()

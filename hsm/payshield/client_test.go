@@ -99,7 +99,7 @@ func TestConformance(t *testing.T) {
 		{"separate key types", 4, true, "", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cfg := ClientConfig{HeaderLength: c.header, SeparateTypes: c.separate, LMK: c.lmk, AllowTestLMK: true, Local: software(t), Timeout: 10 * time.Second}
+			cfg := ClientConfig{HeaderLength: c.header, SeparateTypes: c.separate, LMK: c.lmk, AllowTest: true, Local: software(t), Timeout: 10 * time.Second}
 			for range c.devices {
 				addr, _ := listen(t, NewDevice(TestLMK(), c.separate), ServerConfig{HeaderLength: c.header})
 				cfg.Devices = append(cfg.Devices, addr)
@@ -110,22 +110,28 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TestTestLMKIsRefused: a client that is not told so works with no published
-// LMK, and never with two different ones.
-func TestTestLMKIsRefused(t *testing.T) {
-	addr, _ := listen(t, NewDevice(TestLMK(), false), ServerConfig{HeaderLength: 4})
-	c, err := NewClient(ClientConfig{Devices: []string{addr}, HeaderLength: 4, Probe: 10 * time.Millisecond})
+// TestTestDevicesAreRefused: a client that is not told so works with no
+// published LMK, and with no device in software.
+func TestTestDevicesAreRefused(t *testing.T) {
+	own, _, err := MakeLMK(context.Background(), software(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { shut(t, c) })
-	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-	defer cancel()
-	if err := c.AwaitUp(ctx); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("a device with the test LMK is used: %v", err)
-	}
-	if _, _, err := c.GenerateKey(ctx, hsm.UseZPK, hsm.TDES16); err == nil {
-		t.Error("a key was made under the test LMK")
+	for _, lmk := range []*LMK{TestLMK(), own} {
+		addr, _ := listen(t, NewDevice(lmk, false), ServerConfig{HeaderLength: 4})
+		c, err := NewClient(ClientConfig{Devices: []string{addr}, HeaderLength: 4, Probe: 10 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { shut(t, c) })
+		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		defer cancel()
+		if err := c.AwaitUp(ctx); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%v: the device is used: %v", lmk, err)
+		}
+		if _, _, err := c.GenerateKey(ctx, hsm.UseZPK, hsm.TDES16); err == nil {
+			t.Errorf("%v: a key was made", lmk)
+		}
 	}
 }
 
@@ -134,7 +140,7 @@ func TestDevicesOfOneLMK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := NewClient(ClientConfig{Devices: []string{"127.0.0.1:1"}, HeaderLength: 4, AllowTestLMK: true})
+	c, err := NewClient(ClientConfig{Devices: []string{"127.0.0.1:1"}, HeaderLength: 4, AllowTest: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +152,7 @@ func TestDevicesOfOneLMK(t *testing.T) {
 	if err := c.sameLMK(hexUpper(second[:])); err == nil {
 		t.Error("devices with two LMKs are used together")
 	}
-	c.cfg.AllowTestLMK = false
+	c.cfg.AllowTest = false
 	for _, check := range []string{hexUpper(first[:]), "2686040000000000"} {
 		if err := c.sameLMK(check); !errors.Is(err, ErrTestLMK) {
 			t.Errorf("check value %s: %v", check, err)
@@ -159,7 +165,7 @@ func TestFailover(t *testing.T) {
 	d := NewDevice(TestLMK(), false)
 	addr1, stop1 := listen(t, d, ServerConfig{HeaderLength: 4})
 	addr2, _ := listen(t, d, ServerConfig{HeaderLength: 4})
-	c := connect(t, ClientConfig{Devices: []string{addr1, addr2}, HeaderLength: 4, AllowTestLMK: true, Probe: 20 * time.Millisecond, Timeout: time.Second})
+	c := connect(t, ClientConfig{Devices: []string{addr1, addr2}, HeaderLength: 4, AllowTest: true, Probe: 20 * time.Millisecond, Timeout: time.Second})
 	ctx := context.Background()
 	until := func(what string, ok func() bool) {
 		t.Helper()
@@ -232,7 +238,7 @@ func TestSilentDevice(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { _ = silent.Close(); wg.Wait() })
-	c := connect(t, ClientConfig{Devices: []string{silent.Addr().String(), addr}, Connections: 1, HeaderLength: 4, AllowTestLMK: true, Timeout: 100 * time.Millisecond})
+	c := connect(t, ClientConfig{Devices: []string{silent.Addr().String(), addr}, Connections: 1, HeaderLength: 4, AllowTest: true, Timeout: 100 * time.Millisecond})
 	t.Cleanup(func() { shut(t, c) })
 	wait, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -264,7 +270,7 @@ func TestSilentDevice(t *testing.T) {
 // goes to nobody else.
 func TestDeadline(t *testing.T) {
 	addr, _ := listen(t, NewDevice(TestLMK(), false), ServerConfig{HeaderLength: 4})
-	c := connect(t, ClientConfig{Devices: []string{addr}, HeaderLength: 4, AllowTestLMK: true})
+	c := connect(t, ClientConfig{Devices: []string{addr}, HeaderLength: 4, AllowTest: true})
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, _, err := c.GenerateKey(over, hsm.UseZPK, hsm.TDES16); !errors.Is(err, context.Canceled) {
@@ -285,7 +291,7 @@ func TestDeadline(t *testing.T) {
 // and too many are turned away.
 func TestPace(t *testing.T) {
 	addr, _ := listen(t, NewDevice(TestLMK(), false), ServerConfig{HeaderLength: 4})
-	c := connect(t, ClientConfig{Devices: []string{addr}, HeaderLength: 4, AllowTestLMK: true, PerSecond: 100, Queue: 20})
+	c := connect(t, ClientConfig{Devices: []string{addr}, HeaderLength: 4, AllowTest: true, PerSecond: 100, Queue: 20})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(c)
 	began := time.Now()
@@ -336,7 +342,7 @@ func TestKeysAreNotConfused(t *testing.T) {
 	ctx := context.Background()
 	s := software(t)
 	addr, _ := listen(t, NewDevice(TestLMK(), false), ServerConfig{HeaderLength: 4})
-	c := connect(t, ClientConfig{Devices: []string{addr}, HeaderLength: 4, AllowTestLMK: true})
+	c := connect(t, ClientConfig{Devices: []string{addr}, HeaderLength: 4, AllowTest: true})
 	block, _, err := s.GenerateKey(ctx, hsm.UseZAK, hsm.TDES16)
 	if err != nil {
 		t.Fatal(err)
@@ -380,7 +386,7 @@ func third[T, U any](_ T, _ U, err error) error {
 // asked again.
 func TestPINLockOut(t *testing.T) {
 	addr, _ := listen(t, NewDevice(TestLMK(), false), ServerConfig{HeaderLength: 4})
-	c := connect(t, ClientConfig{Devices: []string{addr}, HeaderLength: 4, AllowTestLMK: true})
+	c := connect(t, ClientConfig{Devices: []string{addr}, HeaderLength: 4, AllowTest: true})
 	if err := c.LimitPIN(hsm.PINLimits{PerTerminal: 3, Window: time.Hour, Lock: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
