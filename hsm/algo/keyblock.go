@@ -85,8 +85,9 @@ func ParseHeader(block string) (Header, int, error) {
 }
 
 // optionalBlock reads one optional block at position at: two characters of
-// name, two hex digits of length counting all of it, or "00" and a length of
-// the length (X9.143, 6.3.6).
+// name, two hex digits of length counting all of it, or "00", how many bytes
+// the length has, and the length in twice as many hex digits: 0002 0136
+// (X9.143, 6.2, table 1).
 func optionalBlock(block string, at int) (id, data string, next int, ok bool) {
 	if len(block)-at < 4 {
 		return
@@ -98,11 +99,11 @@ func optionalBlock(block string, at int) (id, data string, next int, ok bool) {
 		if len(block)-at < 6 {
 			return
 		}
-		digits, err2 := strconv.ParseUint(block[at+4:at+6], 16, 16)
-		if err2 != nil || digits == 0 || digits > 4 || len(block)-at < 6+int(digits) {
+		size, err2 := strconv.ParseUint(block[at+4:at+6], 16, 16)
+		if err2 != nil || size == 0 || size > 4 || len(block)-at < 6+2*int(size) {
 			return
 		}
-		head = 6 + int(digits)
+		head = 6 + 2*int(size)
 		n, err = strconv.ParseUint(block[at+6:at+head], 16, 32)
 	}
 	if err != nil || n < uint64(head) || n > uint64(len(block)-at) {

@@ -142,7 +142,7 @@ func TestKeyBlockRefusals(t *testing.T) {
 	}
 	for _, block := range []string{
 		"", "B", "B0040P0TE00E00", "D0016P0TE00E0000", "D0016P0TE00N0100", "D9999P0TE00E0000",
-		"D0020P0TE00E0100KS00", "D0022P0TE00E0100KS0002", "D0026P0TE00E0100KS0004FFFF",
+		"D0020P0TE00E0100KS00", "D0022P0TE00E0100KS0002", "D0026P0TE00E0100KS0002FFFF", "D0026P0TE00E0100KS0004FFFF", "D0026P0TE00E0100KS00020009",
 		"D0024P0TE00E0100KS000000", "D0020P0TE00E0100KSFF", "D0020P0TE00E0100KS03", "D0020P0TE00E0100KSZZ",
 		"D0020P0TE00E9900LB04", "D00-6P0TE00E0000", "D0016P0TE00EAA00",
 		"E0016P0TE00E0000", "D0017P0TE00E0000\x00", "D0018P0TE00E0000é",
@@ -194,22 +194,42 @@ func TestKeyBlockPayloadLength(t *testing.T) {
 	}
 }
 
-// TestExtendedLengthOfOptionalBlock reads a block whose length is written in
-// the long form.
+// TestExtendedLengthOfOptionalBlock: the length of a long block is written in
+// twice as many hex digits as the byte in front of it says (X9.143, 6.2).
 func TestExtendedLengthOfOptionalBlock(t *testing.T) {
 	data := strings.Repeat("x", 300)
-	text := fmt.Sprintf("LB0004%04X%s", 10+len(data), data)
-	header := fmt.Sprintf("D%04dP0TE00N0100%s", fixedHeader+len(text), text)
-	h, at, err := ParseHeader(header)
-	if err != nil || at != len(header) || len(h.Optional) != 1 || h.Optional[0].Data != data {
-		t.Errorf("%v at %d: %v", h.Optional, at, err)
+	for _, text := range []string{
+		"LB0002" + fmt.Sprintf("%04X", 10+len(data)) + data,
+		"LB0003" + fmt.Sprintf("%06X", 12+len(data)) + data,
+		"LB0001" + fmt.Sprintf("%02X", 8+200) + data[:200],
+	} {
+		header := fmt.Sprintf("D%04dP0TE00N0100%s", fixedHeader+len(text), text)
+		h, at, err := ParseHeader(header)
+		if err != nil || at != len(header) || len(h.Optional) != 1 || !strings.HasSuffix(text, h.Optional[0].Data) || len(h.Optional[0].Data) < 200 {
+			t.Errorf("%.10s: %v at %d: %v", text, h.Optional, at, err)
+		}
+	}
+	p, err := NewProtector('D', bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 1, 251, 252, 253, 5000} {
+		h := Header{Version: 'D', Usage: [2]byte{'P', '0'}, Algorithm: 'T', Mode: 'E', KeyVersion: [2]byte{'0', '0'}, Export: 'N', Optional: []OptionalBlock{{"CT", strings.Repeat("x", n)}}}
+		key := bytes.Repeat([]byte{9}, 16)
+		block, err := p.Wrap(h, key, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, back, err := p.Unwrap(block); err != nil || !bytes.Equal(back, key) || fmt.Sprint(got) != fmt.Sprint(h) {
+			t.Errorf("a block with %d characters in an optional one does not come back: %v", n, err)
+		}
 	}
 }
 
 func FuzzKeyBlock(f *testing.F) {
 	f.Add("B0040P0TE00E00")
 	f.Add("D0022P0TE00E0100KS0002")
-	f.Add("D0026P0TE00E0100KS0004FFFF")
+	f.Add("D0026P0TE00E0100KS0002FFFF")
 	for _, v := range keyBlocks(f) {
 		f.Add(v.Inputs["block"].(string))
 	}
