@@ -29,8 +29,12 @@ var operations = map[string]func(in *inputs) map[string]string{
 		return results{"out": hexUpper(out)}
 	},
 	"block.cbc_encrypt": func(in *inputs) map[string]string {
-		out := in.hex("data")
-		if err := in.key("key").EncryptCBC(in.hex("iv"), out, out); err != nil {
+		k, out := in.key("key"), in.hex("data")
+		iv := make([]byte, k.cipher.BlockSize())
+		if in.has("iv") {
+			iv = in.hex("iv")
+		}
+		if err := k.EncryptCBC(iv, out, out); err != nil {
 			in.fail(err)
 		}
 		return results{"out": hexUpper(out)}
@@ -48,7 +52,10 @@ var operations = map[string]func(in *inputs) map[string]string{
 	"key.encrypt_under_kek":    opEncryptKey,
 	"lmk.encrypt_key": func(in *inputs) map[string]string {
 		under := in.bytes16("lmk_pair")
-		variant := in.number("variant")
+		variant := 0
+		if in.has("variant") {
+			variant = in.number("variant")
+		}
 		if variant < 0 || variant >= len(lmkVariants) {
 			in.fail(fmt.Errorf("algo: LMK variant %d, want 0 to %d", variant, len(lmkVariants)-1))
 			return nil
@@ -106,23 +113,23 @@ var operations = map[string]func(in *inputs) map[string]string{
 		return results{"cvv": string(cvv[:])}
 	},
 	"mac.iso9797_alg1": func(in *inputs) map[string]string {
-		return results{"mac": hexUpper(in.key("key").AppendCBCMAC(nil, in.padding(), in.hex("data")))}
+		return macResults(in.key("key").AppendCBCMAC(nil, in.padding(), in.hex("data")))
 	},
 	"mac.iso9797_alg3": func(in *inputs) map[string]string { return in.retail(in.padding()) },
-	"mac.x9_19":        func(in *inputs) map[string]string { return in.retail(PadZeros) },
+	"mac.x9_19":        func(in *inputs) map[string]string { return in.retail(in.paddingOr(PadZeros)) },
 	"mac.iso9797_alg3_block": func(in *inputs) map[string]string {
 		mac, err := AppendRetailMAC2(nil, in.key("key1"), in.key("key2"), in.padding(), in.hex("data"))
 		if err != nil {
 			in.fail(err)
+			return nil
 		}
-		return results{"mac": hexUpper(mac)}
+		return macResults(mac)
 	},
 	"mac.x9_9": func(in *inputs) map[string]string {
-		mac := hexUpper(in.key("key").AppendCBCMAC(nil, PadZeros, in.hex("data")))
-		return results{"mac": mac, "mac4": mac[:8]}
+		return macResults(in.key("key").AppendCBCMAC(nil, in.paddingOr(PadZeros), in.hex("data")))
 	},
 	"mac.cmac": func(in *inputs) map[string]string {
-		return results{"mac": hexUpper(in.key("key").AppendCMAC(nil, in.hex("data")))}
+		return macResults(in.key("key").AppendCMAC(nil, in.hex("data")))
 	},
 	"mac.cup_ecb":           opUnionPayMAC,
 	"emv.arqc_arpc":         opCryptogram,
@@ -162,6 +169,9 @@ var operations = map[string]func(in *inputs) map[string]string{
 	},
 	"sm2.verify": func(in *inputs) map[string]string {
 		pub, msg := in.hex("pub"), in.hex("msg")
+		if len(pub) == 64 { // X and Y alone
+			pub = append([]byte{4}, pub...)
+		}
 		id := []byte(SM2DefaultID)
 		if in.has("uid") {
 			id = in.hex("uid")
@@ -205,14 +215,22 @@ var operations = map[string]func(in *inputs) map[string]string{
 		}
 	},
 	"track.tdb": func(in *inputs) map[string]string {
-		track := in.text("track2")
+		name := "track2"
+		if !in.has(name) && in.has("track3") {
+			name = "track3"
+		}
+		track := in.text(name)
+		if len(track) > maxTrack || !trackDigits([]byte(track)) {
+			in.fail(ErrTrack)
+			return nil
+		}
 		from, to, ok := tdb(len(track), 8)
 		if !ok {
 			in.fail(ErrTrack)
 			return nil
 		}
 		block := strings.ReplaceAll(track[from:to], "=", "D")
-		return results{"tdb": block, "tdb2": block}
+		return results{"tdb": block, "tdb" + name[5:]: block}
 	},
 }
 
@@ -229,8 +247,14 @@ func (in *inputs) retail(pad Padding) results {
 	mac, err := in.key("key").AppendRetailMAC(nil, pad, in.hex("data"))
 	if err != nil {
 		in.fail(err)
+		return nil
 	}
-	return results{"mac": hexUpper(mac)}
+	return macResults(mac)
+}
+
+// macResults are a MAC and the parts of it that are sent.
+func macResults(mac []byte) results {
+	return results{"mac": hexUpper(mac), "mac4": hexUpper(mac[:4]), "mac8": hexUpper(mac[:8])}
 }
 
 // opEncodePIN takes the fill of formats 1 and 3 from "random", as many hex

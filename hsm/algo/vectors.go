@@ -175,11 +175,12 @@ func (in *inputs) fail(err error) {
 	}
 }
 
-func (in *inputs) has(name string) bool { _, ok := in.values[name]; return ok }
+// has says that an input is there; null is as good as none.
+func (in *inputs) has(name string) bool { return in.values[name] != nil }
 
 func (in *inputs) text(name string) string {
-	v, ok := in.values[name]
-	if !ok {
+	v := in.values[name]
+	if v == nil {
 		in.fail(fmt.Errorf("%w %q", errNoInput, name))
 		return ""
 	}
@@ -233,27 +234,41 @@ func (in *inputs) padding() Padding {
 	return p
 }
 
-// key expands the key called name with the cipher that "alg" says, TDES by
-// default. It never returns nil, so that an operation may run to its end
-// before the error is looked at.
+// paddingOr is for MACs that have a padding of their own.
+func (in *inputs) paddingOr(own Padding) Padding {
+	if in.has("padding") {
+		return in.padding()
+	}
+	return own
+}
+
+// key expands the key called name with the cipher that "alg" says; without it
+// 32 bytes are AES, which alone has such keys, and others TDES. It never
+// returns nil, so that an operation may run to its end before the error is
+// looked at.
 func (in *inputs) key(name string) *Key {
 	clear := in.hex(name)
 	alg := "TDES"
-	if in.has("alg") {
+	switch {
+	case in.has("alg"):
 		alg = in.text("alg")
+	case len(clear) == 32:
+		alg = "AES"
 	}
 	return in.expand(alg, clear)
 }
 
+// expand takes the names of ciphers in small letters too, AES with the length
+// of its key behind it.
 func (in *inputs) expand(alg string, clear []byte) *Key {
 	var k *Key
 	var err error
-	switch {
-	case alg == "DES" || alg == "TDES" || alg == "3DES":
+	switch name := strings.ToUpper(alg); {
+	case name == "DES" || name == "TDES" || name == "3DES" || name == "TDEA" || name == "DES3":
 		k, err = NewDESKey(clear)
-	case strings.HasPrefix(alg, "AES"):
+	case strings.HasPrefix(name, "AES"):
 		k, err = NewKey(AES, clear)
-	case alg == "SM4":
+	case name == "SM4":
 		k, err = NewKey(SM4, clear)
 	default:
 		err = fmt.Errorf("algo: unknown cipher %q", alg)

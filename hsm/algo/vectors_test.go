@@ -137,6 +137,23 @@ func TestVectorsThatExpectRefusal(t *testing.T) {
 		{"sm2.verify", m{"pub": "04", "msg": "", "r": "01", "s": "01"}, m{"valid": "false"}, true},
 		{"cvv", m{"cvk": "0123456789ABCDEF", "pan": "4123456789012345", "expiry": "8701", "service_code": "101"}, m{"error": "key"}, true},
 		{"mac.iso9797_alg3", m{"key": "0123456789ABCDEF", "padding": 1, "data": ""}, m{"error": "key"}, true},
+
+		// What a vector may leave out, and how it may write what it says.
+		{"block.cbc_encrypt", m{"alg": "tdes", "key": "12345678123456781234567812345678", "data": "00112233445566770011223344556677"}, m{"out": "abfa6f3c28a8cb0c99c22188f56dae9f"}, true},
+		{"block.cbc_encrypt", m{"alg": "TDES", "key": "12345678123456781234567812345678", "iv": nil, "data": "00112233445566770011223344556677"}, m{"out": "ABFA6F3C28A8CB0C99C22188F56DAE9F"}, true},
+		{"block.cbc_encrypt", m{"alg": "TDES", "key": "12345678123456781234567812345678", "iv": "00", "data": ""}, m{"error": "iv"}, true},
+		{"kcv.cmac_empty", m{"key": "9B71333A13F9FAE72F9D0E2DAB4AD6784718012F9244033F3F26A2DE0C8AA11A"}, m{"kcv": "9D04A0"}, true},
+		{"kcv.cmac", m{"alg": "aes-128", "key": "3F419E1CB7079442AA37474C2EFBF8B8"}, m{"kcv": "08793E"}, true},
+		{"lmk.encrypt_key", m{"clear": "13345779133457791334577913345779", "lmk_pair": "61616161616161617070707070707070", "scheme": "U"}, m{"encrypted": "34E2FC8EAD7CD07BFA2B7ED5FE4D8212"}, true},
+		{"mac.x9_19", m{"key": "838652DF68A246046DAB6104583B201A", "data": "303030303030303031"}, m{"mac4": "2FE7118F"}, true},
+		{"mac.x9_19", m{"key": "41414141414141414242424242424242", "data": "68656C6C6F20776F726C64", "padding": "1"}, m{"mac8": "3DDE5C5511661CBF"}, true},
+		{"mac.x9_19", m{"key": "41414141414141414242424242424242", "data": "68656C6C6F20776F726C64", "padding": "2"}, m{"mac": "3DDE5C5511661CBF"}, false},
+		{"emv.arqc_arpc", m{"imk": "0123456789ABCDEFFEDCBA9876543210", "mkd": nil, "pan": "9901234567890123", "psn": "45", "r": "1234567890123456", "skd": "CSK_R", "pad": "1", "data": "0123456789ABCDEF0123456789ABCDEF"}, m{"ac": "922F3E83125EB46B"}, true},
+		{"track.tdb", m{"track3": "1234567890123456789=0508201781999168302"}, m{"tdb3": "0820178199916830"}, true},
+		{"track.tdb", m{"track2": "234567890123456789D0508201781999168302"}, m{"tdb2": "5082017819991683"}, true}, // an even number of digits
+		{"track.tdb", m{"track2": "123456789D12345"}, m{"error": "short"}, true},
+		{"track.tdb", m{"track2": "12345678901234567890X1234"}, m{"error": "digits"}, true},
+		{"sm2.verify", m{"pub": "09F9DF311E5421A150DD7D161E4BC5C672179FAD1833FC076BB08FF356F35020CCEA490CE26775A52DC6EA718CC1AA600AED05FBF35E084A6632F6072DA9AD13", "msg": "6D65737361676520646967657374", "r": "F5A03B0648D2C4630EEAC513E1BB81A15944DA3827D5B74143AC7EACEEE720B3", "s": "B1B6AA29DF212FD8763182BC0D421CA1BB9038FD1F7F42D4840B69C485BBC1AA"}, m{"valid": true}, true},
 	} {
 		v := Vector{Op: c.op, Inputs: c.in, Expected: c.expected}
 		if err := v.Check(); (err == nil) != c.pass {
