@@ -21,7 +21,7 @@ func (s *Software) dukptKey(verb string, bdk Key, ksn []byte, use algo.DUKPTUse,
 	if _, err := s.load(verb, bdk, UseBDK); err != nil {
 		return nil, err
 	}
-	h, base, err := s.blocks.Unwrap(string(bdk)) // the derivation wants the bytes; only their expansion is kept
+	h, base, _, err := s.open(bdk) // the derivation wants the bytes; only their expansion is kept
 	if err != nil {
 		return fail(fmt.Errorf("%w (%w)", ErrKey, err))
 	}

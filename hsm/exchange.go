@@ -23,7 +23,7 @@ func (s *Software) protector(verb string, kek Key, version byte) (*algo.Protecto
 	if err != nil {
 		return nil, nil, err
 	}
-	_, clearKEK, err := s.blocks.Unwrap(string(kek))
+	_, clearKEK, _, err := s.open(kek)
 	if err != nil {
 		return nil, nil, fmt.Errorf("hsm: %s: %w (%w)", verb, ErrKey, err)
 	}
@@ -103,7 +103,7 @@ func (s *Software) ImportBlock(_ context.Context, kek Key, use Use, block string
 // may not be exported again.
 func (s *Software) ExportBlock(_ context.Context, kek, key Key, version byte) (string, error) {
 	const verb = "ExportBlock"
-	h, clearKey, err := s.blocks.Unwrap(string(key))
+	h, clearKey, _, err := s.open(key)
 	if err != nil {
 		return "", fmt.Errorf("hsm: %s: %w (%w)", verb, ErrKey, err)
 	}

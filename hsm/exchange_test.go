@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -130,5 +131,48 @@ func TestExportBlock(t *testing.T) {
 	}
 	if _, err := s.ExportBlock(ctx, tdes, "no key", 'B'); !errors.Is(err, ErrKey) {
 		t.Errorf("no key: %v", err)
+	}
+}
+
+// TestOldMasterKey: while the master key is being changed, a key under the one
+// before takes part in everything, also where its bytes are asked for.
+func TestOldMasterKey(t *testing.T) {
+	old := newHSM(t)
+	first, second := make([]byte, 32), bytes.Repeat([]byte{0x5A}, 32)
+	for i := range first {
+		first[i] = byte(i + 1)
+	}
+	both, err := NewSoftware(second, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zmk, zpk := generate(t, old, UseZMK, TDES16), generate(t, old, UseZPK, TDES16)
+	for _, bdk := range []struct {
+		key        Key
+		ksn, block string
+		format     PINFormat
+		pan        string
+	}{
+		{formed(t, old, UseBDK, TDES16, publishedBDK), "FFFF9876543210E00001", "1B9C1845EB993A7A", ISO0, "4012345678909"},
+		{formed(t, old, UseBDK, AES16, "FEDCBA9876543210F1F1F1F1F1F1F1F1"), "123456789012345600000002", "52A00503BD34BA1383F6A7EE9FE2547F", ISO4, "4111111111111111"},
+	} {
+		if _, err := both.TranslateDUKPT(ctx, bdk.key, mustHex(t, bdk.ksn), bdk.format, PINBlockOf(mustHex(t, bdk.block)), pan(t, bdk.pan), zpk, ISO0); err != nil {
+			t.Errorf("DUKPT: %v", err)
+		}
+	}
+	block, err := both.ExportBlock(ctx, zmk, zpk, 'B')
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := both.ImportBlock(ctx, zmk, UseZPK, block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, _ := both.CheckValue(ctx, zpk)
+	if two, err := both.CheckValue(ctx, back); err != nil || one != two {
+		t.Errorf("another key came back: %v", err)
+	}
+	if i, err := both.Inspect(ctx, back); err != nil || i.Master != both.MasterCheckValue() {
+		t.Errorf("what comes in is under the old master key: %v", err)
 	}
 }
