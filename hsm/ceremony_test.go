@@ -120,6 +120,39 @@ func TestComponentsRefused(t *testing.T) {
 	}
 }
 
+// FuzzComponent: what a custodian types is the component that was written, or
+// is refused, with an error that does not show it.
+func FuzzComponent(f *testing.F) {
+	c := Component{Index: 1, Custodian: "alice"}
+	for i := range c.Value {
+		c.Value[i] = byte(7 * i)
+	}
+	text := string(c.AppendText(nil))
+	digits := fmt.Sprintf("%x", c.Value[:])
+	for _, s := range []string{text, digits, digits[:63], digits + "0", "check value " + digits, text + text, "#\n" + digits + "\r\ncheck value ", strings.ReplaceAll(digits, "0", "O"), ""} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		value, err := ParseComponent(text)
+		if err != nil {
+			if value != [masterBytes]byte{} {
+				t.Fatal("a refused component was given back")
+			}
+			for line := range bytes.Lines(text) {
+				line = bytes.ToUpper(bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(line), []byte("check value "))))
+				if len(line) > 16 && bytes.Contains(bytes.ToUpper([]byte(err.Error())), line) {
+					t.Fatalf("the error shows what was typed: %v", err)
+				}
+			}
+			return
+		}
+		again := Component{Index: 1, Custodian: "alice", Value: value}
+		if back, err := ParseComponent(again.AppendText(nil)); err != nil || back != value {
+			t.Fatalf("what was read is not read again: %v", err)
+		}
+	})
+}
+
 func TestComponentText(t *testing.T) {
 	c := NewComponent("alice", 2)
 	text := c.AppendText(nil)
@@ -133,8 +166,9 @@ func TestComponentText(t *testing.T) {
 	}
 	for what, bad := range map[string]string{
 		"short": digits[:62], "long": digits + "00", "no hex": "zz" + digits[2:], "check value": digits + "\ncheck value 000000\n", "nothing": "",
+		"a component for a check value": strings.Repeat("00", 32) + "\ncheck value " + digits,
 	} {
-		if _, err := ParseComponent([]byte(bad)); err == nil || strings.Contains(err.Error(), digits[2:20]) {
+		if _, err := ParseComponent([]byte(bad)); err == nil || strings.Contains(strings.ToLower(err.Error()), digits[2:20]) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -90,6 +90,9 @@ func ParseComponent(text []byte) (value [masterBytes]byte, err error) {
 	}
 	if got := masterCheckValue(value[:]); check != "" && check != got.Short() {
 		clear(value[:])
+		if len(check) != len(got.Short()) {
+			return value, fmt.Errorf("component: %w: its check value is %s, and what stands beside it has %d characters", ErrKCV, got.Short(), len(check))
+		}
 		return value, fmt.Errorf("component: %w: its check value is %s and not the %s that stands beside it", ErrKCV, got.Short(), check)
 	}
 	return value, nil

@@ -127,3 +127,40 @@ func TestTDESInitialKeyIgnoresTheCounter(t *testing.T) {
 		t.Errorf("%d initial keys: %v", len(keys), fmt.Sprintf("%x", keys))
 	}
 }
+
+// FuzzKSN: a key serial number is one of a terminal, or ErrKSN; none panics.
+func FuzzKSN(f *testing.F) {
+	for _, ksn := range []string{"FFFF9876543210E00001", "FFFF9876543210FFF800", "FFFF9876543210E00000", "123456789012345600000001", "1234567890123456FFFF0000", "12345678901234560001FFFF", "FFFF98", ""} {
+		f.Add(mustHex(f, ksn))
+	}
+	base := mustHex(f, aesBDK)
+	f.Fuzz(func(t *testing.T, ksn []byte) {
+		ones := 0
+		for i := range 21 {
+			if len(ksn) == 10 {
+				ones += int(ksn[9-i/8] >> (i % 8) & 1)
+			}
+		}
+		ik, err := TDESInitialKey(base, ksn)
+		if (err == nil) != (len(ksn) == 10) || err != nil && !errors.Is(err, ErrKSN) {
+			t.Fatalf("TDES initial key of %X: %v", ksn, err)
+		}
+		_, err = TDESTransactionKey(ik, ksn)
+		if (err == nil) != (ones >= 1 && ones <= 10) || err != nil && !errors.Is(err, ErrKSN) {
+			t.Fatalf("TDES %X, %d ones: %v", ksn, ones, err)
+		}
+		ones = 0
+		for i := range 32 {
+			if len(ksn) == 12 {
+				ones += int(ksn[11-i/8] >> (i % 8) & 1)
+			}
+		}
+		_, err = AESDerivationKey(base, ksn)
+		if (err == nil) != (ones >= 1 && ones <= 16) || err != nil && !errors.Is(err, ErrKSN) {
+			t.Fatalf("AES %X, %d ones: %v", ksn, ones, err)
+		}
+		if _, err := AESWorkingKey(base, ksn, DUKPTPIN, DUKPTAES128); (err == nil) != (ones >= 1 && ones <= 16) {
+			t.Fatalf("AES working key of %X: %v", ksn, err)
+		}
+	})
+}
