@@ -420,6 +420,11 @@ func TestMACsInParts(t *testing.T) {
 			answers(t, d, "M630"+head+middle[4:]+last, whole)
 			answers(t, d, "M830"+head+middle[4:]+last+whole[4:], "M900")
 			answers(t, d, "M830"+head+first[4:]+last+whole[4:], "M901")
+
+			// A last part shorter than the state that goes before it.
+			before := string(d.Do("M610" + head + "0028" + message[:40]))
+			answers(t, d, "M630"+head+before[4:]+"0003"+message[40:], whole)
+			answers(t, d, "M830"+head+before[4:]+"0003"+message[40:]+whole[4:], "M900")
 		}
 	}
 	want, err := odd(t, key1).AppendRetailMAC(nil, algo.PadZeros, []byte(message))
@@ -428,6 +433,8 @@ func TestMACsInParts(t *testing.T) {
 	}
 	state := string(d.Do("MS1010" + tak + "0018" + message[:24]))
 	answers(t, d, "MS3010"+tak+state[4:]+fmt.Sprintf("%04X", len(message)-24)+message[24:], "MT00"+hexUpper(want))
+	state = string(d.Do("MS1010" + tak + "0028" + message[:40]))
+	answers(t, d, "MS3010"+tak+state[4:]+"0003"+message[40:], "MT00"+hexUpper(want))
 }
 
 // TestData: M0, M2 and M4 in every mode, against the definitions of the modes.

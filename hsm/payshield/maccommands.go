@@ -120,12 +120,17 @@ func (c *command) leftHalf(f field, t keyType) *algo.Key {
 	return k
 }
 
-// chained is data with the state of the blocks before it.
-func chained(iv, data []byte) []byte {
-	if iv == nil {
-		return data
-	}
+// chained is data, filled to whole blocks, with the state of the blocks before
+// it. The fill comes first: a last block of less than the state takes all of
+// it.
+func chained(iv, data []byte, pad algo.Padding) []byte {
 	out := append([]byte(nil), data...)
+	if pad == algo.PadBit {
+		out = append(out, 0x80)
+	}
+	for len(out)%len(iv) != 0 {
+		out = append(out, 0)
+	}
 	subtle.XORBytes(out, out, iv)
 	return out
 }
@@ -135,15 +140,20 @@ func (c *command) value(q macRequest) []byte {
 	if c.failed() {
 		return nil
 	}
+	part := q.mode == firstBlock || q.mode == middleBlock // whole blocks, more to come
 	pad := algo.PadZeros
-	switch q.pad {
-	case '2':
+	switch {
+	case part:
+	case q.pad == '2':
 		pad = algo.PadBit
-	case '3':
+	case q.pad == '3':
 		pad = algo.PadLength
 	}
-	data := chained(q.iv, q.data)
-	if q.mode == firstBlock || q.mode == middleBlock {
+	data := q.data
+	if q.iv != nil {
+		data, pad = chained(q.iv, q.data, pad), algo.PadZeros
+	}
+	if part {
 		k := q.key
 		if q.left != nil {
 			k = q.left
