@@ -19,8 +19,11 @@ var operations = map[string]func(in *inputs) map[string]string{
 		return results{"out": hexUpper(out)}
 	},
 	"block.ecb_encrypt_iter": func(in *inputs) map[string]string {
-		k, out := in.key("key"), in.hex("data")
-		for range in.number("iterations") {
+		k, out, n := in.key("key"), in.hex("data"), in.number("iterations")
+		if n < 0 {
+			in.fail(errors.New("algo: a negative number of iterations"))
+		}
+		for range n {
 			if err := k.EncryptECB(out, out); err != nil {
 				in.fail(err)
 				break
@@ -260,21 +263,21 @@ func macResults(mac []byte) results {
 // opEncodePIN takes the fill of formats 1 and 3 from "random", as many hex
 // digits as are needed: it is not the same twice otherwise.
 func opEncodePIN(in *inputs) map[string]string {
-	format := PINFormat(in.number("format"))
+	format := in.pinFormat()
 	if format == ISO4 {
 		field := in.pinField4()
 		return results{"block": hexUpper(field[:])}
 	}
 	pin := in.pin()
-	block, err := EncodePIN(format, pin, in.optional("pan"))
+	block, err := encodePIN(format, pin, in.optional("pan"))
 	if err != nil {
 		in.fail(err)
 		return nil
 	}
 	if format != ISO1 && format != ISO3 {
-		return results{"block": hexUpper(block[:])}
+		return results{"block": hexUpper(block[:format.size()])}
 	}
-	random := in.text("random")
+	random := strings.ToUpper(in.text("random"))
 	account, _ := accountField(in.optional("pan"))
 	for i := pin.n; i < 14; i++ {
 		at := strings.IndexByte(upperHex, (random + strings.Repeat("-", 14))[i-pin.n])
@@ -288,11 +291,11 @@ func opEncodePIN(in *inputs) map[string]string {
 		}
 		setNibble(block[:], 2+i, v)
 	}
-	return results{"block": hexUpper(block[:])}
+	return results{"block": hexUpper(block[:8])}
 }
 
 func opDecodePIN(in *inputs) map[string]string {
-	format := PINFormat(in.number("format"))
+	format := in.pinFormat()
 	var block [16]byte
 	b := in.hex("block")
 	if !format.known() || len(b) != format.size() {
@@ -638,7 +641,7 @@ func opTDESDUKPT(in *inputs) map[string]string {
 	if in.has("pin") {
 		format := ISO0
 		if in.has("format") {
-			format = PINFormat(in.number("format"))
+			format = in.pinFormat()
 		}
 		block, err := SealPIN(keys[DUKPTPIN], format, in.pin(), in.text("pan"))
 		if err != nil {

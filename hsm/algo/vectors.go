@@ -227,11 +227,34 @@ func (in *inputs) number(name string) int {
 }
 
 func (in *inputs) padding() Padding {
-	p := Padding(in.number("padding"))
-	if p < PadZeros || p > PadLength {
+	n := in.number("padding")
+	if n < int(PadZeros) || n > int(PadLength) {
 		in.fail(errors.New("algo: padding is none of 1 to 3"))
+		return PadZeros
 	}
-	return p
+	return Padding(n)
+}
+
+// pinFormat reads the format of a PIN block: its number, with or without ISO
+// in front, or SM4, with the account number where there is one.
+func (in *inputs) pinFormat() PINFormat {
+	name := strings.ToUpper(in.text("format"))
+	if name == "SM4" {
+		if in.has("pan") {
+			return SM4WithPAN
+		}
+		return SM4NoPAN
+	}
+	number, iso := strings.CutPrefix(name, "ISO")
+	if iso {
+		number = strings.TrimLeft(number, " -")
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 || n > 255 || !PINFormat(n).known() {
+		in.fail(fmt.Errorf("algo: %q is no format of a PIN block", name))
+		return ISO0
+	}
+	return PINFormat(n)
 }
 
 // paddingOr is for MACs that have a padding of their own.
