@@ -174,8 +174,8 @@ type HSM interface {
 	GenerateKey(ctx context.Context, use Use, alg Alg) (Key, KCV, error)
 	// ImportKey takes a key that another party sent under a shared ZMK or a
 	// TMK (ECB, ANSI X9.17): a DES key under TDES, an SM4 key under SM4. kcv is
-	// its check value of 3 to 8 bytes; with nil a DES key must have odd parity,
-	// and an SM4 key is refused. ErrKCV when the two do not agree.
+	// its check value, 3 bytes to the whole block of the cipher; with nil a DES
+	// key must have odd parity, and an SM4 key is refused. ErrKCV when the two do not agree.
 	ImportKey(ctx context.Context, kek Key, use Use, cryptogram, kcv []byte) (Key, error)
 	// ExportKey gives a key that GenerateKey made to another party, under a
 	// shared ZMK or a TMK of its own family (ECB), with 4 bytes of check value.

@@ -217,8 +217,8 @@ func (s *Software) ImportKey(_ context.Context, kek Key, use Use, cryptogram, kc
 	if err := above.carries(verb, use, alg); err != nil {
 		return "", err
 	}
-	if kcv != nil && (len(kcv) < 3 || len(kcv) > 8) {
-		return "", fmt.Errorf("hsm: %s: check value of %d bytes, want 3 to 8", verb, len(kcv))
+	if whole := algRules[alg].cipher.BlockSize(); kcv != nil && (len(kcv) < 3 || len(kcv) > whole) {
+		return "", fmt.Errorf("hsm: %s: check value of %d bytes, want 3 to %d", verb, len(kcv), whole)
 	}
 	clearKey := make([]byte, len(cryptogram))
 	defer clear(clearKey)

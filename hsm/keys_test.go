@@ -249,6 +249,35 @@ func TestSM4WorkingKeyOfPublicBank(t *testing.T) {
 	if _, err := s.ImportKey(ctx, tmk, UseTPK, cryptogram, kcv); !errors.Is(err, ErrKCV) {
 		t.Errorf("another check value: %v, want ErrKCV", err)
 	}
+	kcv[0] ^= 1
+
+	// Check values of every length that is sent, up to the whole block.
+	_, clearKey, err := s.blocks.Unwrap(string(tpk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := algo.NewKey(algo.SM4, clearKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := k.CheckValue()
+	if !bytes.HasPrefix(whole, kcv) {
+		t.Errorf("check value %X, want %X first", whole, kcv)
+	}
+	for n := range 18 {
+		_, err := s.ImportKey(ctx, tmk, UseTPK, cryptogram, append(bytes.Clone(whole), 0)[:n])
+		if (err == nil) != (n >= 3 && n <= 16) {
+			t.Errorf("a check value of %d bytes: %v", n, err)
+		}
+	}
+	whole[15] ^= 1
+	if _, err := s.ImportKey(ctx, tmk, UseTPK, cryptogram, whole); !errors.Is(err, ErrKCV) {
+		t.Errorf("another last byte: %v, want ErrKCV", err)
+	}
+	zmk := generate(t, s, UseZMK, TDES16)
+	if _, err := s.ImportKey(ctx, zmk, UseZPK, make([]byte, 16), make([]byte, 9)); err == nil || errors.Is(err, ErrKCV) {
+		t.Errorf("9 bytes for a TDES key: %v", err)
+	}
 }
 
 // TestDeliverTMK: a terminal decrypts what it was sent with the transport key
