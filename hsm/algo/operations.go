@@ -731,6 +731,14 @@ func opAESDUKPT(in *inputs) map[string]string {
 		return nil
 	}
 	out := results{"derivation_key": hexUpper(derivation)}
+	if in.has("bdk") && !in.has("ik") && !in.has("derivation_key") {
+		ik, err := AESInitialKey(in.hex("bdk"), ksn[:8])
+		if err != nil {
+			in.fail(err)
+			return nil
+		}
+		out["ik"] = hexUpper(ik)
+	}
 	for use, useName := range dukptUseNames {
 		for alg, algName := range dukptAlgNames {
 			_, strength := alg.bits()

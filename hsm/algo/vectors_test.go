@@ -149,6 +149,8 @@ func TestVectorsThatExpectRefusal(t *testing.T) {
 		{"mac.x9_19", m{"key": "41414141414141414242424242424242", "data": "68656C6C6F20776F726C64", "padding": "1"}, m{"mac8": "3DDE5C5511661CBF"}, true},
 		{"mac.x9_19", m{"key": "41414141414141414242424242424242", "data": "68656C6C6F20776F726C64", "padding": "2"}, m{"mac": "3DDE5C5511661CBF"}, false},
 		{"emv.arqc_arpc", m{"imk": "0123456789ABCDEFFEDCBA9876543210", "mkd": nil, "pan": "9901234567890123", "psn": "45", "r": "1234567890123456", "skd": "CSK_R", "pad": "1", "data": "0123456789ABCDEF0123456789ABCDEF"}, m{"ac": "922F3E83125EB46B"}, true},
+		{"dukpt.aes", m{"bdk": "FEDCBA9876543210F1F1F1F1F1F1F1F1", "ksn": "123456789012345600000002"}, m{"ik": "1273671EA26AC29AFA4D1084127652A1", "derivation_key": "2F34D68DE10F68D38091A73B9E7C437C"}, true},
+		{"dukpt.aes", m{"ik": "1273671EA26AC29AFA4D1084127652A1", "ksn": "123456789012345600000002"}, m{"derivation_key": "2F34D68DE10F68D38091A73B9E7C437C"}, true},
 		{"pinblock.encode", m{"format": "ISO-0", "pan": "5555555551234567", "pin": "1234"}, m{"block": "041261AAAAEDCBA9"}, true},
 		{"pinblock.decode", m{"format": "iso 3", "pan": "5555555551234567", "block": "341261aaaaedcba9"}, m{"pin": "1234"}, true},
 		{"pinblock.encode", m{"format": "SM4", "pan": "6230606601007726888", "pin": "123654"}, m{"block": "06123654FFFFFFFFFFFF99FEFF88D977"}, true}, // a bank's page, docs/hsm.md
