@@ -70,14 +70,9 @@ func (s *Software) dukptKey(verb string, bdk Key, ksn []byte, use algo.DUKPTUse,
 	return algo.NewKey(cipher, key)
 }
 
-// TranslateDUKPT is TranslatePIN for a block from a DUKPT terminal: its key is
-// derived from the base derivation key and the key serial number (10 bytes
-// with TDES, 12 with AES). Under an AES base key format 4 is under an AES key
-// of its length, the formats of 8 bytes under a TDES key of 16. ErrKSN for a
-// number of no terminal; every failure of the PIN is ErrPIN.
-//
-// That a terminal does not send a number twice is the host's to see to: this
-// HSM remembers nothing of a terminal but its failures.
+// TranslateDUKPT implements HSM. Under an AES base key format 4 is under an AES
+// key of its length, the formats of 8 bytes under a TDES key of 16. This HSM
+// remembers nothing of a terminal but its failures.
 func (s *Software) TranslateDUKPT(ctx context.Context, bdk Key, ksn []byte, inFormat PINFormat, block PINBlock, pan card.PAN, out Key, outFormat PINFormat) (PINBlock, error) {
 	const verb = "TranslateDUKPT"
 	to, err := s.load(verb+" to", out, UseZPK)
@@ -108,6 +103,13 @@ func (s *Software) TranslateDUKPT(ctx context.Context, bdk Key, ksn []byte, inFo
 		s.pins.failed(who)
 	}
 	return sealed, err
+}
+
+// SplitKSN is what a key serial number says: which device (base key and
+// number), and its transaction counter, which only goes up. ErrKSN.
+func SplitKSN(ksn []byte) (device string, counter uint32, err error) {
+	counter, err = algo.KSN(ksn).Counter()
+	return dukptTerminal(ksn), counter, err
 }
 
 // dukptTerminal names a terminal by its key serial number without the counter.

@@ -197,6 +197,11 @@ type HSM interface {
 	// bound. Every failure of the PIN is ErrPIN, a block that does not fit the
 	// format too.
 	TranslatePIN(ctx context.Context, in Key, inFormat PINFormat, block PINBlock, pan card.PAN, out Key, outFormat PINFormat) (PINBlock, error)
+	// TranslateDUKPT is TranslatePIN for a block from a DUKPT terminal: its key is
+	// derived from the base derivation key and the key serial number (10 bytes
+	// with TDES, 12 with AES; X9.24). ErrKSN for a number of no terminal. That a
+	// terminal sends no number twice is the caller's to see to.
+	TranslateDUKPT(ctx context.Context, bdk Key, ksn []byte, inFormat PINFormat, block PINBlock, pan card.PAN, out Key, outFormat PINFormat) (PINBlock, error)
 	// VerifyPIN is the issuer's check by Visa PVV of a block in a format that
 	// TranslatePIN makes. A wrong PIN and a broken block are both ErrPIN.
 	VerifyPIN(ctx context.Context, key Key, format PINFormat, block PINBlock, pan card.PAN, pvk Key, ref PVV) error

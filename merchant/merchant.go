@@ -76,8 +76,8 @@ type Profile struct {
 	Signature bool `json:"signature,omitempty"`
 }
 
-// The keys of PIN blocks. A PIN under DUKPT is refused with 57 until an HSM can
-// derive its key (docs/dialects.md).
+// The keys of PIN blocks. Where the message names a key serial number, it is
+// DUKPT in any case; a terminal set to it sends no PIN without (docs/dialects.md).
 const (
 	PINStatic = "static"
 	PINDUKPT  = "dukpt"

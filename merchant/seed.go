@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 
 	"acquirer/card"
 )
@@ -14,6 +15,7 @@ import (
 type Seed struct {
 	Merchants []SeedMerchant  `json:"merchants"`
 	Terminals []SeedTerminal  `json:"terminals"`
+	BaseKeys  []BaseKey       `json:"base_keys,omitempty"`
 	Issuers   json.RawMessage `json:"issuers,omitempty"`
 	Wallets   json.RawMessage `json:"wallets,omitempty"`
 }
@@ -41,6 +43,24 @@ type SeedTerminal struct {
 	TTK string `json:"ttk,omitempty"` // key block of the key that a TMK is delivered under
 }
 
+// BaseKey is a base derivation key of DUKPT terminals: a key block of the
+// house's HSM, and the first digits of the key serial numbers that it is for
+// (the key set identifier, 6 to 16 upper-case hexadecimal digits).
+type BaseKey struct {
+	KSI string `json:"ksi"`
+	BDK string `json:"bdk"`
+}
+
+func (k BaseKey) check() error {
+	if len(k.KSI) < 6 || len(k.KSI) > 16 || strings.Trim(k.KSI, "0123456789ABCDEF") != "" {
+		return fmt.Errorf("ksi %q is not 6 to 16 upper-case hexadecimal digits", k.KSI)
+	}
+	if k.BDK == "" {
+		return fmt.Errorf("ksi %s has no bdk", k.KSI)
+	}
+	return nil
+}
+
 // LoadSeed reads a seed file as JSON. An error says the line.
 func LoadSeed(path string) (*Seed, error) {
 	f, err := os.Open(path)
@@ -51,6 +71,11 @@ func LoadSeed(path string) (*Seed, error) {
 	var s Seed
 	if err := decodeStrict(f, &s); err != nil {
 		return nil, fmt.Errorf("merchant: seed %s: %w", path, err)
+	}
+	for i, k := range s.BaseKeys {
+		if err := k.check(); err != nil {
+			return nil, fmt.Errorf("merchant: seed %s: base key %d: %w", path, i+1, err)
+		}
 	}
 	return &s, nil
 }

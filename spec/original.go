@@ -129,28 +129,29 @@ func (d *Dialect) MACField(m *Message) int {
 }
 
 // KSN is the DUKPT key serial number of the key that DE 52 is under, in the
-// field that the dialect declares for it: ten bytes, or their hexadecimal
-// characters; false when there is none.
-func (d *Dialect) KSN(m *Message) (ksn [10]byte, ok bool) {
-	if d.pin == nil || m.d != d {
-		return ksn, false
+// field that the dialect declares for it: 10 bytes (TDES) or 12 (AES), or their
+// hexadecimal characters. It is nil when the message has no such field, and
+// empty when what stands there is no such number.
+func (d *Dialect) KSN(m *Message) []byte {
+	if d.pin == nil || m.d != d || !m.Has(d.pin.KSN) {
+		return nil
 	}
 	b := m.Bytes(d.pin.KSN)
-	switch len(b) {
-	case len(ksn):
-		copy(ksn[:], b)
-		return ksn, d.cells[d.pin.KSN].kind == Binary
-	case 2 * len(ksn):
+	switch n := len(b); {
+	case d.cells[d.pin.KSN].kind == Binary && (n == 10 || n == 12):
+		return b
+	case d.cells[d.pin.KSN].kind != Binary && (n == 20 || n == 24):
+		ksn := make([]byte, n/2)
 		for i := range ksn {
 			h, l := hexNibble(b[2*i]), hexNibble(b[2*i+1])
 			if h > 15 || l > 15 {
-				return ksn, false
+				return []byte{}
 			}
 			ksn[i] = h<<4 | l
 		}
-		return ksn, true
+		return ksn
 	}
-	return ksn, false
+	return []byte{}
 }
 
 // KSNField is the field that carries a DUKPT key serial number, 0 when the

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -89,16 +90,20 @@ func TestKSN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ksn, ok := d.KSN(parsed(t, d, 0x0200, map[int]string{62: "FFFF9876543210E00001"}))
-	if !ok || ksn != [10]byte{0xFF, 0xFF, 0x98, 0x76, 0x54, 0x32, 0x10, 0xE0, 0x00, 0x01} || d.KSNField() != 62 {
-		t.Errorf("%X %v", ksn, ok)
-	}
-	for _, wrong := range []string{"FFFF9876543210E0000", "GGGG9876543210E00001", "1234567890", ""} {
-		if _, ok := d.KSN(parsed(t, d, 0x0200, map[int]string{62: wrong})); ok {
-			t.Errorf("%q is taken for one", wrong)
+	for _, right := range []string{"FFFF9876543210E00001", "123456789012345600000001"} {
+		if ksn := d.KSN(parsed(t, d, 0x0200, map[int]string{62: right})); fmt.Sprintf("%X", ksn) != right || d.KSNField() != 62 {
+			t.Errorf("%s: %X", right, ksn)
 		}
 	}
-	if _, ok := UnionPayPOS.KSN(parsed(t, UnionPayPOS, 0x0200, nil)); ok || UnionPayPOS.KSNField() != 0 {
+	for _, wrong := range []string{"FFFF9876543210E0000", "GGGG9876543210E00001", "1234567890"} {
+		if ksn := d.KSN(parsed(t, d, 0x0200, map[int]string{62: wrong})); ksn == nil || len(ksn) > 0 {
+			t.Errorf("%q is taken for %X", wrong, ksn)
+		}
+	}
+	if ksn := d.KSN(parsed(t, d, 0x0200, nil)); ksn != nil {
+		t.Errorf("without the field: %X", ksn)
+	}
+	if ksn := UnionPayPOS.KSN(parsed(t, UnionPayPOS, 0x0200, nil)); ksn != nil || UnionPayPOS.KSNField() != 0 {
 		t.Error("UnionPay's terminals have no DUKPT")
 	}
 }

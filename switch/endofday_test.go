@@ -237,7 +237,6 @@ func TestABatchThatIsFull(t *testing.T) {
 	t.Parallel()
 	s := newStreet(t)
 	d := s.device(t, 4)
-	w := s.wire(t)
 	now := time.Now()
 	sold := func(stan int) {
 		x := &journal.Transaction{ID: store.NewID(), Key: journal.Key{Day: calendar.BusinessDate(now, s.config.CutOff), Terminal: d.tid, Batch: 1, STAN: int32(stan), Kind: journal.Sale},
@@ -249,6 +248,7 @@ func TestABatchThatIsFull(t *testing.T) {
 	for i := range 999 {
 		sold(1000 + i)
 	}
+	w := s.wire(t)
 	settle := d.frame(t, d.management(t, 0x0500, "00000001201", map[int]string{48: totals(t, 99900, 999, 0, 0), 63: "01 "}))
 	if a := w.ask(settle); a.Text(39) != "" || !strings.HasPrefix(a.Text(48), "000000099900999") {
 		t.Errorf("999: answered %q %s", a.Text(39), a.Text(48))

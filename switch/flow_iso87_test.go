@@ -116,7 +116,7 @@ func (s *storyteller) otherTerminal(ctx context.Context, name string, words []st
 	}
 	t := *known
 	var d *spec.Dialect
-	var mac string
+	var mac, ksn string
 	for _, w := range words {
 		key, value, _ := strings.Cut(w, "=")
 		switch key {
@@ -127,6 +127,8 @@ func (s *storyteller) otherTerminal(ctx context.Context, name string, words []st
 			mac, t.Profile.MAC = value, value
 		case "pin":
 			t.Profile.PIN = value
+		case "ksn":
+			ksn = value
 		case "unlinked":
 			t.Profile.Unlinked, err = money.Parse(value)
 			must(s.t, err)
@@ -138,7 +140,7 @@ func (s *storyteller) otherTerminal(ctx context.Context, name string, words []st
 	if s.others.addrs[d.Name()] == "" {
 		s.others.addrs[d.Name()] = s.street.listenDialect(d)
 	}
-	return s.street.iso87Terminal(n-1, d, s.others.addrs[d.Name()], func(c *iso87.Config) { c.MAC = mac })
+	return s.street.iso87Terminal(n-1, d, s.others.addrs[d.Name()], func(c *iso87.Config) { c.MAC, c.KSN = mac, ksn })
 }
 
 func (s *storyteller) otherTransaction(ctx context.Context, term *iso87.Terminal, kind string, words []string) []string {

@@ -2,6 +2,7 @@ package switching
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,6 +24,7 @@ type asked struct {
 	token    [16]byte // of the card or the payment code
 	pin      bool
 	pinBlock hsm.PINBlock // under the issuer's ZPK
+	ksn      []byte       // of the key that it came under, at a DUKPT terminal
 	expiry   card.Expiry
 	track2   []byte // clear, for the issuer; wiped when the message is done
 	channel  journal.Channel
@@ -440,9 +442,8 @@ func (s *Switch) priced(w *work, of merchant.Sale) (journal.Reason, string) {
 // for the same account number. DE 53 says how a UnionPay terminal made it.
 func (s *Switch) translatePIN(ctx context.Context, w *work, q asked) (asked, journal.Reason, string) {
 	m := &w.req
-	if _, derived := w.dialect.KSN(m); derived || w.terminal.Profile.PIN == merchant.PINDUKPT {
-		s.log.Warn("a PIN under a DUKPT key was refused: the HSM cannot derive such keys; set the terminal up for a static PIN key", "terminal", w.terminal.TID)
-		return q, journal.EntryNotAllowed, "the PIN is under a DUKPT key"
+	if q.ksn = w.dialect.KSN(m); q.ksn != nil || w.terminal.Profile.PIN == merchant.PINDUKPT {
+		return s.translateDUKPT(ctx, w, q)
 	}
 	block, format := hsm.PINBlockOf(m.Bytes(52)), hsm.ISO0
 	de53, ok := spec.ParseDE53(m)
@@ -468,14 +469,39 @@ func (s *Switch) translatePIN(ctx context.Context, w *work, q asked) (asked, jou
 		return q, journal.Unreachable, "no PIN key has come from the issuer yet"
 	}
 	block, err := s.hsm.TranslatePIN(hsm.ForTerminal(ctx, string(w.terminal.TID)), w.tpk, format, block, w.pan, zpk, hsm.ISO0)
-	if err != nil && !errors.Is(err, hsm.ErrPIN) && !errors.Is(err, hsm.ErrKeyUse) {
-		return q, journal.HSMTrouble, err.Error()
-	}
-	if err != nil {
+	return pinTranslated(q, block, err)
+}
+
+// pinTranslated is what comes of a translation.
+func pinTranslated(q asked, block hsm.PINBlock, err error) (asked, journal.Reason, string) {
+	switch {
+	case err == nil:
+		q.pinBlock = block
+		return q, journal.Undecided, ""
+	case errors.Is(err, hsm.ErrPIN), errors.Is(err, hsm.ErrKeyUse), errors.Is(err, hsm.ErrKSN):
 		return q, journal.BadPIN, "" // which of the ways it was wrong is nobody's business
 	}
-	q.pinBlock = block
-	return q, journal.Undecided, ""
+	return q, journal.HSMTrouble, err.Error()
+}
+
+// translateDUKPT takes the PIN block from the key that the terminal used once:
+// what DE 52 is under follows from the key serial number and the base key that
+// its first digits name.
+func (s *Switch) translateDUKPT(ctx context.Context, w *work, q asked) (asked, journal.Reason, string) {
+	bdk := s.baseKey(q.ksn)
+	switch {
+	case len(q.ksn) == 0:
+		return q, journal.EntryNotAllowed, "no key serial number goes with the PIN"
+	case bdk == "":
+		s.log.Warn("a PIN under a DUKPT key was refused: no base key of the seed has its key set identifier", "terminal", w.terminal.TID, "ksn", hex.EncodeToString(q.ksn[:5]))
+		return q, journal.EntryNotAllowed, "no base key for its key serial number"
+	}
+	zpk := q.leg.Keys.ZPK()
+	if zpk == "" {
+		return q, journal.Unreachable, "no PIN key has come from the issuer yet"
+	}
+	block, err := s.hsm.TranslateDUKPT(hsm.ForTerminal(ctx, string(w.terminal.TID)), bdk, q.ksn, hsm.ISO0, hsm.PINBlockOf(w.req.Bytes(52)), w.pan, zpk, hsm.ISO0)
+	return pinTranslated(q, block, err)
 }
 
 // sm4Block is the PIN block of an SM4 terminal: 16 bytes in DE 63 under SM. Nil

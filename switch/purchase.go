@@ -213,6 +213,11 @@ func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *a
 		s.close(ctx, w, t, journal.Outcome{Reason: journal.ChipReplayed, Closed: time.Now()})
 		return
 	}
+	if q.ksn != nil && !s.serials.advance(q.ksn) {
+		s.log.Warn("a DUKPT key was used before", "rrn", t.RRN, "terminal", t.Terminal)
+		s.close(ctx, w, t, journal.Outcome{Reason: journal.BadPIN, Note: "its key was used before", Closed: time.Now()})
+		return
+	}
 	p := s.legRequest(w, t, q)
 	routing.BuildRequest(&w.leg, &p)
 	err := q.leg.Issuer.Send(context.WithoutCancel(ctx), &w.leg, &w.legRep)

@@ -123,7 +123,7 @@ func withHSM(f func(hsm.HSM) hsm.HSM) streetOption { return func(p *streetPlan) 
 // ESIGN-STD and assessed.
 func newStreet(t testing.TB, options ...streetOption) *street {
 	t.Helper()
-	p := streetPlan{url: "sqlite:" + filepath.Join(t.TempDir(), "street.db"), terminals: 8, issuerTimeout: time.Second, rules: limits.Defaults()}
+	p := streetPlan{url: "sqlite:" + filepath.Join(t.TempDir(), "street.db"), terminals: 8, issuerTimeout: slower * time.Second, rules: limits.Defaults()}
 	for _, o := range options {
 		o(&p)
 	}
@@ -177,14 +177,24 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 	must(t, err)
 
 	s.config = switching.Config{
-		MaxConnections: 64, MaxFrame: 4096, FrameTimeout: 2 * time.Second, IdleTimeout: 20 * time.Second, WriteTimeout: 2 * time.Second, StoreTimeout: 5 * time.Second,
-		WalletPatience: 400 * time.Millisecond, TimeoutCode: "98", ReversalNotFound: "25", Acquirer: "48020000", CutOff: 23 * time.Hour,
+		MaxConnections: 64, MaxFrame: 4096, FrameTimeout: slower * 2 * time.Second, IdleTimeout: slower * 20 * time.Second, WriteTimeout: slower * 2 * time.Second, StoreTimeout: slower * 5 * time.Second,
+		WalletPatience: slower * 400 * time.Millisecond, TimeoutCode: "98", ReversalNotFound: "25", Acquirer: "48020000", CutOff: 23 * time.Hour,
 		Owed: switching.OwedConfig{Interval: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, BackoffMax: 200 * time.Millisecond, MaxAttempts: 12, Concurrency: 4},
 	}
 	if p.config != nil {
 		p.config(&s.config)
 	}
 	s.house = switching.House{Plans: merchant.BuiltIn(), BINs: bins, Legs: s.legs, HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log}
+	for _, k := range simcard.TestBaseKeys {
+		alg := hsm.TDES16
+		if k.AES {
+			if p.device != nil {
+				continue // no command of a payShield derives from one
+			}
+			alg = hsm.AES16
+		}
+		s.house.BaseKeys = append(s.house.BaseKeys, merchant.BaseKey{KSI: k.KSI, BDK: string(formKeyOf(t, h, hsm.UseBDK, alg, k.Key))})
+	}
 	if p.wallets {
 		s.startWallets()
 	}
@@ -318,7 +328,7 @@ func (s *street) startWallets() {
 	for _, name := range routing.Wallets {
 		mac, err := routing.WalletKey(simwallet.TestKey(name))
 		must(s.t, err)
-		ways[name], err = routing.NewWallet(routing.WalletConfig{Name: name, URL: s.wallets.URL(name), MAC: mac, Timeout: 200 * time.Millisecond,
+		ways[name], err = routing.NewWallet(routing.WalletConfig{Name: name, URL: s.wallets.URL(name), MAC: mac, Timeout: slower * 200 * time.Millisecond,
 			AskMin: 10 * time.Millisecond, AskMax: 50 * time.Millisecond})
 		must(s.t, err)
 	}

@@ -79,8 +79,9 @@ type House struct {
 	// codes are refused.
 	Wallets  map[string]*routing.Wallet
 	HSM      hsm.HSM
-	DataKey  hsm.Key // seals account numbers at rest (hsm.UseDEK)
-	TokenKey hsm.Key // makes their look-up tokens (hsm.UseHMAC)
+	DataKey  hsm.Key            // seals account numbers at rest (hsm.UseDEK)
+	TokenKey hsm.Key            // makes their look-up tokens (hsm.UseHMAC)
+	BaseKeys []merchant.BaseKey // of terminals whose PINs come under DUKPT
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
 	// Tell, when given, hears of every financial message after its answer has
@@ -117,6 +118,7 @@ type Switch struct {
 	hsm       hsm.HSM
 	dataKey   hsm.Key
 	tokenKey  hsm.Key
+	baseKeys  []merchant.BaseKey
 	log       *slog.Logger
 	metrics   *metrics
 	tell      func(Told)
@@ -129,6 +131,7 @@ type Switch struct {
 	undecide undecided
 	strikes  strikes
 	counters chipCounters
+	serials  serials
 	traces   traces
 	owedBell chan struct{}
 }
@@ -157,7 +160,7 @@ func New(cfg Config, h House) (*Switch, error) {
 	}
 	cfg.defaults()
 	s := &Switch{cfg: cfg, wallets: h.Wallets, store: h.Store, journal: h.Journal, terminals: h.Terminals, plans: h.Plans, downloads: h.Downloads, bins: h.BINs, legs: h.Legs,
-		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
+		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, baseKeys: h.BaseKeys, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
 	h.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_transactions_in_flight",
 		Help: "Requests read and not yet answered."}, func() float64 { return float64(s.working.Load()) }))
 	s.works.New = func() any { return new(work) }

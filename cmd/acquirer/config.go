@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
+	"acquirer/merchant"
 	"acquirer/money"
 
 	"acquirer/store"
@@ -73,7 +74,7 @@ type Config struct {
 		PassphraseFile string `key:"passphrase_file" default:"" doc:"file with the passphrase; without it ACQUIRER_HSM_PASSPHRASE is read"`
 		Socket         string `key:"socket" default:"data/hsm/hsm.sock" doc:"where acquirer hsm serve --socket listens, for kind remote"`
 		Audit          string `key:"audit" default:"" doc:"log of what is done with keys, for kinds software and payshield; when empty, hsm.file with .audit at its end"`
-		Periods        string `key:"periods" default:"TMK=730,TTK=1825,ZMK=730,KBPK=365,TPK=30,TAK=30,TDK=30,DEK=730,HMAC=1825" doc:"days that a key of each use is good for; then acquirer_hsm_key_expires_seconds falls below zero"`
+		Periods        string `key:"periods" default:"TMK=730,TTK=1825,ZMK=730,BDK=1825,KBPK=365,TPK=30,TAK=30,TDK=30,DEK=730,HMAC=1825" doc:"days that a key of each use is good for; then acquirer_hsm_key_expires_seconds falls below zero"`
 
 		PINLimit    int           `key:"pin_limit" default:"20" doc:"PIN blocks of one terminal that hold no PIN, within hsm.pin_window, after which its PINs are refused unseen; 0 counts only"`
 		PINLimitKey int           `key:"pin_limit_key" default:"0" doc:"the same under one PIN key; 0 counts only"`
@@ -124,8 +125,9 @@ type Config struct {
 		File   string `key:"file" default:"" doc:"log file; standard error when empty"`
 	} `key:"log"`
 
-	demo    bool           // set by acquirer demo
-	wallets []walletConfig // of the seed, or set by acquirer demo
+	demo     bool               // set by acquirer demo
+	baseKeys []merchant.BaseKey // of the seed
+	wallets  []walletConfig     // of the seed, or set by acquirer demo
 }
 
 // setting is one leaf of Config with its dotted key.

@@ -143,6 +143,11 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 		}
 		v.metrics.MustRegister(v.keys)
 	}
+	for _, k := range cfg.baseKeys {
+		if _, err := h.CheckValue(ctx, hsm.Key(k.BDK)); err != nil {
+			return nil, fmt.Errorf("the base key of key serial numbers %s: %w", k.KSI, err)
+		}
+	}
 	if err := v.startIssuers(issuers); err != nil {
 		return nil, err
 	}
@@ -165,7 +170,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 			MaxAttempts: cfg.Owed.MaxAttempts, Concurrency: cfg.Owed.Concurrency},
 	}, switching.House{
 		Store: v.db, Journal: v.journal, Terminals: v.terminals, Plans: v.plans, Downloads: v.downloads, BINs: v.bins, Legs: v.legs, Wallets: v.wallets,
-		HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log, Metrics: v.metrics, Tell: v.tell(tape),
+		HSM: h, DataKey: dataKey, TokenKey: tokenKey, BaseKeys: cfg.baseKeys, Log: log, Metrics: v.metrics, Tell: v.tell(tape),
 	})
 	return v, err
 }

@@ -28,7 +28,7 @@ func newHSMFormCmd() *cobra.Command {
 		Long: `form puts a key into the HSM the way a key ceremony does: two to nine
 components of 32 hex digits, each in a file of its own that one custodian wrote,
 are combined inside (XOR). What comes out is the key block that a seed file
-carries as "tmk" of a terminal or "zmk" of an issuer, and the check value that
+carries as "tmk" of a terminal, "zmk" of an issuer or "bdk" of base_keys, and the check value that
 the custodians compare. Terminals that sign in with SM4 keys (DE 60.3 = 005)
 have an SM4 master key: --cipher SM4. Components are never printed; destroy the
 files.
@@ -39,11 +39,11 @@ key is formed in the HSM's process (hsm serve).`,
 		Example: `  acquirer hsm form --file data/hsm.key --passphrase-file pass --use TMK --component alice.txt --component bob.txt`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			uses := map[string]hsm.Use{"TMK": hsm.UseTMK, "TTK": hsm.UseTTK, "ZMK": hsm.UseZMK, "KBPK": hsm.UseKBPK}
+			uses := map[string]hsm.Use{"TMK": hsm.UseTMK, "TTK": hsm.UseTTK, "ZMK": hsm.UseZMK, "KBPK": hsm.UseKBPK, "BDK": hsm.UseBDK}
 			ciphers := map[string]hsm.Alg{"TDES": hsm.TDES16, "SM4": hsm.SM4, "AES": hsm.AES16}
 			want, ok := uses[strings.ToUpper(use)]
 			if !ok {
-				return usageError{fmt.Errorf("--use %q is none of TMK, TTK, ZMK and KBPK", use)}
+				return usageError{fmt.Errorf("--use %q is none of TMK, TTK, ZMK, BDK and KBPK", use)}
 			}
 			alg, ok := ciphers[strings.ToUpper(cipher)]
 			if !ok {
@@ -88,7 +88,7 @@ key is formed in the HSM's process (hsm serve).`,
 	f.StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase on its only line")
 	f.StringVar(&socket, "socket", "", "socket of acquirer hsm serve, instead of --file")
 	f.StringVar(&logFile, "audit", "", "log of what is done with keys; --file with .audit at its end when it is not given")
-	f.StringVar(&use, "use", "", "TMK, a terminal's master key, TTK, the one it was delivered with, ZMK, one shared with an issuer, or KBPK, one shared with who loads devices")
+	f.StringVar(&use, "use", "", "TMK, a terminal's master key, TTK, the one it was delivered with, ZMK, one shared with an issuer, BDK, the base key of DUKPT terminals, or KBPK, one shared with who loads devices")
 	f.StringVar(&cipher, "cipher", "TDES", "TDES, double length, SM4, or AES (128 bits, for a KBPK)")
 	f.StringArrayVar(&custodians, "custodian", nil, "whose the components are, in their order")
 	f.StringArrayVar(&components, "component", nil, "file with one component, 32 hex digits; once for each custodian")

@@ -74,10 +74,11 @@ type registeredKey struct {
 
 // keyBook keeps the registry in step with the keys that are stored.
 type keyBook struct {
-	db      *store.DB
-	keeper  hsm.Keeper
-	periods map[string]time.Duration
-	issuers []issuerConfig
+	db       *store.DB
+	keeper   hsm.Keeper
+	periods  map[string]time.Duration
+	baseKeys []merchant.BaseKey
+	issuers  []issuerConfig
 
 	known   map[[2]string]string // SHA-256 of the block by owner and slot
 	version int64                // of the terminals that were seen
@@ -99,7 +100,7 @@ func newKeyBook(db *store.DB, k hsm.Keeper, cfg Config, issuers []issuerConfig) 
 	if err != nil {
 		return nil, usageError{fmt.Errorf("hsm.periods: %w", err)}
 	}
-	return &keyBook{db: db, keeper: k, periods: periods, issuers: issuers}, nil
+	return &keyBook{db: db, keeper: k, periods: periods, issuers: issuers, baseKeys: cfg.baseKeys}, nil
 }
 
 // sync brings the registry up to date. The first time it reads every key, and
@@ -121,6 +122,9 @@ func (b *keyBook) sync(ctx context.Context, now time.Time) error {
 		if is.ZMK != "" {
 			places = append(places, keyPlace{"issuer " + is.Name, "zmk", is.ZMK, 0})
 		}
+	}
+	for _, k := range b.baseKeys {
+		places = append(places, keyPlace{"terminals " + k.KSI, "bdk", hsm.Key(k.BDK), 0})
 	}
 	seen := map[[2]string]bool{}
 	put := func(places []keyPlace) error {

@@ -431,6 +431,9 @@ func (r *rotation) moveSeed(ctx context.Context, name string) (int, error) {
 	for _, t := range seed.Terminals {
 		blocks = append(blocks, t.TMK, t.TTK)
 	}
+	for _, k := range seed.BaseKeys {
+		blocks = append(blocks, k.BDK)
+	}
 	for _, is := range issuers {
 		blocks = append(blocks, string(is.ZMK))
 	}

@@ -148,6 +148,7 @@ type running struct {
 // something that cannot be done without fails. started, when given, hears when
 // everything listens.
 func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *merchant.Seed, issuers []issuerConfig, started func(context.Context, running) error) (err error) {
+	cfg.baseKeys = seed.BaseKeys
 	if err := loopback("admin.listen", cfg.Admin.Listen); err != nil {
 		return err
 	}

@@ -102,6 +102,7 @@ The terminal's key is the TEST key of its TID in the seeded world, or the one in
 	f.StringVar(&cfg.MID, "mid", mid, "merchant (DE 42)")
 	f.StringVar(&tmkFile, "tmk-file", "", "file with the terminal's TEST master key as 32 hex digits")
 	f.StringVar(&cfg.MAC, "mac", "", "MAC: x919 or cmac (default what the dialect says)")
+	f.StringVar(&cfg.KSN, "ksn", "", "PINs go under DUKPT with a published test base key: the key serial number before the first, like FFFF9876543210E00000 (TDES) or 123456789012345600000000 (AES)")
 	f.StringVar(&amount, "amount", "1.00", "amount of a sale, in yuan")
 	f.StringVar(&entry, "entry", "chip", "how the card is read: chip, contactless, stripe, keyed, fallback")
 	f.StringVar(&p.card, "card", "north", "the card: north, south:17, east:lost, ...")

@@ -38,6 +38,16 @@ var street = [streetMerchants]struct {
 // terminals terminals in all.
 func demoSeed(ctx context.Context, h hsm.HSM, terminals int) (*merchant.Seed, error) {
 	s := &merchant.Seed{}
+	for _, k := range simcard.TestBaseKeys {
+		if _, device := h.(*deviceHSM); device && k.AES {
+			continue // no command of a payShield derives from one
+		}
+		bdk, err := formKeyOf(ctx, h, hsm.UseBDK, map[bool]hsm.Alg{true: hsm.AES16, false: hsm.TDES16}[k.AES], k.Key)
+		if err != nil {
+			return nil, fmt.Errorf("seeding the base key %s: %w", k.KSI, err)
+		}
+		s.BaseKeys = append(s.BaseKeys, merchant.BaseKey{KSI: k.KSI, BDK: string(bdk)})
+	}
 	for j := range (terminals + simcard.TerminalsPerMerchant - 1) / simcard.TerminalsPerMerchant {
 		m := merchant.SeedMerchant{Merchant: merchant.Merchant{MID: simcard.SeedMerchant(j), Name: fmt.Sprintf("测试商户%04d", j+1), MCC: "5411",
 			City: "北京", Area: "110100", Plan: "ESIGN-STD", Speed: merchant.T1, Tier: merchant.Assessed}}
@@ -65,6 +75,10 @@ func demoSeed(ctx context.Context, h hsm.HSM, terminals int) (*merchant.Seed, er
 // formKey puts a test key into the HSM as two components, the way a key
 // ceremony does.
 func formKey(ctx context.Context, h hsm.HSM, use hsm.Use, key [16]byte) (hsm.Key, error) {
+	return formKeyOf(ctx, h, use, hsm.TDES16, key)
+}
+
+func formKeyOf(ctx context.Context, h hsm.HSM, use hsm.Use, alg hsm.Alg, key [16]byte) (hsm.Key, error) {
 	var a, b [16]byte
 	if _, err := rand.Read(a[:]); err != nil {
 		return "", err
@@ -81,7 +95,7 @@ func formKey(ctx context.Context, h hsm.HSM, use hsm.Use, key [16]byte) (hsm.Key
 	if !ok {
 		return "", errors.New("the test keys of the demo street can be put only into the software HSM (hsm.kind software or remote), or a payShield with the test LMK")
 	}
-	k, _, err := former.FormKey(ctx, use, hsm.TDES16, a[:], b[:])
+	k, _, err := former.FormKey(ctx, use, alg, a[:], b[:])
 	return k, err
 }
 

@@ -16,6 +16,14 @@ type KSN []byte
 // counter of zero, or one with more one bits than a terminal ever counts to.
 var ErrKSN = errors.New("algo: key serial number of no DUKPT terminal")
 
+// Counter is the transaction counter: of 21 bits with TDES, of 32 with AES.
+func (k KSN) Counter() (uint32, error) {
+	if len(k) == 12 {
+		return k.aesCounter()
+	}
+	return k.tdesCounter()
+}
+
 // tdesCounter is the transaction counter of a KSN of 10 bytes: its last 21
 // bits. Terminals skip counters with more than 10 one bits (X9.24-1:2009, A.2).
 func (k KSN) tdesCounter() (uint32, error) {

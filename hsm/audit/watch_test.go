@@ -16,7 +16,7 @@ import (
 // only use one. A verb that is in neither has not been thought about.
 var (
 	moves = []string{"GenerateKey", "ImportKey", "ExportKey", "DeliverTMK", "WorkingKeys", "FormKey", "DeliverTMKBlock"}
-	uses  = []string{"CheckValue", "TranslatePIN", "VerifyPIN", "VerifyCVV", "VerifyARQC", "MAC", "VerifyMAC", "Encrypt", "Decrypt", "Token", "DecryptTrack",
+	uses  = []string{"CheckValue", "TranslatePIN", "TranslateDUKPT", "VerifyPIN", "VerifyCVV", "VerifyARQC", "MAC", "VerifyMAC", "Encrypt", "Decrypt", "Token", "DecryptTrack",
 		"Inspect", "Rewrap", "Masters"} // Rewrap is noted as the rotation that it is part of
 )
 

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -26,6 +27,7 @@ type Subject struct {
 	NoSM4         bool // keys, PIN blocks and MACs of SM4
 	NoUnboundPIN  bool // UnionPayNoPAN
 	NoPBOC        bool // the cryptogram of UnionPay cards
+	NoAESDUKPT    bool
 	NoImportByTMK bool // keys of a terminal that another host made
 	NoExportOfTDK bool
 	NoExportOfTPK bool
@@ -46,6 +48,7 @@ func Run(t *testing.T, s Subject) {
 		{"a terminal gets its working keys", workingKeys},
 		{"a PIN goes from a terminal to an issuer", pins},
 		{"every wrong PIN block is the same refusal", wrongPINs},
+		{"a PIN comes from a DUKPT terminal", dukpt},
 		{"an issuer checks a PIN", pvv},
 		{"an issuer checks a CVV", cvv},
 		{"an issuer checks a cryptogram", cryptograms},
@@ -119,6 +122,12 @@ func expand(t testing.TB, alg hsm.Alg, b []byte) *algo.Key {
 func (s Subject) shared(t testing.TB, use hsm.Use, alg hsm.Alg) (hsm.Key, *algo.Key) {
 	t.Helper()
 	b := random(alg)
+	return s.formed(t, use, alg, b), expand(t, alg, b)
+}
+
+// formed is a key of known bytes.
+func (s Subject) formed(t testing.TB, use hsm.Use, alg hsm.Alg, b []byte) hsm.Key {
+	t.Helper()
 	a, x := make([]byte, len(b)), make([]byte, len(b))
 	rand.Read(a)
 	for i := range x {
@@ -126,11 +135,10 @@ func (s Subject) shared(t testing.TB, use hsm.Use, alg hsm.Alg) (hsm.Key, *algo.
 	}
 	k, kcv, err := s.Form(ctx, use, alg, a, x)
 	must(t, err)
-	other := expand(t, alg, b)
-	if !bytes.Equal(kcv[:], other.CheckValue()[:4]) {
-		t.Fatalf("formed %v has check value %v, the other side %X", use, kcv, other.CheckValue()[:4])
+	if other := expand(t, alg, b).CheckValue(); !bytes.Equal(kcv[:], other[:4]) {
+		t.Fatalf("formed %v has check value %v, the other side %X", use, kcv, other[:4])
 	}
-	return k, other
+	return k
 }
 
 func (s Subject) generate(t testing.TB, use hsm.Use, alg hsm.Alg) hsm.Key {
@@ -450,6 +458,69 @@ func pins(t *testing.T, s Subject) {
 	}
 	_, err = s.TranslatePIN(ctx, zpk, hsm.SM4WithPAN, hsm.PINBlockOf(make([]byte, 16)), p, zpk2, hsm.ISO0)
 	want(t, "an SM4 block under TDES", err, nil)
+}
+
+// dukpt has the base keys, numbers and PIN block of X9.24-1 (A.4) and X9.24-3.
+func dukpt(t *testing.T, s Subject) {
+	p := pan(t, "4012345678909")
+	zpk, issuer := s.shared(t, hsm.UseZPK, hsm.TDES16)
+	tdes := hexBytes(t, "0123456789ABCDEFFEDCBA9876543210")
+	bdk := s.formed(t, hsm.UseBDK, hsm.TDES16, tdes)
+	ksn := hexBytes(t, "FFFF9876543210E00001")
+	out, err := s.TranslateDUKPT(ctx, bdk, ksn, hsm.ISO0, hsm.PINBlockOf(hexBytes(t, "1B9C1845EB993A7A")), p, zpk, hsm.ISO0)
+	must(t, err)
+	pin, err := algo.OpenPIN(issuer, hsm.ISO0, out, "4012345678909")
+	must(t, err)
+	if w, err := algo.ParsePIN("1234"); err != nil || pin != w {
+		t.Errorf("the published block holds another PIN (%v)", err)
+	}
+	good := hsm.PINBlockOf(hexBytes(t, "1B9C1845EB993A7A"))
+	for what, wrong := range map[string]struct {
+		ksn string
+		err error
+	}{
+		"another counter": {"FFFF9876543210E00002", hsm.ErrPIN}, "counter 0": {"FFFF9876543210E00000", hsm.ErrKSN},
+		"eleven one bits": {"FFFF9876543210E007FF", hsm.ErrKSN}, "9 bytes": {"FFFF9876543210E000", hsm.ErrKSN}, "none": {"", hsm.ErrKSN},
+	} {
+		_, err := s.TranslateDUKPT(ctx, bdk, hexBytes(t, wrong.ksn), hsm.ISO0, good, p, zpk, hsm.ISO0)
+		want(t, what, err, wrong.err)
+	}
+	_, err = s.TranslateDUKPT(ctx, zpk, ksn, hsm.ISO0, good, p, zpk, hsm.ISO0)
+	want(t, "a ZPK as base key", err, hsm.ErrKeyUse)
+	_, err = s.TranslateDUKPT(ctx, bdk, ksn, hsm.ISO0, good, p, bdk, hsm.ISO0)
+	want(t, "to a base key", err, hsm.ErrKeyUse)
+	_, err = s.TranslateDUKPT(ctx, bdk, ksn, hsm.ISO0, hsm.PINBlockOf(make([]byte, 7)), p, zpk, hsm.ISO0)
+	want(t, "a block of 7 bytes", err, hsm.ErrPIN)
+
+	base := hexBytes(t, "FEDCBA9876543210F1F1F1F1F1F1F1F1")
+	number := hexBytes(t, "123456789012345600000001")
+	if s.NoAESDUKPT {
+		_, err := s.TranslateDUKPT(ctx, bdk, number, hsm.ISO0, good, p, zpk, hsm.ISO0)
+		want(t, "AES DUKPT", err, nil)
+		return
+	}
+	initial, err := algo.AESInitialKey(base, number[:8])
+	must(t, err)
+	derivation, err := algo.AESDerivationKey(initial, number)
+	must(t, err)
+	key, err := algo.AESWorkingKey(derivation, number, algo.DUKPTPIN, algo.DUKPTTDES2)
+	must(t, err)
+	half := random(hsm.AES16)
+	for i := range base {
+		base[i] ^= half[i]
+	}
+	aes, _, err := s.Form(ctx, hsm.UseBDK, hsm.AES16, half, base)
+	must(t, err)
+	out, err = s.TranslateDUKPT(ctx, aes, number, hsm.ISO0, seal(t, expand(t, hsm.TDES16, key), hsm.ISO0, "123456"), pan(t, testPAN), zpk, hsm.ISO0)
+	must(t, err)
+	opens(t, issuer, hsm.ISO0, out, "123456")
+}
+
+func hexBytes(t testing.TB, digits string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(digits)
+	must(t, err)
+	return b
 }
 
 func wrongPINs(t *testing.T, s Subject) {

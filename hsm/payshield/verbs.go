@@ -79,6 +79,54 @@ func (c *Client) TranslatePIN(ctx context.Context, in hsm.Key, inFormat hsm.PINF
 	return hsm.PINBlockOf(b), nil
 }
 
+// TranslateDUKPT implements hsm.HSM (G0): TDES only, since the command for AES
+// is not published.
+func (c *Client) TranslateDUKPT(ctx context.Context, bdk hsm.Key, ksn []byte, inFormat hsm.PINFormat, block hsm.PINBlock, pan card.PAN, out hsm.Key, outFormat hsm.PINFormat) (hsm.PINBlock, error) {
+	const verb, command = "TranslateDUKPT", "G0"
+	base, err := c.load(verb, bdk, hsm.UseBDK)
+	if err != nil {
+		return hsm.PINBlock{}, err
+	}
+	to, err := c.load(verb+" to", out, hsm.UseZPK)
+	if err != nil {
+		return hsm.PINBlock{}, err
+	}
+	if !hsm.LegalPIN(inFormat, outFormat) {
+		return hsm.PINBlock{}, fmt.Errorf("%w: format %v may not become %v", hsm.ErrPIN, inFormat, outFormat)
+	}
+	inCode, outCode := pinCode(inFormat), pinCode(outFormat)
+	switch {
+	case len(ksn) == 12 || inCode == "" || outCode == "":
+		return hsm.PINBlock{}, fmt.Errorf("hsm: %s of %d bytes of key serial number from format %v to %v: %w", verb, len(ksn), inFormat, outFormat, ErrNoCommand)
+	case len(ksn) != 10:
+		return hsm.PINBlock{}, fmt.Errorf("hsm: %s: %w: %d bytes, want 10", verb, hsm.ErrKSN, len(ksn))
+	case c.Locked(ctx, bdk):
+		return hsm.PINBlock{}, hsm.ErrPIN
+	case block.Len() != 8 || pan.Reveal() == "":
+		c.Failed(ctx, bdk)
+		return hsm.PINBlock{}, hsm.ErrPIN
+	}
+	// The descriptor 605: six digits of key set, no sub-key, five of device.
+	answer, code, err := c.do(ctx, command, base.field+to.field+"605"+hexUpper(ksn)+hexUpper(block.Bytes())+inCode+outCode+account(pan))
+	if err != nil {
+		return hsm.PINBlock{}, fmt.Errorf("hsm: %s: %w", verb, err)
+	}
+	if code == BadInput {
+		return hsm.PINBlock{}, fmt.Errorf("hsm: %s: %w", verb, hsm.ErrKSN)
+	}
+	if err := c.pinRefusal(ctx, bdk, verb, command, code); err != nil {
+		return hsm.PINBlock{}, err
+	}
+	if len(answer) < 18 {
+		return hsm.PINBlock{}, garbled(verb, command)
+	}
+	b, err := hex.DecodeString(answer[2:18])
+	if err != nil {
+		return hsm.PINBlock{}, garbled(verb, command)
+	}
+	return hsm.PINBlockOf(b), nil
+}
+
 // pinRefusal makes one error of everything that can be wrong with a PIN, and
 // counts it.
 func (c *Client) pinRefusal(ctx context.Context, key hsm.Key, verb, command string, code Code) error {

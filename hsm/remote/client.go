@@ -350,6 +350,17 @@ func (c *Client) TranslatePIN(ctx context.Context, in hsm.Key, inFormat hsm.PINF
 	return translated, err
 }
 
+func (c *Client) TranslateDUKPT(ctx context.Context, bdk hsm.Key, ksn []byte, inFormat hsm.PINFormat, block hsm.PINBlock, pan card.PAN, out hsm.Key, outFormat hsm.PINFormat) (hsm.PINBlock, error) {
+	if c.Locked(ctx, bdk) {
+		return hsm.PINBlock{}, hsm.ErrPIN
+	}
+	translated, err := call1[hsm.PINBlock](ctx, c, "TranslateDUKPT", bdk, ksn, inFormat, block, pan, out, outFormat)
+	if errors.Is(err, hsm.ErrPIN) {
+		c.Failed(ctx, bdk)
+	}
+	return translated, err
+}
+
 func (c *Client) VerifyPIN(ctx context.Context, key hsm.Key, format hsm.PINFormat, block hsm.PINBlock, pan card.PAN, pvk hsm.Key, ref hsm.PVV) error {
 	if c.Locked(ctx, key) {
 		return hsm.ErrPIN

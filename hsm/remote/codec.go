@@ -287,7 +287,7 @@ func (r *reader) end() error {
 // sentinels are the errors that callers ask for by errors.Is; an answer names
 // them by their text.
 var sentinels = []error{
-	hsm.ErrKey, hsm.ErrKeyUse, hsm.ErrKCV, hsm.ErrPIN, hsm.ErrMAC, hsm.ErrARQC, hsm.ErrCVV, hsm.ErrData, hsm.ErrTrack,
+	hsm.ErrKey, hsm.ErrKeyUse, hsm.ErrKCV, hsm.ErrPIN, hsm.ErrMAC, hsm.ErrARQC, hsm.ErrCVV, hsm.ErrData, hsm.ErrTrack, hsm.ErrKSN,
 	hsm.ErrPassphrase, hsm.ErrDamaged, hsm.ErrCustodians, hsm.ErrComponents, hsm.ErrRotating,
 	ErrSealed, ErrForbidden,
 }

@@ -266,6 +266,21 @@ func TestTMK(tid string) [16]byte { return TestKey("TMK " + tid) }
 // one merchant.
 const TerminalsPerMerchant = 4
 
+// BaseKey is a published base derivation key of DUKPT, and the key serial
+// numbers that it is for.
+type BaseKey struct {
+	KSI string // their first digits
+	Key [16]byte
+	AES bool
+}
+
+// TestBaseKeys are those of the test vectors of X9.24: of TDES (X9.24-1) and
+// AES-128 (X9.24-3).
+var TestBaseKeys = [...]BaseKey{
+	{"FFFF987654", [16]byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF, 0xFE, 0xDC, 0xBA, 0x98, 0x76, 0x54, 0x32, 0x10}, false},
+	{"12345678", [16]byte{0xFE, 0xDC, 0xBA, 0x98, 0x76, 0x54, 0x32, 0x10, 0xF1, 0xF1, 0xF1, 0xF1, 0xF1, 0xF1, 0xF1, 0xF1}, true},
+}
+
 // StreetTerminals is how many terminals of the seeded world the demo's own
 // clerks stand at. Load and terminals started by hand take those behind them:
 // two that sign in as one would push each other's keys out.

@@ -32,15 +32,17 @@ type Config struct {
 	Dial     terminal.Dialer
 	Timeout  time.Duration // for one answer; 0 is terminal.DefaultTimeout
 	STAN     int           // the last trace number used
+	KSN      string        // PINs go under DUKPT: the key serial number before the first, in hexadecimal; "" for the key exchange's
 	// Observe sees every frame on the line, and whether it was sent.
 	Observe func(sent bool, frame []byte)
 }
 
 // Terminal is one simulated terminal.
 type Terminal struct {
-	cfg  Config
-	tmk  *algo.Key
-	keys algo.SignInKeys // of the last key exchange
+	cfg   Config
+	tmk   *algo.Key
+	keys  algo.SignInKeys // of the last key exchange
+	dukpt *device         // nil without DUKPT
 
 	conn    net.Conn
 	frames  spec.FrameReader
@@ -81,7 +83,16 @@ func New(cfg Config) (*Terminal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("iso87: TMK: %w", err)
 	}
-	return &Terminal{cfg: cfg, tmk: tmk, stan: cfg.STAN}, nil
+	t := &Terminal{cfg: cfg, tmk: tmk, stan: cfg.STAN}
+	if cfg.KSN != "" {
+		if cfg.Dialect.KSNField() == 0 {
+			return nil, fmt.Errorf("iso87: %s has no field for a key serial number", cfg.Dialect.Name())
+		}
+		if t.dukpt, err = newDevice(cfg.KSN); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
 }
 
 // TID names the terminal.

@@ -1,6 +1,7 @@
 package iso87
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -60,7 +61,7 @@ type Transaction struct {
 	Card     *simcard.Card // nil where the original stands for it
 	Entry    terminal.Entry
 	PIN      string // what was typed; "" for none
-	KSN      string // DE 62: the PIN is said to be under a DUKPT key
+	KSN      string // DE 62: the DUKPT key that the PIN is said to be under; "" for the one that it is under
 	Original *Slip
 	AuthCode string // DE 38 of an offline_sale
 	Fault    *terminal.Fault
@@ -203,20 +204,28 @@ func (t *Terminal) readCard(m *spec.Message, x *Transaction) error {
 	if x.PIN == "" {
 		return nil
 	}
-	if t.keys.PIK == nil {
+	key, ksn := t.keys.PIK, x.KSN
+	if t.dukpt != nil {
+		var err error
+		if key, err = t.dukpt.next(); err != nil {
+			return err
+		}
+		ksn = cmp.Or(ksn, fmt.Sprintf("%X", []byte(t.dukpt.ksn)))
+	}
+	if key == nil {
 		return t.failure(terminal.ErrNoKeys, m.MTI(), nil)
 	}
 	pin, err := algo.ParsePIN(x.PIN)
 	if err != nil {
 		return fmt.Errorf("terminal %s: PIN: %w", t.cfg.TID, err)
 	}
-	block, err := algo.SealPIN(t.keys.PIK, algo.ISO0, pin, c.Number)
+	block, err := algo.SealPIN(key, algo.ISO0, pin, c.Number)
 	if err != nil {
 		return fmt.Errorf("terminal %s: PIN block: %w", t.cfg.TID, err)
 	}
 	m.SetBytes(52, block.Bytes())
-	if x.KSN != "" {
-		m.Set(t.cfg.Dialect.KSNField(), x.KSN)
+	if ksn != "" {
+		m.Set(t.cfg.Dialect.KSNField(), ksn)
 	}
 	return nil
 }
