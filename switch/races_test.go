@@ -23,7 +23,10 @@ func onBothEngines(t *testing.T, f func(t *testing.T, s *street)) {
 	patient := withTimeout(10 * time.Second) // a busy machine is no outcome of a race
 	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) { t.Parallel(); f(t, newStreet(t, withAll, patient)) })
-	t.Run("postgres", func(t *testing.T) { t.Parallel(); f(t, newStreet(t, withAll, patient, withStore(storetest.PostgresURL(t)))) })
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		f(t, newStreet(t, withAll, patient, withStore(storetest.PostgresURL(t))))
+	})
 }
 
 // atOnce sends a message of each device at the same moment, each on its wire, and
