@@ -55,7 +55,9 @@ func (s *Switch) refuse(w *work, rc ResponseCode) {
 // pack turns w.rep into the frame that leaves, signed when the terminal has a
 // MAC key and its message type carries a MAC. A field that does not fit is a
 // bug of ours: the terminal hears a bare 96, or nothing when it was approved and
-// is not taken back.
+// is not taken back. The 96 is unsigned when the HSM does not sign it either:
+// it is no approval, and a terminal that wants it signed does what it would do
+// without an answer.
 func (s *Switch) pack(w *work) {
 	err := s.tryPack(w)
 	if err == nil {
@@ -66,15 +68,21 @@ func (s *Switch) pack(w *work) {
 		w.silent = true
 		return
 	}
-	s.log.Error("an answer could not be packed; answered 96", "type", w.kind, "error", err.Error())
 	mti := w.req.MTI().Response()
 	w.rep.Reset(w.dialect, mti)
 	w.rep.Copy(&w.req, 11, 41, 42)
 	w.rc = RCMalfunction
 	w.rep.Set(39, string(w.rc))
-	if err := s.tryPack(w); err != nil {
-		w.silent = true
+	what := "an answer could not be packed; answered 96"
+	if s.tryPack(w) != nil {
+		what = "an answer could not be packed; answered 96 without a MAC"
+		w.signs = false
+		if s.tryPack(w) != nil {
+			what = "an answer could not be packed; not answered"
+			w.silent = true
+		}
 	}
+	s.log.Error(what, "type", w.kind, "error", err.Error())
 }
 
 func (s *Switch) tryPack(w *work) error {

@@ -49,6 +49,9 @@ func (s *Switch) begin(ctx context.Context, w *work, q *asked, reason journal.Re
 		s.refuse(w, RCMalfunction)
 		return nil
 	}
+	if reason == journal.HSMTrouble {
+		s.log.Error("the HSM failed; answered 96", "terminal", w.terminal.TID, "error", note)
+	}
 	if reason != journal.Undecided {
 		txn.SpentOn, txn.Original = 0, 0
 		options = []journal.OpenOption{journal.ClosedWith(journal.Outcome{Reason: reason, Note: note, Closed: time.Now()})}

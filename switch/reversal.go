@@ -128,6 +128,7 @@ func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Tra
 	w.pan = pan
 	t.PANMasked = pan.Masked()
 	if t.PANToken, err = s.hsm.Token(ctx, s.tokenKey, []byte(pan.Reveal())); err != nil {
+		s.log.Error("the HSM failed; answered 96", "terminal", w.terminal.TID, "error", err.Error())
 		return nil, "", journal.HSMTrouble, "the HSM failed: " + err.Error()
 	}
 	return t, why, journal.Undecided, ""

@@ -308,7 +308,8 @@ func (f *frail) Token(ctx context.Context, key hsm.Key, data []byte) ([16]byte, 
 }
 
 // Fault 46: the HSM fails. Nothing is let through unchecked or in clear, the
-// terminal hears 96, and an approval that cannot be signed is taken back.
+// terminal hears 96, signed or not, and an approval that cannot be signed is
+// taken back. The log says what failed.
 func TestFault46_HSMDown(t *testing.T) {
 	t.Parallel()
 	f := &frail{}
@@ -322,9 +323,13 @@ func TestFault46_HSMDown(t *testing.T) {
 	}
 	for what, verb := range map[string]*atomic.Int32{"verify": &f.verify, "encrypt": &f.seal, "translate": &f.translate, "track": &f.track, "token": &f.token} {
 		for _, n := range []int32{1, -1} {
+			said := strings.Count(s.log.String(), `"msg":"the HSM failed; answered 96"`)
 			verb.Store(n)
 			if res, err := sell(); err != nil || res.Code != "96" {
 				t.Errorf("%s fails: answered %q, %v", what, res.Code, err)
+			}
+			if now := strings.Count(s.log.String(), `"msg":"the HSM failed; answered 96"`); n > 0 && now != said+1 {
+				t.Errorf("%s fails: %d lines of the log say so", what, now-said)
 			}
 		}
 	}
@@ -333,22 +338,29 @@ func TestFault46_HSMDown(t *testing.T) {
 	}
 	must(t, term.Close())
 
-	// The approval is there and cannot be signed: 96 once the HSM is back, and
-	// silence when it is not.
+	// Nothing works: nothing is checked, and the 96 leaves unsigned.
 	d := s.device(t, 5)
+	f.verify.Store(1)
+	f.mac.Store(2)
+	if a := s.wire(t).ask(d.frame(t, d.sale(money.Yuan(29), pan(t, "north", 3)))); a.Text(39) != "96" || a.Has(64) {
+		t.Errorf("without any HSM: answered %s, signed %t", a.Text(39), a.Has(64))
+	}
+
+	// The approval is there and cannot be signed: 96, unsigned when the HSM is
+	// not back for it.
 	for _, tc := range []struct {
 		what  string
 		fails int32
 		rc    string
-	}{{"once", 1, "96"}, {"for good", 2, ""}, {"panics", -1, "96"}, {"panics twice", -2, ""}} {
+	}{{"once", 1, "96"}, {"for good", 2, "96"}, {"panics", -1, "96"}, {"panics twice", -2, ""}} {
 		w := s.wire(t)
 		f.mac.Store(tc.fails)
 		sale := d.frame(t, d.sale(money.Yuan(31), pan(t, "north", 3)))
 		w.send(sale)
 		if tc.rc == "" {
 			w.closed()
-		} else if a := w.answer(); a.Text(39) != tc.rc {
-			t.Errorf("MAC fails %s: answered %s", tc.what, a.Text(39))
+		} else if a := w.answer(); a.Text(39) != tc.rc || a.Has(64) != (tc.fails != 2) {
+			t.Errorf("MAC fails %s: answered %s, signed %t", tc.what, a.Text(39), a.Has(64))
 		}
 		s.balanced()
 		if got := s.states("north"); got[issuer.Approved] != 0 {
