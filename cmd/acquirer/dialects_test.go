@@ -135,3 +135,18 @@ func (d *openDemo) dialects() (at map[string]string) {
 	d.t.Fatal("the log does not say where the dialects are served")
 	return nil
 }
+
+// A card's chip counts on from one transaction of a run to the next.
+func TestIso87ChipsCount(t *testing.T) {
+	p := &otherTill{}
+	first, err := p.parse("sale 1.00 chip north:3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := p.parse("preauth 2.00 chip north:3"); err != nil || second.x.Card != first.x.Card {
+		t.Errorf("another chip of the same card, %v", err)
+	}
+	if third, err := p.parse("sale 3.00 chip north:4"); err != nil || third.x.Card == first.x.Card {
+		t.Errorf("the chip of another card, %v", err)
+	}
+}

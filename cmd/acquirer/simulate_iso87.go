@@ -214,10 +214,16 @@ func (p *otherTill) parseWords(a *otherAction, words []string) error {
 	if err != nil {
 		return err
 	}
-	if x.Card, err = simcard.New(pan); err != nil {
-		return err
+	if x.Card = p.cards[card]; x.Card == nil {
+		if x.Card, err = simcard.New(pan); err != nil {
+			return err
+		}
+		x.Card.SetATC(uint16(time.Now().Unix() / 2 % 60000)) // ahead of what earlier runs used
+		if p.cards == nil {
+			p.cards = map[string]*simcard.Card{}
+		}
+		p.cards[card] = x.Card
 	}
-	x.Card.SetATC(uint16(time.Now().Unix() / 2 % 60000)) // ahead of what earlier runs used
 	switch {
 	case a.name == "refund", a.name == "offline_sale":
 		x.Entry, noPIN = terminal.Keyed, true
