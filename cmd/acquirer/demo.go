@@ -68,6 +68,9 @@ and fails unless everything holds.`,
 		if cfg.Environment == "production" {
 			return usageError{errors.New("environment is production: the demo has a software HSM whose passphrase lies beside its key, and published keys; run acquirer serve instead, or leave environment at test")}
 		}
+		if cfg.HSM.Kind != "software" {
+			return usageError{fmt.Errorf("hsm.kind is %s: the demo makes a software HSM of its own; run acquirer serve --seed demo for another", cfg.HSM.Kind)}
+		}
 		w := &world{out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr(), json: asJSON, transactions: transactions, settle: settle, terminals: terminals}
 		return w.run(cmd.Context(), cfg, cmd, keep)
 	}

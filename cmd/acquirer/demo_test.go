@@ -219,7 +219,7 @@ func TestDemoEndsOnInterrupt(t *testing.T) {
 }
 
 func TestDemoRefusesWrongUse(t *testing.T) {
-	for _, args := range [][]string{{"--settle"}, {"--transactions", "-1"}, {"--terminals", "3"}, {"--environment", "moon"}, {"more"}} {
+	for _, args := range [][]string{{"--settle"}, {"--transactions", "-1"}, {"--terminals", "3"}, {"--environment", "moon"}, {"--hsm-kind", "remote"}, {"--hsm-kind", "payshield", "--hsm-payshield-devices", "127.0.0.1:1"}, {"more"}} {
 		if status, stdout, stderr := runs(t, append([]string{"demo"}, args...)...); status != 2 || stdout != "" || !strings.Contains(stderr, "--help") {
 			t.Errorf("demo %v: status %d, %q, %s", args, status, stdout, stderr)
 		}
