@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -56,7 +57,7 @@ key is formed in the HSM's process (hsm serve).`,
 			if err != nil {
 				return err
 			}
-			h, end, err := formIn(socket, path, passphraseFile, logFile)
+			h, end, err := formIn(cmd.Context(), socket, path, passphraseFile, logFile)
 			if err != nil {
 				return err
 			}
@@ -100,8 +101,11 @@ key is formed in the HSM's process (hsm serve).`,
 }
 
 // formIn opens the HSM that a key is to be formed in.
-func formIn(socket, path, passphraseFile, logFile string) (h hsm.Keeper, end func() error, err error) {
+func formIn(ctx context.Context, socket, path, passphraseFile, logFile string) (h hsm.Keeper, end func() error, err error) {
 	if socket != "" {
+		if err := served(ctx, socket); err != nil {
+			return nil, nil, err
+		}
 		c := remote.Dial(remote.DialConfig{Socket: socket, Connections: 1})
 		return c, c.Close, nil
 	}

@@ -146,6 +146,9 @@ func TestHSMCeremony(t *testing.T) {
 	if err := c.Ready(t.Context()); err != remote.ErrSealed {
 		t.Errorf("%v", err)
 	}
+	if out := good(t, "hsm", "audit", "verify", "--socket", socket); !strings.Contains(out, "MACs were not checked: the HSM is sealed") {
+		t.Error(out)
+	}
 	good(t, append(unseal, at("c/alice.component"), "--component", at("c/bob.component"))...)
 	if out := good(t, "hsm", "audit", "verify", "--socket", socket, "--head", s.AuditHead); !strings.Contains(out, "whole") {
 		t.Error(out)
@@ -183,6 +186,27 @@ func TestHSMCeremony(t *testing.T) {
 		if strings.Contains(strings.ToUpper(text), digits[:16]) {
 			t.Error("a component is in the log, the key file or the output")
 		}
+	}
+}
+
+// Who asks an HSM that is not there hears so at once, not after half a minute.
+func TestHSMNotThere(t *testing.T) {
+	dir := shortDir(t)
+	gone := filepath.Join(dir, "gone.sock")
+	settings := []string{"--hsm-kind", "remote", "--hsm-socket", gone, "--database", "sqlite:" + filepath.Join(dir, "a.db")}
+	a, b := hexFile(t, "alice", 0x13), hexFile(t, "bob", 0x31)
+	began := time.Now()
+	for _, args := range [][]string{
+		{"hsm", "seal", "--socket", gone},
+		{"hsm", "unseal", "--socket", gone, "--passphrase-file", a},
+		{"hsm", "audit", "verify", "--socket", gone},
+		{"hsm", "form", "--socket", gone, "--use", "TMK", "--component", a, "--component", b},
+		append([]string{"hsm", "status"}, settings...),
+	} {
+		bad(t, 1, []string{"no HSM listens on " + gone, "acquirer hsm serve", "no such file"}, args...)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
 

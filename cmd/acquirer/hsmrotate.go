@@ -191,6 +191,9 @@ func (r *rotation) say(format string, args ...any) {
 // open opens the HSM, and says which master keys it has.
 func (r *rotation) open(ctx context.Context) (masters []string, err error) {
 	if r.cfg.HSM.Kind == "remote" {
+		if err := served(ctx, r.cfg.HSM.Socket); err != nil {
+			return nil, err
+		}
 		r.client = remote.Dial(remote.DialConfig{Socket: r.cfg.HSM.Socket, Timeout: time.Minute})
 		r.keeper = r.client
 		all, err := r.client.Masters(ctx)

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -105,8 +107,21 @@ func groupID(name string) (int, error) {
 	return id, nil
 }
 
+// served fails when nobody listens on socket: a person at the keyboard hears that
+// at once, while a client waits for the HSM as long as its deadline.
+func served(ctx context.Context, socket string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("no HSM listens on %s; start acquirer hsm serve, or name its socket: %w", socket, err)
+	}
+	return conn.Close()
+}
+
 // withSocket runs a command against the HSM's process.
 func withSocket(cmd *cobra.Command, socket string, do func(c *remote.Client) error) error {
+	if err := served(cmd.Context(), socket); err != nil {
+		return err
+	}
 	c := remote.Dial(remote.DialConfig{Socket: socket, Connections: 1, Timeout: 30 * time.Second})
 	return errors.Join(do(c), c.Close())
 }
@@ -389,6 +404,8 @@ The exit status is 1 when the log is not what was written.`,
 		}
 		macs := fmt.Sprintf("%d signed, %d written while the HSM was sealed", r.Signed, r.Unsigned)
 		switch {
+		case !r.Checked && *socket != "":
+			macs = "MACs were not checked: the HSM is sealed"
 		case !r.Checked:
 			macs = "MACs were not checked: name --key-file or --socket"
 		case r.Uncovered > 0:
