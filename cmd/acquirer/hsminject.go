@@ -88,6 +88,9 @@ It opens the database itself: an embedded one only while acquirer serve is stopp
 		if !ok {
 			return usageError{fmt.Errorf("--cipher %q is neither TDES nor SM4", *cipher)}
 		}
+		if len(*tids) == 0 {
+			return usageError{errors.New("--terminals names no terminal")}
+		}
 		transport := *kek
 		if text, err := os.ReadFile(*kek); err == nil {
 			transport = strings.TrimSpace(string(text))

@@ -407,6 +407,9 @@ It opens the database itself: an embedded one only while acquirer serve is stopp
 	expired := f.Bool("expired", false, "only keys past their time")
 	asJSON := f.Bool("json", false, "print one JSON array")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if _, ok := hsm.ParseUse(strings.ToUpper(*use)); *use != "" && !ok {
+			return usageError{fmt.Errorf("--use %q is no use of a key: TMK, ZMK, TPK, TAK... (docs/hsm.md)", *use)}
+		}
 		return withKeys(cmd, func(ctx context.Context, cfg Config, k hsm.Keeper, db *store.DB) error {
 			var issuers []issuerConfig
 			if cfg.Seed != "" && cfg.Seed != "demo" {

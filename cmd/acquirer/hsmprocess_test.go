@@ -523,8 +523,9 @@ func TestRotateKilled(t *testing.T) {
 	}
 	args := append([]string{"hsm", "rotate", "--batch", "1", "--seed-file", seedFile, "--custodian", "alice", "--custodian", "bob"}, settings...)
 	bad(t, 2, []string{"two different"}, append([]string{"hsm", "rotate", "--custodian", "alice"}, settings...)...)
+	bad(t, 2, []string{"no-such.json"}, append(args, "--seed-file", filepath.Join(t.TempDir(), "no-such.json"))...)
 	bad(t, 2, []string{"named twice"}, append([]string{"hsm", "rotate", "--custodian", "alice", "--custodian", "ALICE"}, settings...)...)
-	bad(t, 1, []string{"no old master key"}, append(args, "--retire")...)
+	bad(t, 1, []string{"no old master key"}, append(args, "--retire")...) // what was refused changed nothing
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -732,6 +733,7 @@ func tryKeys(t *testing.T, database string) {
 	if words := good(t, append([]string{"hsm", "keys", "--use", "zmk", "--seed", seedFile}, settings...)...); strings.Count(words, "\n") != 2 || !strings.Contains(words, "issuer bank") {
 		t.Error(words)
 	}
+	bad(t, 2, []string{`--use "TMZ"`}, append([]string{"hsm", "keys", "--use", "TMZ"}, settings...)...)
 	if words := good(t, append([]string{"hsm", "status"}, settings...)...); !strings.Contains(words, "2 keys") {
 		t.Error(words)
 	}
@@ -760,6 +762,7 @@ func TestHSMInject(t *testing.T) {
 	out := filepath.Join(dir, "batch.json")
 	args := append([]string{"hsm", "inject", "--terminals", a + "," + b, "--kek", kek, "--out", out}, settings...)
 	bad(t, 1, []string{"not registered"}, append([]string{"hsm", "inject", "--terminals", "99999999", "--kek", kek, "--out", out}, settings...)...)
+	bad(t, 2, []string{"names no terminal"}, append([]string{"hsm", "inject", "--terminals", "", "--kek", kek, "--out", out}, settings...)...)
 	bad(t, 2, []string{"twice"}, append([]string{"hsm", "inject", "--terminals", a + "," + a, "--kek", kek, "--out", out}, settings...)...)
 	var said struct {
 		Manifest string `json:"manifest_sha256"`

@@ -63,6 +63,12 @@ It opens the database itself: an embedded one only while acquirer serve is stopp
 		if err := remote.TwoPeople(r.custodians); err != nil {
 			return usageError{err}
 		}
+		// A seed file with a slip in its name is found before anything changes.
+		for _, name := range r.seeds {
+			if _, err := seedBlocks(name); err != nil {
+				return usageError{err}
+			}
+		}
 		r.cfg, r.progress = cfg, cmd.ErrOrStderr()
 		var out rotationResult
 		err = withStore(cmd.Context(), cfg, func(db *store.DB) error {
@@ -418,19 +424,16 @@ func (r *rotation) finish(ctx context.Context, master, column string) error {
 	})
 }
 
-// moveSeed wraps the key blocks of a seed file anew, in their places: the
-// text stays as it is but for them. The file is the old one or the new one,
-// whatever happens.
-func (r *rotation) moveSeed(ctx context.Context, name string) (int, error) {
+// seedBlocks are the key blocks of a seed file.
+func seedBlocks(name string) (blocks []string, err error) {
 	seed, err := merchant.LoadSeed(name)
 	if err != nil {
-		return 0, usageError{err}
+		return nil, err
 	}
 	issuers, err := readIssuers(seed)
 	if err != nil {
-		return 0, usageError{err}
+		return nil, err
 	}
-	var blocks []string
 	for _, t := range seed.Terminals {
 		blocks = append(blocks, t.TMK, t.TTK)
 	}
@@ -439,6 +442,18 @@ func (r *rotation) moveSeed(ctx context.Context, name string) (int, error) {
 	}
 	for _, is := range issuers {
 		blocks = append(blocks, string(is.ZMK))
+	}
+	return blocks, nil
+}
+
+
+// moveSeed wraps the key blocks of a seed file anew, in their places: the
+// text stays as it is but for them. The file is the old one or the new one,
+// whatever happens.
+func (r *rotation) moveSeed(ctx context.Context, name string) (int, error) {
+	blocks, err := seedBlocks(name)
+	if err != nil {
+		return 0, usageError{err}
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
