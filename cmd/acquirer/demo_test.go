@@ -241,6 +241,10 @@ func TestServeRefuses(t *testing.T) {
 	street := []string{"--seed", "demo", "--issuer", "north=127.0.0.1:1,south=127.0.0.1:1,east=127.0.0.1:1,west=127.0.0.1:1"}
 	held := filepath.Join(t.TempDir(), "held.db")
 	openForReading(t, "sqlite:"+held)
+	noKey := filepath.Join(t.TempDir(), "nokey.json")
+	if err := os.WriteFile(noKey, []byte(`{"issuers": [{"name": "bank", "institution": "01020000", "lines": ["127.0.0.1:1"], "zmk": "what hsm form printed"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name   string
 		args   []string
@@ -248,6 +252,7 @@ func TestServeRefuses(t *testing.T) {
 		says   []string
 	}{
 		{"no seed", []string{}, 2, []string{"no seed", "demo"}},
+		{"an issuer's key that is none", []string{"--seed", noKey}, 1, []string{"nokey.json", "zmk of issuer bank", "hsm form --use ZMK"}},
 		{"a seed that is not there", []string{"--seed", filepath.Join(t.TempDir(), "street.json")}, 2, []string{"street.json"}},
 		{"a simulated issuer is not named", []string{"--seed", "demo", "--issuer", "north=127.0.0.1:1"}, 2, []string{"--issuer south=", "simulate issuer"}},
 		{"another passphrase", append([]string{"--hsm-passphrase-file", other}, street...), 1, []string{"passphrase"}},

@@ -101,6 +101,11 @@ func loadSeed(ctx context.Context, cfg Config, h hsm.HSM, lines map[string]strin
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
+	for _, is := range issuers {
+		if _, err := h.CheckValue(ctx, is.ZMK); err != nil {
+			return nil, nil, fmt.Errorf("%s: zmk of issuer %s: %w; form it with acquirer hsm form --use ZMK", cfg.Seed, is.Name, err)
+		}
+	}
 	return seed, issuers, nil
 }
 
