@@ -47,6 +47,9 @@ needed (XOR). No machine ever has the key before hsm init then.`,
 	asJSON := f.Bool("json", false, "print who has what, as JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if len(*names) == 1 {
+			if *needed > 1 || *asJSON {
+				return usageError{errors.New("a single custodian's own component is one of all that will be needed, and is printed as text: --needed and --json are for several")}
+			}
 			return ownComponent(cmd.OutOrStdout(), (*names)[0], *out)
 		}
 		if *needed == 0 {

@@ -237,6 +237,7 @@ func TestHSMOwnComponents(t *testing.T) {
 	good(t, "hsm", "components", "--custodian", "bob", "--out", dir)
 	bad(t, 1, []string{"exists"}, "hsm", "components", "--custodian", "bob", "--out", dir)
 	bad(t, 2, []string{"--out"}, "hsm", "components", "--custodian", "alice", "--custodian", "bob")
+	bad(t, 2, []string{"--needed"}, "hsm", "components", "--custodian", "alice", "--needed", "2")
 	key := filepath.Join(dir, "hsm.key")
 	bad(t, 2, []string{"--component"}, "hsm", "init", "--file", key, "--custodian", "alice")
 	bad(t, 2, []string{"2 to 9"}, "hsm", "init", "--file", key, "--component", alice)

@@ -446,7 +446,6 @@ func seedBlocks(name string) (blocks []string, err error) {
 	return blocks, nil
 }
 
-
 // moveSeed wraps the key blocks of a seed file anew, in their places: the
 // text stays as it is but for them. The file is the old one or the new one,
 // whatever happens.
