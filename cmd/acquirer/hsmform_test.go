@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -69,4 +71,32 @@ func TestHSMForm(t *testing.T) {
 			t.Errorf("%q: status %d, %s%s", c.component, status, stdout, stderr)
 		}
 	}
+}
+
+// FuzzFormComponent: a component file is 32 hexadecimal digits between white
+// space, or it is refused without a word of what stands in it.
+func FuzzFormComponent(f *testing.F) {
+	for _, text := range []string{"0123456789ABCDEF FEDCBA9876543210\n", "0123456789abcdeffedcba987654321", "", "\x00", "0123456789ABCDEFFEDCBA98765432GG", "0123456789ABCDEFFEDCBA987654321000"} {
+		f.Add([]byte(text))
+	}
+	file := filepath.Join(f.TempDir(), "c")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readComponent(file)
+		digits := strings.Join(strings.Fields(string(text)), "")
+		want, wrong := hex.DecodeString(digits)
+		if wrong == nil && len(want) == 16 {
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%q: %X, %v", text, got, err)
+			}
+			return
+		}
+		if err == nil {
+			t.Errorf("%q was taken for %X", text, got)
+		} else if len(digits) > 8 && strings.Contains(err.Error(), digits) {
+			t.Errorf("the error tells the component: %v", err)
+		}
+	})
 }
