@@ -8,51 +8,10 @@ import (
 	"acquirer/spec"
 )
 
-// chipCounters remember the highest transaction counter (9F36) of each card
-// that its issuer has approved: a chip counts up, so one that does not was
-// copied, or its message was recorded. What no issuer has vouched for is not
-// remembered, or any number could be blocked with a counter out of the air.
-// They are kept in this process only; the issuer has the last word.
-type chipCounters struct {
-	mu   sync.Mutex
-	last map[chipCard]uint16
-}
-
 // chipCard is one of the cards of an account number.
 type chipCard struct {
 	token    [16]byte
 	sequence string // DE 23
-}
-
-// maxCounters bounds the memory: some 5 MB.
-const maxCounters = 1 << 16
-
-// above reports whether a counter is above the last of its card.
-func (c *chipCounters) above(card chipCard, atc uint16) (bool, uint16) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	last, known := c.last[card]
-	return !known || atc > last, last
-}
-
-// note remembers a counter.
-func (c *chipCounters) note(card chipCard, atc uint16) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	last, known := c.last[card]
-	if known && atc <= last {
-		return
-	}
-	if c.last == nil {
-		c.last = map[chipCard]uint16{}
-	}
-	if !known && len(c.last) >= maxCounters {
-		for victim := range c.last { // any: what is forgotten is only not noticed
-			delete(c.last, victim)
-			break
-		}
-	}
-	c.last[card] = atc
 }
 
 // counted is the chip of a transaction that stands on its own, and its counter.
@@ -71,7 +30,7 @@ func (s *Switch) replayed(w *work, t *journal.Transaction) bool {
 	if !ok {
 		return false
 	}
-	above, last := s.counters.above(card, atc)
+	above, last := s.chips.above(card, atc)
 	if above {
 		return false
 	}

@@ -3,7 +3,6 @@ package switching
 import (
 	"encoding/hex"
 	"strings"
-	"sync"
 
 	"acquirer/hsm"
 )
@@ -20,39 +19,11 @@ func (s *Switch) baseKey(ksn []byte) (bdk hsm.Key) {
 	return bdk
 }
 
-// serials remember the highest counter of each DUKPT device that sent a PIN: a
-// device uses no key twice, so one that comes again was recorded. They are
-// kept in this process only; behind a restart the terminal's MAC and the
-// journal's trace numbers still tell a recording.
-type serials struct {
-	mu   sync.Mutex
-	last map[string]uint32
-}
-
-// maxSerials bounds the memory: some 10 MB.
-const maxSerials = 1 << 16
-
-// advance notes the counter of ksn and reports whether it was above the last.
-func (c *serials) advance(ksn []byte) bool {
+// usedUp notes the key that a PIN came under and reports whether its device has
+// used it, or a later one, before: no key is used twice, so that was recorded.
+// Behind a restart the terminal's MAC and the journal's trace numbers still
+// tell a recording.
+func (s *Switch) usedUp(ksn []byte) bool {
 	device, counter, err := hsm.SplitKSN(ksn)
-	if err != nil {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	last, known := c.last[device]
-	if known && counter <= last {
-		return false
-	}
-	if c.last == nil {
-		c.last = map[string]uint32{}
-	}
-	if !known && len(c.last) >= maxSerials {
-		for victim := range c.last { // any: what is forgotten is only not noticed
-			delete(c.last, victim)
-			break
-		}
-	}
-	c.last[device] = counter
-	return true
+	return err != nil || !s.serials.note(device, counter)
 }

@@ -216,7 +216,7 @@ func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *a
 		s.close(ctx, w, t, journal.Outcome{Reason: journal.ChipReplayed, Closed: time.Now()})
 		return
 	}
-	if q.ksn != nil && !s.serials.advance(q.ksn) {
+	if q.ksn != nil && s.usedUp(q.ksn) {
 		s.log.Warn("a DUKPT key was used before", "rrn", t.RRN, "terminal", t.Terminal)
 		s.close(ctx, w, t, journal.Outcome{Reason: journal.BadPIN, Note: "its key was used before", Closed: time.Now()})
 		return
@@ -230,7 +230,7 @@ func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *a
 	case err == nil:
 		out = s.issuerSaid(w, t, q)
 		if card, atc, ok := counted(w, t); ok && out.Reason == journal.Approved {
-			s.counters.note(card, atc)
+			s.chips.note(card, atc)
 		}
 	case errors.Is(err, routing.ErrUnanswered):
 		out = journal.Outcome{Reason: journal.Unanswered, Note: whyOf(err)}

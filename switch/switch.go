@@ -130,8 +130,8 @@ type Switch struct {
 	trace    atomic.Uint32 // DE 11 towards the issuers
 	undecide undecided
 	strikes  strikes
-	counters chipCounters
-	serials  serials
+	chips    counters[chipCard, uint16] // 9F36
+	serials  counters[string, uint32]   // of DUKPT devices
 	traces   traces
 	owedBell chan struct{}
 }

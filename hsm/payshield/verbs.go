@@ -62,21 +62,7 @@ func (c *Client) TranslatePIN(ctx context.Context, in hsm.Key, inFormat hsm.PINF
 	if from.use == hsm.UseZPK {
 		command = "CC"
 	}
-	answer, code, err := c.do(ctx, command, from.field+to.field+"12"+hexUpper(block.Bytes())+inCode+outCode+account(pan))
-	if err != nil {
-		return hsm.PINBlock{}, fmt.Errorf("hsm: %s: %w", verb, err)
-	}
-	if err := c.pinRefusal(ctx, in, verb, command, code); err != nil {
-		return hsm.PINBlock{}, err
-	}
-	if len(answer) < 18 {
-		return hsm.PINBlock{}, garbled(verb, command)
-	}
-	b, err := hex.DecodeString(answer[2:18])
-	if err != nil {
-		return hsm.PINBlock{}, garbled(verb, command)
-	}
-	return hsm.PINBlockOf(b), nil
+	return c.translate(ctx, verb, command, from.field+to.field+"12"+hexUpper(block.Bytes())+inCode+outCode+account(pan), in)
 }
 
 // TranslateDUKPT implements hsm.HSM (G0): TDES only, since the command for AES
@@ -107,14 +93,19 @@ func (c *Client) TranslateDUKPT(ctx context.Context, bdk hsm.Key, ksn []byte, in
 		return hsm.PINBlock{}, hsm.ErrPIN
 	}
 	// The descriptor 605: six digits of key set, no sub-key, five of device.
-	answer, code, err := c.do(ctx, command, base.field+to.field+"605"+hexUpper(ksn)+hexUpper(block.Bytes())+inCode+outCode+account(pan))
+	return c.translate(ctx, verb, command, base.field+to.field+"605"+hexUpper(ksn)+hexUpper(block.Bytes())+inCode+outCode+account(pan), bdk)
+}
+
+// translate asks for a PIN block: a length, and 16 digits behind it.
+func (c *Client) translate(ctx context.Context, verb, command, request string, key hsm.Key) (hsm.PINBlock, error) {
+	answer, code, err := c.do(ctx, command, request)
 	if err != nil {
 		return hsm.PINBlock{}, fmt.Errorf("hsm: %s: %w", verb, err)
 	}
-	if code == BadInput {
+	if command == "G0" && code == BadInput {
 		return hsm.PINBlock{}, fmt.Errorf("hsm: %s: %w", verb, hsm.ErrKSN)
 	}
-	if err := c.pinRefusal(ctx, bdk, verb, command, code); err != nil {
+	if err := c.pinRefusal(ctx, key, verb, command, code); err != nil {
 		return hsm.PINBlock{}, err
 	}
 	if len(answer) < 18 {
