@@ -362,6 +362,9 @@ func TestFollowersWhoseAnswerIsLost(t *testing.T) {
 				if name == "twice" && (err != nil || !res.Approved() || res.Repeated == nil || res.Repeated.Code != res.Code || res.Repeated.RRN != res.RRN) {
 					t.Errorf("%v twice: %+v and %+v, %v", d.kind, res, res.Repeated, err)
 				}
+				if name == "hang up" { // the request may not even be read yet
+					await(t, "the line is closed on both sides", func() bool { return s.sw.Connections() == 0 })
+				}
 				await(t, "all requests are answered", func() bool { return s.sw.InFlight() == 0 })
 				w.calm()
 				s.delivered()
