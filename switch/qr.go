@@ -18,18 +18,10 @@ import (
 // What nobody has decided when the patience ends is cancelled at the wallet
 // (owed.go).
 func (s *Switch) qrSale(ctx context.Context, w *work) {
-	q, reason, note := s.climbCode(ctx, w)
-	w.step(stepCheck)
-	t := s.begin(ctx, w, &q, reason, note)
-	if t == nil {
-		return
-	}
-	w.flight = s.undecide.begin(t.ID)
-	defer close(w.flight.decided)
-	r, err := q.wallet.PayAndWait(context.WithoutCancel(ctx), routing.WalletPayment{Order: t.RRN, Code: w.code, Amount: t.Amount,
-		Merchant: t.Merchant, Terminal: t.Terminal, Name: w.merchant.Name}, s.cfg.WalletPatience)
-	w.step(stepIssuer)
-	s.close(ctx, w, t, s.walletSaid(t, r, err))
+	s.atWallet(ctx, w, func(ctx context.Context, t *journal.Transaction, q *asked) (routing.WalletResult, error) {
+		return q.wallet.PayAndWait(ctx, routing.WalletPayment{Order: t.RRN, Code: w.code, Amount: t.Amount,
+			Merchant: t.Merchant, Terminal: t.Terminal, Name: w.merchant.Name}, s.cfg.WalletPatience)
+	})
 }
 
 // qrBack is the void or refund of a QR sale, found by its voucher or number.
@@ -37,6 +29,13 @@ func (s *Switch) qrSale(ctx context.Context, w *work) {
 // until it is answered and never be taken back: like an advice, it is owed
 // until the wallet has done it.
 func (s *Switch) qrBack(ctx context.Context, w *work) {
+	s.atWallet(ctx, w, func(ctx context.Context, t *journal.Transaction, q *asked) (routing.WalletResult, error) {
+		return q.wallet.Refund(ctx, q.follows.Original.RRN, t.RRN, t.Amount)
+	})
+}
+
+// atWallet checks and opens, asks the wallet, and closes with what it said.
+func (s *Switch) atWallet(ctx context.Context, w *work, ask func(context.Context, *journal.Transaction, *asked) (routing.WalletResult, error)) {
 	q, reason, note := s.climbCode(ctx, w)
 	w.step(stepCheck)
 	t := s.begin(ctx, w, &q, reason, note)
@@ -45,7 +44,7 @@ func (s *Switch) qrBack(ctx context.Context, w *work) {
 	}
 	w.flight = s.undecide.begin(t.ID)
 	defer close(w.flight.decided)
-	r, err := q.wallet.Refund(context.WithoutCancel(ctx), q.follows.Original.RRN, t.RRN, t.Amount)
+	r, err := ask(context.WithoutCancel(ctx), t, &q)
 	w.step(stepIssuer)
 	s.close(ctx, w, t, s.walletSaid(t, r, err))
 }
