@@ -285,7 +285,7 @@ func (k *KeyFile) Replace(r *Ring, secret []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(k.path, text); err != nil {
+	if err := ReplaceFile(k.path, text, 0o600); err != nil {
 		return fmt.Errorf("hsm: master key file: %w", err)
 	}
 	return nil
@@ -352,15 +352,18 @@ func (f *ringFile) sum() string {
 	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(f.header(), "|%s|%s", f.Nonce, f.Sealed)))
 }
 
-// replaceFile writes a file whole or not at all, only for its owner, on disk
-// when it returns.
-func replaceFile(path string, text []byte) (err error) {
+// ReplaceFile writes a file that has keys in it, sealed or wrapped: whole or
+// not at all, with the permissions given, on disk when it returns.
+func ReplaceFile(path string, text []byte, perm os.FileMode) (err error) {
 	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, ".master-key-*") // mode 0600
+	tmp, err := os.CreateTemp(dir, ".master-key-*") // mode 0600 until it is whole
 	if err != nil {
 		return err
 	}
 	_, err = tmp.Write(text)
+	if err == nil {
+		err = tmp.Chmod(perm)
+	}
 	if err == nil {
 		err = tmp.Sync()
 	}

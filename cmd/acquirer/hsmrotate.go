@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -480,39 +479,13 @@ func (r *rotation) moveSeed(ctx context.Context, name string) (int, error) {
 	if n == 0 {
 		return 0, nil
 	}
-	if err := replaceKept(name, text); err != nil {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0, err
+	}
+	if err := hsm.ReplaceFile(name, text, info.Mode().Perm()); err != nil {
 		return 0, err
 	}
 	r.say("%s: %d key blocks moved", name, n)
 	return n, nil
-}
-
-// replaceKept writes a file whole or not at all, with the permissions that it
-// had, on disk when it returns.
-func replaceKept(name string, text []byte) (err error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(name), ".seed-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(text)
-	if err == nil {
-		err = tmp.Chmod(info.Mode().Perm())
-	}
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if closed := tmp.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return nil
 }

@@ -174,7 +174,7 @@ func (a *otherAction) parseReverse(words []string) error {
 	return nil
 }
 
-func (p *otherTill) parseWords(a *otherAction, words []string) error {
+func (p *otherTill) parseWords(a *otherAction, words []string) (err error) {
 	x := &a.x
 	*x = p.usual
 	x.Kind = a.name
@@ -210,19 +210,8 @@ func (p *otherTill) parseWords(a *otherAction, words []string) error {
 	if about && a.name != "refund" {
 		return nil
 	}
-	pan, err := simcard.ParseCard(card)
-	if err != nil {
+	if x.Card, err = p.hand(card); err != nil {
 		return err
-	}
-	if x.Card = p.cards[card]; x.Card == nil {
-		if x.Card, err = simcard.New(pan); err != nil {
-			return err
-		}
-		x.Card.SetATC(uint16(time.Now().Unix() / 2 % 60000)) // ahead of what earlier runs used
-		if p.cards == nil {
-			p.cards = map[string]*simcard.Card{}
-		}
-		p.cards[card] = x.Card
 	}
 	switch {
 	case a.name == "refund", a.name == "offline_sale":

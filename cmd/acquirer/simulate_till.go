@@ -269,21 +269,31 @@ func about(x *terminal.Transaction) bool {
 	return x.Kind.NeedsOriginal() || x.Kind == terminal.KindRefund || x.Kind == terminal.KindPreauth && x.AddOn
 }
 
-// takeCard puts a card into the terminal and has its PIN typed.
-func (p *till) takeCard(x *terminal.Transaction, name string, noPIN bool) error {
+// hand is the card of a name; it stays the same one, whose chip counts on.
+func (p *till) hand(name string) (*simcard.Card, error) {
+	if c := p.cards[name]; c != nil {
+		return c, nil
+	}
 	pan, err := simcard.ParseCard(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if x.Card = p.cards[name]; x.Card == nil {
-		if x.Card, err = simcard.New(pan); err != nil {
-			return err
-		}
-		x.Card.SetATC(uint16(time.Now().Unix() / 2 % 60000)) // ahead of what earlier runs used
-		if p.cards == nil {
-			p.cards = map[string]*simcard.Card{}
-		}
-		p.cards[name] = x.Card
+	c, err := simcard.New(pan)
+	if err != nil {
+		return nil, err
+	}
+	c.SetATC(uint16(time.Now().Unix() / 2 % 60000)) // ahead of what earlier runs used
+	if p.cards == nil {
+		p.cards = map[string]*simcard.Card{}
+	}
+	p.cards[name] = c
+	return c, nil
+}
+
+// takeCard puts a card into the terminal and has its PIN typed.
+func (p *till) takeCard(x *terminal.Transaction, name string, noPIN bool) (err error) {
+	if x.Card, err = p.hand(name); err != nil {
+		return err
 	}
 	if chip := x.Entry == terminal.Chip || x.Entry == terminal.Contactless; chip && !x.Card.HasChip {
 		return fmt.Errorf("the card %s has no chip; take another, or stripe", name)
