@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"acquirer/audit"
 	"acquirer/console"
 	"acquirer/download"
 	"acquirer/hsm"
@@ -70,7 +71,7 @@ type issuerConfig struct {
 
 // schemas are every table there is, in the order in which they are made.
 func schemas() []store.Schema {
-	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, download.Schema}
+	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, download.Schema, audit.Schema}
 }
 
 // openHouse opens the store, the HSM and the registry, loads the seed, and

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -186,26 +185,9 @@ the transaction.`,
 	return cmd
 }
 
-// withJournal opens the configured database, which must be there, and its
-// journal.
+// withJournal is withDatabase for what needs the journal alone.
 func withJournal(cmd *cobra.Command, f func(context.Context, *journal.Journal) error) error {
-	cfg, err := loadConfig(cmd.Flags())
-	if err != nil {
-		return err
-	}
-	if path, embedded := strings.CutPrefix(cfg.Database, "sqlite:"); embedded {
-		if _, err := os.Stat(path); err != nil {
-			return fmt.Errorf("database: %w", err) // opening it would make an empty one
-		}
-	}
-	if err := store.SetNode(cfg.Node); err != nil {
-		return err
-	}
-	db, err := store.Open(cmd.Context(), cfg.Database, schemas()...)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(cmd.Context(), journal.New(db, nil)), db.Close())
+	return withDatabase(cmd, func(ctx context.Context, db *store.DB) error { return f(ctx, journal.New(db, nil)) })
 }
 
 // owedByRRN finds a transaction for which something is or was owed. An RRN of this
