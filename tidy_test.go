@@ -25,6 +25,8 @@ var rows = map[string]int{
 	"hsm/remote": 1, "hsm/audit": 1, "hsm/harden": 1,
 
 	"spec": 0, "spec/jbig": 0, "card": 0, "money": 0, "calendar": 0, "store": 0,
+
+	"fault": -1,
 }
 
 // beside are the few neighbours that may meet, each with its reason.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"acquirer/card"
+	"acquirer/fault"
 	"acquirer/money"
 	"acquirer/spec"
 	"acquirer/store"
@@ -126,6 +127,7 @@ func (b *Book) Watch(ctx context.Context, every time.Duration, report func(error
 // change writes content and takes it in. When the taking in fails the content
 // is written all the same, and the error says so.
 func (b *Book) change(ctx context.Context, f func(*change) error) error {
+	fault.Hit("download.content.before")
 	err := b.db.Write(ctx, func(tx store.Tx) error {
 		v, err := nextVersion(tx, ofContent)
 		if err != nil {
@@ -133,6 +135,7 @@ func (b *Book) change(ctx context.Context, f func(*change) error) error {
 		}
 		return f(&change{tx, v})
 	})
+	fault.Hit("download.content.after")
 	if err != nil {
 		return fmt.Errorf("download: writing what terminals download: %w", err)
 	}

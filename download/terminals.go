@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"acquirer/fault"
 	"acquirer/spec"
 	"acquirer/store"
 )
@@ -231,6 +232,7 @@ func (b *Book) SaveStatus(ctx context.Context, tid string, de62 []byte, now time
 // snapshot, and takes the result in. f returns false to leave it as it is.
 func (b *Book) edit(ctx context.Context, tid string, f func(*Terminal) bool) error {
 	var out *Terminal
+	fault.Hit("download.terminal.before")
 	err := b.db.Write(ctx, func(tx store.Tx) error {
 		// The number first: its lock makes way for one at a time, also where
 		// the terminal has no row to lock yet.
@@ -249,6 +251,7 @@ func (b *Book) edit(ctx context.Context, tid string, f func(*Terminal) bool) err
 		t.version = version
 		return saveTerminal(tx, t)
 	})
+	fault.Hit("download.terminal.after")
 	if err != nil {
 		return fmt.Errorf("download: terminal %s: %w", tid, err)
 	}

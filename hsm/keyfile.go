@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"acquirer/fault"
 )
 
 // Ring is what a master key file holds: the master key, the one before it
@@ -371,7 +373,9 @@ func ReplaceFile(path string, text []byte, perm os.FileMode) (err error) {
 		err = closed
 	}
 	if err == nil {
+		fault.Hit("keyfile.replace.before")
 		err = os.Rename(tmp.Name(), path)
+		fault.Hit("keyfile.replace.after")
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(tmp.Name()))

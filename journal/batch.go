@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/money"
 	"acquirer/store"
 )
@@ -59,6 +60,7 @@ func (j *Journal) Settle(ctx context.Context, s *Settling) error {
 	if s.ID == 0 {
 		s.ID = store.NewID()
 	}
+	fault.Hit("batch.totals.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec("insert into settling ("+settlingColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,0,0)
 			on conflict (terminal, batch, day) do update set claimed = excluded.claimed, ours = excluded.ours, at = excluded.at,
@@ -67,6 +69,7 @@ func (j *Journal) Settle(ctx context.Context, s *Settling) error {
 			s.ID, s.Day, s.Terminal, s.Merchant, s.Batch, clean(s.Claimed), clean(s.Ours), micro(s.At), bit(s.Reminded))
 		return err
 	})
+	fault.Hit("batch.totals.after")
 	if err != nil {
 		return fmt.Errorf("journal: recording the settlement of batch %d of %s: %w", s.Batch, s.Terminal, err)
 	}
@@ -150,6 +153,7 @@ func scanUploaded(r *store.Rows, u *Uploaded) error {
 // Upload records what a terminal uploaded. A record that came before changes
 // nothing. It returns those that are new.
 func (j *Journal) Upload(ctx context.Context, records []Uploaded) (fresh []Uploaded, err error) {
+	fault.Hit("batch.upload.before")
 	err = j.db.Write(ctx, func(tx store.Tx) error {
 		fresh = nil
 		for _, u := range records {
@@ -172,6 +176,7 @@ func (j *Journal) Upload(ctx context.Context, records []Uploaded) (fresh []Uploa
 		}
 		return nil
 	})
+	fault.Hit("batch.upload.after")
 	if err != nil {
 		return nil, fmt.Errorf("journal: recording an upload: %w", err)
 	}
@@ -190,11 +195,13 @@ func (j *Journal) OfUpload(ctx context.Context, terminal string, batch int32, si
 
 // EndBatch records a batch end, and reports whether it is the first.
 func (j *Journal) EndBatch(ctx context.Context, terminal string, batch int32, since calendar.Date, at time.Time) (first bool, err error) {
+	fault.Hit("batch.end.before")
 	err = j.db.Write(ctx, func(tx store.Tx) error {
 		n, err := tx.Exec("update settling set ended = $1 where terminal = $2 and batch = $3 and day >= $4 and ended = 0", micro(at), terminal, batch, since)
 		first = n > 0
 		return err
 	})
+	fault.Hit("batch.end.after")
 	if err != nil {
 		return false, fmt.Errorf("journal: ending batch %d of %s: %w", batch, terminal, err)
 	}

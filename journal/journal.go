@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/money"
 	"acquirer/store"
 )
@@ -352,9 +353,11 @@ func (j *Journal) Open(ctx context.Context, t *Transaction, options ...OpenOptio
 	for _, f := range options {
 		f(o)
 	}
+	fault.Hit("journal.open.before")
 	if err := j.queue.Do(ctx, o); err != nil {
 		return Opened{}, err
 	}
+	fault.Hit("journal.open.after")
 	answer := o.opened
 	ops.Put(o)
 	return answer, nil
@@ -391,9 +394,11 @@ func (j *Journal) Close(ctx context.Context, t *Transaction, out Outcome, option
 	for _, f := range options {
 		f(o)
 	}
+	fault.Hit("journal.close.before")
 	if err := j.queue.Do(ctx, o); err != nil {
 		return Closed{}, err
 	}
+	fault.Hit("journal.close.after")
 	answer := o.closed
 	ops.Put(o)
 	return answer, nil
@@ -463,9 +468,11 @@ func (j *Journal) Reverse(ctx context.Context, t *Transaction, why Why, at time.
 	for _, f := range options {
 		f(o)
 	}
+	fault.Hit("journal.reverse.before")
 	if err := j.queue.Do(ctx, o); err != nil {
 		return Reversal{}, err
 	}
+	fault.Hit("journal.reverse.after")
 	return o.reverse, nil
 }
 
@@ -474,8 +481,10 @@ func (j *Journal) Reverse(ctx context.Context, t *Transaction, why Why, at time.
 func (j *Journal) ReverseByID(ctx context.Context, id int64, why Why, at time.Time) (Reversal, error) {
 	o := newOp(opReverse)
 	o.byID, o.txn, o.owe = true, Transaction{ID: id}, Debt{Why: why, Due: at}
+	fault.Hit("journal.take_back.before")
 	if err := j.queue.Do(ctx, o); err != nil {
 		return Reversal{}, err
 	}
+	fault.Hit("journal.take_back.after")
 	return o.reverse, nil
 }

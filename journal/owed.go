@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -45,6 +46,7 @@ func (j *Journal) OweOpenAtStart(ctx context.Context) (int, error) {
 // letGo ends the leases of an earlier run of this node: nobody is sending what
 // it was sending when it ended.
 func (j *Journal) letGo(ctx context.Context) error {
+	fault.Hit("owed.let_go.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		if !tx.Postgres() { // one process owns the file, whatever it called itself
 			_, err := tx.Exec("update owed set leased = 0 where state = 4")
@@ -53,6 +55,7 @@ func (j *Journal) letGo(ctx context.Context) error {
 		_, err := tx.Exec("update owed set leased = 0 where state = 4 and holder = $1", store.Node())
 		return err
 	})
+	fault.Hit("owed.let_go.after")
 	if err != nil {
 		return fmt.Errorf("journal: ending the leases of the last run: %w", err)
 	}
@@ -154,10 +157,12 @@ func (j *Journal) sweptUpTo(ctx context.Context, id int64) error {
 	if store.IDTime(id).Sub(store.IDTime(max(0, j.marked))) < markEvery {
 		return nil
 	}
+	fault.Hit("owed.mark.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec("insert into journal_mark (name, id) values ('closed', $1) on conflict (name) do update set id = $1 where journal_mark.id < $1", id)
 		return err
 	})
+	fault.Hit("owed.mark.after")
 	if err != nil {
 		return fmt.Errorf("journal: writing the sweep's mark: %w", err)
 	}
@@ -175,7 +180,9 @@ func (j *Journal) interrupt(ctx context.Context, lost []*Entry, now time.Time) (
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			fault.Hit("owed.interrupt.before")
 			closed, err := j.Close(ctx, &e.Transaction, Outcome{Reason: Interrupted, Closed: now, Note: "left open"}, Because(WhyInterrupted), DueAt(now))
+			fault.Hit("owed.interrupt.after")
 			if err != nil {
 				errs[i] = fmt.Errorf("journal: owing the reversal of %d: %w", e.ID, err)
 			} else if closed.Won {
@@ -233,6 +240,7 @@ func scanEntries(rows *store.Rows) ([]*Entry, error) {
 func (j *Journal) ClaimFor(ctx context.Context, issuer string, n int, lease time.Duration) ([]*Entry, error) {
 	var claimed []*Entry
 	now := time.Now()
+	fault.Hit("owed.claim.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		claimed = nil
 		rows, err := tx.Query(dueReversals, micro(now), n, issuer)
@@ -255,6 +263,7 @@ func (j *Journal) ClaimFor(ctx context.Context, issuer string, n int, lease time
 		}
 		return nil
 	})
+	fault.Hit("owed.claim.after")
 	if err != nil {
 		return nil, fmt.Errorf("journal: claiming reversals: %w", err)
 	}
@@ -289,6 +298,7 @@ func (j *Journal) Postpone(ctx context.Context, debt int64, at time.Time, note s
 }
 
 func (j *Journal) reschedule(ctx context.Context, debt int64, at time.Time, note string, back int) error {
+	fault.Hit("owed.reschedule.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		n, err := tx.Exec("update owed set due = $2, leased = 0, note = $3, tries = tries - $4 where id = $1 and state = 4", debt, micro(at), clean(note), back)
 		if err == nil && n == 0 {
@@ -296,6 +306,7 @@ func (j *Journal) reschedule(ctx context.Context, debt int64, at time.Time, note
 		}
 		return err
 	})
+	fault.Hit("owed.reschedule.after")
 	if err != nil {
 		return fmt.Errorf("journal: rescheduling reversal %d: %w", debt, err)
 	}
@@ -304,6 +315,7 @@ func (j *Journal) reschedule(ctx context.Context, debt int64, at time.Time, note
 
 // settle moves a debt by the one function that knows the arrows.
 func (j *Journal) settle(ctx context.Context, debt int64, e Event, note string, ended, due time.Time) error {
+	fault.Hit("owed.settle.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		var s State
 		var was int64
@@ -323,6 +335,7 @@ func (j *Journal) settle(ctx context.Context, debt int64, e Event, note string, 
 		_, err = tx.Exec("update owed set state = $2, note = $3, ended = $4, due = $5, leased = 0 where id = $1", debt, next, clean(note), micro(ended), was)
 		return err
 	})
+	fault.Hit("owed.settle.after")
 	if err != nil {
 		return fmt.Errorf("journal: reversal %d: %s: %w", debt, e, err)
 	}

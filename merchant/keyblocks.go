@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -80,6 +81,7 @@ type NewKeyBlock struct {
 // now. It returns how many were replaced; the nodes that know these terminals
 // hear of it as of any change.
 func ReplaceKeyBlocks(ctx context.Context, db *store.DB, changes []NewKeyBlock, also func(tx store.Tx, replaced int64) error) (replaced int64, err error) {
+	fault.Hit("registry.rewrap.before")
 	err = db.Write(ctx, func(tx store.Tx) error {
 		replaced = 0
 		if len(changes) > 0 {
@@ -103,6 +105,7 @@ func ReplaceKeyBlocks(ctx context.Context, db *store.DB, changes []NewKeyBlock, 
 		}
 		return nil
 	})
+	fault.Hit("registry.rewrap.after")
 	return replaced, err
 }
 
@@ -111,6 +114,7 @@ func ReplaceKeyBlocks(ctx context.Context, db *store.DB, changes []NewKeyBlock, 
 // is not registered refuses all of them.
 func (r *Registry) SetTMKs(ctx context.Context, tmks map[string]string) error {
 	var changed []Terminal
+	fault.Hit("registry.inject.before")
 	err := r.db.Write(ctx, func(tx store.Tx) error {
 		changed = nil
 		version, err := nextVersion(tx)
@@ -130,6 +134,7 @@ func (r *Registry) SetTMKs(ctx context.Context, tmks map[string]string) error {
 		}
 		return nil
 	})
+	fault.Hit("registry.inject.after")
 	if err != nil {
 		return err
 	}

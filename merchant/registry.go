@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -206,6 +207,7 @@ func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Te
 			return err
 		}
 	}
+	fault.Hit("registry.put.before")
 	err := r.db.Write(ctx, func(tx store.Tx) error {
 		savedM, savedT = append([]Merchant(nil), merchants...), nil
 		version, err := nextVersion(tx)
@@ -243,6 +245,7 @@ func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Te
 		}
 		return nil
 	})
+	fault.Hit("registry.put.after")
 	if err != nil {
 		return err
 	}
@@ -301,6 +304,7 @@ func (r *Registry) DeliverTMK(ctx context.Context, tid, tmk string) (*Terminal, 
 // snapshot, and takes the result in. edit returns false to leave it as it is.
 func (r *Registry) change(ctx context.Context, tid string, edit func(*Terminal) bool) (*Terminal, error) {
 	var out *Terminal
+	fault.Hit("registry.change.before")
 	err := r.db.Write(ctx, func(tx store.Tx) error {
 		t, err := lockTerminal(tx, tid)
 		if err != nil {
@@ -315,6 +319,7 @@ func (r *Registry) change(ctx context.Context, tid string, edit func(*Terminal) 
 		}
 		return saveTerminal(tx, t)
 	})
+	fault.Hit("registry.change.after")
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	connection "github.com/moov-io/iso8583-connection"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/spec"
 )
 
@@ -195,7 +196,9 @@ func (s *session) write() {
 // is asked.
 func (s *session) send(buf []byte) (int, error) {
 	before := s.wire.writes
+	fault.Hit("issuer.write.before")
 	_, err := s.conn.Write(buf)
+	fault.Hit("issuer.write.after")
 	switch {
 	case err == nil:
 		return len(buf), nil

@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"acquirer/fault"
 	"acquirer/money"
 )
 
@@ -145,7 +146,9 @@ func (w *Wallet) exchange(ctx context.Context, verb string, q *walletQuestion, t
 	if err != nil {
 		return nil, w.fail(false, Unsigned, err)
 	}
+	fault.Hit("wallet.ask.before")
 	resp, err := w.client.Do(req)
+	fault.Hit("wallet.ask.after")
 	if err != nil {
 		return nil, w.lost(ctx, asking, left.Load(), err)
 	}

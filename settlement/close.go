@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
@@ -208,6 +209,7 @@ func (r *run) read(tx store.Tx) error {
 // from here on nothing is booked on the date any more.
 func (r *run) begin(ctx context.Context) error {
 	id := store.NewID()
+	fault.Hit("settlement.begin.before")
 	err := r.e.db.Write(ctx, func(tx store.Tx) error {
 		// The state's row first, as Post does: who books now is in or out as a whole.
 		var open calendar.Date
@@ -225,6 +227,7 @@ func (r *run) begin(ctx context.Context) error {
 		}
 		return r.read(tx)
 	})
+	fault.Hit("settlement.begin.after")
 	if err != nil {
 		return fmt.Errorf("settlement: opening the run of %s: %w", r.date, err)
 	}
@@ -252,6 +255,7 @@ func (r *run) hold(tx store.Tx, state int) (upto string, held bool, err error) {
 // gather takes the next waiting lines into the run; when none are left the run
 // has all it will ever have, and goes on to netting.
 func (r *run) gather(ctx context.Context) error {
+	fault.Hit("settlement.gather.before")
 	err := r.e.db.Write(ctx, func(tx store.Tx) error {
 		_, held, err := r.hold(tx, runGathering)
 		if err != nil || !held {
@@ -274,6 +278,7 @@ func (r *run) gather(ctx context.Context) error {
 		_, err = tx.Exec("update settlement_run set state = $1 where id = $2", runNetting, r.id)
 		return err
 	})
+	fault.Hit("settlement.gather.after")
 	if err != nil {
 		return fmt.Errorf("settlement: gathering %s: %w", r.date, err)
 	}
@@ -282,6 +287,7 @@ func (r *run) gather(ctx context.Context) error {
 
 // net settles the next merchants in order. False when none are left.
 func (r *run) net(ctx context.Context) (more bool, err error) {
+	fault.Hit("settlement.net.before")
 	err = r.e.db.Write(ctx, func(tx store.Tx) error {
 		more = false
 		upto, held, err := r.hold(tx, runNetting)
@@ -316,6 +322,7 @@ func (r *run) net(ctx context.Context) (more bool, err error) {
 		})
 		return r.settleBatches(tx, batches)
 	})
+	fault.Hit("settlement.net.after")
 	if err != nil {
 		return false, fmt.Errorf("settlement: netting %s: %w", r.date, err)
 	}
@@ -500,6 +507,7 @@ func (r *run) finish(ctx context.Context) error {
 	if lines != batches {
 		return fmt.Errorf("%w: the lines of %s are %v and its batches %v (count, gross, fee, speed fee)", ErrUnbalanced, r.date, lines, batches)
 	}
+	fault.Hit("settlement.finish.before")
 	if err := r.e.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec("update settlement_run set state = $1, ended = $2 where id = $3 and state = $4", runClosed, r.now.UnixMicro(), r.id, runNetting)
 		if err != nil {
@@ -509,6 +517,7 @@ func (r *run) finish(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("settlement: closing %s: %w", r.date, err)
 	}
+	fault.Hit("settlement.finish.after")
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
@@ -210,6 +211,7 @@ func (e *Engine) send(ctx context.Context, p *payout, now time.Time) (state Payo
 		return p.state, false, err
 	}
 	claimed := false
+	fault.Hit("payout.claim.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		claimed = false
 		row, err := lockPayout(tx, p.ref)
@@ -232,13 +234,16 @@ func (e *Engine) send(ctx context.Context, p *payout, now time.Time) (state Payo
 		state = row.state
 		return row.save(tx)
 	})
+	fault.Hit("payout.claim.after")
 	if err != nil || !claimed {
 		return state, false, err
 	}
 	if err := e.step("claimed"); err != nil {
 		return state, false, err
 	}
+	fault.Hit("payout.send.before")
 	answer, err := e.cfg.Rail.Send(ctx, order)
+	fault.Hit("payout.send.after")
 	if err := e.step("sent"); err != nil {
 		return state, true, err
 	}
@@ -273,6 +278,7 @@ func (e *Engine) instruction(ctx context.Context, p *payout) (Instruction, strin
 
 // unclaim takes back a claim whose order certainly did not leave the house.
 func (e *Engine) unclaim(ctx context.Context, ref string, now time.Time) (state PayoutState, err error) {
+	fault.Hit("payout.unclaim.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		row, err := lockPayout(tx, ref)
 		if err != nil {
@@ -285,6 +291,7 @@ func (e *Engine) unclaim(ctx context.Context, ref string, now time.Time) (state 
 		state = row.state
 		return err
 	})
+	fault.Hit("payout.unclaim.after")
 	return state, err
 }
 
@@ -344,12 +351,14 @@ func (e *Engine) takeChanges(ctx context.Context, now time.Time, done *Payment) 
 		if next == after || len(changes) == 0 {
 			return nil
 		}
+		fault.Hit("payout.cursor.before")
 		if err := e.db.Write(ctx, func(tx store.Tx) error {
 			_, err := tx.Exec("insert into settlement_feed (name, cursor) values ('bank', $1) on conflict (name) do update set cursor = excluded.cursor", next)
 			return err
 		}); err != nil {
 			return fmt.Errorf("settlement: saving the bank's cursor: %w", err)
 		}
+		fault.Hit("payout.cursor.after")
 	}
 }
 
@@ -385,6 +394,7 @@ func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is Pay
 	if err := e.step("answered"); err != nil {
 		return 0, 0, 0, err
 	}
+	fault.Hit("payout.move.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		p, err := lockPayout(tx, a.Reference)
 		if err != nil {
@@ -412,6 +422,7 @@ func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is Pay
 		}
 		return p.save(tx)
 	})
+	fault.Hit("payout.move.after")
 	if err != nil {
 		return was, was, 0, fmt.Errorf("settlement: payout %s, answer %s: %w", a.Reference, a.Status, err)
 	}
@@ -486,6 +497,7 @@ var ErrReissue = errors.New("settlement: the payout cannot be issued again")
 // again it names the same replacement.
 func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time) (string, error) {
 	var child string
+	fault.Hit("payout.reissue.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		p, err := lockPayout(tx, ref)
 		if err != nil {
@@ -521,6 +533,7 @@ func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time) (string
 		_, err = tx.Exec("update settlement_task set done = $1 where ref = $2 and done = 0 and kind in ('payout_failed', 'payout_returned')", now.UnixMicro(), ref)
 		return err
 	})
+	fault.Hit("payout.reissue.after")
 	if err != nil {
 		return "", fmt.Errorf("settlement: issuing %s again: %w", ref, err)
 	}

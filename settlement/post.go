@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
@@ -186,9 +187,11 @@ func (e *Engine) Post(ctx context.Context, facts []Fact) error {
 				return err
 			}
 		}
+		fault.Hit("settlement.post.before")
 		if err := e.db.Write(ctx, func(tx store.Tx) error { return e.post(tx, part, lines) }); err != nil {
 			return fmt.Errorf("settlement: booking %d facts up to %d: %w", len(part), part[len(part)-1].Cursor, err)
 		}
+		fault.Hit("settlement.post.after")
 	}
 	return nil
 }

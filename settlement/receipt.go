@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/money"
 	"acquirer/store"
@@ -50,6 +51,7 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 	if open <= r.Date {
 		return fmt.Errorf("settlement: %s is not closed: what the network owes for it is not known yet; close it first", r.Date)
 	}
+	fault.Hit("settlement.receive.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		var ref string
 		var received money.Amount
@@ -83,6 +85,7 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 		_, err = ledger.PostTx(tx, []ledger.Transfer{t})
 		return err
 	})
+	fault.Hit("settlement.receive.after")
 	if err != nil {
 		return fmt.Errorf("settlement: receipt %s: %w", r.Reference, err)
 	}

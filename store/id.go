@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"acquirer/fault"
 )
 
 // Ids are int64: 41 bits of milliseconds since idEpoch, 8 bits of node, 14
@@ -147,10 +149,12 @@ func (k *keeper) mark(ctx context.Context) error {
 	if last == k.last && last != 0 {
 		return nil
 	}
+	fault.Hit("store.mark.before")
 	err := k.db.Write(ctx, func(tx Tx) error {
 		_, err := tx.Exec("insert into store_mark (node, tick) values ($1, $2) on conflict (node) do update set tick = $2 where store_mark.tick < $2", k.node, ahead(last))
 		return err
 	})
+	fault.Hit("store.mark.after")
 	if err == nil {
 		k.last = last
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"acquirer/fault"
 )
 
 // own is the store's bookkeeping, made before anything else.
@@ -45,6 +47,7 @@ func (db *DB) migrate(ctx context.Context, schemas []Schema) error {
 
 // step checks what is applied of s and applies the next step, if any.
 func (db *DB) step(ctx context.Context, s Schema) (more bool, err error) {
+	fault.Hit("store.migrate.before")
 	err = db.Write(ctx, func(tx Tx) error {
 		more = false
 		if tx.Postgres() { // two nodes may start at once
@@ -85,6 +88,7 @@ func (db *DB) step(ctx context.Context, s Schema) (more bool, err error) {
 		more = true
 		return err
 	})
+	fault.Hit("store.migrate.after")
 	return more, err
 }
 

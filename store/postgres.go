@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"acquirer/fault"
 )
 
 // postgresDB is the shared engine: a pool of connections, and two writers for
@@ -199,7 +201,9 @@ func (d *postgresDB) attempt(ctx context.Context, f func(Tx) error) (err error) 
 		return nil // not one statement
 	}
 	start := time.Now()
+	fault.Hit("store.commit.before")
 	tag, err := tx.conn.Exec(ctx, "commit")
+	fault.Hit("store.commit.after")
 	d.m.committed(start)
 	return d.committed(tag, err)
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"acquirer/fault"
 )
 
 // writer is the only goroutine that writes.
@@ -125,7 +127,9 @@ func (d *sqliteDB) attempt(tx *sqliteTx, groups []group, results [][]error) erro
 
 func (d *sqliteDB) commit(tx *sqliteTx) error {
 	start := time.Now()
+	fault.Hit("store.commit.before")
 	err := d.conn.run("commit")
+	fault.Hit("store.commit.after")
 	d.m.committed(start)
 	switch {
 	case err == nil:
@@ -157,7 +161,9 @@ func (d *sqliteDB) checkpoint() {
 	if d.conn.pagesWritten()-d.copied <= checkpointPages {
 		return
 	}
+	fault.Hit("store.checkpoint.before")
 	d.judge(d.conn.checkpoint())
+	fault.Hit("store.checkpoint.after")
 	d.copied = d.conn.pagesWritten()
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"acquirer/fault"
 	"acquirer/journal"
 	"acquirer/routing"
 	"acquirer/spec"
@@ -184,7 +185,10 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 		s.again(ctx, e, err.Error())
 		return
 	}
-	if err := s.legs[e.Issuer].Issuer.Send(ctx, &req, &ans); err != nil {
+	fault.Hit("owed.send.before")
+	err := s.legs[e.Issuer].Issuer.Send(ctx, &req, &ans)
+	fault.Hit("owed.send.after")
+	if err != nil {
 		result = "unanswered"
 		if errors.Is(err, routing.ErrUnreachable) {
 			result = "unreachable"

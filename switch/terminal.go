@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"acquirer/fault"
 	"acquirer/journal"
 	"acquirer/spec"
 )
@@ -178,7 +179,9 @@ func (s *Switch) write(conn net.Conn, out []byte) error {
 	if err := conn.SetWriteDeadline(time.Now().Add(s.cfg.WriteTimeout)); err != nil {
 		return err
 	}
+	fault.Hit("terminal.answer.before")
 	_, err := conn.Write(out)
+	fault.Hit("terminal.answer.after")
 	return err
 }
 

@@ -19,6 +19,7 @@ import (
 	"acquirer/audit"
 	"acquirer/console"
 	"acquirer/download"
+	"acquirer/fault"
 	"acquirer/hsm"
 	"acquirer/journal"
 	"acquirer/ledger"
@@ -287,12 +288,14 @@ func (v *house) storedKey(ctx context.Context, name string, use hsm.Use, alg hsm
 		return "", err
 	}
 	var block string
+	fault.Hit("house.key.before")
 	err = v.db.Write(ctx, func(tx store.Tx) error {
 		if _, err := tx.Exec("insert into house_key (name, block, made) values ($1, $2, $3) on conflict (name) do nothing", name, string(fresh), time.Now().UnixMicro()); err != nil {
 			return err
 		}
 		return tx.QueryRow("select block from house_key where name = $1", name).Scan(&block)
 	})
+	fault.Hit("house.key.after")
 	if err != nil {
 		return "", fmt.Errorf("the house's %s key: %w", name, err)
 	}

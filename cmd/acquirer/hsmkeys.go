@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"acquirer/fault"
 	"acquirer/hsm"
 	"acquirer/merchant"
 	"acquirer/store"
@@ -203,6 +204,7 @@ func (b *keyBook) put(ctx context.Context, places []keyPlace, now time.Time) err
 	if len(rows) == 0 {
 		return nil
 	}
+	fault.Hit("house.keybook.before")
 	err := b.db.Write(ctx, func(tx store.Tx) error {
 		for _, r := range rows {
 			since := r.Since
@@ -226,6 +228,7 @@ func (b *keyBook) put(ctx context.Context, places []keyPlace, now time.Time) err
 		}
 		return nil
 	})
+	fault.Hit("house.keybook.after")
 	if err != nil {
 		return fmt.Errorf("the key registry: %w", err)
 	}

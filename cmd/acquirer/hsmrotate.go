@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"acquirer/fault"
 	"acquirer/hsm"
 	"acquirer/hsm/audit"
 	"acquirer/hsm/remote"
@@ -355,6 +356,7 @@ func (r *rotation) moveHouse(ctx context.Context, master string) error {
 		if under == k.Block {
 			continue
 		}
+		fault.Hit("rotate.house.before")
 		err = r.db.Write(ctx, func(tx store.Tx) error {
 			n, err := tx.Exec("update house_key set block = $1 where name = $2 and block = $3", string(under), k.Slot, string(k.Block))
 			if err == nil {
@@ -362,6 +364,7 @@ func (r *rotation) moveHouse(ctx context.Context, master string) error {
 			}
 			return err
 		})
+		fault.Hit("rotate.house.after")
 		if err != nil {
 			return err
 		}
