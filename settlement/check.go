@@ -76,7 +76,7 @@ var historyChecks = []check{
 var nowChecks = []check{
 	{name: "payable", sql: `
 		select m.merchant, cast(sum(m.amount) as BIGINT), coalesce(max(b.available), 0) from (
-			select merchant, amount - fee_rate - fee_fixed as amount from settlement_line where run = 0
+			select merchant, amount - fee_rate - fee_fixed as amount from settlement_line where run in (0, -3)
 			union all select merchant, amount from settlement_carry
 			union all select merchant, amount from settlement_payout where state = 6 and state > 5 and child = '' and reissue = 0
 			union all select sub, 0 from ledger_balance where account = $1 and sub <> ''

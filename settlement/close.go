@@ -44,7 +44,7 @@ type Day struct {
 // the next date, nets every merchant, and orders the payouts. Dates before it
 // that are still open are closed first. A date that is closed already is read
 // back, or finished where it was interrupted. Before the cut-off it refuses
-// with ErrEarly unless forced.
+// with ErrEarly, and with ErrGate while the gate is shut, unless forced.
 func (e *Engine) CloseDay(ctx context.Context, date calendar.Date, now time.Time, force bool) (Day, error) {
 	if end := calendar.Closes(date, e.cfg.CutOff); now.Before(end) && !force {
 		return Day{}, fmt.Errorf("%w: %s ends at %s; force it to close early", ErrEarly, date, end.Format(time.RFC3339))
@@ -60,9 +60,15 @@ func (e *Engine) CloseDay(ctx context.Context, date calendar.Date, now time.Time
 		return Day{}, err
 	}
 	for d := open; d < date; d = d.AddDays(1) {
+		if err := e.pass(ctx, d, force); err != nil {
+			return Day{}, err
+		}
 		if _, err := e.settle(ctx, d, 0, now); err != nil {
 			return Day{}, fmt.Errorf("closing %s first: %w", d, err)
 		}
+	}
+	if err := e.pass(ctx, date, force); err != nil {
+		return Day{}, err
 	}
 	return e.settle(ctx, date, 0, now)
 }

@@ -279,7 +279,7 @@ func takeBack(tx store.Tx, transfers []ledger.Transfer, priced line, date calend
 	switch {
 	case l.run == lineTaken:
 		return transfers, nil
-	case l.run == lineOpen:
+	case l.run == lineOpen || l.run == lineHeld:
 		if _, err := tx.Exec("update settlement_line set run = $1 where id = $2", lineTaken, l.txn); err != nil {
 			return transfers, err
 		}

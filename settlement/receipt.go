@@ -22,7 +22,8 @@ type Receipt struct {
 }
 
 // Expected is what the network owes for a closed business date: the sales that
-// settled with it less issuer and network fees, and less what was taken back.
+// settled with it less issuer and network fees, less what was taken back, and
+// what the comparison with the network's file has changed (ExpectTx).
 func (e *Engine) Expected(ctx context.Context, date calendar.Date, wallet string) (sum money.Amount, err error) {
 	err = e.db.Read(ctx, func(tx store.Tx) error {
 		sum, err = expected(tx, date, wallet)
@@ -34,7 +35,12 @@ func (e *Engine) Expected(ctx context.Context, date calendar.Date, wallet string
 func expected(tx store.Tx, date calendar.Date, wallet string) (sum money.Amount, err error) {
 	err = tx.QueryRow(`select cast(coalesce(sum(l.amount - l.issuer_fee - l.network_fee), 0) as BIGINT) from settlement_line l
 		join settlement_run r on r.id = l.run where l.run > 0 and r.date = $1 and l.wallet = $2`, date, wallet).Scan(&sum)
-	return sum, err
+	if err != nil {
+		return 0, err
+	}
+	var more money.Amount
+	err = tx.QueryRow("select cast(coalesce(sum(amount), 0) as BIGINT) from settlement_expected where date = $1 and wallet = $2", date, wallet).Scan(&more)
+	return sum + more, err
 }
 
 // Receive books what came in for a closed business date; a difference to what

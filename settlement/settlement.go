@@ -98,6 +98,9 @@ type Config struct {
 	SubmitTimeout time.Duration // after which a submitted payout without an answer is unknown; default 1 minute
 	NotFoundAfter time.Duration // after which a payout the bank does not know has failed; default 24 hours
 	Workers       int           // payouts under way at once; default 8
+	// Gate says why a business date may not be closed yet; nil when it may. A
+	// forced close does not ask.
+	Gate func(ctx context.Context, date calendar.Date) error
 	// Rest says how long to wait after a batch of bookings that took so long,
 	// so that a busy house can go first; nil never waits.
 	Rest func(took time.Duration) time.Duration

@@ -116,13 +116,21 @@ create table settlement_task (
 );
 create index settlement_task_open on settlement_task (created) where done = 0`, `
 alter table settlement_line add column parent BIGINT not null default 0; -- the sale that this line voids, refunds or adjusts
-create index settlement_line_parent on settlement_line (parent) where parent <> 0`}}
+create index settlement_line_parent on settlement_line (parent) where parent <> 0`, `
+create table settlement_expected (
+	key    TEXT primary key,
+	date   INTEGER not null, -- business date that the network pays it with
+	wallet TEXT not null,
+	amount BIGINT not null   -- more than the lines of the date's runs come to
+);
+create index settlement_expected_date on settlement_expected (date, wallet)`}}
 
 // Where a line stands.
 const (
 	lineOpen     = 0
 	lineTaken    = -1
 	lineUnpriced = -2
+	lineHeld     = -3
 )
 
 // What a line does.
