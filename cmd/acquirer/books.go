@@ -14,10 +14,8 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/hsm"
-	"acquirer/journal"
 	"acquirer/ledger"
 	"acquirer/limits"
-	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/settlement"
 	switching "acquirer/switch"
@@ -26,7 +24,7 @@ import (
 // openBooks puts the settlement engine on the journal, the ledger and the bank.
 func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 	cfg := settlement.Config{
-		DB: v.db, Source: journalSource{v.journal}, Merchants: v.terminals, Plans: v.plans, CutOff: v.cfg.Switch.CutOff, RefundFee: settlement.RefundFee(v.cfg.Settlement.RefundFee), Rest: v.letTerminalsFirst,
+		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, Plans: v.plans, CutOff: v.cfg.Switch.CutOff, RefundFee: settlement.RefundFee(v.cfg.Settlement.RefundFee), Rest: v.letTerminalsFirst,
 		Unseal: func(ctx context.Context, sealed []byte) (string, error) {
 			clear, err := v.hsm.Decrypt(ctx, dataKey, accountAAD, sealed)
 			return string(clear), err
@@ -64,63 +62,6 @@ func (v *house) bookOwnFunds(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// journalSource is the journal in settlement's words.
-type journalSource struct{ j *journal.Journal }
-
-// Facts implements settlement.Source.
-func (s journalSource) Facts(ctx context.Context, after int64, limit int) ([]settlement.Fact, error) {
-	cleared, err := s.j.ClearingSince(ctx, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	facts := make([]settlement.Fact, len(cleared))
-	for i, c := range cleared {
-		facts[i] = settlement.Fact{Cursor: c.ID, Taken: c.Taken, At: c.At, Txn: c.Txn, Date: c.Day, RRN: c.RRN, Merchant: c.Merchant, Terminal: c.Terminal,
-			Issuer: c.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Entry: switching.EntryOf(c.Entry), Amount: c.Amount, Does: doesOf(&c), Original: c.Original}
-		switch c.Channel {
-		case journal.Debit:
-			facts[i].CardType = merchant.Debit
-		case journal.QR:
-			facts[i].Channel, facts[i].CardType, facts[i].Wallet = merchant.QR, "", c.Issuer
-		}
-	}
-	return facts, nil
-}
-
-// doesOf is what a transaction does to the merchant's money. What undoes a load
-// moves as little of it as the load did.
-func doesOf(c *journal.Clearing) settlement.Does {
-	if c.OriginalKind == journal.Load {
-		return settlement.Nothing
-	}
-	switch c.Kind {
-	case journal.Sale, journal.Completion, journal.OfflineSale:
-		return settlement.Sells
-	case journal.Void, journal.CompletionVoid:
-		return settlement.Voids
-	case journal.Refund:
-		return settlement.Refunds
-	case journal.Adjustment:
-		return settlement.Adjusts
-	}
-	return settlement.Nothing
-}
-
-// From implements settlement.Source.
-func (s journalSource) From(cursor int64) int64 { return s.j.ClearingFrom(cursor) }
-
-// Undecided implements settlement.Source.
-func (s journalSource) Undecided(ctx context.Context, date calendar.Date) (int, error) {
-	totals, err := s.j.TotalsByIssuer(ctx, date)
-	n := 0
-	for _, t := range totals {
-		if t.State == journal.Open {
-			n += int(t.Count)
-		}
-	}
-	return n, err
 }
 
 // keeper follows the journal into the ledger and checks the house's own

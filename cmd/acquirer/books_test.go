@@ -11,6 +11,7 @@ import (
 	"acquirer/settlement"
 	"acquirer/store"
 	"acquirer/store/storetest"
+	switching "acquirer/switch"
 )
 
 // What the journal approved, in settlement's words: a tap without a PIN has its
@@ -41,7 +42,7 @@ func TestFactsOfTheJournal(t *testing.T) {
 		does  settlement.Does
 		entry merchant.Entry
 	}{{settlement.Sells, merchant.ContactlessNoPIN}, {settlement.Sells, ""}, {settlement.Voids, ""}, {settlement.Nothing, ""}, {settlement.Nothing, ""}, {settlement.Nothing, ""}}
-	facts, err := journalSource{j}.Facts(ctx, 0, 100)
+	facts, err := settlement.FromJournal(j, switching.EntryOf).Facts(ctx, 0, 100)
 	if err != nil || len(facts) != len(want) {
 		t.Fatalf("%d facts, %v", len(facts), err)
 	}

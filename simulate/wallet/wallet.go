@@ -83,6 +83,19 @@ type Wallets struct {
 
 // Start opens the wallets on an address; port 0 chooses one (Addr).
 func Start(addr string, cfg Config) (*Wallets, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("simwallet: %w", err)
+	}
+	s, err := Serve(l, cfg)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return s, nil
+}
+
+// Serve opens the wallets on l, which is theirs from then on.
+func Serve(l net.Listener, cfg Config) (*Wallets, error) {
 	if cfg.Keys == nil {
 		cfg.Keys = map[string][]byte{}
 		for _, name := range routing.Wallets {
@@ -110,10 +123,6 @@ func Start(addr string, cfg Config) (*Wallets, error) {
 	}
 	if err := cfg.Weather.check(); err != nil {
 		return nil, err
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("simwallet: %w", err)
 	}
 	running, quit := context.WithCancel(context.Background())
 	s := &Wallets{cfg: cfg, listener: l, running: running, quit: quit, books: newBooks(&cfg),

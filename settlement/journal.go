@@ -1,0 +1,74 @@
+package settlement
+
+import (
+	"context"
+
+	"acquirer/calendar"
+	"acquirer/journal"
+	"acquirer/merchant"
+)
+
+// FromJournal is the journal as a Source. entryOf says how a card was read as
+// far as its price depends on it, from DE 22: the switch knows.
+func FromJournal(j *journal.Journal, entryOf func(de22 int32) merchant.Entry) Source {
+	return journalSource{j, entryOf}
+}
+
+type journalSource struct {
+	j       *journal.Journal
+	entryOf func(de22 int32) merchant.Entry
+}
+
+// Facts implements Source.
+func (s journalSource) Facts(ctx context.Context, after int64, limit int) ([]Fact, error) {
+	cleared, err := s.j.ClearingSince(ctx, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	facts := make([]Fact, len(cleared))
+	for i, c := range cleared {
+		facts[i] = Fact{Cursor: c.ID, Taken: c.Taken, At: c.At, Txn: c.Txn, Date: c.Day, RRN: c.RRN, Merchant: c.Merchant, Terminal: c.Terminal,
+			Issuer: c.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Entry: s.entryOf(c.Entry), Amount: c.Amount, Does: doesOf(&c), Original: c.Original}
+		switch c.Channel {
+		case journal.Debit:
+			facts[i].CardType = merchant.Debit
+		case journal.QR:
+			facts[i].Channel, facts[i].CardType, facts[i].Wallet = merchant.QR, "", c.Issuer
+		}
+	}
+	return facts, nil
+}
+
+// doesOf is what a transaction does to the merchant's money. What undoes a load
+// moves as little of it as the load did.
+func doesOf(c *journal.Clearing) Does {
+	if c.OriginalKind == journal.Load {
+		return Nothing
+	}
+	switch c.Kind {
+	case journal.Sale, journal.Completion, journal.OfflineSale:
+		return Sells
+	case journal.Void, journal.CompletionVoid:
+		return Voids
+	case journal.Refund:
+		return Refunds
+	case journal.Adjustment:
+		return Adjusts
+	}
+	return Nothing
+}
+
+// From implements Source.
+func (s journalSource) From(cursor int64) int64 { return s.j.ClearingFrom(cursor) }
+
+// Undecided implements Source.
+func (s journalSource) Undecided(ctx context.Context, date calendar.Date) (int, error) {
+	totals, err := s.j.TotalsByIssuer(ctx, date)
+	n := 0
+	for _, t := range totals {
+		if t.State == journal.Open {
+			n += int(t.Count)
+		}
+	}
+	return n, err
+}
