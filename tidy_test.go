@@ -22,7 +22,7 @@ var rows = map[string]int{
 	"simulate/terminal": 2, "simulate/issuer": 2, "simulate/bank": 2, "simulate/wallet": 2, "simulate/load": 2, "simulate/card": 2, "simulate/iso87": 2, "bench/relay": 2,
 
 	"audit": 1, "merchant": 1, "journal": 1, "ledger": 1, "limits": 1, "risk": 1, "routing": 1, "download": 1, "hsm": 1, "hsm/payshield": 1, "hsm/hsmtest": 1,
-	"hsm/remote": 1, "hsm/audit": 1, "hsm/harden": 1,
+	"routing/wallet": 1, "hsm/remote": 1, "hsm/audit": 1, "hsm/harden": 1,
 
 	"spec": 0, "spec/jbig": 0, "card": 0, "money": 0, "calendar": 0, "store": 0,
 
@@ -39,6 +39,7 @@ var beside = map[[2]string]string{
 	{"hsm/hsmtest", "hsm/algo"}:             "the other side of an HSM in those tests",
 	{"simulate/terminal", "hsm/algo"}:       "a terminal's secure element computes with its own keys",
 	{"simulate/card", "hsm/algo"}:           "a chip computes its own cryptogram",
+	{"routing/wallet", "routing"}:           "a wallet is paid by payment code, and fails as a line does",
 	{"simulate/terminal", "simulate/card"}:  "a card is put into a terminal",
 	{"simulate/iso87", "hsm/algo"}:          "a terminal's secure element, here too",
 	{"simulate/iso87", "simulate/card"}:     "and its card",
