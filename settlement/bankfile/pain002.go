@@ -1,0 +1,195 @@
+package bankfile
+
+import (
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+)
+
+// codes are the payment transaction statuses of ISO 20022 (external code set
+// ExternalPaymentTransactionStatus1Code) in the house's words.
+var codes = map[string]Code{
+	"ACSC": Paid, "ACCC": Paid,
+	"RCVD": Processing, "PDNG": Processing, "ACTC": Processing, "ACCP": Processing, "ACFC": Processing, "ACSP": Processing, "ACWC": Processing, "ACWP": Processing,
+	"RJCT": Refused, "CANC": Refused,
+}
+
+// partly is the group status of a message whose orders fare differently.
+const partly = "PART"
+
+// pain002 reads a payment status report.
+type pain002 struct {
+	s         *scanner
+	report    Report
+	perStatus map[string]int // as the bank counted them
+	listed    map[string]int
+	status    string // of the count that is being read
+	now       Status
+	raw       string // now's status as the file has it
+	reason    []string
+}
+
+const (
+	groupPath = "CstmrPmtStsRpt/OrgnlGrpInfAndSts/"
+	infoPath  = "CstmrPmtStsRpt/OrgnlPmtInfAndSts/"
+	txPath    = infoPath + "TxInfAndSts"
+)
+
+// ReadPain002 reads a customer payment status report, ISO 20022 pain.002.001.NN:
+// its head, then the statuses of single orders.
+func ReadPain002(r io.Reader) (*Report, iter.Seq2[Status, error], error) {
+	p := &pain002{s: newScanner(r), report: Report{Count: -1, Sum: -1}, perStatus: map[string]int{}, listed: map[string]int{}}
+	e, err := p.s.open("pain.002.001")
+	for ; err == nil; e, err = p.s.next() {
+		if !e.ends && e.path == txPath {
+			break
+		}
+		if err = p.head(e); err != nil {
+			break
+		}
+	}
+	if err != nil && err != io.EOF {
+		return nil, nil, err
+	}
+	ended := err == io.EOF
+	switch {
+	case p.report.MessageID == "" || p.report.About == "":
+		return nil, nil, p.s.bad("", "the report has no MsgId or no OrgnlMsgId before its first transaction")
+	case ended && p.report.Group == "":
+		return nil, nil, p.s.bad("", "the report has neither a status for the message nor one for an order")
+	}
+	return &p.report, func(yield func(Status, error) bool) {
+		if ended {
+			return
+		}
+		err := p.transactions(yield)
+		if err != nil {
+			yield(Status{}, err)
+		}
+	}, nil
+}
+
+// head takes what stands outside of single orders.
+func (p *pain002) head(e event) (err error) {
+	if !e.ends {
+		return nil
+	}
+	switch strings.TrimPrefix(strings.TrimPrefix(e.path, groupPath), infoPath) {
+	case "CstmrPmtStsRpt/GrpHdr/MsgId":
+		p.report.MessageID, err = p.s.name(e.path, e.text)
+	case "OrgnlMsgId":
+		p.report.About, err = p.s.name(e.path, e.text)
+	case "OrgnlNbOfTxs":
+		p.report.Count, err = p.s.count(e.path, e.text)
+	case "OrgnlCtrlSum":
+		p.report.Sum, err = p.s.sum(e.path, e.text)
+	case "GrpSts", "PmtInfSts":
+		if e.text == partly {
+			return nil
+		}
+		p.report.Group, err = p.code(e)
+	case "StsRsnInf/Rsn/Cd", "StsRsnInf/Rsn/Prtry", "StsRsnInf/AddtlInf":
+		p.report.Reason = shortened(p.report.Reason + " " + e.text)
+	case "NbOfTxsPerSts/DtldNbOfTxs":
+		var n int
+		n, err = p.s.count(e.path, e.text)
+		p.perStatus[""] = n // until the status itself comes
+	case "NbOfTxsPerSts/DtldSts":
+		p.perStatus[e.text] += p.perStatus[""]
+		delete(p.perStatus, "")
+	}
+	return err
+}
+
+func (p *pain002) code(e event) (Code, error) {
+	c, ok := codes[e.text]
+	if !ok {
+		return "", p.s.bad(e.path, fmt.Sprintf("status %.8q is not known", e.text))
+	}
+	return c, nil
+}
+
+// transactions reads from the first TxInfAndSts, which has begun, to the end.
+func (p *pain002) transactions(yield func(Status, error) bool) error {
+	p.now.Line = p.s.at.line
+	for {
+		e, err := p.s.next()
+		if err == io.EOF {
+			return p.counts()
+		}
+		if err != nil {
+			return err
+		}
+		switch {
+		case !e.ends && e.path == txPath:
+			p.now, p.raw, p.reason = Status{Line: p.s.at.line}, "", nil
+		case e.ends && e.path == txPath:
+			if err := p.complete(); err != nil {
+				return err
+			}
+			if !yield(p.now, nil) {
+				return nil
+			}
+		case strings.HasPrefix(e.path, txPath+"/"):
+			err = p.transaction(e)
+		default:
+			err = p.head(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (p *pain002) transaction(e event) (err error) {
+	if !e.ends {
+		return nil
+	}
+	switch strings.TrimPrefix(e.path, txPath+"/") {
+	case "OrgnlEndToEndId":
+		p.now.Reference, err = p.s.name(e.path, e.text)
+	case "TxSts":
+		p.raw = e.text
+		p.now.Code, err = p.code(e)
+	case "AcctSvcrRef":
+		p.now.BankID, err = p.s.name(e.path, e.text)
+	case "OrgnlTxRef/Amt/InstdAmt":
+		p.now.Amount, err = p.s.amount(e.path, e.text)
+	case "StsRsnInf/Rsn/Cd", "StsRsnInf/Rsn/Prtry", "StsRsnInf/AddtlInf":
+		if len(p.reason) < 8 {
+			p.reason = append(p.reason, e.text)
+		}
+	}
+	return err
+}
+
+// complete checks a transaction that has ended.
+func (p *pain002) complete() error {
+	p.now.Reason = shortened(strings.Join(p.reason, " "))
+	p.listed[p.raw]++
+	switch {
+	case p.now.Reference == "":
+		return p.s.bad(txPath, "no OrgnlEndToEndId")
+	case p.now.Code == "":
+		return p.s.bad(txPath, "no TxSts")
+	case (p.report.Group == Paid || p.report.Group == Refused) && p.now.Code != p.report.Group:
+		return p.s.bad(txPath, fmt.Sprintf("order %s is %s in a message that is %s as a whole", p.now.Reference, p.now.Code, p.report.Group))
+	}
+	return nil
+}
+
+// counts compares the orders that were listed with the bank's own count.
+func (p *pain002) counts() error {
+	total := 0
+	for status, n := range p.listed {
+		total += n
+		if said, ok := p.perStatus[status]; ok && said != n {
+			return p.s.bad(groupPath+"NbOfTxsPerSts", fmt.Sprintf("%d orders are listed as %s; the head says %d", n, status, said))
+		}
+	}
+	if p.report.Count >= 0 && total > p.report.Count {
+		return p.s.bad(groupPath+"OrgnlNbOfTxs", fmt.Sprintf("%d orders are listed of a message of %d", total, p.report.Count))
+	}
+	return nil
+}
