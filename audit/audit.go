@@ -56,7 +56,7 @@ type Entry struct {
 	At      time.Time `json:"at"`  // given by Record
 	Who     string    `json:"who"`
 	From    string    `json:"from"`              // where it was asked for: command line, signal, file, the peer's address
-	Op      string    `json:"op"`                // what, as the command that does it: "route reload", "owed close"
+	Op      string    `json:"op"`                // what, as the command that does it: "route reload", "owed resolve"
 	Subject string    `json:"subject,omitempty"` // to what: a file, an RRN, a business date
 	Detail  string    `json:"detail,omitempty"`  // what changed by it
 	Result  string    `json:"result"`            // Done, or why it was not done

@@ -16,7 +16,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
 
 func entry(n int) Entry {
-	return Entry{Who: "uid 7 (ann)", From: "command line", Op: "owed close", Subject: fmt.Sprint("RRN ", n), Detail: "ticket 4711", Result: Done}
+	return Entry{Who: "uid 7 (ann)", From: "command line", Op: "owed resolve", Subject: fmt.Sprint("RRN ", n), Detail: "ticket 4711", Result: Done}
 }
 
 func add(t *testing.T, db *store.DB, e Entry) Entry {

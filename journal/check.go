@@ -25,6 +25,8 @@ func (v Violation) String() string {
 var checks = []struct{ invariant, what, sql string }{
 	{"I1", "an outcome without its transaction",
 		"select count(*), coalesce(min(o.txn), 0) from outcome o left join txn t on t.id = o.txn where o.id >= $1 and t.id is null and cast($2 as BIGINT) > 0"},
+	{"I1", "a reversal without its transaction",
+		"select count(*), coalesce(min(w.txn), 0) from owed w left join txn t on t.id = w.txn where w.id >= $1 and t.id is null and cast($2 as BIGINT) > 0"},
 	{"I6", "a reversal owed without an outcome",
 		"select count(*), coalesce(min(w.txn), 0) from owed w left join outcome o on o.txn = w.txn where w.id >= $1 and o.id is null and cast($2 as BIGINT) > 0"},
 	{"I3", "an outcome that owes a reversal without one",

@@ -256,8 +256,11 @@ func (j *Journal) ClaimFor(ctx context.Context, issuer string, n int, lease time
 			if err != nil {
 				return err
 			}
-			if e == nil {
-				return fmt.Errorf("journal: reversal %d has no transaction", id)
+			if e == nil { // lost or damaged; in the way of no other, and Check finds it
+				if _, err := tx.Exec("update owed set state = 6, ended = $2, leased = 0, note = 'its transaction is not in the journal' where id = $1", id, micro(now)); err != nil {
+					return err
+				}
+				continue
 			}
 			claimed = append(claimed, e)
 		}
@@ -270,9 +273,10 @@ func (j *Journal) ClaimFor(ctx context.Context, issuer string, n int, lease time
 	return claimed, nil
 }
 
-// Acknowledge ends a reversal: the issuer confirmed it, or a person did.
-func (j *Journal) Acknowledge(ctx context.Context, debt int64, note string) error {
-	return j.settle(ctx, debt, Acknowledge, note, time.Now(), time.Time{})
+// Acknowledge ends a reversal: the issuer confirmed it, or a person did. also
+// is done in the same write.
+func (j *Journal) Acknowledge(ctx context.Context, debt int64, note string, also ...func(store.Tx) error) error {
+	return j.settle(ctx, debt, Acknowledge, note, time.Now(), time.Time{}, also...)
 }
 
 // GiveUpOn hands a reversal to a person: refused by the issuer, or tried
@@ -281,9 +285,10 @@ func (j *Journal) GiveUpOn(ctx context.Context, debt int64, note string) error {
 	return j.settle(ctx, debt, GiveUp, note, time.Now(), time.Time{})
 }
 
-// Resume puts a reversal that was given up back on the list.
-func (j *Journal) Resume(ctx context.Context, debt int64, at time.Time) error {
-	return j.settle(ctx, debt, Resume, "resumed", time.Time{}, at)
+// Resume puts a reversal that was given up back on the list. also is done in
+// the same write.
+func (j *Journal) Resume(ctx context.Context, debt int64, at time.Time, also ...func(store.Tx) error) error {
+	return j.settle(ctx, debt, Resume, "resumed", time.Time{}, at, also...)
 }
 
 // RetryAt gives up the lease of a reversal and sets when it comes due again.
@@ -314,7 +319,7 @@ func (j *Journal) reschedule(ctx context.Context, debt int64, at time.Time, note
 }
 
 // settle moves a debt by the one function that knows the arrows.
-func (j *Journal) settle(ctx context.Context, debt int64, e Event, note string, ended, due time.Time) error {
+func (j *Journal) settle(ctx context.Context, debt int64, e Event, note string, ended, due time.Time, also ...func(store.Tx) error) error {
 	fault.Hit("owed.settle.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		var s State
@@ -332,8 +337,15 @@ func (j *Journal) settle(ctx context.Context, debt int64, e Event, note string, 
 		if !due.IsZero() {
 			was = micro(due)
 		}
-		_, err = tx.Exec("update owed set state = $2, note = $3, ended = $4, due = $5, leased = 0 where id = $1", debt, next, clean(note), micro(ended), was)
-		return err
+		if _, err = tx.Exec("update owed set state = $2, note = $3, ended = $4, due = $5, leased = 0 where id = $1", debt, next, clean(note), micro(ended), was); err != nil {
+			return err
+		}
+		for _, f := range also {
+			if err := f(tx); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	fault.Hit("owed.settle.after")
 	if err != nil {

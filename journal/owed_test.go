@@ -271,6 +271,7 @@ func TestChecksFindWhatMustNotBe(t *testing.T) {
 			harm func()
 		}{
 			{"I1: an outcome without its transaction", func() { exec("delete from txn where id = $1", unansweredDone(t, j).ID) }},
+			{"I1: a reversal without its transaction", func() { exec("delete from txn where id = $1", unansweredDone(t, j).ID) }},
 			{"I6: a reversal owed without an outcome", func() { exec("delete from outcome where txn = $1", unansweredDone(t, j).ID) }},
 			{"I3: an outcome that owes a reversal without one", func() { exec("delete from owed where txn = $1", unansweredDone(t, j).ID) }},
 			{"I6: a reversal of a transaction that was refused without owing one", func() { exec("update outcome set reason = 2 where txn = $1", unansweredDone(t, j).ID) }},
@@ -315,6 +316,27 @@ func unansweredDone(t *testing.T, j *journal.Journal) *journal.Transaction {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// A reversal whose transaction is gone goes to a person and holds up no other.
+func TestADebtWithoutItsTransaction(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		j := newJournal(t, db, nil)
+		gone, good := unanswered(t, j), unanswered(t, j)
+		if err := db.Write(t.Context(), func(tx store.Tx) error {
+			_, err := tx.Exec("delete from txn where id = $1", gone.ID)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		claimed, err := j.ClaimFor(t.Context(), "icbc", 10, time.Hour)
+		if err != nil || len(claimed) != 1 || claimed[0].ID != good.ID {
+			t.Errorf("claimed %v, %v", claimed, err)
+		}
+		if c, err := j.Debts(t.Context()); err != nil || c.Owed != 1 || c.Manual != 1 {
+			t.Errorf("%+v %v", c, err)
+		}
+	})
 }
 
 // What a run was sending when it ended, the next sends at once.

@@ -79,7 +79,7 @@ func own1(path string) (*os.File, error) {
 		pid := make([]byte, 32)
 		n, _ := f.ReadAt(pid, 0)
 		f.Close()
-		return nil, fmt.Errorf("store: %s is in use by process %s: stop it first, or use PostgreSQL to share a database: %w", path, pid[:n], err)
+		return nil, fmt.Errorf("%w: %s is in use by process %s: stop it first, or use PostgreSQL to share a database: %w", ErrInUse, path, pid[:n], err)
 	}
 	if err := f.Truncate(0); err != nil {
 		f.Close()

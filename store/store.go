@@ -31,6 +31,8 @@ var (
 	// ErrFailed says that the disk broke its promise (a failed fsync): the
 	// store writes no more and the process should stop and start again.
 	ErrFailed = errors.New("store: stopped after a failed write to disk")
+	// ErrInUse says that another process owns the embedded database.
+	ErrInUse = errors.New("store: another process has the database")
 	// ErrNotFound is what Row.Scan returns when there is no row.
 	ErrNotFound = errors.New("store: not found")
 	// ErrDuplicate says that a unique key exists already.

@@ -14,9 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// admin serves /metrics, /healthz and /readyz.
+// admin serves /metrics, /healthz and /readyz, and answers acquirer owed.
 type admin struct {
 	v     *house
+	token string      // of acquirer owed
 	ready atomic.Bool // the terminals' listener is open
 }
 
@@ -25,6 +26,7 @@ func (a *admin) handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.v.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { a.say(w, a.healthy()) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.say(w, a.serving(r.Context())) })
+	mux.HandleFunc("POST /owed", serveOwed(a.v.db, a.token, a.v.log))
 	return mux
 }
 

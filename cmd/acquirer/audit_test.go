@@ -33,7 +33,7 @@ func TestAudit(t *testing.T) {
 		}
 	}
 	with(func(db *store.DB) {
-		for _, e := range []audit.Entry{byHand("owed close", "RRN 1", "ticket 4711\nof \x1b[31mnorth", nil), byHand("route reload", "routes.json", "", errors.New("line 3"))} {
+		for _, e := range []audit.Entry{byHand("owed resolve", "RRN 1", "ticket 4711\nof \x1b[31mnorth", nil), byHand("route reload", "routes.json", "", errors.New("line 3"))} {
 			if _, err := audit.Append(t.Context(), db, e); err != nil {
 				t.Fatal(err)
 			}
@@ -43,7 +43,7 @@ func TestAudit(t *testing.T) {
 	if status != 0 || strings.Count(stdout, "\n") != 4 || !strings.Contains(stdout, `"route reload" "routes.json": "refused: line 3"`) || strings.ContainsRune(stdout, '\x1b') {
 		t.Errorf("status %d: %s%s", status, stdout, stderr)
 	}
-	status, stdout, _ = call("list", "--json", "--op", "owed close")
+	status, stdout, _ = call("list", "--json", "--op", "owed resolve")
 	var list []audit.Entry
 	if err := json.Unmarshal([]byte(stdout), &list); err != nil || status != 0 || len(list) != 1 || list[0].Seq != 1 || list[0].Result != audit.Done || list[0].Who != whoRuns() {
 		t.Errorf("status %d, %v: %s", status, err, stdout)

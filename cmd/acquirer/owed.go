@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,7 +12,6 @@ import (
 
 	"acquirer/journal"
 	"acquirer/money"
-	"acquirer/store"
 )
 
 // newOwedCmd is `acquirer owed`: what a person does with reversals and advices
@@ -27,14 +24,15 @@ func newOwedCmd() *cobra.Command {
 acknowledged, first what was left to a person. An advice tells what was done
 already: an offline sale, a tip, a completion notice, a refund. When the issuer
 says that it can take one now, retry sends it once more; when it has confirmed by
-other means that its books are right, close records that.
+other means that its books are right, resolve records that.
 
-It opens the database itself: an embedded one only while acquirer serve is stopped.`,
+It opens the database itself, or, where acquirer serve has an embedded one, asks
+that process; whoever may read the database's files may do that.`,
 		Example: "  acquirer owed list --json",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newOwedListCmd(), newOwedRetryCmd(), newOwedCloseCmd())
+	cmd.AddCommand(newOwedListCmd(), newOwedRetryCmd(), newOwedResolveCmd())
 	return cmd
 }
 
@@ -49,17 +47,11 @@ func newOwedListCmd() *cobra.Command {
 	addConfigFlags(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "print one JSON array")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withJournal(cmd, func(ctx context.Context, j *journal.Journal) error {
-			var all []*journal.Entry
-			for _, s := range [...]journal.State{journal.Manual, journal.Owed} {
-				some, err := j.DebtList(ctx, s, 10_000)
-				if err != nil {
-					return err
-				}
-				all = append(all, some...)
-			}
-			return printOwed(cmd.OutOrStdout(), all, *asJSON)
-		})
+		a, err := askOwed(cmd, owedCall{Do: "list"})
+		if err != nil {
+			return err
+		}
+		return printOwed(cmd.OutOrStdout(), a.Rows, *asJSON)
 	}
 	return cmd
 }
@@ -82,13 +74,16 @@ type owedRow struct {
 	Last     string       `json:"last"` // what the last try met
 }
 
-func printOwed(w io.Writer, all []*journal.Entry, asJSON bool) error {
-	rows := make([]owedRow, len(all))
-	for i, e := range all {
-		rows[i] = owedRow{RRN: e.RRN, What: whatIsOwed(e), State: e.Debt.State.String(), Issuer: e.Issuer, Trace: fmt.Sprintf("%06d", e.Trace), Sent: e.Transmitted, PAN: e.PANMasked,
-			Amount: e.Amount, Terminal: e.Terminal, Merchant: e.Merchant, Why: string(e.Debt.Why), Since: e.Debt.Created, Tries: int(e.Debt.Tries), Last: e.Debt.Note}
-	}
+func owedRowOf(e *journal.Entry) owedRow {
+	return owedRow{RRN: e.RRN, What: whatIsOwed(e), State: e.Debt.State.String(), Issuer: e.Issuer, Trace: fmt.Sprintf("%06d", e.Trace), Sent: e.Transmitted, PAN: e.PANMasked,
+		Amount: e.Amount, Terminal: e.Terminal, Merchant: e.Merchant, Why: string(e.Debt.Why), Since: e.Debt.Created, Tries: int(e.Debt.Tries), Last: e.Debt.Note}
+}
+
+func printOwed(w io.Writer, rows []owedRow, asJSON bool) error {
 	if asJSON {
+		if rows == nil {
+			rows = []owedRow{}
+		}
 		return json.NewEncoder(w).Encode(rows)
 	}
 	if len(rows) == 0 {
@@ -129,33 +124,20 @@ func newOwedRetryCmd() *cobra.Command {
 	}
 	addConfigFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return withJournal(cmd, func(ctx context.Context, j *journal.Journal) error {
-			e, err := owedByRRN(ctx, j, args[0])
-			if err != nil {
-				return err
-			}
-			if e.Debt.State != journal.Manual {
-				return fmt.Errorf("the %s of %s is %s: only one that was left to a person is sent again", whatIsOwed(e), e.RRN, standsAs(e))
-			}
-			if err := j.Resume(ctx, e.Debt.ID, time.Now()); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the %s of %s is owed again; acquirer serve sends it at once\n", whatIsOwed(e), e.RRN)
-			return err
-		})
+		return sayOwed(cmd, owedCall{Do: "retry", RRN: args[0]})
 	}
 	return cmd
 }
 
-func newOwedCloseCmd() *cobra.Command {
+func newOwedResolveCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "close RRN",
+		Use:   "resolve RRN",
 		Short: "Record that an issuer's books are right about a transaction by other means",
-		Long: `close ends a reversal or advice that the issuer has settled by other means: its
+		Long: `resolve ends a reversal or advice that the issuer has settled by other means: its
 operations confirmed that the original is reversed there, or never came, or that
 what the advice tells is booked. The note says who confirmed it; it stays with
-the transaction.`,
-		Example: `  acquirer owed close 2WSLMB5IZITC --note "north operations, ticket 4711"`,
+the transaction and in the operators' log (acquirer audit list).`,
+		Example: `  acquirer owed resolve 2WSLMB5IZITC --note "north operations, ticket 4711"`,
 		Args:    cobra.ExactArgs(1),
 	}
 	addConfigFlags(cmd)
@@ -167,43 +149,15 @@ the transaction.`,
 		if strings.TrimSpace(*note) == "" {
 			return usageError{errors.New("--note is empty: say who confirmed it")}
 		}
-		return withJournal(cmd, func(ctx context.Context, j *journal.Journal) error {
-			e, err := owedByRRN(ctx, j, args[0])
-			if err != nil {
-				return err
-			}
-			if s := e.Debt.State; s != journal.Manual && s != journal.Owed {
-				return fmt.Errorf("the %s of %s is %s already", whatIsOwed(e), e.RRN, standsAs(e))
-			}
-			if err := j.Acknowledge(ctx, e.Debt.ID, "by hand: "+*note); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the %s of %s is settled\n", whatIsOwed(e), e.RRN)
-			return err
-		})
+		return sayOwed(cmd, owedCall{Do: "resolve", RRN: args[0], Note: *note})
 	}
 	return cmd
 }
 
-// withJournal is withDatabase for what needs the journal alone.
-func withJournal(cmd *cobra.Command, f func(context.Context, *journal.Journal) error) error {
-	return withDatabase(cmd, func(ctx context.Context, db *store.DB) error { return f(ctx, journal.New(db, nil)) })
-}
-
-// owedByRRN finds a transaction for which something is or was owed. An RRN of this
-// house is the journal's id in base 36.
-func owedByRRN(ctx context.Context, j *journal.Journal, rrn string) (*journal.Entry, error) {
-	rrn = strings.ToUpper(rrn)
-	id, err := strconv.ParseInt(rrn, 36, 64)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("%q is not an RRN of this house: 12 letters and digits", rrn)}
+func sayOwed(cmd *cobra.Command, c owedCall) error {
+	a, err := askOwed(cmd, c)
+	if err == nil {
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), a.Said)
 	}
-	e, err := j.Get(ctx, id)
-	if errors.Is(err, store.ErrNotFound) || err == nil && e.RRN != rrn {
-		return nil, fmt.Errorf("no transaction has the RRN %s", rrn)
-	}
-	if err == nil && e.Debt == nil {
-		err = fmt.Errorf("the transaction %s is %s: nothing is owed for it", rrn, e.State())
-	}
-	return e, err
+	return err
 }

@@ -2,15 +2,20 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"acquirer/audit"
 	"acquirer/calendar"
 	"acquirer/journal"
+	"acquirer/simulate/card"
 	"acquirer/store"
+	"acquirer/store/storetest"
 )
 
 // What was given up, a reversal or an advice, is listed, sent again by retry,
@@ -91,8 +96,8 @@ func TestOwed(t *testing.T) {
 		{[]string{"retry", "000000000001"}, 1, "no transaction"},
 		{[]string{"retry", "not an RRN"}, 2, "not an RRN"},
 		{[]string{"retry"}, 2, "accepts 1 arg"},
-		{[]string{"close", rrns[0]}, 2, "note"},
-		{[]string{"close", rrns[0], "--note", " "}, 2, "note"},
+		{[]string{"resolve", rrns[0]}, 2, "note"},
+		{[]string{"resolve", rrns[0], "--note", " "}, 2, "note"},
 	} {
 		if status, stdout, stderr := call(c.args...); status != c.status || stdout != "" || !strings.Contains(stderr, c.says) {
 			t.Errorf("%v: status %d, want %d: %q, %s", c.args, status, c.status, stdout, stderr)
@@ -108,11 +113,11 @@ func TestOwed(t *testing.T) {
 			t.Errorf("%d reversals are due after retry, want 2: %v", len(due), err)
 		}
 	})
-	if status, _, stderr := call("close", rrns[0], "--note", "north operations, ticket 4711"); status != 0 {
+	if status, _, stderr := call("resolve", rrns[0], "--note", "north operations, ticket 4711"); status != 0 {
 		t.Errorf("close: status %d: %s", status, stderr)
 	}
 	want("after close", rrns[1]+" owed")
-	if status, _, stderr := call("close", rrns[0], "--note", "again"); status != 1 || !strings.Contains(stderr, "reversed already") {
+	if status, _, stderr := call("resolve", rrns[0], "--note", "again"); status != 1 || !strings.Contains(stderr, "reversed already") {
 		t.Errorf("closing it again: status %d: %s", status, stderr)
 	}
 	at(func(j *journal.Journal) {
@@ -162,13 +167,115 @@ func TestOwedAdvice(t *testing.T) {
 		{[]string{"retry", txn.RRN}, 0, "the advice of " + txn.RRN + " is owed again"},
 		{[]string{"list", "--json"}, 0, `"what":"advice","state":"owed"`},
 		{[]string{"retry", txn.RRN}, 1, "the advice of " + txn.RRN + " is owed:"},
-		{[]string{"close", txn.RRN, "--note", "booked by hand, ticket 4712"}, 0, "is settled"},
-		{[]string{"close", txn.RRN, "--note", "again"}, 1, "the advice of " + txn.RRN + " is delivered already"},
+		{[]string{"resolve", txn.RRN, "--note", "booked by hand, ticket 4712"}, 0, "is settled"},
+		{[]string{"resolve", txn.RRN, "--note", "again"}, 1, "the advice of " + txn.RRN + " is delivered already"},
 		{[]string{"list"}, 0, "nothing is owed"},
 	} {
 		status, stdout, stderr := runs(t, append(append([]string{"owed"}, c.args...), "--database", database)...)
 		if status != c.status || !strings.Contains(stdout+stderr, c.says) {
 			t.Errorf("%v: status %d, want %d and %q: %s%s", c.args, status, c.status, c.says, stdout, stderr)
 		}
+	}
+}
+
+// The three commands work while the switch runs: beside it on PostgreSQL, and
+// through it on SQLite, whose file it owns.
+func TestOwedBesideServe(t *testing.T) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			database := "sqlite:" + filepath.Join(t.TempDir(), "owed.db")
+			if engine == "postgres" {
+				database = storetest.PostgresURL(t)
+			}
+			db, err := store.Open(t.Context(), database, schemas()...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			j, now := journal.New(db, nil), time.Now()
+			var rrns []string
+			for i := range 2 {
+				id := store.NewID()
+				txn := journal.Transaction{ID: id, Key: journal.Key{Day: calendar.DateOf(now), Terminal: "10000001", Batch: 1, STAN: int32(i + 1), Kind: journal.Sale},
+					Merchant: "898110054110001", MTI: 0x0200, Amount: 1234, Currency: 156, PANMasked: "621000******0002", Channel: journal.Credit, Issuer: "north",
+					RRN: strings.ToUpper(strconv.FormatInt(id, 36)), Trace: int32(77 + i), Transmitted: now.Truncate(time.Second), Opened: now, Deadline: now}
+				rrns = append(rrns, txn.RRN)
+				if _, err := j.Open(t.Context(), &txn); err != nil {
+					t.Fatal(err)
+				}
+				closed, err := j.Close(t.Context(), &txn, journal.Outcome{Reason: journal.Unanswered, Closed: now})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := j.GiveUpOn(t.Context(), closed.DebtID, "20 tries, the last: timeout"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+
+			key, pass := masterKey(t)
+			admin := freeAddr(t)
+			args := []string{"serve", "--seed", "demo", "--database", database, "--hsm-file", key, "--hsm-passphrase-file", pass,
+				"--terminals-listen", "127.0.0.1:0", "--admin-listen", admin, "--console-listen", "", "--node", "7"}
+			for _, is := range simcard.Issuers { // nobody listens there: what is owed waits
+				args = append(args, "--issuer", is.Name+"="+freeAddr(t))
+			}
+			p := spawn(t, nil, args...)
+			if _, ok := p.stderr.await(t.Context(), `"msg":"listening"`); !ok {
+				t.Fatalf("it does not listen:\n%s", p.stderr.tail(20))
+			}
+			call := func(args ...string) (status int, says string) {
+				status, stdout, stderr := runs(t, append(append([]string{"owed"}, args...), "--database", database, "--node", "8")...)
+				return status, stdout + stderr
+			}
+			for _, c := range []struct {
+				args   []string
+				status int
+				says   string
+			}{
+				{[]string{"list"}, 0, rrns[1] + "  reversal  manual  north"},
+				{[]string{"retry", rrns[0]}, 0, "is owed again"},
+				{[]string{"retry", rrns[0]}, 1, "is owed: only one"},
+				{[]string{"retry", "not an RRN"}, 2, "not an RRN"},
+				{[]string{"resolve", rrns[1], "--note", "north operations, ticket 4711"}, 0, "is settled"},
+				{[]string{"resolve", rrns[1], "--note", "again"}, 1, "reversed already"},
+				{[]string{"list", "--json"}, 0, `"rrn":"` + rrns[0] + `","what":"reversal","state":"owed"`},
+			} {
+				if status, says := call(c.args...); status != c.status || !strings.Contains(says, c.says) {
+					t.Errorf("%v: status %d, want %d and %q: %s", c.args, status, c.status, c.says, says)
+				}
+			}
+			for _, token := range []string{"", "Bearer ", "Bearer guess"} {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+admin+"/owed", strings.NewReader(`{"do":"list"}`))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("Authorization", token)
+				req.Close = true
+				resp, err := http.DefaultClient.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusUnauthorized {
+					t.Errorf("with %q: %s, %v", token, resp.Status, err)
+				}
+			}
+			if status := p.stop(t); status != 0 {
+				t.Errorf("it ended with %d: %s", status, p.stderr.tail(20))
+			}
+			if engine == "sqlite" {
+				if _, err := os.Stat(strings.TrimPrefix(database, "sqlite:") + ".door"); !os.IsNotExist(err) {
+					t.Errorf("the door is still there: %v", err)
+				}
+			}
+			status, stdout, stderr := runs(t, "audit", "list", "--json", "--database", database)
+			var list []audit.Entry
+			if err := json.Unmarshal([]byte(stdout), &list); err != nil || len(list) != 2 || list[0].Op != "owed resolve" || list[0].Subject != "RRN "+rrns[1] ||
+				list[0].Detail != "north operations, ticket 4711" || list[1].Op != "owed retry" || list[0].Who != whoRuns() {
+				t.Errorf("the operators' log: %d, %v: %s%s", status, err, stdout, stderr)
+			}
+		})
 	}
 }

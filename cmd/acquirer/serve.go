@@ -214,6 +214,11 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 	if err != nil {
 		return fmt.Errorf("admin.listen: %w", err)
 	}
+	shut := func() error { return nil }
+	if adm.token, shut, err = openDoor(cfg, adminListener.Addr().String()); err != nil {
+		return errors.Join(err, adminListener.Close())
+	}
+	defer func() { err = errors.Join(err, shut()) }()
 	background("admin", func() error { return serveHTTP(ctx, adminListener, adm.handler()) })
 	run := running{house: v, keeper: keep, terminal: terminals.Addr().String(), admin: adminListener.Addr().String()}
 	if cfg.Admin.Pprof != "" {
