@@ -159,7 +159,7 @@ const (
 	EventAdvanceRepaid  Event = "ADVANCE_REPAID"
 	EventD0Fee          Event = "D0_FEE"
 	EventExtraFee       Event = "EXTRA_FEE"
-	EventFreeze         Event = "FREEZE"
+	EventHold           Event = "HOLD"
 	EventRelease        Event = "RELEASE"
 	EventChargeback     Event = "CHARGEBACK"
 	EventChargebackWon  Event = "CHARGEBACK_WON"

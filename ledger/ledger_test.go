@@ -194,7 +194,7 @@ func TestGuards(t *testing.T) {
 		}
 		exact := Payout{Ref: "exact", Date: later, Merchant: alice, Amount: 9640}
 		post(t, l, exact.Reserve()...)
-		if err := l.Post(t.Context(), Freeze("f", later, alice, 1)); !errors.Is(err, ErrInsufficient) {
+		if err := l.Post(t.Context(), (&Hold{"f", later, alice, 1}).Ask()); !errors.Is(err, ErrInsufficient) {
 			t.Errorf("freezing what is reserved: %v", err)
 		}
 		// A reversal takes what is already promised: the merchant goes below zero.
@@ -204,7 +204,7 @@ func TestGuards(t *testing.T) {
 		post(t, l, ToArrears("a", later, alice, 96_40))
 		wants(t, l, "1301:"+alice+"=96.40 2101:"+alice+"~0.00")
 		// All or none: the second of a pair fails, the first is not booked.
-		if err := l.Post(t.Context(), Freeze("f1", later, bob, 50_00), Freeze("f2", later, bob, 50_00)); !errors.Is(err, ErrInsufficient) {
+		if err := l.Post(t.Context(), (&Hold{"f1", later, bob, 50_00}).Ask(), (&Hold{"f2", later, bob, 50_00}).Ask()); !errors.Is(err, ErrInsufficient) {
 			t.Errorf("two freezes of 50.00 on 96.40: %v", err)
 		}
 		wants(t, l, "2104=0.00 2101:"+bob+"~96.40")

@@ -200,35 +200,62 @@ func ExtraFee(key string, date calendar.Date, merchant string, fee money.Amount)
 		Legs: legs(d(MerchantPayable, merchant, fee), c(IncomeDevice, "", fee))}
 }
 
-// Freeze takes a merchant's money out of payouts; Release gives it back. The
-// key names the case.
-func Freeze(key string, date calendar.Date, merchant string, amount money.Amount) Transfer {
-	return Transfer{Key: "freeze/" + key, Event: EventFreeze, Date: date, Ref: key, Kind: Posted,
-		Legs: legs(d(MerchantPayable, merchant, amount), c(MerchantFrozen, merchant, amount))}
+// Hold is a merchant's money kept out of payouts.
+type Hold struct {
+	Key      string // names the case
+	Date     calendar.Date
+	Merchant string
+	Amount   money.Amount
 }
 
-// Release is the way back of Freeze.
-func Release(key string, date calendar.Date, merchant string, amount money.Amount) Transfer {
-	return Transfer{Key: "release/" + key, Event: EventRelease, Date: date, Ref: key, Kind: Posted,
-		Legs: legs(d(MerchantFrozen, merchant, amount), c(MerchantPayable, merchant, amount))}
+// Ask reserves the money until somebody says whether it is held.
+// ErrInsufficient when the merchant is not owed so much.
+func (h *Hold) Ask() Transfer {
+	return Transfer{Key: "hold/" + h.Key, Event: EventHold, Date: h.Date, Ref: h.Key, Kind: Pending,
+		Legs: legs(d(MerchantPayable, h.Merchant, h.Amount), c(MerchantFrozen, h.Merchant, h.Amount))}
 }
 
-// Chargeback books an issuer's chargeback and the network's fee for it;
-// frozen says that the amount was frozen before. Won is its mirror without the
-// fee.
-func Chargeback(key string, date calendar.Date, merchant string, amount, fee money.Amount, frozen bool) Transfer {
-	from := MerchantPayable
-	if frozen {
-		from = MerchantFrozen
-	}
-	return Transfer{Key: "chargeback/" + key, Event: EventChargeback, Date: date, Ref: key, Kind: Posted,
-		Legs: legs(d(from, merchant, amount), d(CostErrors, "", fee), c(NetworkReceivable, "", amount+fee))}
+// Confirm holds what was asked for; Refuse gives it back because somebody said
+// no, Lapse because nobody said anything in time.
+func (h *Hold) Confirm() Transfer { return h.end(Posting) }
+func (h *Hold) Refuse() Transfer  { return h.end(Voiding) }
+func (h *Hold) Lapse() Transfer   { return h.end(Expiry) }
+
+func (h *Hold) end(k Kind) Transfer {
+	return Transfer{Key: "hold/" + h.Key + "-" + k.String(), Event: EventHold, Date: h.Date, Ref: h.Key, Kind: k, Resolves: "hold/" + h.Key}
 }
 
-// ChargebackWon gives a chargeback's amount back to the merchant.
-func ChargebackWon(key string, date calendar.Date, merchant string, amount money.Amount) Transfer {
-	return Transfer{Key: "chargeback-won/" + key, Event: EventChargebackWon, Date: date, Ref: key, Kind: Posted,
-		Legs: legs(d(NetworkReceivable, "", amount), c(MerchantPayable, merchant, amount))}
+// Release gives held money back to the merchant; part numbers the releases of
+// one hold.
+func (h *Hold) Release(part string, amount money.Amount) Transfer {
+	return Transfer{Key: "release/" + h.Key + part, Event: EventRelease, Date: h.Date, Ref: h.Key, Kind: Posted,
+		Legs: legs(d(MerchantFrozen, h.Merchant, amount), c(MerchantPayable, h.Merchant, amount))}
+}
+
+// Chargeback is an issuer's (or a wallet's) chargeback as the ledger books it.
+type Chargeback struct {
+	Key      string // names the chargeback; a second one has a key of its own
+	Date     calendar.Date
+	Merchant string
+	Wallet   string       // "" for cards
+	Amount   money.Amount // what the payer gets back
+	Held     money.Amount // the part of it that was held before
+	Fee      money.Amount // what the network takes for it: our cost
+}
+
+// Book takes the amount from the merchant, what was held of it first, and from
+// what the network owes us.
+func (b *Chargeback) Book() Transfer {
+	account, sub := receivable(b.Wallet)
+	return Transfer{Key: "chargeback/" + b.Key, Event: EventChargeback, Date: b.Date, Ref: b.Key, Kind: Posted,
+		Legs: legs(d(MerchantFrozen, b.Merchant, b.Held), d(MerchantPayable, b.Merchant, b.Amount-b.Held), d(CostErrors, "", b.Fee), c(account, sub, b.Amount+b.Fee))}
+}
+
+// Won gives the amount back to the merchant; the network keeps its fee.
+func (b *Chargeback) Won() Transfer {
+	account, sub := receivable(b.Wallet)
+	return Transfer{Key: "chargeback-won/" + b.Key, Event: EventChargebackWon, Date: b.Date, Ref: b.Key, Kind: Posted,
+		Legs: legs(d(account, sub, b.Amount), c(MerchantPayable, b.Merchant, b.Amount))}
 }
 
 // ToArrears moves a merchant's negative balance out of the payable; what is

@@ -27,6 +27,8 @@ func TestTemplates(t *testing.T) {
 	pay := Payout{Ref: "T1-1", Date: later, Merchant: alice, Amount: 9640}
 	early := Payout{Ref: "D0-1", Date: day, Merchant: alice, Amount: 9640, Advance: true, Cost: 20}
 	again := Payout{Ref: "T1-1-R1", Date: later, Merchant: alice, Amount: 9640, Reissue: true}
+	hold := Hold{Key: "x", Date: day, Merchant: alice, Amount: 100}
+	back := Chargeback{Key: "x", Date: day, Merchant: alice, Amount: 100_00, Fee: 5_00}
 	m := ":" + alice
 	for _, c := range []struct {
 		name string
@@ -55,11 +57,14 @@ func TestTemplates(t *testing.T) {
 		{"D0 long", early.Long(), "D1202 9640,C1002 9640"},
 		{"D0 fee", []Transfer{D0Fee("b", day, alice, 5)}, "D2101" + m + " 5,C4103 5"},
 		{"SIM year", []Transfer{ExtraFee("x", day, alice, 100)}, "D2101" + m + " 100,C4104 100"},
-		{"freeze", []Transfer{Freeze("x", day, alice, 100)}, "D2101" + m + " 100,C2104" + m + " 100"},
-		{"release", []Transfer{Release("x", day, alice, 100)}, "D2104" + m + " 100,C2101" + m + " 100"},
-		{"chargeback", []Transfer{Chargeback("x", day, alice, 100_00, 5_00, false)}, "D2101" + m + " 10000,D5105 500,C1101 10500"},
-		{"chargeback of frozen", []Transfer{Chargeback("x", day, alice, 100_00, 0, true)}, "D2104" + m + " 10000,C1101 10000"},
-		{"chargeback won", []Transfer{ChargebackWon("x", day, alice, 100_00)}, "D1101 10000,C2101" + m + " 10000"},
+		{"hold asked for", []Transfer{hold.Ask()}, "D2101" + m + " 100,C2104" + m + " 100"},
+		{"hold confirmed, refused, lapsed", []Transfer{hold.Confirm(), hold.Refuse(), hold.Lapse()}, "||"},
+		{"release", []Transfer{hold.Release("", 100)}, "D2104" + m + " 100,C2101" + m + " 100"},
+		{"chargeback", []Transfer{back.Book()}, "D2101" + m + " 10000,D5105 500,C1101 10500"},
+		{"chargeback of held money", []Transfer{(&Chargeback{Key: "x", Date: day, Merchant: alice, Amount: 100_00, Held: 100_00}).Book()}, "D2104" + m + " 10000,C1101 10000"},
+		{"chargeback, partly held", []Transfer{(&Chargeback{Key: "x", Date: day, Merchant: alice, Amount: 100_00, Held: 30_00}).Book()}, "D2104" + m + " 3000,D2101" + m + " 7000,C1101 10000"},
+		{"chargeback at a wallet", []Transfer{(&Chargeback{Key: "x", Date: day, Merchant: alice, Wallet: "alipay", Amount: 100_00}).Book()}, "D2101" + m + " 10000,C1102:alipay 10000"},
+		{"chargeback won", []Transfer{back.Won()}, "D1101 10000,C2101" + m + " 10000"},
 		{"arrears", []Transfer{ToArrears("x", day, alice, 7)}, "D1301" + m + " 7,C2101" + m + " 7"},
 		{"arrears collected", []Transfer{ToArrears("y", day, alice, -7)}, "C1301" + m + " 7,D2101" + m + " 7"},
 		{"long item", []Transfer{LongItem("x", day, 5)}, "D1101 5,C2301 5"},

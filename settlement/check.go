@@ -11,8 +11,8 @@ import (
 
 // Check looks whether settlement and ledger agree now, and returns what is
 // wrong in words: what the ledger owes a merchant is what waits to be settled,
-// was carried over, or failed and waits for a person; what is in transit is
-// what was sent. It reads what is open, not the history.
+// was carried over, or failed and waits for a person; what is held is on the
+// list of holds; what is in transit is what was sent. It reads what is open, not the history.
 func (e *Engine) Check(ctx context.Context) (problems []string, err error) {
 	return e.check(ctx, nowChecks)
 }
@@ -62,21 +62,24 @@ type check struct {
 
 var historyChecks = []check{
 	{name: "batch and lines", sql: `
-		select b.merchant, b.gross - b.fee - b.speed_fee, coalesce(l.net, 0) from settlement_batch b
+		select b.merchant, b.gross - b.fee - b.speed_fee + b.other, coalesce(l.net, 0) + coalesce(i.net, 0) from settlement_batch b
 		left join (select run, merchant, speed, cast(sum(amount - fee_rate - fee_fixed - speed_fee) as BIGINT) as net, count(*) as n
 			from settlement_line where run > 0 group by run, merchant, speed) l
 		on l.run = b.run and l.merchant = b.merchant and l.speed = b.speed
-		where b.gross - b.fee - b.speed_fee <> coalesce(l.net, 0) or b.lines <> coalesce(l.n, 0) limit 20`},
+		left join (select run, merchant, cast(sum(amount) as BIGINT) as net from settlement_item where run > 0 group by run, merchant) i
+		on i.run = b.run and i.merchant = b.merchant and b.speed = 'T1'
+		where b.gross - b.fee - b.speed_fee <> coalesce(l.net, 0) or b.other <> coalesce(i.net, 0) or b.lines <> coalesce(l.n, 0) limit 20`},
 	{name: "batch and payout", sql: `
-		select b.merchant, b.gross - b.fee - b.speed_fee + b.carry_in, b.paid + b.carry_out from settlement_batch b
+		select b.merchant, b.gross - b.fee - b.speed_fee + b.other + b.carry_in, b.paid + b.carry_out from settlement_batch b
 		left join settlement_payout p on p.ref = b.payout
-		where b.gross - b.fee - b.speed_fee + b.carry_in <> b.paid + b.carry_out or b.paid <> coalesce(p.amount, 0) limit 20`},
+		where b.gross - b.fee - b.speed_fee + b.other + b.carry_in <> b.paid + b.carry_out or b.paid <> coalesce(p.amount, 0) limit 20`},
 }
 
 var nowChecks = []check{
 	{name: "payable", sql: `
 		select m.merchant, cast(sum(m.amount) as BIGINT), coalesce(max(b.available), 0) from (
 			select merchant, amount - fee_rate - fee_fixed as amount from settlement_line where run in (0, -3)
+			union all select merchant, amount from settlement_item where run = 0
 			union all select merchant, amount from settlement_carry
 			union all select merchant, amount from settlement_payout where state = 6 and state > 5 and child = '' and reissue = 0
 			union all select sub, 0 from ledger_balance where account = $1 and sub <> ''
@@ -88,6 +91,12 @@ var nowChecks = []check{
 			union all select sub, 0 from ledger_balance where account = $1 and sub <> ''
 		) m left join (select sub, credit - debit - pending_debit as available from ledger_balance where account = $1 and sub <> '') b on b.sub = m.merchant
 		group by m.merchant having sum(m.amount) <> coalesce(max(b.available), 0) limit 20`, args: []any{ledger.PayoutReturned}},
+	{name: "held", sql: `
+		select m.merchant, cast(sum(m.amount) as BIGINT), coalesce(max(b.held), 0) from (
+			select merchant, remains as amount from settlement_hold where state in (1, 2)
+			union all select sub, 0 from ledger_balance where account = $1 and sub <> ''
+		) m left join (select sub, credit - debit + pending_credit - pending_debit as held from ledger_balance where account = $1 and sub <> '') b on b.sub = m.merchant
+		group by m.merchant having sum(m.amount) <> coalesce(max(b.held), 0) limit 20`, args: []any{ledger.MerchantFrozen}},
 	{name: "in transit", sql: `
 		select 'all', p.amount, b.amount from
 			(select cast(coalesce(sum(amount), 0) as BIGINT) as amount from settlement_payout where state < 5) p,

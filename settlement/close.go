@@ -34,6 +34,7 @@ type Day struct {
 	Gross       money.Amount  `json:"gross"`
 	Fee         money.Amount  `json:"fee"`
 	SpeedFee    money.Amount  `json:"speed_fee"`
+	Other       money.Amount  `json:"other"` // chargebacks, other fees, holds and releases
 	CarryIn     money.Amount  `json:"carry_in"`
 	CarryOut    money.Amount  `json:"carry_out"`
 	Payouts     int64         `json:"payouts"`
@@ -280,6 +281,10 @@ func (r *run) gather(ctx context.Context) error {
 		if err != nil || n > 0 {
 			return err
 		}
+		if n, err = tx.Exec("update settlement_item set run = $1 where run = 0 and key in (select key from settlement_item where run = 0 and date <= $2 limit $3)",
+			r.id, r.date, gatherBatch); err != nil || n > 0 {
+			return err
+		}
 		r.state = runNetting
 		_, err = tx.Exec("update settlement_run set state = $1 where id = $2", runNetting, r.id)
 		return err
@@ -301,7 +306,9 @@ func (r *run) net(ctx context.Context) (more bool, err error) {
 			more = !held
 			return err
 		}
-		rows, err := tx.Query("select distinct merchant from settlement_line where run = $1 and run > 0 and merchant > $2 order by merchant limit $3", r.id, upto, netBatch)
+		rows, err := tx.Query(`select merchant from (select distinct merchant from settlement_line where run = $1 and run > 0 and merchant > $2 order by merchant limit $3) l
+			union select merchant from (select distinct merchant from settlement_item where run = $1 and run > 0 and merchant > $2 order by merchant limit $3) i
+			order by merchant limit $3`, r.id, upto, netBatch)
 		mids, err := store.All(rows, err, func(rows *store.Rows, mid *string) error { return rows.Scan(mid) })
 		if err != nil || len(mids) == 0 {
 			return err
@@ -314,17 +321,20 @@ func (r *run) net(ctx context.Context) (more bool, err error) {
 		if err := r.giveBack(tx, first, last); err != nil {
 			return err
 		}
-		rows, err = tx.Query(`select merchant, speed, count(*), cast(sum(amount) as BIGINT), cast(sum(fee_rate + fee_fixed) as BIGINT), cast(sum(speed_fee) as BIGINT)
-			from settlement_line where run = $1 and run > 0 and merchant >= $2 and merchant <= $3 group by merchant, speed`, r.id, first, last)
+		rows, err = tx.Query(`select merchant, speed, cast(sum(lines) as BIGINT), cast(sum(gross) as BIGINT), cast(sum(fee) as BIGINT), cast(sum(speed_fee) as BIGINT), cast(sum(other) as BIGINT) from (
+				select merchant, speed, 1 as lines, amount as gross, fee_rate + fee_fixed as fee, speed_fee, 0 as other
+					from settlement_line where run = $1 and run > 0 and merchant >= $2 and merchant <= $3
+				union all select merchant, 'T1', 0, 0, 0, 0, amount from settlement_item where run = $1 and run > 0 and merchant >= $2 and merchant <= $3
+			) x group by merchant, speed`, r.id, first, last)
 		batches, err := store.All(rows, err, func(rows *store.Rows, b *batch) error {
-			return rows.Scan(&b.merchant, &b.speed, &b.lines, &b.gross, &b.fee, &b.speedFee)
+			return rows.Scan(&b.merchant, &b.speed, &b.lines, &b.gross, &b.fee, &b.speedFee, &b.other)
 		})
 		if err != nil {
 			return err
 		}
 		// A merchant's debts first: what is carried over comes off the batch that pays.
 		slices.SortFunc(batches, func(a, b batch) int {
-			return cmp.Or(cmp.Compare(a.merchant, b.merchant), cmp.Compare(a.gross-a.fee, b.gross-b.fee), cmp.Compare(a.speed, b.speed))
+			return cmp.Or(cmp.Compare(a.merchant, b.merchant), cmp.Compare(a.gross-a.fee+a.other, b.gross-b.fee+b.other), cmp.Compare(a.speed, b.speed))
 		})
 		return r.settleBatches(tx, batches)
 	})
@@ -343,6 +353,7 @@ type batch struct {
 	lines         int64
 	gross         money.Amount
 	fee, speedFee money.Amount
+	other         money.Amount // chargebacks, other fees, holds and releases
 	carryIn, paid money.Amount
 	carryOut      money.Amount
 	ref, reason   string
@@ -363,7 +374,7 @@ func (r *run) settleBatches(tx store.Tx, batches []batch) error {
 		if err := tx.QueryRow("select amount from settlement_carry where merchant = $1 for update", b.merchant).Scan(&b.carryIn); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		net, err := money.Sum(b.gross, -b.fee, -b.speedFee, b.carryIn)
+		net, err := money.Sum(b.gross, -b.fee, -b.speedFee, b.other, b.carryIn)
 		if err != nil {
 			return err
 		}
@@ -484,9 +495,9 @@ func (r *run) ref(b *batch, suffix string) string {
 }
 
 func (r *run) record(tx store.Tx, b *batch) error {
-	if _, err := tx.Exec(`insert into settlement_batch (id, run, date, merchant, speed, lines, gross, fee, speed_fee, carry_in, carry_out, payout, paid, reason)
-		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)`,
-		b.id, r.id, r.date, b.merchant, b.speed, b.lines, b.gross, b.fee, b.speedFee, b.carryIn, b.carryOut, b.ref, b.paid, b.reason); err != nil {
+	if _, err := tx.Exec(`insert into settlement_batch (id, run, date, merchant, speed, lines, gross, fee, speed_fee, other, carry_in, carry_out, payout, paid, reason)
+		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)`,
+		b.id, r.id, r.date, b.merchant, b.speed, b.lines, b.gross, b.fee, b.speedFee, b.other, b.carryIn, b.carryOut, b.ref, b.paid, b.reason); err != nil {
 		return err
 	}
 	if b.carryIn == b.carryOut {
@@ -499,19 +510,23 @@ func (r *run) record(tx store.Tx, b *batch) error {
 // finish closes the run after looking that its batches are its lines. Neither
 // changes any more, so the sums are read without holding the writer.
 func (r *run) finish(ctx context.Context) error {
-	var lines, batches [4]int64
+	var lines, batches [5]int64
 	if err := r.e.db.Read(ctx, func(tx store.Tx) error {
 		if err := tx.QueryRow(`select count(*), cast(coalesce(sum(amount), 0) as BIGINT), cast(coalesce(sum(fee_rate + fee_fixed), 0) as BIGINT), cast(coalesce(sum(speed_fee), 0) as BIGINT)
 			from settlement_line where run = $1 and run > 0`, r.id).Scan(&lines[0], &lines[1], &lines[2], &lines[3]); err != nil {
 			return err
 		}
-		return tx.QueryRow(`select cast(coalesce(sum(lines), 0) as BIGINT), cast(coalesce(sum(gross), 0) as BIGINT), cast(coalesce(sum(fee), 0) as BIGINT), cast(coalesce(sum(speed_fee), 0) as BIGINT)
-			from settlement_batch where run = $1`, r.id).Scan(&batches[0], &batches[1], &batches[2], &batches[3])
+		if err := tx.QueryRow("select cast(coalesce(sum(amount), 0) as BIGINT) from settlement_item where run = $1 and run > 0", r.id).Scan(&lines[4]); err != nil {
+			return err
+		}
+		return tx.QueryRow(`select cast(coalesce(sum(lines), 0) as BIGINT), cast(coalesce(sum(gross), 0) as BIGINT), cast(coalesce(sum(fee), 0) as BIGINT),
+			cast(coalesce(sum(speed_fee), 0) as BIGINT), cast(coalesce(sum(other), 0) as BIGINT) from settlement_batch where run = $1`, r.id).
+			Scan(&batches[0], &batches[1], &batches[2], &batches[3], &batches[4])
 	}); err != nil {
 		return fmt.Errorf("settlement: adding up %s: %w", r.date, err)
 	}
 	if lines != batches {
-		return fmt.Errorf("%w: the lines of %s are %v and its batches %v (count, gross, fee, speed fee)", ErrUnbalanced, r.date, lines, batches)
+		return fmt.Errorf("%w: the lines of %s are %v and its batches %v (count, gross, fee, speed fee, other)", ErrUnbalanced, r.date, lines, batches)
 	}
 	fault.Hit("settlement.finish.before")
 	if err := r.e.db.Write(ctx, func(tx store.Tx) error {
@@ -532,10 +547,10 @@ func (r *run) day(ctx context.Context) (Day, error) {
 	d := Day{Date: r.date}
 	err := r.e.db.Read(ctx, func(tx store.Tx) error {
 		return tx.QueryRow(`select cast(coalesce(sum(lines), 0) as BIGINT), count(distinct merchant), cast(coalesce(sum(gross), 0) as BIGINT),
-			cast(coalesce(sum(fee), 0) as BIGINT), cast(coalesce(sum(speed_fee), 0) as BIGINT), cast(coalesce(sum(carry_in), 0) as BIGINT),
+			cast(coalesce(sum(fee), 0) as BIGINT), cast(coalesce(sum(speed_fee), 0) as BIGINT), cast(coalesce(sum(other), 0) as BIGINT), cast(coalesce(sum(carry_in), 0) as BIGINT),
 			cast(coalesce(sum(carry_out), 0) as BIGINT), cast(coalesce(sum(case when payout = '' then 0 else 1 end), 0) as BIGINT), cast(coalesce(sum(paid), 0) as BIGINT)
 			from settlement_batch where run = $1`, r.id).
-			Scan(&d.Lines, &d.Merchants, &d.Gross, &d.Fee, &d.SpeedFee, &d.CarryIn, &d.CarryOut, &d.Payouts, &d.PayoutTotal)
+			Scan(&d.Lines, &d.Merchants, &d.Gross, &d.Fee, &d.SpeedFee, &d.Other, &d.CarryIn, &d.CarryOut, &d.Payouts, &d.PayoutTotal)
 	})
 	if err != nil {
 		return Day{}, fmt.Errorf("settlement: reading %s back: %w", r.date, err)

@@ -143,6 +143,9 @@ func (e *Engine) Pay(ctx context.Context, now time.Time) (Payment, error) {
 	if err := e.takeChanges(ctx, now, &done); err != nil {
 		problems = append(problems, err)
 	}
+	if err := e.lapse(ctx, now); err != nil {
+		problems = append(problems, err)
+	}
 	var mu sync.Mutex
 	each := func(payouts []payout, err error, do func(p *payout) (PayoutState, error)) {
 		if err != nil {
@@ -489,6 +492,9 @@ func (e *Engine) strange(ctx context.Context, a Answer, now time.Time, why strin
 	})
 }
 
+// noChild stands for the replacement of a payout of which a hold left nothing.
+const noChild = "-"
+
 // ErrReissue says that a payout cannot be issued again.
 var ErrReissue = errors.New("settlement: the payout cannot be issued again")
 
@@ -503,10 +509,10 @@ func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time) (string
 		if err != nil {
 			return err
 		}
-		if child = p.child; child != "" {
+		if child = p.child; child != "" && child != noChild {
 			return nil
 		}
-		if p.state != Failed && p.state != CameBack || p.long {
+		if p.state != Failed && p.state != CameBack || p.long || p.child == noChild {
 			return fmt.Errorf("%w: %s is %s", ErrReissue, ref, p.state)
 		}
 		child = nextRef(ref)

@@ -22,8 +22,8 @@ type Receipt struct {
 }
 
 // Expected is what the network owes for a closed business date: the sales that
-// settled with it less issuer and network fees, less what was taken back, and
-// what the comparison with the network's file has changed (ExpectTx).
+// settled with it less issuer and network fees, less what was taken or charged
+// back, and what the comparison with the network's file has changed (ExpectTx).
 func (e *Engine) Expected(ctx context.Context, date calendar.Date, wallet string) (sum money.Amount, err error) {
 	err = e.db.Read(ctx, func(tx store.Tx) error {
 		sum, err = expected(tx, date, wallet)
@@ -33,8 +33,10 @@ func (e *Engine) Expected(ctx context.Context, date calendar.Date, wallet string
 }
 
 func expected(tx store.Tx, date calendar.Date, wallet string) (sum money.Amount, err error) {
-	err = tx.QueryRow(`select cast(coalesce(sum(l.amount - l.issuer_fee - l.network_fee), 0) as BIGINT) from settlement_line l
-		join settlement_run r on r.id = l.run where l.run > 0 and r.date = $1 and l.wallet = $2`, date, wallet).Scan(&sum)
+	err = tx.QueryRow(`select cast(coalesce(sum(x.owed), 0) as BIGINT) from (
+			select run, amount - issuer_fee - network_fee as owed from settlement_line where run > 0 and wallet = $2
+			union all select run, network from settlement_item where run > 0 and wallet = $2
+		) x join settlement_run r on r.id = x.run where r.date = $1`, date, wallet).Scan(&sum)
 	if err != nil {
 		return 0, err
 	}

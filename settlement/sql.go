@@ -123,7 +123,41 @@ create table settlement_expected (
 	wallet TEXT not null,
 	amount BIGINT not null   -- more than the lines of the date's runs come to
 );
-create index settlement_expected_date on settlement_expected (date, wallet)`}}
+create index settlement_expected_date on settlement_expected (date, wallet)`, `
+create table settlement_item (     -- what changes what a merchant is owed and is no transaction
+	key      TEXT primary key,     -- chargeback/CASE, hold/KEY, fee/KEY, ...: what it is
+	merchant TEXT not null,
+	date     INTEGER not null,     -- business date it was booked on
+	amount   BIGINT not null,      -- the merchant is owed so much more, below zero less
+	network  BIGINT not null,      -- the network (or wallet) owes us so much more, below zero less
+	fee      BIGINT not null,      -- of it, the network's fee
+	wallet   TEXT not null,
+	txn      BIGINT not null,      -- the journal's id of the transaction it is about; 0 for none
+	text     TEXT not null,
+	created  BIGINT not null,
+	run      BIGINT not null       -- 0 open, -1 taken from a payout directly, else settlement_run.id
+);
+create index settlement_item_open on settlement_item (date) where run = 0;
+create index settlement_item_run on settlement_item (run, merchant) where run > 0;
+alter table settlement_batch add column other BIGINT not null default 0; -- its items; paid = gross - fee - speed_fee + other + carry_in - carry_out
+create table settlement_hold (
+	key       TEXT primary key,
+	merchant  TEXT not null,
+	amount    BIGINT not null,
+	remains   BIGINT not null,     -- of it, neither released nor used
+	reason    TEXT not null,
+	state     INTEGER not null,    -- 1 asked for, 2 held, 3 refused, 4 lapsed, 5 released or used up
+	asked_by  TEXT not null,
+	asked     BIGINT not null,
+	lapses    BIGINT not null,     -- when a hold that nobody confirmed ends by itself; 0 never
+	sure_by   TEXT not null,       -- who confirmed or refused it
+	sure      BIGINT not null,
+	free_by   TEXT not null,       -- who asked for its release
+	free      BIGINT not null,
+	freed_by  TEXT not null,       -- who released it
+	freed     BIGINT not null
+);
+create index settlement_hold_open on settlement_hold (merchant) where state in (1, 2)`}}
 
 // Where a line stands.
 const (

@@ -260,6 +260,9 @@ func (w *world) tables() string {
 			"select 'state ' || open_date || ' ' || cursor from settlement_state",
 			`select 'line ' || abs(l.id) || ' ' || l.effect || ' ' || l.date || ' ' || l.merchant || ' ' || l.amount || ' ' || l.fee_rate || ' ' || l.fee_fixed || ' ' ||
 				l.speed_fee || ' ' || coalesce(r.date, l.run) from settlement_line l left join settlement_run r on r.id = l.run order by abs(l.id), l.effect`,
+			`select 'item ' || i.key || ' ' || i.date || ' ' || i.amount || ' ' || i.network || ' ' || coalesce(r.date, i.run) from settlement_item i
+				left join settlement_run r on r.id = i.run order by i.key`,
+			"select 'hold ' || key || ' ' || remains || ' ' || state from settlement_hold order by key",
 			"select 'run ' || date || ' ' || seq || ' ' || state from settlement_run order by date, seq",
 			`select 'batch ' || date || ' ' || merchant || ' ' || speed || ' ' || lines || ' ' || gross || ' ' || fee || ' ' || speed_fee || ' ' || carry_in || ' ' ||
 				carry_out || ' ' || paid || ' ' || payout from settlement_batch order by date, merchant, speed`,
