@@ -19,7 +19,7 @@ var rows = map[string]int{
 	"cmd/acquirer": 3,
 
 	"switch": 2, "settlement": 2, "portal": 2, "console": 2,
-	"settlement/bankfile": 1, "simulate/terminal": 2, "simulate/issuer": 2, "simulate/bank": 2, "simulate/wallet": 2, "simulate/load": 2, "simulate/card": 2, "simulate/iso87": 2, "bench/relay": 2,
+	"settlement/bankfile": 1, "settlement/clearing": 1, "simulate/terminal": 2, "simulate/issuer": 2, "simulate/bank": 2, "simulate/wallet": 2, "simulate/load": 2, "simulate/card": 2, "simulate/iso87": 2, "bench/relay": 2,
 
 	"audit": 1, "merchant": 1, "journal": 1, "ledger": 1, "limits": 1, "risk": 1, "routing": 1, "download": 1, "hsm": 1, "hsm/payshield": 1, "hsm/hsmtest": 1,
 	"routing/wallet": 1, "hsm/remote": 1, "hsm/audit": 1, "hsm/harden": 1,
