@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"acquirer/calendar"
 	"acquirer/money"
 )
 
@@ -129,10 +130,13 @@ type Terminal struct {
 	TTK     string  `json:"-"` // key block of the key that a TMK is delivered under
 	// Keys are the newest. Until their first use the keys before them stay
 	// good, for the answer that carried the new ones may have been lost.
-	Keys     Keys  `json:"-"`
-	Previous Keys  `json:"-"` // zero once Keys were used
-	Batch    int   `json:"batch"`
-	Version  int64 `json:"-"`
+	Keys     Keys `json:"-"`
+	Previous Keys `json:"-"` // zero once Keys were used
+	Batch    int  `json:"batch"`
+	// Since is the day on which it was registered, from which its SIM card's
+	// years count; 0 for one that is older than these records.
+	Since   calendar.Date `json:"since"`
+	Version int64         `json:"-"`
 }
 
 // None reports that there are no keys.

@@ -15,14 +15,14 @@ import (
 	"acquirer/money"
 )
 
-// FeePlan is one version of a price list. Versions are data and never edited
-// once merchants signed them; a new price is a new version.
+// FeePlan is one version of a price list. Versions are data and never edited; a
+// new price is a new version, which Registry.Announce dates.
 type FeePlan struct {
 	Code          string        `json:"code"`
 	Version       int           `json:"version"`
-	EffectiveFrom calendar.Date `json:"effective_from"` // zero: announced, no date yet
-	NoticeSent    calendar.Date `json:"notice_sent"`    // when merchants were told of this version
-	ConsentPolicy string        `json:"consent_policy"` // silent_is_consent or explicit
+	EffectiveFrom calendar.Date `json:"effective_from"` // from when new merchants sign it; zero: not announced
+	NoticeSent    calendar.Date `json:"notice_sent"`    // when it was announced
+	ConsentPolicy string        `json:"consent_policy"` // SilentIsConsent or Explicit
 	Rules         []Rule        `json:"rules"`          // the first that matches prices the sale
 	SettleFees    []SettleFee   `json:"settle_fees"`    // the speeds on offer
 	Extras        []Extra       `json:"extras,omitempty"`
@@ -69,20 +69,6 @@ const (
 	BaseGross = "gross"
 )
 
-// Extra is a fee that no sale causes: the SIM card's year, the device, a repair.
-type Extra struct {
-	Kind     string       `json:"kind"` // sim_year, device, repair or deposit
-	Amount   money.Amount `json:"amount"`
-	FreeDays int          `json:"free_days,omitempty"` // not taken in the first days
-	Waiver   *Waiver      `json:"waiver,omitempty"`
-}
-
-// Waiver lets an extra go when the merchant sells enough in its first days.
-type Waiver struct {
-	Sales      money.Amount `json:"sales"`
-	WithinDays int          `json:"within_days"`
-}
-
 // NoticeDays is how long before a new version takes effect merchants must have
 // been told.
 const NoticeDays = 30
@@ -122,15 +108,14 @@ func (p *Plans) With(r io.Reader) (*Plans, error) {
 	if err := decodeStrict(r, &file); err != nil {
 		return nil, fmt.Errorf("merchant: fee plans: %w", err)
 	}
-	out := &Plans{byCode: map[string][]*FeePlan{}, classes: map[string]string{}}
-	for code, versions := range p.byCode {
-		out.byCode[code] = slices.Clone(versions)
-	}
-	maps.Copy(out.classes, p.classes)
+	out := p.clone()
 	for class, codes := range file.Classes {
 		for _, mcc := range codes {
 			if !digits(mcc, 4) {
 				return nil, fmt.Errorf("merchant: fee plans: MCC %q of class %s is not four digits", mcc, class)
+			}
+			if was := out.classes[mcc]; was != "" && was != class {
+				return nil, fmt.Errorf("merchant: fee plans: MCC %s is known as %s and cannot become %s: old prices depend on it", mcc, was, class)
 			}
 			out.classes[mcc] = class
 		}
@@ -139,23 +124,50 @@ func (p *Plans) With(r io.Reader) (*Plans, error) {
 		if err := plan.check(); err != nil {
 			return nil, err
 		}
-		versions := out.byCode[plan.Code]
-		i, known := slices.BinarySearchFunc(versions, plan.Version, func(v *FeePlan, n int) int { return v.Version - n })
-		if known {
-			if !samePlan(versions[i], plan) {
+		if known, err := out.Version(plan.Code, plan.Version); err == nil {
+			if !samePlan(known, plan) {
 				return nil, fmt.Errorf("merchant: plan %s version %d is known with other content; a new price needs a new version", plan.Code, plan.Version)
 			}
 			continue
 		}
-		out.byCode[plan.Code] = slices.Insert(versions, i, plan)
+		out.put(plan)
 	}
 	return out, nil
 }
 
+func (p *Plans) clone() *Plans {
+	out := &Plans{byCode: map[string][]*FeePlan{}, classes: map[string]string{}}
+	for code, versions := range p.byCode {
+		out.byCode[code] = slices.Clone(versions)
+	}
+	maps.Copy(out.classes, p.classes)
+	return out
+}
+
+// put adds a version or replaces it.
+func (p *Plans) put(plan *FeePlan) {
+	versions := p.byCode[plan.Code]
+	i, known := slices.BinarySearchFunc(versions, plan.Version, func(v *FeePlan, n int) int { return v.Version - n })
+	if known {
+		versions[i] = plan
+		return
+	}
+	p.byCode[plan.Code] = slices.Insert(versions, i, plan)
+}
+
+// undated is the plan without what Announce says of it.
+func (p *FeePlan) undated() *FeePlan {
+	out := *p
+	out.EffectiveFrom, out.NoticeSent = 0, 0
+	return &out
+}
+
+// samePlan compares what plans say. A date that b leaves out may be any.
 func samePlan(a, b *FeePlan) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
+	x, errX := json.Marshal(a.undated())
+	y, errY := json.Marshal(b.undated())
+	return errX == nil && errY == nil && bytes.Equal(x, y) &&
+		(b.EffectiveFrom == 0 || b.EffectiveFrom == a.EffectiveFrom) && (b.NoticeSent == 0 || b.NoticeSent == a.NoticeSent)
 }
 
 // check refuses a plan whose data cannot be meant.
@@ -169,8 +181,16 @@ func (p *FeePlan) check() error {
 	if p.Version > 1 && p.EffectiveFrom != 0 && (p.NoticeSent == 0 || p.EffectiveFrom < p.NoticeSent.AddDays(NoticeDays)) {
 		return bad("takes effect %s, which is not %d days after its notice (%s)", p.EffectiveFrom, NoticeDays, p.NoticeSent)
 	}
+	if p.ConsentPolicy != "" && p.ConsentPolicy != SilentIsConsent && p.ConsentPolicy != Explicit {
+		return bad("consent_policy %q is not silent_is_consent or explicit", p.ConsentPolicy)
+	}
 	if len(p.Rules) == 0 || len(p.SettleFees) == 0 {
 		return bad("needs at least one rule and one settle fee")
+	}
+	for i := range p.Extras {
+		if err := p.Extras[i].check(); err != nil {
+			return bad("extra %d: %s", i+1, err)
+		}
 	}
 	for i := range p.Rules {
 		r := &p.Rules[i]
@@ -220,8 +240,8 @@ func unlessAny(b []byte) string {
 // Codes lists the codes of the known plans, in order.
 func (p *Plans) Codes() []string { return slices.Sorted(maps.Keys(p.byCode)) }
 
-// InForce returns the version of a plan that prices the sales of a business
-// date: the highest one that has taken effect by then.
+// InForce returns the version of a plan that a merchant who signs on a date
+// gets: the highest one that has taken effect by then.
 func (p *Plans) InForce(code string, date calendar.Date) (*FeePlan, error) {
 	versions := p.byCode[code]
 	for i := len(versions) - 1; i >= 0; i-- {

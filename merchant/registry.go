@@ -1,6 +1,7 @@
 package merchant
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"acquirer/calendar"
 	"acquirer/fault"
 	"acquirer/store"
 )
@@ -21,6 +23,8 @@ type Registry struct {
 	db        *store.DB
 	merchants atomic.Pointer[map[[15]byte]*slot[Merchant]]
 	terminals atomic.Pointer[map[[8]byte]*slot[Terminal]]
+	plans     atomic.Pointer[Plans]
+	terms     atomic.Pointer[map[string]*Terms] // by MID
 
 	growing sync.Mutex // held while a map is replaced by a bigger one
 	seen    atomic.Int64
@@ -41,15 +45,21 @@ func (s *slot[T]) set(v *T, version func(*T) int64) {
 }
 
 // OpenRegistry reads everything there is; the store must have been opened with
-// Schema.
+// Schema. The fee plans that ship with the binary are written into it, so that
+// what a merchant signed stays readable whatever later binaries ship.
 func OpenRegistry(ctx context.Context, db *store.DB) (*Registry, error) {
 	r := &Registry{db: db}
 	r.merchants.Store(&map[[15]byte]*slot[Merchant]{})
 	r.terminals.Store(&map[[8]byte]*slot[Terminal]{})
+	r.plans.Store(&Plans{})
+	r.terms.Store(&map[string]*Terms{})
 	if _, err := r.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	return r, nil
+	if err := r.ImportPlans(ctx, bytes.NewReader(builtInPlans)); err != nil {
+		return nil, err
+	}
+	return r, r.signAll(ctx)
 }
 
 // Terminal finds a terminal by the 8 bytes of DE 41.
@@ -110,8 +120,9 @@ func (r *Registry) Refresh(ctx context.Context) (int, error) {
 	var version int64
 	var merchants []Merchant
 	var terminals []Terminal
+	var news priceNews
 	err := r.db.Read(ctx, func(tx store.Tx) (err error) {
-		merchants, terminals = nil, nil
+		merchants, terminals, news = nil, nil, priceNews{}
 		if version, err = readVersion(tx); err != nil || version == seen {
 			return err
 		}
@@ -121,11 +132,16 @@ func (r *Registry) Refresh(ctx context.Context) (int, error) {
 			return err
 		}
 		rows, err = tx.Query("select "+terminalColumns+" from merchant_terminal where version > $1", seen)
-		terminals, err = store.All(rows, err, scanTerminal)
-		return err
+		if terminals, err = store.All(rows, err, scanTerminal); err != nil {
+			return err
+		}
+		return news.read(tx, seen)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("merchant: reading the registry: %w", err)
+	}
+	if err := r.adoptPrices(&news); err != nil {
+		return 0, err
 	}
 	r.adopt(merchants, terminals)
 	r.seen.Store(version)
@@ -195,6 +211,8 @@ func (r *Registry) adopt(merchants []Merchant, terminals []Terminal) {
 func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Terminal) error {
 	var savedM []Merchant
 	var savedT []Terminal
+	var signed priceNews
+	today := calendar.DateOf(time.Now())
 	for i := range merchants {
 		if err := merchants[i].check(); err != nil {
 			return err
@@ -209,7 +227,7 @@ func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Te
 	}
 	fault.Hit("registry.put.before")
 	err := r.db.Write(ctx, func(tx store.Tx) error {
-		savedM, savedT = append([]Merchant(nil), merchants...), nil
+		savedM, savedT, signed = append([]Merchant(nil), merchants...), nil, priceNews{}
 		version, err := nextVersion(tx)
 		if err != nil {
 			return err
@@ -218,6 +236,9 @@ func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Te
 			savedM[i].Version = version
 			if err := saveMerchant(tx, &savedM[i]); err != nil {
 				return fmt.Errorf("merchant: saving %s: %w", savedM[i].MID, err)
+			}
+			if err := r.sign(tx, &savedM[i], today, &signed); err != nil {
+				return fmt.Errorf("merchant: the contract of %s: %w", savedM[i].MID, err)
 			}
 		}
 		for _, t := range terminals {
@@ -231,9 +252,9 @@ func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Te
 			switch old, err := lockTerminal(tx, t.TID); {
 			case err == nil:
 				t.Keys, t.Previous = old.Keys, old.Previous
-				t.TMK, t.TTK = either(t.TMK, old.TMK), either(t.TTK, old.TTK)
+				t.TMK, t.TTK, t.Since = either(t.TMK, old.TMK), either(t.TTK, old.TTK), old.Since
 			case errors.Is(err, ErrUnknown):
-				t.Keys, t.Previous = Keys{}, Keys{}
+				t.Keys, t.Previous, t.Since = Keys{}, Keys{}, today
 			default:
 				return err
 			}
@@ -247,6 +268,9 @@ func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Te
 	})
 	fault.Hit("registry.put.after")
 	if err != nil {
+		return err
+	}
+	if err := r.adoptPrices(&signed); err != nil {
 		return err
 	}
 	r.adopt(savedM, savedT)

@@ -98,6 +98,9 @@ func (r *Registry) Import(ctx context.Context, s *Seed, seal func(number string)
 		}
 		m.Status, m.Tier, m.Speed = either(m.Status, Active), either(m.Tier, Unassessed), either(m.Speed, T1)
 		m.Plan = either(m.Plan, "ESIGN-STD")
+		if len(r.Plans().byCode[m.Plan]) == 0 {
+			return fmt.Errorf("merchant: seed: merchant %s: %w; import it first (acquirer fees import)", m.MID, r.Plans().unknown(m.Plan))
+		}
 		m.Account = Account{Name: either(in.Account.Name, m.Name), Bank: in.Account.Bank, Class: either(in.Account.Class, 1),
 			Masked: string(card.AppendMasked(nil, in.Account.Number))}
 		if in.Account.Number != "" {

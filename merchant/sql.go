@@ -63,14 +63,53 @@ alter table merchant_terminal add column delivery TEXT not null default '';
 alter table merchant_terminal add column unlinked BIGINT not null default 0;
 alter table merchant_terminal add column signature INTEGER not null default 0;
 alter table merchant_terminal add column ttk TEXT not null default ''`, `
-alter table merchant_terminal add column pin TEXT not null default 'static'`}}
+alter table merchant_terminal add column pin TEXT not null default 'static'`, `
+alter table merchant_terminal add column since INTEGER not null default 0; -- day on which it was registered, 0 before such days were kept
+create table merchant_plan (
+	code      TEXT not null,
+	version   INTEGER not null,
+	body      TEXT not null,    -- the FeePlan as JSON, without its dates; never changed
+	effective INTEGER not null, -- from when new merchants sign it; 0 not announced
+	notice    INTEGER not null, -- when it was announced
+	change    BIGINT not null,
+	primary key (code, version)
+);
+create table merchant_mcc_class (
+	mcc    TEXT primary key,
+	class  TEXT not null,
+	change BIGINT not null
+);
+create table merchant_contract (
+	id      BIGINT primary key,
+	mid     TEXT not null,
+	plan    TEXT not null,
+	version INTEGER not null,   -- of the plan, as signed
+	mcc     TEXT not null,
+	signed  INTEGER not null,
+	change  BIGINT not null
+);
+create index merchant_contract_changed on merchant_contract (change);
+create table merchant_notice (
+	mid       TEXT not null,
+	plan      TEXT not null,
+	version   INTEGER not null,
+	told      INTEGER not null,
+	effective INTEGER not null, -- at least 30 days after told
+	consent   TEXT not null,    -- silent, agreed or objected
+	decided   INTEGER not null, -- when the merchant answered, 0 when it did not
+	starts    INTEGER not null, -- from when the version prices its sales, 0 never
+	text      TEXT not null,    -- what the merchant is sent
+	change    BIGINT not null,
+	primary key (mid, plan, version)
+);
+create index merchant_notice_changed on merchant_notice (change)`}}
 
 const merchantColumns = `mid, name, mcc, status, city, area, plan, speed, tier,
 	account_sealed, account_masked, account_name, account_bank, account_class, version`
 
 const terminalColumns = `tid, mid, serial, status, mac, shape, key_set, tmk, tpk, tak, tdk, generation, signed_in,
 	old_tpk, old_tak, old_tdk, old_generation, old_signed_in, batch, version,
-	track, batch_rule, delivery, unlinked, signature, ttk, pin`
+	track, batch_rule, delivery, unlinked, signature, ttk, pin, since`
 
 func scanMerchant(r *store.Rows, m *Merchant) error {
 	return r.Scan(&m.MID, &m.Name, &m.MCC, &m.Status, &m.City, &m.Area, &m.Plan, &m.Speed, &m.Tier,
@@ -83,7 +122,7 @@ func scanTerminal(r *store.Rows, t *Terminal) error {
 	return r.Scan(&t.TID, &t.MID, &t.Serial, &t.Status, &t.Profile.MAC, &t.Profile.Shape, &t.Profile.KeySet, &t.TMK,
 		&t.Keys.TPK, &t.Keys.TAK, &t.Keys.TDK, &t.Keys.Generation, &t.Keys.SignedIn,
 		&t.Previous.TPK, &t.Previous.TAK, &t.Previous.TDK, &t.Previous.Generation, &t.Previous.SignedIn, &t.Batch, &t.Version,
-		&t.Profile.Track, &t.Profile.Batch, &t.Profile.Delivery, &t.Profile.Unlinked, &signature, &t.TTK, &t.Profile.PIN)
+		&t.Profile.Track, &t.Profile.Batch, &t.Profile.Delivery, &t.Profile.Unlinked, &signature, &t.TTK, &t.Profile.PIN, &t.Since)
 }
 
 // nextVersion takes the next number. On PostgreSQL its row lock is held to the
@@ -117,7 +156,7 @@ func saveTerminal(tx store.Tx, t *Terminal) error {
 		signature = 1
 	}
 	_, err := tx.Exec(`insert into merchant_terminal (`+terminalColumns+`)
-		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27)
+		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27,$28)
 		on conflict (tid) do update set mid = excluded.mid, serial = excluded.serial, status = excluded.status, mac = excluded.mac,
 			shape = excluded.shape, key_set = excluded.key_set, tmk = excluded.tmk, tpk = excluded.tpk, tak = excluded.tak, tdk = excluded.tdk,
 			generation = excluded.generation, signed_in = excluded.signed_in, old_tpk = excluded.old_tpk, old_tak = excluded.old_tak,
@@ -127,7 +166,7 @@ func saveTerminal(tx store.Tx, t *Terminal) error {
 		t.TID, t.MID, t.Serial, t.Status, t.Profile.MAC, t.Profile.Shape, t.Profile.KeySet, t.TMK,
 		t.Keys.TPK, t.Keys.TAK, t.Keys.TDK, t.Keys.Generation, t.Keys.SignedIn,
 		t.Previous.TPK, t.Previous.TAK, t.Previous.TDK, t.Previous.Generation, t.Previous.SignedIn, t.Batch, t.Version,
-		t.Profile.Track, t.Profile.Batch, t.Profile.Delivery, t.Profile.Unlinked, signature, t.TTK, t.Profile.PIN)
+		t.Profile.Track, t.Profile.Batch, t.Profile.Delivery, t.Profile.Unlinked, signature, t.TTK, t.Profile.PIN, t.Since)
 	return err
 }
 

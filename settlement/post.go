@@ -87,7 +87,7 @@ func (e *Engine) price(f *Fact) (line, error) {
 	if f.Original != 0 && f.Does != Sells {
 		return l, nil // its price follows from its original's
 	}
-	plan, err := e.cfg.Plans.InForce(m.Plan, f.Date)
+	plan, err := e.cfg.Merchants.PlanOf(m, f.Date)
 	if err != nil {
 		l.unpriced = err.Error()
 		return l, nil
@@ -99,7 +99,7 @@ func (e *Engine) price(f *Fact) (line, error) {
 		}
 		return l, nil
 	}
-	class := e.cfg.Plans.MCCClass(m.MCC)
+	class := e.cfg.Merchants.Plans().MCCClass(m.MCC)
 	p := plan.Price(merchant.Sale{Channel: f.Channel, CardType: f.CardType, Wallet: f.Wallet, Entry: f.Entry, MCCClass: class, Amount: f.Amount})
 	if p.Rule == nil || p.Refusal == merchant.OutOfRange {
 		l.unpriced = "plan " + plan.Code + " has no price for it: " + string(p.Refusal)

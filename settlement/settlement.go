@@ -84,8 +84,7 @@ type Config struct {
 	DB        *store.DB
 	Source    Source
 	Merchants *merchant.Registry
-	Plans     *merchant.Plans // default: merchant.BuiltIn
-	Tariff    *ledger.Tariff  // default: ledger.UnionPay2016
+	Tariff    *ledger.Tariff // default: ledger.UnionPay2016
 	Rail      Rail
 	// Unseal opens the sealed number of a settlement account.
 	Unseal func(ctx context.Context, sealed []byte) (string, error)
@@ -124,9 +123,6 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Rail != nil && cfg.Unseal == nil {
 		return nil, errors.New("settlement: a rail needs a way to unseal account numbers")
-	}
-	if cfg.Plans == nil {
-		cfg.Plans = merchant.BuiltIn()
 	}
 	if cfg.Tariff == nil {
 		cfg.Tariff = &ledger.UnionPay2016

@@ -426,7 +426,7 @@ func (s *Switch) noPIN(w *work) money.Amount {
 // priced refuses a sale whose fee is not below its amount, as the merchant's
 // plan has it.
 func (s *Switch) priced(w *work, of merchant.Sale) (journal.Reason, string) {
-	plan, err := s.plans.InForce(w.merchant.Plan, calendar.DateOf(w.started))
+	plan, err := s.terminals.PlanOf(w.merchant, calendar.BusinessDate(w.started, s.cfg.CutOff))
 	if err != nil {
 		s.log.Error("merchant without a fee plan in force", "merchant", w.merchant.MID, "error", err.Error())
 		return journal.MerchantNotActive, "no fee plan in force"

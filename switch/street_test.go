@@ -184,7 +184,7 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 	if p.config != nil {
 		p.config(&s.config)
 	}
-	s.house = switching.House{Plans: merchant.BuiltIn(), BINs: bins, Legs: s.legs, HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log}
+	s.house = switching.House{BINs: bins, Legs: s.legs, HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log}
 	for _, k := range simcard.TestBaseKeys {
 		alg := hsm.TDES16
 		if k.AES {

@@ -71,7 +71,6 @@ type House struct {
 	Store     *store.DB
 	Journal   *journal.Journal
 	Terminals *merchant.Registry
-	Plans     *merchant.Plans
 	Downloads *download.Book // what terminals download
 	BINs      *routing.Table
 	Legs      map[string]Leg // by issuer name, as the BIN table has it
@@ -110,7 +109,6 @@ type Switch struct {
 	store     *store.DB
 	journal   *journal.Journal
 	terminals *merchant.Registry
-	plans     *merchant.Plans
 	downloads *download.Book
 	bins      *routing.Table
 	legs      map[string]Leg
@@ -139,7 +137,7 @@ type Switch struct {
 // New checks that the house is complete.
 func New(cfg Config, h House) (*Switch, error) {
 	for what, missing := range map[string]bool{
-		"store": h.Store == nil, "journal": h.Journal == nil, "terminals": h.Terminals == nil, "plans": h.Plans == nil, "downloads": h.Downloads == nil,
+		"store": h.Store == nil, "journal": h.Journal == nil, "terminals": h.Terminals == nil, "downloads": h.Downloads == nil,
 		"BIN table": h.BINs == nil, "HSM": h.HSM == nil, "data key": h.DataKey == "", "token key": h.TokenKey == "", "log": h.Log == nil, "metrics": h.Metrics == nil,
 	} {
 		if missing {
@@ -159,7 +157,7 @@ func New(cfg Config, h House) (*Switch, error) {
 		}
 	}
 	cfg.defaults()
-	s := &Switch{cfg: cfg, wallets: h.Wallets, store: h.Store, journal: h.Journal, terminals: h.Terminals, plans: h.Plans, downloads: h.Downloads, bins: h.BINs, legs: h.Legs,
+	s := &Switch{cfg: cfg, wallets: h.Wallets, store: h.Store, journal: h.Journal, terminals: h.Terminals, downloads: h.Downloads, bins: h.BINs, legs: h.Legs,
 		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, baseKeys: h.BaseKeys, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
 	h.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_transactions_in_flight",
 		Help: "Requests read and not yet answered."}, func() float64 { return float64(s.working.Load()) }))

@@ -24,7 +24,7 @@ import (
 // openBooks puts the settlement engine on the journal, the ledger and the bank.
 func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 	cfg := settlement.Config{
-		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, Plans: v.plans, CutOff: v.cfg.Switch.CutOff, RefundFee: settlement.RefundFee(v.cfg.Settlement.RefundFee), Rest: v.letTerminalsFirst,
+		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, CutOff: v.cfg.Switch.CutOff, RefundFee: settlement.RefundFee(v.cfg.Settlement.RefundFee), Rest: v.letTerminalsFirst,
 		Unseal: func(ctx context.Context, sealed []byte) (string, error) {
 			clear, err := v.hsm.Decrypt(ctx, dataKey, accountAAD, sealed)
 			return string(clear), err

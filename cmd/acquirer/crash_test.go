@@ -462,7 +462,7 @@ func openForReading(t *testing.T, database string) *house {
 			t.Errorf("closing the database: %v", err)
 		}
 	})
-	v := &house{db: db, plans: merchant.BuiltIn(), journal: journal.New(db, nil), ledger: ledger.New(db)}
+	v := &house{db: db, journal: journal.New(db, nil), ledger: ledger.New(db)}
 	v.cfg.Switch.CutOff = 23 * time.Hour
 	if v.terminals, err = merchant.OpenRegistry(t.Context(), db); err != nil {
 		t.Fatal(err)

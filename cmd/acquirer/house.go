@@ -42,7 +42,6 @@ type house struct {
 	db        *store.DB
 	hsm       hsm.HSM
 	terminals *merchant.Registry
-	plans     *merchant.Plans
 	downloads *download.Book
 	journal   *journal.Journal
 	ledger    *ledger.Ledger
@@ -78,7 +77,7 @@ func schemas() []store.Schema {
 // openHouse opens the store, the HSM and the registry, loads the seed, and
 // starts the lines to the issuers. It does not listen yet.
 func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, issuers []issuerConfig, tape *console.Tape) (_ *house, err error) {
-	v := &house{cfg: cfg, log: log, hsm: h, metrics: prometheus.NewRegistry(), plans: merchant.BuiltIn(), legs: map[string]switching.Leg{}, started: time.Now()}
+	v := &house{cfg: cfg, log: log, hsm: h, metrics: prometheus.NewRegistry(), legs: map[string]switching.Leg{}, started: time.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, v.close())
@@ -171,7 +170,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 		Owed: switching.OwedConfig{Interval: cfg.Owed.Interval, Backoff: cfg.Owed.Backoff, BackoffMax: cfg.Owed.BackoffMax,
 			MaxAttempts: cfg.Owed.MaxAttempts, Concurrency: cfg.Owed.Concurrency},
 	}, switching.House{
-		Store: v.db, Journal: v.journal, Terminals: v.terminals, Plans: v.plans, Downloads: v.downloads, BINs: v.bins, Legs: v.legs, Wallets: v.wallets,
+		Store: v.db, Journal: v.journal, Terminals: v.terminals, Downloads: v.downloads, BINs: v.bins, Legs: v.legs, Wallets: v.wallets,
 		HSM: h, DataKey: dataKey, TokenKey: tokenKey, BaseKeys: cfg.baseKeys, Log: log, Metrics: v.metrics, Tell: v.tell(tape),
 	})
 	return v, err

@@ -121,7 +121,7 @@ func openBooksAlone(ctx context.Context, cfg Config, h hsm.HSM) (_ *settlement.E
 	if err := makeFolder(cfg.Database); err != nil {
 		return nil, nil, err
 	}
-	v := &house{cfg: cfg, hsm: h, plans: merchant.BuiltIn()}
+	v := &house{cfg: cfg, hsm: h}
 	if v.db, err = store.Open(ctx, cfg.Database, schemas()...); err != nil {
 		return nil, nil, err
 	}

@@ -1,0 +1,325 @@
+package merchant
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/money"
+	"acquirer/store"
+	"acquirer/store/storetest"
+)
+
+// register signs merchants of a plan on this node.
+func register(t *testing.T, r *Registry, plan string, mids ...string) {
+	t.Helper()
+	for _, mid := range mids {
+		m := testMerchant(mid)
+		m.Plan = plan
+		if err := r.Put(t.Context(), []Merchant{m}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// fee is what a credit card sale of 100.00 costs a merchant on a date.
+func fee(t *testing.T, r *Registry, mid string, date calendar.Date) string {
+	t.Helper()
+	m, known := r.Merchant([]byte(mid))
+	if !known {
+		t.Fatalf("%s is not registered", mid)
+	}
+	p, err := r.PlanOf(m, date)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Price(Sale{Channel: Card, CardType: Credit, Amount: 100_00}).Fee.String()
+}
+
+// FEE-09: a new version needs 30 days of notice to each merchant, silence is
+// consent where the plan says so, and who objects keeps the old price.
+func TestNewVersion(t *testing.T) {
+	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
+		ctx := t.Context()
+		r, other := open(t, db), open(t, db) // two nodes
+		const silent, agrees, objects, late, closed = "898110054110001", "898110054110002", "898110054110003", "898110054110004", "898110054110005"
+		register(t, r, "MICRO-2025", silent, agrees, objects)
+		gone := testMerchant(closed)
+		gone.Status = Closed
+		if err := r.Put(ctx, []Merchant{gone}, nil); err != nil {
+			t.Fatal(err)
+		}
+		today := calendar.DateOf(time.Now())
+		day := func(n int) calendar.Date { return today.AddDays(n) }
+
+		for _, c := range []struct {
+			code    string
+			version int
+			date    calendar.Date
+			says    string
+		}{
+			{"MICRO-2025", 2, day(29), day(30).String()},
+			{"MICRO-2025", 2, 0, "cannot take effect"},
+			{"MICRO-2025", 3, day(30), "no version 3"},
+			{"GOLD", 1, day(30), "GOLD"},
+			{"MICRO-2025", 1, day(40), "another date needs another version"},
+		} {
+			if _, err := r.Announce(ctx, c.code, c.version, c.date, today); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%s v%d on %s: %v, want %q", c.code, c.version, c.date, err, c.says)
+			}
+		}
+		if _, err := r.Answer(ctx, silent, 2, Agreed, today); !errors.Is(err, ErrConsent) {
+			t.Errorf("an answer before the notice: %v", err)
+		}
+		a, err := r.Announce(ctx, "MICRO-2025", 2, day(31), today)
+		if err != nil || a.Told != 3 || a.Already != 0 || a.Effective != day(31) {
+			t.Fatalf("announced %+v, %v", a, err)
+		}
+		if a, err = r.Announce(ctx, "MICRO-2025", 2, 0, day(1)); err != nil || a.Told != 0 || a.Already != 3 || a.Notice != today {
+			t.Errorf("announced again %+v, %v", a, err)
+		}
+		register(t, r, "MICRO-2025", late) // signs today's price and is told of the next
+		if _, err := r.Answer(ctx, agrees, 2, Agreed, day(2)); err != nil {
+			t.Error(err)
+		}
+		if n, err := r.Answer(ctx, objects, 2, Objected, day(2)); err != nil || n.Starts != 0 || n.Consent != Objected || n.Decided != day(2) {
+			t.Errorf("objected: %+v, %v", n, err)
+		}
+		if _, err := other.Refresh(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, node := range []*Registry{r, other, open(t, db)} {
+			for _, c := range []struct {
+				mid  string
+				date calendar.Date
+				want string
+			}{
+				{silent, day(30), "3.60"}, {silent, day(31), "3.65"}, {agrees, day(30), "3.60"}, {agrees, day(31), "3.65"},
+				{objects, day(31), "3.60"}, {objects, day(400), "3.60"}, {late, day(30), "3.60"}, {late, day(31), "3.65"},
+				{silent, today.AddDays(-100), "3.60"},
+			} {
+				if got := fee(t, node, c.mid, c.date); got != c.want {
+					t.Errorf("%s pays %s on %s, want %s", c.mid, got, c.date, c.want)
+				}
+			}
+		}
+		// It has started: too late to object, never too late to agree.
+		if _, err := r.Answer(ctx, silent, 2, Objected, day(31)); !errors.Is(err, ErrConsent) {
+			t.Errorf("objected after it started: %v", err)
+		}
+		if n, err := r.Answer(ctx, objects, 2, Agreed, day(50)); err != nil || n.Starts != day(50) {
+			t.Errorf("agreed late: %+v, %v", n, err)
+		}
+		if got := fee(t, r, objects, day(49)) + " " + fee(t, r, objects, day(50)); got != "3.60 3.65" {
+			t.Errorf("who agreed late pays %s", got)
+		}
+		notices := r.Notices("MICRO-2025", 2)
+		if len(notices) != 4 || notices[0].Consent != Silent || notices[0].Starts != day(31) || notices[1].Consent != Agreed {
+			t.Errorf("notices %+v", notices)
+		}
+		for _, want := range []string{"其他银行卡0.65%+3.00元/笔", "借记卡0.50%封顶20.00元", "扫码0.38%", day(31).String(), "未答复视为同意"} {
+			if len(notices) > 0 && !strings.Contains(notices[0].Text, want) {
+				t.Errorf("the notice %q does not say %q", notices[0].Text, want)
+			}
+		}
+		if _, err := r.Answer(ctx, silent, 2, Silent, today); !errors.Is(err, ErrConsent) {
+			t.Errorf("silence as an answer: %v", err)
+		}
+		if _, err := r.Answer(ctx, "898110054119999", 2, Agreed, today); !errors.Is(err, ErrUnknown) {
+			t.Errorf("nobody agreed: %v", err)
+		}
+		if got := testing.AllocsPerRun(100, func() { fee(t, r, objects, day(50)) }); got > 1 { // the string
+			t.Errorf("a price allocates %v times", got)
+		}
+	})
+}
+
+// Under an explicit policy silence keeps the old price.
+func TestExplicitConsent(t *testing.T) {
+	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
+		ctx, today := t.Context(), calendar.DateOf(time.Now())
+		r := open(t, db)
+		plan := func(version int, ppm int64) string {
+			return fmt.Sprintf(`{"plans":[{"code":"ASK","version":%d,%s "consent_policy":"explicit","rules":[{"ppm":%d,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}]}]}`,
+				version, map[bool]string{true: `"effective_from":"2020-01-01",`}[version == 1], ppm)
+		}
+		for v, ppm := range []int64{6000, 7000} {
+			if err := r.ImportPlans(ctx, strings.NewReader(plan(v+1, ppm))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const silent, agrees = "898110054110001", "898110054110002"
+		register(t, r, "ASK", silent, agrees)
+		if _, err := r.Announce(ctx, "ASK", 2, today.AddDays(30), today); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Answer(ctx, agrees, 2, Agreed, today); err != nil {
+			t.Fatal(err)
+		}
+		if got := fee(t, r, silent, today.AddDays(60)) + " " + fee(t, r, agrees, today.AddDays(60)); got != "0.60 0.70" {
+			t.Errorf("silent and agreed pay %s", got)
+		}
+		if text := r.Notices("ASK", 2)[0].Text; !strings.Contains(text, "未明确同意前继续按原费率收取") {
+			t.Errorf("the notice says %s", text)
+		}
+		// Who comes after the date signs the new price.
+		if p, err := r.Plans().InForce("ASK", today.AddDays(30)); err != nil || p.Version != 2 {
+			t.Errorf("in force for new merchants: %+v, %v", p, err)
+		}
+	})
+}
+
+// What was signed can be read again by any later binary, and not be changed.
+func TestPlansAreKept(t *testing.T) {
+	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
+		ctx := t.Context()
+		r := open(t, db)
+		for _, c := range []struct{ text, says string }{
+			{`{"mcc_classes":{"discount":["8062"]},"plans":[]}`, "old prices depend on it"},
+			{`{"plans":[{"code":"MICRO-2025","version":1,"rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}]}]}`, "new version"},
+			{`{"plans":[{"code":"MICRO-2025","version":3,"effective_from":"2026-01-01","rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}]}]}`, "30 days"},
+			{`{"plans":[{"code":"X","version":1,"consent_policy":"ask","rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}]}]}`, "consent_policy"},
+			{`{"plans":[{"code":"X","version":1,"rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}],"extras":[{"kind":"lunch"}]}]}`, "lunch"},
+			{`{"plans":[{"code":"X","version":1,"rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}],"extras":[{"kind":"repair","amount":"1.00","waiver":{"sales":"1.00","within_days":1}}]}]}`, "waiver"},
+			{`{"plans":[{"code":"X","version":1,"rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}],"extras":[{"kind":"deposit","amount":"1.00"}]}]}`, "deposit"},
+			{`{"plans":[{"code":"X","version":1,"rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}],"extras":[{"kind":"device","amount":"-1.00"}]}]}`, "negative"},
+			{`{"plans":`, "line 1"},
+		} {
+			if err := r.ImportPlans(ctx, strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%s: %v, want %q", c.text, err, c.says)
+			}
+		}
+		again := open(t, db)
+		for _, code := range BuiltIn().Codes() {
+			for _, p := range BuiltIn().byCode[code] {
+				kept, err := again.Plans().Version(code, p.Version)
+				if err != nil {
+					t.Fatal(err)
+				}
+				x, _ := json.Marshal(p)
+				if y, _ := json.Marshal(kept); string(x) != string(y) {
+					t.Errorf("kept %s, shipped %s", y, x)
+				}
+			}
+		}
+		if again.Plans().MCCClass("8062") != "exempt" || again.Plans().MCCClass("5999") != "standard" {
+			t.Error("the classes of merchants were not kept")
+		}
+		// A binary that ships another price under the same version does not start.
+		if err := db.Write(ctx, func(tx store.Tx) error {
+			_, err := tx.Exec(`update merchant_plan set body = replace(body, '"ppm":6000', '"ppm":6001') where code = 'ESIGN-STD'`)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenRegistry(ctx, db); err == nil || !strings.Contains(err.Error(), "ESIGN-STD version 1 is known with other content") {
+			t.Errorf("opened: %v", err)
+		}
+	})
+}
+
+// Merchants from before contracts were kept sign what is in force; another
+// trade or another plan is another contract.
+func TestContracts(t *testing.T) {
+	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
+		ctx, today := t.Context(), calendar.DateOf(time.Now())
+		r := open(t, db)
+		register(t, r, "MICRO-2025", mid)
+		register(t, r, "GOLD", "898110054110002")
+		if n := len(r.Terms("898110054110002").Contracts); n != 0 {
+			t.Errorf("%d contracts over a plan that does not exist", n)
+		}
+		if err := db.Write(ctx, func(tx store.Tx) error {
+			_, err := tx.Exec("delete from merchant_contract")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		r = open(t, db)
+		c, signed := r.Terms(mid).On(today)
+		if !signed || c.Plan != "MICRO-2025" || c.Version != 1 || c.MCC != "5944" || c.Signed != today || r.Terms(mid).Since() != today {
+			t.Errorf("signed %+v", c)
+		}
+		m := testMerchant(mid)
+		m.MCC = "8062"
+		for range 2 {
+			if err := r.Put(ctx, []Merchant{m}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.Plan = "ESIGN-STD"
+		if err := r.Put(ctx, []Merchant{m}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Terms(mid).Contracts; len(got) != 3 || got[1].MCC != "8062" || got[2].Plan != "ESIGN-STD" {
+			t.Errorf("contracts %+v", got)
+		}
+		if got := fee(t, r, mid, today); got != "0.60" {
+			t.Errorf("ESIGN-STD takes %s", got)
+		}
+		if c, _ := r.Terms(mid).On(20200101); c.MCC != "5944" {
+			t.Errorf("before the first contract: %+v", c)
+		}
+	})
+}
+
+// DEV-02, ONB-16: the SIM card's first year is free; the device costs nothing
+// when the first month brings 1,000 yuan.
+func TestExtrasDue(t *testing.T) {
+	db, err := store.Open(t.Context(), "sqlite:"+t.TempDir()+"/a.db", Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	r := open(t, db)
+	if err := r.ImportPlans(t.Context(), strings.NewReader(`{"plans":[{"code":"SIM","version":1,"effective_from":"2020-01-01","rules":[{"ppm":6000,"on_fee_ge_amount":"reject"}],
+		"settle_fees":[{"speed":"T1","base":"net"}],"extras":[{"kind":"device","amount":"99.00","waiver":{"sales":"1000.00","within_days":30}},
+		{"kind":"repair","amount":"100.00"},{"kind":"sim_year","amount":"36.00","free_days":365}]}]}`)); err != nil {
+		t.Fatal(err)
+	}
+	m := testMerchant(mid)
+	m.Plan = "SIM"
+	term := testTerminal(tid, mid)
+	if err := r.Put(t.Context(), []Merchant{m}, []Terminal{term}); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := r.Terminal([]byte(tid))
+	since := got.Since
+	if since != calendar.DateOf(time.Now()) {
+		t.Fatalf("registered %s", since)
+	}
+	due := func(days int) (out []string) {
+		t.Helper()
+		all, err := r.ExtrasDue(got, since.AddDays(days))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range all {
+			out = append(out, fmt.Sprint(d.Kind, " ", d.Amount, " +", since.DaysUntil(d.Due)))
+		}
+		return out
+	}
+	for days, want := range map[int]string{29: "[]", 30: "[device 99.00 +30]", 364: "[device 99.00 +30]", 365: "[device 99.00 +30 sim_year 36.00 +365]",
+		731: "[device 99.00 +30 sim_year 36.00 +365 sim_year 36.00 +730]"} {
+		if s := fmt.Sprint(due(days)); s != want && !(days == 731 && strings.Contains(s, "+731")) { // a leap year between
+			t.Errorf("after %d days: %s, want %s", days, s, want)
+		}
+	}
+	all, _ := r.ExtrasDue(got, since.AddDays(30))
+	if w := all[0].Waiver; w == nil || w.Sales != money.Yuan(1000) || all[0].First != since {
+		t.Errorf("waiver %+v", all[0])
+	}
+	ended := *got
+	ended.Status = Closed
+	if all, err := r.ExtrasDue(&ended, since.AddDays(800)); err != nil || len(all) != 0 {
+		t.Errorf("a closed terminal owes %+v, %v", all, err)
+	}
+	p, err := r.PlanOf(&m, since)
+	if err != nil || p.Extra(Repair) == nil || p.Extra(Repair).Amount != money.Yuan(100) || p.Extra("lunch") != nil {
+		t.Errorf("repair: %+v, %v", p, err)
+	}
+}
