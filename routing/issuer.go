@@ -39,8 +39,9 @@ type Why string
 // The reasons. The first group is ErrUnreachable, the second ErrUnanswered.
 const (
 	NoLine    Why = "no line is signed on"
+	Drained   Why = "its lines were taken out of service"
 	Busy      Why = "as many requests are in flight as the issuer is allowed"
-	SameTrace Why = "a request with the same STAN is in flight"
+	SameTrace Why = "the same request (STAN, RRN and terminal) is in flight"
 	Unsigned  Why = "the message could not be built or signed"
 	Unwritten Why = "the line stood still and the message was taken back"
 	Closing   Why = "the issuer's lines are being closed"
@@ -49,6 +50,33 @@ const (
 	Broken    Why = "the line broke after the message was written"
 	Abandoned Why = "the caller gave up waiting"
 )
+
+// label is the reason in a word, for metrics.
+func (w Why) label() string {
+	switch w {
+	case NoLine:
+		return "no_line"
+	case Drained:
+		return "drained"
+	case Busy:
+		return "busy"
+	case SameTrace:
+		return "duplicate"
+	case Unsigned:
+		return "unsigned"
+	case Unwritten:
+		return "unwritten"
+	case Closing:
+		return "closing"
+	case TimedOut:
+		return "timeout"
+	case Broken:
+		return "broken"
+	case Abandoned:
+		return "abandoned"
+	}
+	return "other"
+}
 
 func (e *SendError) Error() string {
 	party := "issuer "
@@ -87,7 +115,9 @@ type Config struct {
 	EchoMisses     int           // so many echoes in a row without answer close the line; 3
 	BackoffMin     time.Duration // before the first reconnect at most this, doubled each time; 200 ms
 	BackoffMax     time.Duration // 30 s
-	MaxInFlight    int           // the bulkhead: beyond it ErrUnreachable at once; 1024
+	TimeoutStreak  int           // so many requests in a row without answer close the line, though its echoes are answered; 10
+	MaxInFlight    int           // the bulkhead: so many requests at once; 1024
+	QueueTimeout   time.Duration // beyond MaxInFlight, or behind a line that takes no bytes, a request waits so long and is then ErrUnreachable; 500 ms
 
 	TLS  *tls.Config                                              // nil for plain TCP
 	Dial func(ctx context.Context, addr string) (net.Conn, error) // nil for TCP, or TLS when TLS is set
@@ -121,7 +151,7 @@ func (c *Config) defaults() error {
 	}{
 		{&c.Timeout, 25 * time.Second}, {&c.ConnectTimeout, 15 * time.Second}, {&c.WriteTimeout, 5 * time.Second},
 		{&c.SignOnTimeout, 15 * time.Second}, {&c.EchoInterval, 30 * time.Second}, {&c.EchoTimeout, 10 * time.Second},
-		{&c.BackoffMin, 200 * time.Millisecond}, {&c.BackoffMax, 30 * time.Second},
+		{&c.BackoffMin, 200 * time.Millisecond}, {&c.BackoffMax, 30 * time.Second}, {&c.QueueTimeout, 500 * time.Millisecond},
 	} {
 		if *d.v == 0 {
 			*d.v = d.def
@@ -136,7 +166,10 @@ func (c *Config) defaults() error {
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = 1024
 	}
-	if c.EchoMisses < 0 || c.MaxInFlight < 0 {
+	if c.TimeoutStreak == 0 {
+		c.TimeoutStreak = 10
+	}
+	if c.EchoMisses < 0 || c.MaxInFlight < 0 || c.TimeoutStreak < 0 {
 		return fmt.Errorf("routing: issuer %s: a number is negative", c.Name)
 	}
 	if c.BackoffMax < c.BackoffMin {
@@ -178,7 +211,7 @@ type Issuer struct {
 	calls sync.Pool // of *call; per issuer, since a timer belongs to its synctest bubble
 
 	mu      sync.Mutex
-	pending map[uint64]*call
+	pending map[uint64]*call // by callKey; calls that share one are a list
 	recent  [recentSize]finished
 	closing bool
 	waiting int                      // of pending, those that are not network management
@@ -186,8 +219,9 @@ type Issuer struct {
 	up      chan struct{}            // closed and renewed whenever a line comes up
 	rolled  map[KeyUse]chan struct{} // closed when the next key of that use is in
 
-	inFlight atomic.Int32  // requests inside Send, for the bulkhead
-	trace    atomic.Uint32 // STAN of our own management messages
+	places chan struct{} // MaxInFlight of them, one for each request in flight
+	queued atomic.Int32  // requests that wait for a place
+	trace  atomic.Uint32 // STAN of our own management messages
 
 	keyTurn chan struct{} // holds one token: who asks for keys
 	keyed   atomic.Bool   // keys have come since a line last stood
@@ -206,12 +240,12 @@ func NewIssuer(cfg Config) (*Issuer, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	i := &Issuer{
 		cfg: cfg, log: cfg.Log.With("issuer", cfg.Name),
-		pending: map[uint64]*call{}, up: make(chan struct{}), keyTurn: make(chan struct{}, 1), doubt: make(chan struct{}, 1), rolled: map[KeyUse]chan struct{}{}, stop: stop,
+		pending: map[uint64]*call{}, places: make(chan struct{}, cfg.MaxInFlight), up: make(chan struct{}), keyTurn: make(chan struct{}, 1), doubt: make(chan struct{}, 1), rolled: map[KeyUse]chan struct{}{}, stop: stop,
 	}
 	i.calls.New = func() any { return newCall() }
 	i.met = cfg.Metrics.of(i)
 	for n, addr := range cfg.Addrs {
-		l := &Link{issuer: i, number: n + 1, addr: addr}
+		l := &Link{issuer: i, number: n + 1, addr: addr, turned: make(chan struct{})}
 		l.state.Line, l.state.Addr, l.state.Since = n+1, addr, time.Now()
 		i.links = append(i.links, l)
 		i.met.lineUp(n, false)
@@ -254,30 +288,50 @@ func (i *Issuer) Timeout() time.Duration { return i.cfg.Timeout }
 //
 // Every error is a *SendError and is ErrUnreachable or ErrUnanswered.
 func (i *Issuer) Send(ctx context.Context, req, ans *spec.Message) error {
-	n := i.inFlight.Add(1)
-	defer i.inFlight.Add(-1)
 	began := time.Now()
-	var err error
-	if int(n) > i.cfg.MaxInFlight {
-		err = i.fail(false, Busy, nil)
-	} else {
-		err = i.send(ctx, req, ans)
+	err := i.enter(ctx)
+	if err == nil {
+		err = i.send(ctx, i.cfg.Timeout-time.Since(began), req, ans)
+		<-i.places
 	}
 	if err == nil {
 		i.met.answered(time.Since(began))
 	} else {
-		i.met.failed(errors.Is(err, ErrUnanswered))
+		i.met.failed(err)
 	}
 	return err
 }
 
-func (i *Issuer) send(ctx context.Context, req, ans *spec.Message) error {
+// enter takes a place among the requests in flight. When there is none it
+// waits for one, but not long: what an issuer is slow with, its terminals hear
+// soon, and nobody else waits for it.
+func (i *Issuer) enter(ctx context.Context) error {
+	select {
+	case i.places <- struct{}{}:
+		return nil
+	default:
+	}
+	i.queued.Add(1)
+	defer i.queued.Add(-1)
+	late := time.NewTimer(min(i.cfg.QueueTimeout, i.cfg.Timeout))
+	defer late.Stop()
+	select {
+	case i.places <- struct{}{}:
+		return nil
+	case <-late.C:
+		return i.fail(false, Busy, nil)
+	case <-ctx.Done():
+		return i.fail(false, Busy, ctx.Err())
+	}
+}
+
+func (i *Issuer) send(ctx context.Context, wait time.Duration, req, ans *spec.Message) error {
 	c := i.calls.Get().(*call)
 	defer c.release(&i.calls)
 	if err := i.prepare(ctx, c, req, i.cfg.Keys != nil); err != nil {
 		return i.fail(false, Unsigned, err)
 	}
-	return i.exchange(ctx, c, nil, i.cfg.Timeout, ans)
+	return i.exchange(ctx, c, nil, wait, ans)
 }
 
 func (i *Issuer) fail(left bool, why Why, err error) error {
@@ -345,13 +399,17 @@ func (i *Issuer) exchange(ctx context.Context, c *call, pinned *session, wait ti
 	if why := i.register(c); why != "" {
 		return i.fail(false, why, nil)
 	}
+	ends := time.Now().Add(wait)
+	if pinned == nil { // first as long as the socket may take to take it
+		wait = min(wait, i.cfg.QueueTimeout)
+	}
 	c.timer.Reset(wait)
 	defer c.timer.Stop()
 	for {
 		s := pinned
 		if s == nil {
 			if s = i.pick(c.prefer); s == nil {
-				return i.settle(ctx, c, ans, false, NoLine, nil)
+				return i.settle(ctx, c, ans, false, i.noLine(), nil)
 			}
 		}
 		if !s.enqueue(c) {
@@ -364,8 +422,9 @@ func (i *Issuer) exchange(ctx context.Context, c *call, pinned *session, wait ti
 			continue
 		}
 		s.link.inFlight.Add(1)
-		gone, why, err := i.await(ctx, c, s, ans)
+		gone, why, err := i.await(ctx, c, s, ends, ans)
 		s.link.inFlight.Add(-1)
+		s.ended(c)
 		switch {
 		case err == nil && !gone:
 			return nil
@@ -374,7 +433,11 @@ func (i *Issuer) exchange(ctx context.Context, c *call, pinned *session, wait ti
 			if c.state.CompareAndSwap(queued, withdrawn) {
 				return i.settle(ctx, c, ans, false, Unwritten, nil)
 			}
-			return i.settle(ctx, c, ans, true, why, err)
+			err = i.settle(ctx, c, ans, true, why, err)
+			if err != nil && why == TimedOut && !c.management {
+				s.unheard()
+			}
+			return err
 		default:
 			s.link.retire(s)
 			if !c.takeBack() {
@@ -390,8 +453,9 @@ func (i *Issuer) exchange(ctx context.Context, c *call, pinned *session, wait ti
 }
 
 // await waits for the answer (nil error), the end of the session (gone), the
-// timer or the caller's context.
-func (i *Issuer) await(ctx context.Context, c *call, s *session, ans *spec.Message) (gone bool, why Why, err error) {
+// moment when it ends or the caller's context. The timer rings a first time
+// when the frame should have left; if it has, it is wound up for the answer.
+func (i *Issuer) await(ctx context.Context, c *call, s *session, ends time.Time, ans *spec.Message) (gone bool, why Why, err error) {
 	for {
 		select {
 		case <-c.arrived:
@@ -401,6 +465,10 @@ func (i *Issuer) await(ctx context.Context, c *call, s *session, ans *spec.Messa
 		case <-s.gone:
 			return true, "", nil
 		case <-c.timer.C:
+			if left := time.Until(ends); left > 0 && c.state.Load() != queued {
+				c.timer.Reset(left)
+				continue
+			}
 			return false, TimedOut, context.DeadlineExceeded
 		case <-ctx.Done():
 			return false, Abandoned, ctx.Err()
@@ -418,6 +486,16 @@ func (i *Issuer) pick(prefer uint32) *session {
 		}
 	}
 	return nil
+}
+
+// noLine says why there is no session to send on.
+func (i *Issuer) noLine() Why {
+	for _, l := range i.links {
+		if !l.isDrained() {
+			return NoLine
+		}
+	}
+	return Drained
 }
 
 // AwaitUp waits until some line carries traffic.

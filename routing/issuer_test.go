@@ -376,7 +376,21 @@ func TestUnreachable(t *testing.T) {
 			}
 			synctest.Wait()
 			var ans spec.Message
+			began := time.Now()
 			want(t, i.Send(t.Context(), request(4), &ans), Busy)
+			if d := time.Since(began); d != i.cfg.QueueTimeout {
+				t.Errorf("it waited %v for a place, want the queue's deadline of %v", d, i.cfg.QueueTimeout)
+			}
+			callers.Go(func() { // this one has a place as soon as there is one
+				var ans spec.Message
+				if err := i.Send(context.Background(), request(6), &ans); err != nil {
+					t.Errorf("in the queue: %v", err)
+				}
+			})
+			synctest.Wait()
+			if st := i.State(); st.InFlight != 3 || st.Queued != 1 {
+				t.Errorf("%d in flight and %d queued, want 3 and 1", st.InFlight, st.Queued)
+			}
 			close(release)
 			callers.Wait()
 			if err := i.Send(t.Context(), request(5), &ans); err != nil {
@@ -384,10 +398,12 @@ func TestUnreachable(t *testing.T) {
 			}
 		})
 	})
-	t.Run("same STAN", func(t *testing.T) {
+	t.Run("same request", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
+			met, reg := NewMetrics(), prometheus.NewPedanticRegistry()
+			reg.MustRegister(met)
 			release := make(chan bool)
-			i, _ := house(t, nil, func(p *peer) {
+			i, _ := house(t, func(c *Config) { c.Metrics = met }, func(p *peer) {
 				m, err := p.welcome(nil)
 				if err != nil {
 					return
@@ -405,6 +421,9 @@ func TestUnreachable(t *testing.T) {
 			synctest.Wait()
 			var ans spec.Message
 			want(t, i.Send(t.Context(), request(9), &ans), SameTrace)
+			if n := gather(t, reg)[`acquirer_issuer_failures_total{issuer="north",outcome="unreachable",why="duplicate"}`]; n != 1 {
+				t.Errorf("duplicates counted: %v", n)
+			}
 			close(release)
 			if err := <-first; err != nil {
 				t.Errorf("the first of the two: %v", err)
@@ -571,14 +590,16 @@ func TestMetrics(t *testing.T) {
 		synctest.Wait()
 		got := gather(t, reg)
 		for name, want := range map[string]float64{
-			`acquirer_issuer_line_up{issuer="north",line="1"}`:                     1,
-			`acquirer_issuer_in_flight{issuer="north"}`:                            0,
-			`acquirer_issuer_seconds{issuer="north"}`:                              1,
-			`acquirer_issuer_unmatched_total{issuer="north",kind="duplicate"}`:     1,
-			`acquirer_issuer_unmatched_total{issuer="north",kind="mismatch"}`:      0,
-			`acquirer_issuer_failures_total{issuer="north",outcome="unanswered"}`:  1,
-			`acquirer_issuer_failures_total{issuer="north",outcome="unreachable"}`: 0,
-			`acquirer_issuer_keys_installed_total{issuer="north",use="ZAK"}`:       0,
+			`acquirer_issuer_line_up{issuer="north",line="1"}`:                                     1,
+			`acquirer_issuer_in_flight{issuer="north"}`:                                            0,
+			`acquirer_issuer_seconds{issuer="north"}`:                                              1,
+			`acquirer_issuer_unmatched_total{issuer="north",kind="duplicate"}`:                     1,
+			`acquirer_issuer_unmatched_total{issuer="north",kind="mismatch"}`:                      0,
+			`acquirer_issuer_queued{issuer="north"}`:                                               0,
+			`acquirer_issuer_line_drained{issuer="north",line="1"}`:                                0,
+			`acquirer_issuer_failures_total{issuer="north",outcome="unanswered",why="timeout"}`:    1,
+			`acquirer_issuer_failures_total{issuer="north",outcome="unreachable",why="duplicate"}`: 0,
+			`acquirer_issuer_keys_installed_total{issuer="north",use="ZAK"}`:                       0,
 		} {
 			if v, ok := got[name]; !ok || v != want {
 				t.Errorf("%s = %v (%v), want %v", name, v, ok, want)

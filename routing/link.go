@@ -20,8 +20,9 @@ type Link struct {
 	session  atomic.Pointer[session] // set while the line carries traffic
 	inFlight atomic.Int32            // network management included
 
-	mu    sync.Mutex
-	state LineState
+	mu     sync.Mutex
+	state  LineState
+	turned chan struct{} // closed and renewed when the line is drained or resumed
 }
 
 // LineState is what a line is doing.
@@ -30,7 +31,8 @@ type LineState struct {
 	Addr       string        `json:"addr"`
 	Connected  bool          `json:"connected"`
 	SignedOn   bool          `json:"signed_on"` // and carries traffic
-	Since      time.Time     `json:"since"`     // of the last change of the two
+	Drained    bool          `json:"drained"`   // taken out of service on request
+	Since      time.Time     `json:"since"`     // of the last change of the three
 	InFlight   int           `json:"in_flight"`
 	LastEcho   time.Duration `json:"last_echo"` // round trip, 0 before the first
 	EchoMisses int           `json:"echo_misses"`
@@ -42,6 +44,7 @@ type LineState struct {
 type State struct {
 	Issuer    string      `json:"issuer"`
 	InFlight  int         `json:"in_flight"`
+	Queued    int         `json:"queued"` // requests that wait for a place among those in flight
 	KeysReady bool        `json:"keys_ready"`
 	Lines     []LineState `json:"lines"`
 }
@@ -58,7 +61,7 @@ func (s *State) Up() bool {
 
 // State returns a snapshot.
 func (i *Issuer) State() State {
-	st := State{Issuer: i.cfg.Name, InFlight: int(i.inFlight.Load()), KeysReady: i.cfg.Keys == nil || i.cfg.Keys.Ready()}
+	st := State{Issuer: i.cfg.Name, InFlight: len(i.places), Queued: int(i.queued.Load()), KeysReady: i.cfg.Keys == nil || i.cfg.Keys.Ready()}
 	for _, l := range i.links {
 		l.mu.Lock()
 		line := l.state
@@ -77,7 +80,7 @@ func (l *Link) update(change func(*LineState)) {
 	defer l.mu.Unlock()
 	was := l.state
 	change(&l.state)
-	if was.Connected != l.state.Connected || was.SignedOn != l.state.SignedOn {
+	if was.Connected != l.state.Connected || was.SignedOn != l.state.SignedOn || was.Drained != l.state.Drained {
 		l.state.Since = time.Now()
 	}
 }
@@ -101,15 +104,85 @@ func (l *Link) retire(s *session) {
 	}
 }
 
+// Drain takes a line of the issuer out of service, numbered from 1, or all of
+// them with 0. The line takes no more requests; when those in flight have ended
+// it signs off and is closed, and it stays down until Resume, or until the
+// switch starts again. What cannot go elsewhere is ErrUnreachable. State tells
+// how far it is.
+func (i *Issuer) Drain(line int) error { return i.turn(line, true) }
+
+// Resume puts a line that was drained into service again, or with 0 all of
+// them: it connects at once.
+func (i *Issuer) Resume(line int) error { return i.turn(line, false) }
+
+// Lines is how many lines the issuer has.
+func (i *Issuer) Lines() int { return len(i.links) }
+
+func (i *Issuer) turn(line int, out bool) error {
+	if line < 0 || line > len(i.links) {
+		return fmt.Errorf("routing: issuer %s has lines 1 to %d and no line %d", i.cfg.Name, len(i.links), line)
+	}
+	for _, l := range i.links {
+		if line == 0 || line == l.number {
+			l.turn(out)
+		}
+	}
+	return nil
+}
+
+func (l *Link) turn(out bool) {
+	changed := false
+	l.update(func(st *LineState) {
+		if st.Drained == out {
+			return
+		}
+		changed, st.Drained = true, out
+		close(l.turned)
+		l.turned = make(chan struct{})
+	})
+	if changed {
+		l.issuer.met.lineDrained(l.number-1, out)
+		l.issuer.log.Info("issuer line is taken out of service or put back", "line", l.number, "drained", out)
+	}
+}
+
+// turns gives whether the line is drained, and a channel that is closed when
+// that changes.
+func (l *Link) turns() (drained bool, turned <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.Drained, l.turned
+}
+
+func (l *Link) isDrained() bool {
+	drained, _ := l.turns()
+	return drained
+}
+
+// errDrained ends a session on request.
+var errDrained = errors.New("the line was taken out of service")
+
 // run keeps the line up until ctx ends.
 func (l *Link) run(ctx context.Context) {
 	cfg := &l.issuer.cfg
 	log := l.issuer.log.With("line", l.number)
 	for attempt := 0; ctx.Err() == nil; {
+		if drained, turned := l.turns(); drained {
+			select {
+			case <-turned:
+			case <-ctx.Done():
+			}
+			attempt = 0
+			continue
+		}
 		began := time.Now()
 		err := l.live(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		if err == errDrained {
+			log.Info("issuer line is signed off and closed, out of service")
+			continue
 		}
 		if time.Since(began) > cfg.BackoffMax {
 			attempt = 0 // it lived; what broke it is news
@@ -159,7 +232,11 @@ func (l *Link) live(ctx context.Context) error {
 	s.fail(err)
 	<-s.conn.Done()
 	s.done.Wait()
-	l.update(func(st *LineState) { st.Connected = false; st.Drops++ })
+	l.update(func(st *LineState) {
+		if st.Connected = false; err != errDrained {
+			st.Drops++
+		}
+	})
 	return err
 }
 
@@ -178,7 +255,13 @@ func (l *Link) serve(ctx context.Context, s *session) error {
 	watch := time.NewTimer(cfg.EchoInterval)
 	defer watch.Stop()
 	for misses := 0; ; {
+		drained, turned := l.turns()
+		if drained {
+			return l.drain(ctx, s)
+		}
 		select {
+		case <-turned:
+			continue
 		case <-ctx.Done():
 			return l.leave(s)
 		case <-s.gone:
@@ -232,8 +315,31 @@ const signOffTimeout = 2 * time.Second
 // leave signs off; the house is closing.
 func (l *Link) leave(s *session) error {
 	l.retire(s)
+	l.signOff(s)
+	return errors.New("the house is closing")
+}
+
+// drain lets what is in flight end, which it has when its time is over at the
+// latest, and signs off.
+func (l *Link) drain(ctx context.Context, s *session) error {
+	l.retire(s)
+	s.takeNoMore()
+	late := time.NewTimer(l.issuer.cfg.Timeout)
+	defer late.Stop()
+	select {
+	case <-s.idle:
+	case <-late.C:
+	case <-s.gone:
+		return errDrained
+	case <-ctx.Done():
+		return l.leave(s)
+	}
+	l.signOff(s)
+	return errDrained
+}
+
+func (l *Link) signOff(s *session) {
 	if err := s.manage(context.Background(), signOff, signOffTimeout, 0); err != nil {
 		l.issuer.log.Warn("issuer did not take the sign-off", "line", l.number, "error", err)
 	}
-	return errors.New("the house is closing")
 }

@@ -14,6 +14,7 @@ import (
 // it; the last to let go returns it to the pool.
 type call struct {
 	key        uint64 // MTI of the answer and STAN
+	next       *call  // under Issuer.mu: another one of that key, of another RRN or terminal
 	prefer     uint32 // picks the line
 	rrn        text
 	terminal   text
@@ -99,6 +100,10 @@ func (c *call) takeBack() bool {
 	return false
 }
 
+// twin reports whether an answer could not be told to belong to one of both.
+// STANs come round again; with RRN and terminal they are one request's alone.
+func (c *call) twin(o *call) bool { return c.rrn == o.rrn && c.terminal == o.terminal }
+
 // matches holds an answer against what the request said.
 func (c *call) matches(m *spec.Message) bool {
 	return c.rrn.fits(m.Bytes(37)) && c.terminal.fits(m.Bytes(41)) && (c.amount.fits(m.Bytes(4)) || c.partOf(m))
@@ -166,8 +171,11 @@ func (i *Issuer) register(c *call) Why {
 	if i.closing && !c.management {
 		return Closing
 	}
-	if _, twice := i.pending[c.key]; twice {
-		return SameTrace
+	c.next = i.pending[c.key]
+	for o := c.next; o != nil; o = o.next {
+		if o.twin(c) {
+			return SameTrace
+		}
 	}
 	i.pending[c.key] = c
 	if !c.management {
@@ -179,7 +187,18 @@ func (i *Issuer) register(c *call) Why {
 // forget takes c out of the table; mu is held. From here on nobody lays
 // anything into c.
 func (i *Issuer) forget(c *call, end ending) {
-	delete(i.pending, c.key)
+	switch o := i.pending[c.key]; {
+	case o != c:
+		for o.next != c {
+			o = o.next
+		}
+		o.next = c.next
+	case c.next == nil:
+		delete(i.pending, c.key)
+	default:
+		i.pending[c.key] = c.next
+	}
+	c.next = nil
 	i.recent[recentSlot(c.key)] = finished{c.key, c.rrn, end}
 	if c.management {
 		return
@@ -192,20 +211,25 @@ func (i *Issuer) forget(c *call, end ending) {
 
 // deliver lays an answer into the call it belongs to, or counts it as a stray.
 // It runs on the session's reader and never blocks.
-func (i *Issuer) deliver(line int, m *spec.Message, body []byte) {
+func (i *Issuer) deliver(s *session, m *spec.Message, body []byte) {
+	line := s.link.number
 	stan, _ := m.Int(11)
 	key := callKey(m.MTI(), uint32(stan))
 	i.mu.Lock()
-	c := i.pending[key]
-	var kind StrayKind
+	first := i.pending[key]
+	c := first
+	for c != nil && !c.matches(m) {
+		c = c.next
+	}
+	kind := i.recent[recentSlot(key)].kind(key, m)
 	switch {
-	case c == nil:
-		kind = i.recent[recentSlot(key)].kind(key, m)
-	case !c.matches(m):
+	case c == nil && first != nil && kind == Stranger:
 		kind = Mismatch
+	case c == nil:
 	case len(c.inbox) == maxInbox:
 		kind = Duplicate
 	default:
+		kind = ""
 		c.inbox = append(c.inbox, inbound{body, line})
 		select {
 		case c.arrived <- struct{}{}:
@@ -213,6 +237,9 @@ func (i *Issuer) deliver(line int, m *spec.Message, body []byte) {
 		}
 	}
 	i.mu.Unlock()
+	if m.MTI().Class() != 8 && (kind == "" || kind == Late || kind == Duplicate) {
+		s.streak.Store(0) // the line carries answers, and not to echoes alone
+	}
 	if kind != "" {
 		i.stray(kind, line, m)
 	}

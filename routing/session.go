@@ -39,11 +39,15 @@ type session struct {
 	mu     sync.Mutex
 	queue  []*call
 	closed bool
-	err    error // why it ended
+	err    error         // why it ended
+	open   int           // callers' requests that were handed to the session and have not ended
+	leaves bool          // it takes no more of them
+	idle   chan struct{} // closed when it takes no more and the last has ended
 
 	wake chan struct{} // 1-buffered: the queue is not empty
 	gone chan struct{} // closed when the writer has ended: every call's state is final
 
+	streak   atomic.Int32 // requests without answer since the last one that had one
 	heard    atomic.Int64 // nanoseconds from began to the last message
 	requests chan []byte  // from the issuer, for the handler
 	resigned chan struct{}
@@ -79,7 +83,7 @@ const forever = 10 * 365 * 24 * time.Hour
 func newSession(l *Link, nc net.Conn) (*session, error) {
 	s := &session{
 		link: l, wire: &wire{Conn: nc, timeout: l.issuer.cfg.WriteTimeout}, began: time.Now(),
-		wake: make(chan struct{}, 1), gone: make(chan struct{}),
+		wake: make(chan struct{}, 1), gone: make(chan struct{}), idle: make(chan struct{}),
 		requests: make(chan []byte, 16), resigned: make(chan struct{}, 1),
 	}
 	conn, err := connection.NewFrom(s.wire, nil, nil, nil,
@@ -117,10 +121,13 @@ func (s *session) cause() error {
 func (s *session) enqueue(c *call) bool {
 	c.hold()
 	s.mu.Lock()
-	if s.closed {
+	if s.closed || s.leaves && !c.management {
 		s.mu.Unlock()
 		c.holders.Add(-1) // the caller still holds it
 		return false
+	}
+	if !c.management {
+		s.open++
 	}
 	s.queue = append(s.queue, c)
 	s.mu.Unlock()
@@ -129,6 +136,41 @@ func (s *session) enqueue(c *call) bool {
 	default:
 	}
 	return true
+}
+
+// ended says that a caller does not wait for this session any more.
+func (s *session) ended(c *call) {
+	if c.management {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open--; s.open == 0 && s.leaves {
+		close(s.idle) // once: it takes no more
+	}
+}
+
+// takeNoMore refuses further requests of callers; idle is closed when those it
+// has have ended.
+func (s *session) takeNoMore() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaves {
+		return
+	}
+	if s.leaves = true; s.open == 0 {
+		close(s.idle)
+	}
+}
+
+// unheard counts a request that had no answer in time. A line that is
+// connected and dead, or whose other end has lost its host, may answer echoes
+// for hours: after so many requests in a row it is closed and dialled again.
+func (s *session) unheard() {
+	if n := s.streak.Add(1); int(n) == s.link.issuer.cfg.TimeoutStreak {
+		s.link.retire(s)
+		s.fail(fmt.Errorf("%d requests in a row without answer", n))
+	}
 }
 
 // write is the session's writer. It yields once before it takes the queue, so
@@ -232,7 +274,7 @@ func (s *session) ReadMessage(r io.Reader) (*iso8583.Message, error) {
 	case rejected:
 		i.stray(Rejected, line, &s.in)
 	case s.in.MTI().IsResponse():
-		i.deliver(line, &s.in, body)
+		i.deliver(s, &s.in, body)
 	default:
 		select {
 		case s.requests <- body:
@@ -305,6 +347,7 @@ func (s *session) answer(m, reply *spec.Message) {
 	c := i.calls.Get().(*call)
 	defer c.release(&i.calls)
 	c.reset(reply.MTI(), 0)
+	c.management = true
 	if err := i.pack(context.Background(), c, reply, sign); err != nil {
 		i.log.Error("answer to the issuer could not be built", "line", s.link.number, "error", err)
 		return

@@ -14,10 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// admin serves /metrics, /healthz and /readyz, and answers acquirer owed.
+// admin serves /metrics, /healthz and /readyz, and answers acquirer owed and
+// acquirer lines.
 type admin struct {
 	v     *house
-	token string      // of acquirer owed
+	token string      // of those two commands
 	ready atomic.Bool // the terminals' listener is open
 }
 
@@ -27,6 +28,8 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { a.say(w, a.healthy()) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.say(w, a.serving(r.Context())) })
 	mux.HandleFunc("POST /owed", serveOwed(a.v.db, a.token, a.v.log))
+	mux.HandleFunc("GET /issuers", behindDoor(a.token, "acquirer lines", a.issuers))
+	mux.HandleFunc("POST /issuers/{name}/{order}", behindDoor(a.token, "acquirer lines", a.order))
 	return mux
 }
 

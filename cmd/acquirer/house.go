@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,17 +55,6 @@ type house struct {
 
 	windows    []int // HHMM at which D+0 merchants are paid
 	paidWindow int64 // the last one done, as yyyymmddHHMM; the settler's alone
-}
-
-// issuerConfig is an issuer as a seed file lists it.
-type issuerConfig struct {
-	Name        string   `json:"name"`        // as the BIN table has it
-	Institution string   `json:"institution"` // up to 11 digits
-	Lines       []string `json:"lines"`       // host:port each
-	ZMK         hsm.Key  `json:"zmk"`         // key block of the zone master key
-	X919        bool     `json:"x919,omitempty"`
-	Carries     []string `json:"carries,omitempty"` // of what not every issuer takes: switching.Leg
-	MaxInFlight int      `json:"max_in_flight,omitempty"`
 }
 
 // schemas are every table there is, in the order in which they are made.
@@ -240,25 +228,6 @@ func (v *house) loadBINs() (*routing.Table, error) {
 	return routing.LoadTable(v.cfg.Routing.BINs)
 }
 
-// startIssuers starts the lines of every issuer; they connect, sign on and
-// fetch their keys in the background.
-func (v *house) startIssuers(issuers []issuerConfig) error {
-	met := routing.NewMetrics()
-	v.metrics.MustRegister(met)
-	for _, is := range issuers {
-		keys := switching.NewZoneKeys(v.hsm, is.ZMK, is.X919)
-		line, err := routing.NewIssuer(routing.Config{
-			Name: is.Name, Addrs: is.Lines, Institution: is.Institution, Acquirer: v.cfg.Switch.Acquirer,
-			Timeout: v.cfg.Switch.IssuerTimeout, MaxInFlight: is.MaxInFlight, DoubleZAK: is.X919, Keys: keys, Log: v.log, Metrics: met,
-		})
-		if err != nil {
-			return err
-		}
-		v.legs[is.Name] = switching.Leg{Issuer: line, Keys: keys, Carries: is.Carries}
-	}
-	return nil
-}
-
 // terminalTLS is nil for plain TCP.
 func terminalTLS(cfg Config) (*tls.Config, error) {
 	if cfg.Terminals.TLSCert == "" {
@@ -319,18 +288,6 @@ func (v *house) importSeed(ctx context.Context, s *merchant.Seed) error {
 
 // accountAAD is bound to every sealed settlement account.
 var accountAAD = []byte("settlement account")
-
-// readIssuers takes the issuers of a seed file.
-func readIssuers(s *merchant.Seed) ([]issuerConfig, error) {
-	if len(s.Issuers) == 0 {
-		return nil, nil
-	}
-	var out []issuerConfig
-	if err := json.Unmarshal(s.Issuers, &out); err != nil {
-		return nil, fmt.Errorf("seed: issuers: %w", err)
-	}
-	return out, nil
-}
 
 // loopback refuses an address that others could reach.
 func loopback(setting, addr string) error {

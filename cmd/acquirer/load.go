@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,13 +59,9 @@ func (l *lineFlags) dialer(ctx context.Context) (terminal.Dialer, error) {
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: l.skipVerify}
 	if l.ca != "" {
-		pem, err := os.ReadFile(l.ca)
-		if err != nil {
+		var err error
+		if conf.RootCAs, err = certPool(l.ca); err != nil {
 			return nil, usageError{fmt.Errorf("--tls-ca: %w", err)}
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, usageError{fmt.Errorf("--tls-ca %s: no PEM certificate in it", l.ca)}
 		}
 	}
 	return terminal.DialTCP(l.addr, conf), nil

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -108,20 +109,32 @@ func askOwed(cmd *cobra.Command, c owedCall) (a owedAnswer, err error) {
 	return a, nil
 }
 
-// doorOf is the file beside an embedded database that says how its process is
-// asked; "" when any process may open the database.
+// doorOf is the file that says how a running process is asked: beside its
+// embedded database, or else beside its HSM's file, under the number of its node.
 func doorOf(cfg Config) string {
 	if path, embedded := strings.CutPrefix(cfg.Database, "sqlite:"); embedded {
 		return path + ".door"
 	}
-	return ""
+	return filepath.Join(filepath.Dir(cfg.HSM.File), fmt.Sprintf("acquirer-%d.door", cfg.Node))
 }
 
-// door is what stands in that file: only who may read the database may read
-// it.
+// door is what stands in that file: only who may read the files of the house
+// may read it.
 type door struct {
-	URL   string `json:"url"`
+	URL   string `json:"url"` // of the admin listener
 	Token string `json:"token"`
+}
+
+// openedDoor reads the file.
+func openedDoor(path string) (d door, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return d, err
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
+		return d, fmt.Errorf("%s: %w", path, err)
+	}
+	return d, nil
 }
 
 // openDoor lets who may read the database's files ask this process through
@@ -129,29 +142,25 @@ type door struct {
 // again.
 func openDoor(cfg Config, admin string) (token string, shut func() error, err error) {
 	path := doorOf(cfg)
-	if path == "" {
-		return "", func() error { return nil }, nil
-	}
-	d := door{URL: "http://" + admin + "/owed", Token: rand.Text()}
+	d := door{URL: "http://" + admin, Token: rand.Text()}
 	text, err := json.Marshal(d)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o700)
+	}
 	if err == nil {
 		err = os.WriteFile(path, text, 0o600)
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("the file that lets acquirer owed ask this process: %w", err)
+		return "", nil, fmt.Errorf("the file that lets acquirer owed and acquirer lines ask this process: %w", err)
 	}
 	return d.Token, func() error { return os.Remove(path) }, nil
 }
 
 // through asks the process that has the database.
 func (c owedCall) through(ctx context.Context, path string) (a owedAnswer, err error) {
-	text, err := os.ReadFile(path)
+	d, err := openedDoor(path)
 	if err != nil {
 		return a, err
-	}
-	var d door
-	if err := json.Unmarshal(text, &d); err != nil {
-		return a, fmt.Errorf("%s: %w", path, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -159,7 +168,7 @@ func (c owedCall) through(ctx context.Context, path string) (a owedAnswer, err e
 	if err != nil {
 		return a, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL+"/owed", bytes.NewReader(body))
 	if err != nil {
 		return a, err
 	}
@@ -176,15 +185,22 @@ func (c owedCall) through(ctx context.Context, path string) (a owedAnswer, err e
 	return a, json.NewDecoder(resp.Body).Decode(&a)
 }
 
-// serveOwed is the process's side. The token is needed: other users of this
+// behindDoor answers who has the token. It is needed: other users of this
 // machine reach the listener too, and pages in their browsers.
-func serveOwed(db *store.DB, token string, log *slog.Logger) http.HandlerFunc {
+func behindDoor(token, command string, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		given := []byte(r.Header.Get("Authorization"))
 		if token == "" || subtle.ConstantTimeCompare(given, []byte("Bearer "+token)) != 1 {
-			http.Error(w, "only acquirer owed asks here, with what stands in the file beside the database", http.StatusUnauthorized)
+			http.Error(w, "only "+command+" asks here, with what stands in the file beside the database", http.StatusUnauthorized)
 			return
 		}
+		h(w, r)
+	}
+}
+
+// serveOwed is the process's side.
+func serveOwed(db *store.DB, token string, log *slog.Logger) http.HandlerFunc {
+	return behindDoor(token, "acquirer owed", func(w http.ResponseWriter, r *http.Request) {
 		var c owedCall
 		if err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&c); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -203,7 +219,7 @@ func serveOwed(db *store.DB, token string, log *slog.Logger) http.HandlerFunc {
 		if err := json.NewEncoder(w).Encode(a); err != nil {
 			log.Debug("answering acquirer owed", "error", err.Error())
 		}
-	}
+	})
 }
 
 // owedByRRN finds a transaction for which something is or was owed. An RRN of this

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -22,6 +23,7 @@ func newSimulateIssuerCmd() *cobra.Command {
 	var (
 		cfg                             issuer.Config
 		listen, control, books, balance string
+		secure                          hostTLS
 	)
 	var names []string
 	for _, is := range append(slices.Clone(simcard.Issuers), simcard.Abroad) {
@@ -53,7 +55,8 @@ transaction: a void has the amount of its sale. Over HTTP (--control):
 
 Its zone master key and its cards' keys are TEST keys that anybody can compute.`,
 		Example: `  acquirer simulate issuer --name north --listen 127.0.0.1:9501
-  acquirer simulate issuer --name south --listen 127.0.0.1:9502 --control 127.0.0.1:9602 --books south.json`,
+  acquirer simulate issuer --name south --listen 127.0.0.1:9502 --control 127.0.0.1:9602 --books south.json
+  acquirer simulate issuer --name east --listen 127.0.0.1:9503 --tls-cert east.pem --tls-key east.key --tls-client-ca acquirers.pem`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			spareMemoryForSpeed()
@@ -64,9 +67,16 @@ Its zone master key and its cards' keys are TEST keys that anybody can compute.`
 			if err != nil {
 				return usageError{err}
 			}
+			conf, err := secure.config()
+			if err != nil {
+				return usageError{err}
+			}
 			ln, err := net.Listen("tcp", listen)
 			if err != nil {
 				return fmt.Errorf("simulate issuer: %w", err)
+			}
+			if conf != nil {
+				ln = tls.NewListener(ln, conf)
 			}
 			ended := make(chan error, 2)
 			if control != "" {
@@ -102,12 +112,39 @@ Its zone master key and its cards' keys are TEST keys that anybody can compute.`
 	f.IntVar(&cfg.Completion, "completion", 115, "percent of a hold that a completion may take")
 	f.BoolVar(&cfg.StrictATC, "strict-atc", false, "refuse a chip whose transaction counter went backwards, with 05")
 	f.BoolVar(&cfg.CalmAmounts, "calm", false, "amounts do not ask for weather")
+	f.StringVar(&secure.cert, "tls-cert", "", "PEM certificate; with it lines speak TLS 1.2 or later only")
+	f.StringVar(&secure.key, "tls-key", "", "PEM private key of it")
+	f.StringVar(&secure.clientCA, "tls-client-ca", "", "PEM certificates of who signs acquirers' certificates; with it each line must show one")
 	f.StringVar(&control, "control", "", "address of books and weather over HTTP; loopback only, it knows no users")
 	f.StringVar(&books, "books", "", "file that the books are written to at the end, as JSON")
 	if err := cmd.MarkFlagRequired("name"); err != nil {
 		panic(err) // the flag stands two lines above
 	}
 	return cmd
+}
+
+// hostTLS is how an issuer's host takes lines: PEM files, all empty for plain TCP.
+type hostTLS struct{ cert, key, clientCA string }
+
+func (h hostTLS) config() (*tls.Config, error) {
+	switch {
+	case h == hostTLS{}:
+		return nil, nil
+	case h.cert == "" || h.key == "":
+		return nil, errors.New("--tls-cert and --tls-key go together, and --tls-client-ca with them")
+	}
+	cert, err := tls.LoadX509KeyPair(h.cert, h.key)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert: %w", err)
+	}
+	conf := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	if h.clientCA != "" {
+		if conf.ClientCAs, err = certPool(h.clientCA); err != nil {
+			return nil, fmt.Errorf("--tls-client-ca: %w", err)
+		}
+		conf.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return conf, nil
 }
 
 // lines sets names in lines of some sixty characters, all but the first indented.
