@@ -39,7 +39,8 @@ func LoadTable(path string) (*Table, error) {
 	return t, nil
 }
 
-// ParseCSV reads the CSV form: columns bin, issuer, brand, kind (debit,
+// ParseCSV reads the CSV form: columns bin (621000, or a range
+// 621000-621099), issuer, brand, kind (debit,
 // credit, prepaid, semi-credit), pan_lengths ("16" or "16/19"), luhn (yes or
 // no), name.
 func ParseCSV(b []byte) (*Table, error) {
@@ -58,16 +59,20 @@ func ParseCSV(b []byte) (*Table, error) {
 		return nil, fmt.Errorf("line 1: columns are %q, want %q", got, strings.Join(columns, ","))
 	}
 	t := &Table{}
+	var lines []int
 	for {
 		rec, err := r.Read()
 		if err == io.EOF {
-			return t.notEmpty()
+			return t.complete(lines)
 		}
 		if err != nil {
 			return nil, err // encoding/csv names the line
 		}
 		line, _ := r.FieldPos(0)
-		route := Route{BIN: rec[0], Issuer: rec[1], Brand: rec[2], Name: rec[6]}
+		route := Route{Issuer: rec[1], Brand: rec[2], Name: rec[6]}
+		if route.BIN, route.Last, err = splitRange(rec[0]); err != nil {
+			return nil, fmt.Errorf("line %d: %w", line, err)
+		}
 		if err := route.Kind.UnmarshalText([]byte(rec[3])); err != nil {
 			return nil, fmt.Errorf("line %d: %w", line, err)
 		}
@@ -81,10 +86,7 @@ func ParseCSV(b []byte) (*Table, error) {
 		default:
 			return nil, fmt.Errorf("line %d: luhn is %q, want yes or no", line, rec[5])
 		}
-		t.routes = append(t.routes, route)
-		if err := t.add(int32(len(t.routes) - 1)); err != nil {
-			return nil, fmt.Errorf("line %d: %w", line, err)
-		}
+		t.routes, lines = append(t.routes, route), append(lines, line)
 	}
 }
 
@@ -98,6 +100,7 @@ func ParseJSON(b []byte) (*Table, error) {
 		return nil, errors.New("line 1: a BIN table is a list: [ { \"bin\": ... }, ... ]")
 	}
 	t := &Table{}
+	var lines []int
 	for d.More() {
 		var row struct {
 			BIN        string `json:"bin"`
@@ -115,11 +118,13 @@ func ParseJSON(b []byte) (*Table, error) {
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", at(), err)
 		}
-		t.routes = append(t.routes, Route{BIN: row.BIN, Issuer: row.Issuer, Brand: row.Brand, Name: row.Name,
-			Kind: row.Kind, Lengths: lengths, Luhn: row.Luhn})
-		if err := t.add(int32(len(t.routes) - 1)); err != nil {
+		first, last, err := splitRange(row.BIN)
+		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", at(), err)
 		}
+		t.routes = append(t.routes, Route{BIN: first, Last: last, Issuer: row.Issuer, Brand: row.Brand, Name: row.Name,
+			Kind: row.Kind, Lengths: lengths, Luhn: row.Luhn})
+		lines = append(lines, at())
 	}
 	if _, err := d.Token(); err != nil {
 		return nil, fmt.Errorf("line %d: the list is not closed: %w", at(), err)
@@ -127,14 +132,27 @@ func ParseJSON(b []byte) (*Table, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return nil, fmt.Errorf("line %d: something stands behind the list", at())
 	}
-	return t.notEmpty()
+	return t.complete(lines)
 }
 
-func (t *Table) notEmpty() (*Table, error) {
+// complete lays out the rows that were read from lines.
+func (t *Table) complete(lines []int) (*Table, error) {
 	if len(t.routes) == 0 {
 		return nil, errors.New("the table has no BIN; every card would be refused")
 	}
+	if err := t.index(func(row int32) string { return fmt.Sprintf("line %d", lines[row]) }); err != nil {
+		return nil, err
+	}
 	return t, nil
+}
+
+// splitRange reads 621000 or 621000-621099; what is not digits is found later.
+func splitRange(s string) (first, last string, err error) {
+	first, last, ranged := strings.Cut(s, "-")
+	if ranged && last == "" {
+		return "", "", fmt.Errorf("BIN %q is a range without an end", s)
+	}
+	return first, last, nil
 }
 
 func parseLengths(s string) (PANLengths, error) {

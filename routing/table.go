@@ -5,9 +5,11 @@
 package routing
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 
 	"acquirer/card"
@@ -86,7 +88,8 @@ func (s PANLengths) String() string {
 
 // Route is one row of the table.
 type Route struct {
-	BIN     string     // the digits that matched
+	BIN     string     // the digits that matched; of a range, its first
+	Last    string     // the last of a range, as many digits; "" for one BIN
 	Issuer  string     // name of the issuer, as the configuration has it
 	Brand   string     // card scheme, "UnionPay"
 	Name    string     // the card's product name, for people
@@ -127,48 +130,81 @@ func (r *Route) Check(pan card.PAN) error {
 	return nil
 }
 
-// Table maps BINs to routes. It never changes once made; a reload makes
-// another and the caller swaps the pointer. Safe for concurrent use.
-type Table struct {
-	routes []Route
-	byBIN  [MaxBIN + 1]map[uint64]int32 // by length of the BIN; nil where no BIN has it
+// String names the row as a table writes it: "621000" or "621000-621099".
+func (r *Route) String() string {
+	if r.Last == "" {
+		return r.BIN
+	}
+	return r.BIN + "-" + r.Last
 }
 
-// NewTable makes a table from rows. The same BIN twice is an error, the same
-// digits at different lengths are not: the longest wins.
+// Table maps BINs and ranges of them to routes. It never changes once made; a
+// reload makes another. Safe for concurrent use.
+type Table struct {
+	routes []Route
+	spans  [MaxBIN + 1][]span // by number of digits, in order; they do not overlap
+}
+
+// span is the BINs of one row.
+type span struct {
+	first, last uint64
+	row         int32
+}
+
+// NewTable makes a table from rows. Two rows of equally many digits must not
+// overlap; of rows with different numbers of digits the longest wins.
 func NewTable(routes []Route) (*Table, error) {
 	t := &Table{routes: append([]Route(nil), routes...)}
-	for i := range t.routes {
-		if err := t.add(int32(i)); err != nil {
-			return nil, fmt.Errorf("routing: row %d: %w", i+1, err)
-		}
+	if err := t.index(func(row int32) string { return fmt.Sprintf("row %d", row+1) }); err != nil {
+		return nil, fmt.Errorf("routing: %w", err)
 	}
 	return t, nil
 }
 
-func (t *Table) add(i int32) error {
-	r := &t.routes[i]
-	key, err := parseBIN(r.BIN)
+// index checks the rows and lays out their spans; at names a row for people.
+func (t *Table) index(at func(row int32) string) error {
+	for i := range t.routes {
+		row := int32(i)
+		if err := t.add(row); err != nil {
+			return fmt.Errorf("%s: %w", at(row), err)
+		}
+	}
+	for _, spans := range t.spans {
+		slices.SortStableFunc(spans, func(a, b span) int { return cmp.Compare(a.first, b.first) })
+		for i := 1; i < len(spans); i++ {
+			if was, is := spans[i-1], spans[i]; is.first <= was.last {
+				a, b := &t.routes[min(was.row, is.row)], &t.routes[max(was.row, is.row)]
+				return fmt.Errorf("%s: BIN %s overlaps %s of %s, for %s and for %s", at(max(was.row, is.row)), b, a, at(min(was.row, is.row)), a.Issuer, b.Issuer)
+			}
+		}
+	}
+	return nil
+}
+
+func (t *Table) add(row int32) error {
+	r := &t.routes[row]
+	first, err := parseBIN(r.BIN)
 	if err != nil {
 		return err
 	}
+	last := first
+	if r.Last != "" {
+		if last, err = parseBIN(r.Last); err != nil {
+			return err
+		}
+		if len(r.Last) != len(r.BIN) || last < first {
+			return fmt.Errorf("the range %s does not go up to as many digits", r)
+		}
+	}
 	switch {
 	case r.Issuer == "":
-		return fmt.Errorf("BIN %s names no issuer", r.BIN)
+		return fmt.Errorf("BIN %s names no issuer", r)
 	case r.Kind == Unknown:
-		return fmt.Errorf("BIN %s names no kind of card", r.BIN)
+		return fmt.Errorf("BIN %s names no kind of card", r)
 	case r.Lengths == 0:
-		return fmt.Errorf("BIN %s names no account-number length", r.BIN)
+		return fmt.Errorf("BIN %s names no account-number length", r)
 	}
-	m := t.byBIN[len(r.BIN)]
-	if m == nil {
-		m = map[uint64]int32{}
-		t.byBIN[len(r.BIN)] = m
-	}
-	if old, twice := m[key]; twice {
-		return fmt.Errorf("BIN %s is here twice, for %s and for %s", r.BIN, t.routes[old].Issuer, r.Issuer)
-	}
-	m[key] = i
+	t.spans[len(r.BIN)] = append(t.spans[len(r.BIN)], span{first, last, row})
 	return nil
 }
 
@@ -196,14 +232,19 @@ func (t *Table) Route(pan card.PAN) (Route, bool) {
 		prefix[i+1] = prefix[i]*10 + uint64(d[i]-'0')
 	}
 	for n := longest; n >= MinBIN; n-- {
-		if i, ok := t.byBIN[n][prefix[n]]; ok {
-			return t.routes[i], true
+		spans := t.spans[n]
+		i, is := slices.BinarySearchFunc(spans, prefix[n], func(s span, v uint64) int { return cmp.Compare(s.first, v) })
+		if !is {
+			i--
+		}
+		if i >= 0 && prefix[n] <= spans[i].last {
+			return t.routes[spans[i].row], true
 		}
 	}
 	return Route{}, false
 }
 
-// Len is the number of BINs.
+// Len is the number of rows.
 func (t *Table) Len() int { return len(t.routes) }
 
 // Issuers lists the names that the table routes to, each once, in the order of
