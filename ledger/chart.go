@@ -147,6 +147,7 @@ const (
 	EventSale           Event = "SALE"
 	EventReversal       Event = "REVERSAL" // a void or a reversal: the exact mirror of its sale
 	EventRefund         Event = "REFUND"
+	EventAdjustment     Event = "ADJUSTMENT" // of a sale, by the difference: a tip, or less than was sold
 	EventNetworkReceipt Event = "NETWORK_RECEIPT"
 	EventPayoutReserve  Event = "PAYOUT_RESERVE"
 	EventPayoutSuccess  Event = "PAYOUT_SUCCESS"
@@ -177,7 +178,7 @@ const (
 // already gone, and what a merchant lacks is collected from later sales.
 func (e Event) overdraws() bool {
 	switch e {
-	case EventReversal, EventRefund, EventChargeback, EventD0Fee, EventExtraFee, EventShortResolved, EventPayoutLong, EventPayoutCost:
+	case EventReversal, EventRefund, EventAdjustment, EventChargeback, EventD0Fee, EventExtraFee, EventShortResolved, EventPayoutLong, EventPayoutCost:
 		return true
 	}
 	return false

@@ -67,7 +67,7 @@ func (s *Clearing) Reversal(date calendar.Date) (Transfer, bool) {
 // zero where money goes back, under the follower's own number.
 func (s *Clearing) Void() (Transfer, bool)       { return s.follower("void/", EventReversal) }
 func (s *Clearing) Refund() (Transfer, bool)     { return s.follower("refund/", EventRefund) }
-func (s *Clearing) Adjustment() (Transfer, bool) { return s.follower("adjust/", EventSale) }
+func (s *Clearing) Adjustment() (Transfer, bool) { return s.follower("adjust/", EventAdjustment) }
 
 func (s *Clearing) follower(key string, e Event) (Transfer, bool) {
 	l, id := s.legs(), strconv.FormatInt(s.Txn, 10)

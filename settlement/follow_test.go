@@ -102,6 +102,33 @@ func TestRefundAfterSettlement(t *testing.T) {
 	})
 }
 
+// A sale that was settled and then adjusted to less: the merchant owes the
+// difference, and whatever else there is to book is booked.
+func TestAdjustmentAfterSettlement(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		e := w.engine()
+		mid := w.merchant(1, "MICRO-2025", merchant.T1, "00")
+		sale := w.sale(mid, friday, 100_00)
+		w.close(e, friday)
+		w.after(sale, Adjusts, -10_00)
+		w.book.facts[len(w.book.facts)-1].Date = monday
+		other := w.merchant(2, "MICRO-2025", merchant.T1, "00")
+		w.sale(other, monday, 100_00)
+		if _, err := e.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.balance(e, ledger.MerchantPayable, mid); got != -9_94 {
+			t.Errorf("the merchant has %v, want -9.94", got)
+		}
+		if got := w.balance(e, ledger.MerchantPayable, other); got != 96_40 {
+			t.Errorf("the other merchant has %v, want 96.40", got)
+		}
+		w.close(e, monday)
+		w.sound(e)
+	})
+}
+
 // What follows a sale that is not booked waits for a person.
 func TestFollowerWithoutItsSale(t *testing.T) {
 	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
