@@ -320,6 +320,7 @@ var texts = map[string]Words{
 	"step.write":          {"应答终端", "answer the terminal"},
 	"step.reversal":       {"冲正", "reversal"},
 	"step.delivery":       {"通知发卡方", "advice to the issuer"},
+	"step.stray":          {"发卡方多余的应答", "an answer that decided nothing"},
 	"step.post":           {"入账", "post to the ledger"},
 	"party.terminal":      {"终端", "terminal"},
 	"party.acquirer":      {"收单", "acquirer"},

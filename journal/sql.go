@@ -120,7 +120,18 @@ create table signature (
 	txn BIGINT primary key,
 	sealed BYTEA not null,         -- JBIG, encrypted
 	received BIGINT not null
-)`}}
+)`, `
+create table stray (               -- a message of an issuer that found no caller
+	id BIGINT primary key,
+	txn BIGINT not null,           -- whose RRN it had
+	at BIGINT not null,
+	issuer TEXT not null,
+	line INTEGER not null,
+	kind TEXT not null,
+	mti TEXT not null,
+	code TEXT not null             -- DE 39
+);
+create index stray_txn on stray (txn)`}}
 
 const (
 	txnColumns = `id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,

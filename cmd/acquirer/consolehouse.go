@@ -9,6 +9,7 @@ import (
 	"acquirer/calendar"
 	"acquirer/console"
 	"acquirer/journal"
+	"acquirer/routing"
 	"acquirer/settlement"
 	"acquirer/spec"
 	switching "acquirer/switch"
@@ -170,6 +171,13 @@ func (h consoleHouse) Transaction(ctx context.Context, id int64) (console.Detail
 		d.Steps = append(d.Steps, step)
 		d.Facts = append(d.Facts, console.Fact{Name: why, Value: string(w.Why)}, console.Fact{Name: tries, Value: strconv.Itoa(int(w.Tries))})
 	}
+	strays, err := h.v.journal.Strays(ctx, id)
+	if err != nil {
+		return console.Detail{}, err
+	}
+	for _, s := range strays {
+		d.Steps = append(d.Steps, console.Step{Name: "stray", At: s.At, Failed: true, Note: strayWords(s)})
+	}
 	traces, _ := h.v.sw.Trace(id)
 	var steps []console.Step
 	for _, tr := range traces {
@@ -184,6 +192,17 @@ func (h consoleHouse) Transaction(ctx context.Context, id int64) (console.Detail
 	}
 	d.Steps = append(steps, d.Steps...)
 	return d, nil
+}
+
+// strayWords says what a message was that found no caller.
+func strayWords(s journal.Stray) console.Words {
+	kind := map[routing.StrayKind]console.Words{
+		routing.Late: {ZH: "迟到", EN: "late"}, routing.Duplicate: {ZH: "重复", EN: "a second time"}, routing.Stranger: {ZH: "无人等待", EN: "nobody waited for it"},
+		routing.Mismatch: {ZH: "与请求不符", EN: "differs from the request"}, routing.BadMAC: {ZH: "MAC 错误", EN: "its MAC is wrong"},
+		routing.Malformed: {ZH: "格式错误", EN: "malformed"}, routing.Rejected: {ZH: "被网络拒绝", EN: "rejected by the network"},
+	}[routing.StrayKind(s.Kind)]
+	from := fmt.Sprintf("%s, %s #%d, DE 39 %s", s.MTI, s.Issuer, s.Line, s.Code)
+	return console.Words{ZH: kind.ZH + ": " + from, EN: kind.EN + ": " + from}
 }
 
 func fields(items []spec.Item) []console.Field {

@@ -50,6 +50,7 @@ type house struct {
 	keys      *keyBook // nil when the HSM is a device that keeps its own books
 	legs      map[string]switching.Leg
 	wallets   map[string]*routing.Wallet
+	strays    *strays
 	sw        *switching.Switch
 	started   time.Time
 
@@ -137,6 +138,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 			return nil, fmt.Errorf("the base key of key serial numbers %s: %w", k.KSI, err)
 		}
 	}
+	v.strays = watchStrays(v.journal, log)
 	if err := v.startIssuers(issuers); err != nil {
 		return nil, err
 	}
@@ -197,6 +199,9 @@ func (v *house) close() error {
 	defer cancel()
 	for _, leg := range v.legs {
 		errs = append(errs, leg.Issuer.Close(ctx))
+	}
+	if v.strays != nil {
+		v.strays.close()
 	}
 	for _, w := range v.wallets {
 		w.Close()

@@ -142,7 +142,7 @@ func (v *house) startIssuers(issuers []issuerConfig) error {
 			EchoInterval: time.Duration(is.EchoInterval), EchoTimeout: time.Duration(is.EchoTimeout), EchoMisses: is.EchoMisses, TimeoutStreak: is.TimeoutStreak,
 			BackoffMin: time.Duration(is.BackoffMin), BackoffMax: time.Duration(is.BackoffMax),
 			MaxInFlight: is.MaxInFlight, QueueTimeout: time.Duration(is.QueueTimeout),
-			TLS: secure, DoubleZAK: is.X919, Keys: keys, Log: v.log, Metrics: met,
+			TLS: secure, DoubleZAK: is.X919, Keys: keys, Observe: v.strays.observe, Log: v.log, Metrics: met,
 		})
 		if err != nil {
 			return err
