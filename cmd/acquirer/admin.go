@@ -14,11 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// admin serves /metrics, /healthz and /readyz, and answers acquirer owed and
-// acquirer lines.
+// admin serves /metrics, /healthz and /readyz, and does the errands of
+// commands.
 type admin struct {
 	v     *house
-	token string      // of those two commands
+	token string      // of commands that ask
 	ready atomic.Bool // the terminals' listener is open
 }
 
@@ -27,7 +27,7 @@ func (a *admin) handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.v.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { a.say(w, a.healthy()) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.say(w, a.serving(r.Context())) })
-	mux.HandleFunc("POST /owed", serveOwed(a.v.db, a.token, a.v.log))
+	mux.HandleFunc("POST /errand/{errand}", doErrands(a.v.db, a.v.cfg, a.token, a.v.log))
 	mux.HandleFunc("GET /issuers", behindDoor(a.token, "acquirer lines", a.issuers))
 	mux.HandleFunc("POST /issuers/{name}/{order}", behindDoor(a.token, "acquirer lines", a.order))
 	return mux

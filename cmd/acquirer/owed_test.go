@@ -248,7 +248,7 @@ func TestOwedBesideServe(t *testing.T) {
 				}
 			}
 			for _, token := range []string{"", "Bearer ", "Bearer guess"} {
-				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+admin+"/owed", strings.NewReader(`{"do":"list"}`))
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+admin+"/errand/owed", strings.NewReader(`{"do":"list"}`))
 				if err != nil {
 					t.Fatal(err)
 				}
