@@ -2,6 +2,8 @@ package journal
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"time"
 
 	"acquirer/calendar"
@@ -206,4 +208,14 @@ func (j *Journal) SpentOn(tx store.Tx, day calendar.Date, each func(*Transaction
 		each(&t)
 	}
 	return rows.Err()
+}
+
+// IDOf is the transaction's id that a reference number (DE 37) of this house
+// spells: twelve digits of base 36. False when it is none of ours.
+func IDOf(rrn string) (int64, bool) {
+	if len(rrn) != 12 || strings.Trim(rrn, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		return 0, false
+	}
+	id, err := strconv.ParseInt(rrn, 36, 64)
+	return id, err == nil && id > 0
 }

@@ -169,6 +169,7 @@ const (
 	EventShortItem      Event = "SHORT_ITEM"
 	EventLongResolved   Event = "LONG_RESOLVED"
 	EventShortResolved  Event = "SHORT_RESOLVED"
+	EventFeeDifference  Event = "FEE_DIFFERENCE"
 	EventClose          Event = "DAILY_CLOSE"
 	EventSweep          Event = "SWEEP"
 	EventOwnFunds       Event = "OWN_FUNDS"

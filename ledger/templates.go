@@ -265,17 +265,19 @@ func ToArrears(key string, date calendar.Date, merchant string, amount money.Amo
 		Legs: legs(d(Arrears, merchant, amount), c(MerchantPayable, merchant, amount))}
 }
 
-// LongItem books money the network has and we have not; it is resolved to the
-// merchant who delivered, or given back to the payer (贷记调整).
-func LongItem(key string, date calendar.Date, amount money.Amount) Transfer {
+// LongItem books money the network, or a wallet, has and we have not; it is
+// resolved to the merchant who delivered, or given back to the payer (贷记调整).
+func LongItem(key string, date calendar.Date, wallet string, amount money.Amount) Transfer {
+	account, sub := receivable(wallet)
 	return Transfer{Key: "long/" + key, Event: EventLongItem, Date: date, Ref: key, Kind: Posted,
-		Legs: legs(d(NetworkReceivable, "", amount), c(SuspenseLong, "", amount))}
+		Legs: legs(d(account, sub, amount), c(SuspenseLong, "", amount))}
 }
 
 // LongResolved ends a long item: to a merchant, or to the payer when merchant
 // is "".
-func LongResolved(key string, date calendar.Date, merchant string, amount money.Amount) Transfer {
-	to := c(NetworkReceivable, "", amount)
+func LongResolved(key string, date calendar.Date, wallet, merchant string, amount money.Amount) Transfer {
+	account, sub := receivable(wallet)
+	to := c(account, sub, amount)
 	if merchant != "" {
 		to = c(MerchantPayable, merchant, amount)
 	}
@@ -283,10 +285,12 @@ func LongResolved(key string, date calendar.Date, merchant string, amount money.
 		Legs: legs(d(SuspenseLong, "", amount), to)}
 }
 
-// ShortItem books money we counted on and the network does not have.
-func ShortItem(key string, date calendar.Date, amount money.Amount) Transfer {
+// ShortItem books money we counted on and the network, or a wallet, does not
+// have.
+func ShortItem(key string, date calendar.Date, wallet string, amount money.Amount) Transfer {
+	account, sub := receivable(wallet)
 	return Transfer{Key: "short/" + key, Event: EventShortItem, Date: date, Ref: key, Kind: Posted,
-		Legs: legs(d(SuspenseShort, "", amount), c(NetworkReceivable, "", amount))}
+		Legs: legs(d(SuspenseShort, "", amount), c(account, sub, amount))}
 }
 
 // ShortResolved ends a short item: the merchant bears it, or it is written off
@@ -298,6 +302,22 @@ func ShortResolved(key string, date calendar.Date, merchant string, amount money
 	}
 	return Transfer{Key: "short-resolved/" + key, Event: EventShortResolved, Date: date, Ref: key, Kind: Posted,
 		Legs: legs(from, c(SuspenseShort, "", amount))}
+}
+
+// ShortFound ends a short item that a later file brought, or whose sale was
+// taken back: it is the network's to pay again, or never was.
+func ShortFound(key string, date calendar.Date, wallet string, amount money.Amount) Transfer {
+	account, sub := receivable(wallet)
+	return Transfer{Key: "short-found/" + key, Event: EventShortResolved, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(account, sub, amount), c(SuspenseShort, "", amount))}
+}
+
+// FeeDifference books by how much the fees of the network's file are higher
+// than ours; below zero where they are lower. The file's own fees count.
+func FeeDifference(key string, date calendar.Date, wallet string, issuer, network, brand money.Amount) Transfer {
+	account, sub := receivable(wallet)
+	return Transfer{Key: "fee-difference/" + key, Event: EventFeeDifference, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(CostIssuer, "", issuer), d(CostNetwork, "", network), d(CostBrand, "", brand), c(account, sub, issuer+network+brand))}
 }
 
 // Income is what a day earned and what it cost.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"acquirer/calendar"
 	"acquirer/ledger"
@@ -231,4 +232,74 @@ func (e *Engine) pass(ctx context.Context, date calendar.Date, force bool) error
 		return fmt.Errorf("%w: %s: %w", ErrGate, date, err)
 	}
 	return nil
+}
+
+// OweTx changes what a merchant is owed by an amount that is no transaction's,
+// below zero for less: a difference that was found and is the merchant's. It
+// nets with the next run; whoever calls books the transfer that goes with it.
+// False when the key was used before.
+func OweTx(tx store.Tx, key, mid string, amount money.Amount, txn int64, text string, now time.Time) (bool, error) {
+	open, err := openDateTx(tx)
+	if err != nil {
+		return false, err
+	}
+	return addItem(tx, &item{key: key, merchant: mid, date: max(open, calendar.DateOf(now)), amount: amount, txn: txn, text: text}, now)
+}
+
+// Sent is a payout as a bank's statement is compared with it.
+type Sent struct {
+	Ref      string
+	Merchant string
+	Amount   money.Amount
+	State    PayoutState
+	Finished time.Time // when it was paid, failed or came back
+}
+
+// SentTx reads a payout by its reference; ErrNotFound of store when nobody
+// ordered it.
+func SentTx(tx store.Tx, ref string) (Sent, error) {
+	p, err := lockPayout(tx, ref)
+	if err != nil {
+		return Sent{}, err
+	}
+	return Sent{Ref: p.ref, Merchant: p.merchant, Amount: p.amount, State: p.state, Finished: time.UnixMicro(p.finished)}, nil
+}
+
+// PaidOnTx lists up to limit payouts behind a reference that were paid on a
+// calendar day and have not come back, in the order of their references.
+func PaidOnTx(tx store.Tx, day calendar.Date, after string, limit int) ([]Sent, error) {
+	from := day.Time()
+	rows, err := tx.Query("select "+payoutColumns+" from settlement_payout where state = $1 and finished >= $2 and finished < $3 and ref > $4 order by ref limit $5",
+		Paid, from.UnixMicro(), from.AddDate(0, 0, 1).UnixMicro(), after, limit)
+	all, err := store.All(rows, err, scanPayout)
+	if err != nil {
+		return nil, fmt.Errorf("settlement: reading what was paid on %s: %w", day, err)
+	}
+	out := make([]Sent, len(all))
+	for i, p := range all {
+		out[i] = Sent{Ref: p.ref, Merchant: p.merchant, Amount: p.amount, State: p.state, Finished: time.UnixMicro(p.finished)}
+	}
+	return out, nil
+}
+
+// Received is a receipt as it was booked.
+type Received struct {
+	Receipt
+	Expected money.Amount
+	Booked   time.Time
+}
+
+// ReceivedTx lists the receipts that were booked for a business date.
+func ReceivedTx(tx store.Tx, date calendar.Date) ([]Received, error) {
+	rows, err := tx.Query("select ref, date, wallet, expected, received, booked from settlement_receipt where date = $1 order by ref", date)
+	all, err := store.All(rows, err, func(r *store.Rows, x *Received) error {
+		var booked int64
+		err := r.Scan(&x.Reference, &x.Date, &x.Wallet, &x.Expected, &x.Received, &booked)
+		x.Booked = time.UnixMicro(booked)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("settlement: reading the receipts for %s: %w", date, err)
+	}
+	return all, nil
 }

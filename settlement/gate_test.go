@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"acquirer/calendar"
+	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/store"
@@ -143,6 +144,58 @@ func TestGate(t *testing.T) {
 		if d := w.close(e, saturday); d.Lines != 1 { // closed already: nothing to ask
 			t.Errorf("again: %+v", d)
 		}
+		w.sound(e)
+	})
+}
+
+// What is owed beside the lines, and what a bank's statement is compared with.
+func TestOweAndSent(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		e := w.engine()
+		mid := w.merchant(1, "ESIGN-STD", merchant.T1, "00")
+		w.sale(mid, friday, 100_00)
+		if _, err := e.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 {
+			w.write(func(tx store.Tx) error {
+				fresh, err := OweTx(tx, "found/1", mid, 5_00, 0, "found", clock(friday, 12, 0))
+				if fresh != (i == 0) {
+					t.Errorf("the %d. time it was new: %v", i+1, fresh)
+				}
+				if err != nil {
+					return err
+				}
+				_, err = ledger.PostTx(tx, []ledger.Transfer{ledger.LongItem("1", friday, "", 5_00), ledger.LongResolved("1", friday, "", mid, 5_00)})
+				return err
+			})
+		}
+		if d := w.close(e, friday); d.Other != 5_00 || d.PayoutTotal != 100_00+5_00-d.Fee {
+			t.Errorf("%+v", d)
+		}
+		w.write(func(tx store.Tx) error { return ExpectTx(tx, "found/1", friday, "", 5_00) })
+		w.receive(e, friday, clock(monday, 9, 0))
+		if p := w.pay(e, clock(monday, 10, 0)); p.Paid != 1 {
+			t.Fatalf("%+v", p)
+		}
+		w.write(func(tx store.Tx) error {
+			paid, err := PaidOnTx(tx, monday, "", 10)
+			if err != nil || len(paid) != 1 || paid[0].Merchant != mid {
+				t.Fatalf("%+v, %v", paid, err)
+			}
+			if s, err := SentTx(tx, paid[0].Ref); err != nil || s != paid[0] || s.State != Paid {
+				t.Errorf("%+v, %v", s, err)
+			}
+			if _, err := SentTx(tx, "nobody's"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("nobody's: %v", err)
+			}
+			r, err := ReceivedTx(tx, friday)
+			if len(r) != 1 || r[0].Expected != r[0].Receipt.Received {
+				t.Errorf("%+v", r)
+			}
+			return err
+		})
 		w.sound(e)
 	})
 }
