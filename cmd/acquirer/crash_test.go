@@ -25,6 +25,7 @@ import (
 	"acquirer/simulate/card"
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
+	"acquirer/simulate/wallet"
 	"acquirer/store"
 	"acquirer/store/storetest"
 )
@@ -51,6 +52,9 @@ func TestCrash(t *testing.T) {
 		})
 	}
 }
+
+// badWallets is what the wallets have meanwhile.
+var badWallets = simwallet.Weather{Delay: time.Millisecond, Jitter: 25 * time.Millisecond, Drop: 0.02, Lost: 0.02, Silent: 0.02, Failed: 0.05, LostCancels: 0.05, DeafCancels: 0.05}
 
 // badWeather is what the issuers have while the house crashes.
 var badWeather = issuer.Weather{Delay: time.Millisecond, Jitter: 25 * time.Millisecond, Drop: 0.003, Lost: 0.006, Silent: 0.012, Late: 0.006, Twice: 0.03, Declined: 0.05,
@@ -134,11 +138,7 @@ func crash(t *testing.T, database string, kills int) {
 	if endings[journal.Interrupted.String()] == 0 {
 		t.Error("no kill met a transaction between open and close: the test proves less than it should")
 	}
-	for _, found := range e.violations() {
-		t.Error(found)
-	}
-	booksAgree(t, v, e.journal)
-	e.provesItself(t)
+	e.holds(t, v, s.database)
 	s.plantInCopy(e, v)
 	if t.Failed() {
 		t.Logf("the last of the log:\n%s", p.stderr.tail(40))
@@ -154,6 +154,8 @@ type crashStreet struct {
 	metrics  string // URL
 	terminal string // address
 	issuers  map[string]*issuer.Host
+	wallets  *simwallet.Wallets
+	codes    atomic.Int64 // payment codes that were shown
 	stop     []func()
 
 	book     terminal.Book
@@ -199,6 +201,18 @@ func openStreet(t *testing.T, database string, seed uint64) *crashStreet {
 		})
 		s.stop = append(s.stop, func() { host.Close(); serving.Wait() })
 	}
+	var err error
+	if s.wallets, err = simwallet.Start("127.0.0.1:0", simwallet.Config{CalmAmounts: true, Weather: badWallets, Silence: 10 * time.Second, Seed: seed}); err != nil {
+		t.Fatal(err)
+	}
+	s.stop = append(s.stop, func() {
+		if err := s.wallets.Close(context.WithoutCancel(ctx)); err != nil {
+			t.Errorf("closing the wallets: %v", err)
+		}
+	})
+	for _, name := range s.wallets.Names() {
+		s.args = append(s.args, "--wallet", name+"="+s.wallets.URL(name))
+	}
 	for i := range crashTerminals {
 		s.working.Go(func() { s.work(i, rand.New(rand.NewPCG(seed, uint64(100+i)))) })
 	}
@@ -213,20 +227,25 @@ func (s *crashStreet) close() {
 }
 
 // start starts the house on its database.
-func (s *crashStreet) start() *process { return spawn(s.t, nil, s.args...) }
+func (s *crashStreet) start(env ...string) *process { return spawn(s.t, env, s.args...) }
 
 // crash kills it and returns how many terminals were waiting for an answer.
 func (s *crashStreet) crash(p *process) (inFlight int64) {
+	s.shut()
+	inFlight = s.inSale.Load()
+	p.kill()
+	return inFlight
+}
+
+// shut says that nobody listens any more.
+func (s *crashStreet) shut() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	select {
 	case <-s.open:
 		s.open = make(chan struct{})
 	default:
 	}
-	s.mu.Unlock()
-	inFlight = s.inSale.Load()
-	p.kill()
-	return inFlight
 }
 
 func (s *crashStreet) awaitListening(p *process) {
@@ -280,7 +299,7 @@ func (s *crashStreet) work(i int, rng *rand.Rand) {
 	var kept terminal.State
 	for s.awaitOpen() {
 		term, err := terminal.New(terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(s.terminal, nil),
-			Timeout: 20 * time.Second, State: kept, Save: func(st terminal.State) error { kept = st; return nil }, Book: &s.book})
+			Timeout: 20 * time.Second, KeepSlips: true, State: kept, Save: func(st terminal.State) error { kept = st; return nil }, Book: &s.book})
 		if err != nil {
 			s.t.Error(err)
 			return
@@ -317,7 +336,15 @@ func (s *crashStreet) shift(term *terminal.Terminal, cards []*simcard.Card, rng 
 			return false
 		default:
 		}
-		err := s.sell(term, cards[rng.IntN(len(cards))], rng)
+		var err error
+		switch rng.IntN(50) {
+		case 0:
+			_, err = term.Settle(s.ctx)
+		case 1:
+			_, err = term.DownloadParameters(s.ctx)
+		default:
+			err = s.sell(term, cards[rng.IntN(len(cards))], rng)
+		}
 		switch {
 		case err == nil:
 		case errors.Is(err, terminal.ErrDial):
@@ -332,16 +359,32 @@ func (s *crashStreet) shift(term *terminal.Terminal, cards []*simcard.Card, rng 
 	}
 }
 
+// sell asks for one transaction: mostly a sale with a card, now and then of an
+// amount that comes up against the day's limits, or with a payment code; and
+// now and then the terminal does something wrong.
 func (s *crashStreet) sell(term *terminal.Terminal, c *simcard.Card, rng *rand.Rand) error {
-	sale := terminal.Sale{Card: c, Amount: money.Amount(500 + rng.IntN(40_000)), Entry: terminal.Stripe, PIN: c.PIN}
+	x := terminal.Transaction{Kind: terminal.KindSale, Card: c, Amount: money.Amount(500 + rng.IntN(40_000)), Entry: terminal.Stripe, PIN: c.PIN}
 	if simcard.HasChip(c.PAN.Reveal()) {
-		sale.Entry = terminal.Chip
+		x.Entry = terminal.Chip
 	}
-	switch rng.IntN(40) {
+	switch rng.IntN(10) {
 	case 0:
-		sale.Fault = &terminal.Fault{DropAnswer: true}
+		wallets := s.wallets.Names()
+		x = terminal.Transaction{Kind: terminal.KindQRSale, Amount: money.Amount(100 + rng.IntN(4_000))}
+		n := int(s.codes.Add(1))
+		x.PayCode = terminal.PayCode(wallets[n%len(wallets)], n)
 	case 1:
-		sale.Fault = &terminal.Fault{HangUp: true}
+		x.Amount = money.Yuan(int64(10_000 + rng.IntN(39_000)))
+	}
+	switch rng.IntN(60) {
+	case 0:
+		x.Fault = &terminal.Fault{DropAnswer: true}
+	case 1:
+		x.Fault = &terminal.Fault{HangUp: true}
+	case 2:
+		x.Fault = &terminal.Fault{WrongMAC: true}
+	case 3:
+		x.Fault = &terminal.Fault{NoMAC: true}
 	}
 	s.inSale.Add(1)
 	defer s.inSale.Add(-1)
@@ -350,7 +393,7 @@ func (s *crashStreet) sell(term *terminal.Terminal, c *simcard.Card, rng *rand.R
 	case s.progress <- struct{}{}:
 	default:
 	}
-	_, err := term.Sale(s.ctx, sale)
+	_, err := term.Transact(s.ctx, x)
 	return err
 }
 
@@ -361,6 +404,9 @@ func (s *crashStreet) calm() {
 		if err := host.SetWeather(issuer.Weather{}); err != nil {
 			s.t.Fatal(err)
 		}
+	}
+	if err := s.wallets.SetWeather(simwallet.Weather{}); err != nil {
+		s.t.Fatal(err)
 	}
 	close(s.closing)
 	s.working.Wait()
@@ -446,7 +492,20 @@ func (s *crashStreet) evidence() (evidence, *house) {
 	for name, host := range s.issuers {
 		e.issuers[name] = host.Books()
 	}
+	e.addWallets(s.wallets.Orders())
 	return e, v
+}
+
+// holds runs every check there is, and each on planted lies too.
+func (e evidence) holds(t *testing.T, v *house, database string) {
+	t.Helper()
+	for _, found := range append(append(e.violations(), e.always()...), e.atRest(v.terminals)...) {
+		t.Error(found)
+	}
+	booksAgree(t, v, e.journal)
+	e.provesItself(t)
+	e.provesTheRest(t, v.terminals)
+	e.nothingSensitive(t, database)
 }
 
 // openForReading opens the database of a house that has stopped, without its
