@@ -3,8 +3,9 @@
 GO      ?= go
 BIN     := bin/acquirer
 FUZZTIME ?= 30s
+SEEDS    ?= 50
 
-.PHONY: run build test lint bench fuzz deps docs clean
+.PHONY: run build test lint bench fuzz simulate deps docs clean
 
 run: ## the demo world; prints what to look at
 	$(GO) run ./cmd/acquirer demo
@@ -31,6 +32,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    echo "== $$p $$f"; $(GO) test $$p -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -parallel 2 || exit 1; \
 	  done; \
 	done
+
+simulate: ## streets in fake time: SEED=n runs one, SEEDS=n the first n, SEED and SEEDS n from there on (docs/reliability.md)
+	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo $${TMPDIR:-/tmp}) $(GO) test ./simulate/street -run '^TestStreet$$' -v -timeout 120m -street.seed=$(or $(SEED),1) -street.seeds=$(if $(SEED),$(if $(filter command line,$(origin SEEDS)),$(SEEDS),1),$(SEEDS))
 
 deps: ## what the tests use besides Go: PostgreSQL, Chromium, Prometheus, JBIG-KIT, Wireshark
 	@sh deploy/test-deps.sh
