@@ -26,6 +26,9 @@ func (j *Journal) apply(tx store.Tx, batch []*op) error {
 	for _, o := range batch {
 		sorted[o.what] = append(sorted[o.what], o)
 	}
+	if err := j.date(tx, sorted[opOpen]); err != nil {
+		return err
+	}
 	if tx.Postgres() {
 		if err := openSet(tx, sorted[opOpen], b); err != nil {
 			return err
@@ -416,7 +419,23 @@ func (o *op) original(tx store.Tx) (*Entry, error) {
 		k.Day = o.also
 		e, err = entryAt(tx, k)
 	}
-	return e, err
+	if e != nil || err != nil {
+		return e, err
+	}
+	// Its caller may not know yet that the date has moved on.
+	open, err := openDates(tx)
+	if err != nil {
+		return nil, err
+	}
+	for _, day := range open {
+		if k := o.txn.Key; e == nil && day > k.Day {
+			k.Day = day
+			if e, err = entryAt(tx, k); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return e, nil
 }
 
 // takeBack owes the reversal of e and gives its limits back.

@@ -11,6 +11,7 @@ package journal
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"acquirer/calendar"
@@ -228,6 +229,7 @@ type Journal struct {
 	limits Limits
 	queue  *store.Queue[*op]
 	feed   feed
+	dates  [WalletDates + 1]atomic.Int32 // the open business dates as this node has seen them
 
 	sweep  sync.Mutex // one sweep at a time; holds what follows
 	swept  int64      // everything below is closed; 0 not read yet
@@ -252,6 +254,9 @@ type op struct {
 	owe  Debt    // opClose: the debt, when out.Reason owes one; opReverse: why and when
 	also calendar.Date
 	byID bool
+
+	dated bool          // opOpen: on the business date that is open
+	asked calendar.Date // its day as the caller's clock has it
 
 	standing money.Amount // opOpen: what Transaction.Original must still come to; 0 any
 
@@ -349,7 +354,7 @@ func (j *Journal) Open(ctx context.Context, t *Transaction, options ...OpenOptio
 		t.ID = store.NewID()
 	}
 	o := newOp(opOpen)
-	o.txn = *t
+	o.txn, o.asked = *t, t.Day
 	for _, f := range options {
 		f(o)
 	}
@@ -359,6 +364,7 @@ func (j *Journal) Open(ctx context.Context, t *Transaction, options ...OpenOptio
 	}
 	fault.Hit("journal.open.after")
 	answer := o.opened
+	t.Day = o.txn.Day
 	ops.Put(o)
 	return answer, nil
 }

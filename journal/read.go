@@ -82,6 +82,7 @@ type Clearing struct {
 	ID    int64 // cursor: the place in the order of closing
 	Taken bool  // false approved, true taken back
 	At    time.Time
+	On    calendar.Date // business date that was open then; 0 when it is not known
 
 	Txn      int64 // the transaction's id
 	Day      calendar.Date
@@ -118,7 +119,8 @@ func (j *Journal) ClearingFrom(cursor int64) int64 {
 // clearingSince finds the facts in the order of their ids first and then the
 // rest of each.
 const clearingSince = `select f.id, f.taken, f.at, t.id, t.day, t.rrn, t.merchant, t.terminal, t.issuer, t.channel, t.kind, t.entry, case when f.part <> 0 then f.part else t.amount end,
-	t.original, coalesce(p.kind, 0), coalesce(p.day, 0), coalesce(p.amount, 0) from (
+	t.original, coalesce(p.kind, 0), coalesce(p.day, 0), coalesce(p.amount, 0),
+	case when f.taken = 0 then t.day else coalesce((select max(c.date) from cut_over c where c.id < f.id and c.dates = case when t.channel = 3 then 2 else 1 end), 0) end from (
 	select id, 0 as taken, txn, closed as at, part from outcome where id > $1 and reason = 1
 	union all
 	select w.id, 1 as taken, w.txn, w.created as at, o.part from owed w join outcome o on o.txn = w.txn where w.id > $1 and w.approved = 1
@@ -135,7 +137,7 @@ func (j *Journal) ClearingSince(ctx context.Context, cursor int64, n int) ([]Cle
 		all, err = store.All(rows, err, func(r *store.Rows, c *Clearing) error {
 			var at int64
 			err := r.Scan(&c.ID, &c.Taken, &at, &c.Txn, &c.Day, &c.RRN, &c.Merchant, &c.Terminal, &c.Issuer, &c.Channel, &c.Kind, &c.Entry, &c.Amount,
-				&c.Original, &c.OriginalKind, &c.OriginalDay, &c.OriginalSum)
+				&c.Original, &c.OriginalKind, &c.OriginalDay, &c.OriginalSum, &c.On)
 			c.At = instant(at)
 			return err
 		})

@@ -41,18 +41,25 @@ type Day struct {
 	PayoutTotal money.Amount  `json:"payout_total"`
 }
 
-// CloseDay settles a business date: it books what is left, moves the books to
-// the next date, nets every merchant, and orders the payouts. Dates before it
-// that are still open are closed first. A date that is closed already is read
-// back, or finished where it was interrupted. Before the cut-off it refuses
-// with ErrEarly, and with ErrGate while the gate is shut, unless forced.
+// CloseDay settles a business date: it opens the next one, books what is left,
+// nets every merchant, and orders the payouts. Dates before it that are still
+// open are closed first. A date that is closed already is read back, or
+// finished where it was interrupted. Before the cut-offs it refuses with
+// ErrEarly, and with ErrGate while the gate is shut, unless forced; a date that
+// has not begun cannot be forced.
 func (e *Engine) CloseDay(ctx context.Context, date calendar.Date, now time.Time, force bool) (Day, error) {
-	if end := calendar.Closes(date, e.cfg.CutOff); now.Before(end) && !force {
-		return Day{}, fmt.Errorf("%w: %s ends at %s; force it to close early", ErrEarly, date, end.Format(time.RFC3339))
+	if _, err := calendar.SettleDate(date); err != nil {
+		return Day{}, err
 	}
 	open, err := e.OpenDate(ctx)
 	if err != nil {
 		return Day{}, err
+	}
+	if end := e.ends(date); now.Before(end) && !force {
+		return Day{}, fmt.Errorf("%w: %s ends at %s; force it to close early", ErrEarly, date, end.Format(time.RFC3339))
+	}
+	if date > max(calendar.BusinessDate(now, e.cfg.CutOff), open) {
+		return Day{}, fmt.Errorf("%w: %s has not begun", ErrEarly, date)
 	}
 	if open == 0 {
 		open = date
@@ -72,6 +79,20 @@ func (e *Engine) CloseDay(ctx context.Context, date calendar.Date, now time.Time
 		return Day{}, err
 	}
 	return e.settle(ctx, date, 0, now)
+}
+
+// ends is when a business date has ended for cards and for wallets.
+func (e *Engine) ends(date calendar.Date) time.Time {
+	return calendar.Closes(date, max(e.cfg.CutOff, e.cfg.WalletCutOff))
+}
+
+// Ended is the last business date that has ended, for cards and for wallets.
+func (e *Engine) Ended(now time.Time) calendar.Date {
+	date := calendar.DateOf(now)
+	if now.Before(e.ends(date)) {
+		date = date.AddDays(-1)
+	}
+	return date
 }
 
 // Resume finishes the runs that were interrupted, oldest first. CloseDay and
@@ -136,6 +157,9 @@ func (e *Engine) settle(ctx context.Context, date calendar.Date, seq int, now ti
 	}
 	if r.id == 0 {
 		if seq == 0 {
+			if err := e.cfg.Source.CutOver(ctx, date.AddDays(1)); err != nil {
+				return Day{}, err
+			}
 			if n, err := e.cfg.Source.Undecided(ctx, date); err != nil {
 				return Day{}, fmt.Errorf("settlement: counting undecided transactions: %w", err)
 			} else if n > 0 {

@@ -234,7 +234,7 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
 		switch {
 		case f.Does == Nothing, f.Does == Sells && !f.Taken:
 		case f.Taken:
-			transfers, err = takeBack(tx, transfers, priced[i], max(calendar.BusinessDate(f.At, e.cfg.CutOff), open))
+			transfers, err = takeBack(tx, transfers, priced[i], max(f.On, open))
 		default:
 			transfers, err = e.follow(tx, transfers, priced[i], f, open)
 		}

@@ -28,6 +28,7 @@ type Fact struct {
 	Original int64 // the transaction that it voids, refunds or adjusts; 0 for none
 	Taken    bool
 	At       time.Time     // when it was approved, or taken back
+	On       calendar.Date // business date that was open then
 	Txn      int64         // the journal's id
 	Date     calendar.Date // business date of the transaction, fixed when it was opened
 	RRN      string
@@ -76,6 +77,9 @@ type Source interface {
 	// Undecided counts the transactions of a business date that are neither
 	// approved nor refused yet.
 	Undecided(ctx context.Context, date calendar.Date) (int, error)
+	// CutOver opens a business date, unless it or a later one is open: no
+	// transaction is opened on an earlier one any more.
+	CutOver(ctx context.Context, date calendar.Date) error
 }
 
 // Config is what an Engine stands on. Source, Merchants and DB must be given;
@@ -90,7 +94,8 @@ type Config struct {
 	Unseal func(ctx context.Context, sealed []byte) (string, error)
 
 	RefundFee     RefundFee     // default ReturnPct
-	CutOff        time.Duration // default calendar.CardCutoff
+	CutOff        time.Duration // of cards, default calendar.CardCutoff
+	WalletCutOff  time.Duration // of payments by code, default calendar.WalletCutoff
 	MinPayout     money.Amount  // less is carried over to the next day; default 0.01
 	PayoutCost    money.Amount  // what the bank takes for a payout
 	QueryEvery    time.Duration // between two questions about an unknown payout
@@ -136,6 +141,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.CutOff == 0 {
 		cfg.CutOff = calendar.CardCutoff
+	}
+	if cfg.WalletCutOff == 0 {
+		cfg.WalletCutOff = calendar.WalletCutoff
 	}
 	if cfg.MinPayout < 1 {
 		cfg.MinPayout = 1

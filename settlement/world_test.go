@@ -69,6 +69,9 @@ func (b *book) Undecided(context.Context, calendar.Date) (int, error) {
 	return b.undecided, nil
 }
 
+// CutOver moves nothing: the facts of this book have their dates.
+func (b *book) CutOver(context.Context, calendar.Date) error { return nil }
+
 func (b *book) add(f Fact) Fact {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -107,7 +110,7 @@ func newWorld(t failer, db *store.DB) *world {
 	}
 	w := &world{t: t, db: db, book: &book{}, reg: reg}
 	w.newBank(simbank.Config{Opening: money.Yuan(1_000_000), Silence: 10 * time.Millisecond, Slow: time.Millisecond})
-	w.cfg = Config{DB: db, Source: w.book, Merchants: reg, Rail: w.rail, MinPayout: 1_00, NotFoundAfter: time.Hour,
+	w.cfg = Config{DB: db, Source: w.book, Merchants: reg, Rail: w.rail, WalletCutOff: calendar.CardCutoff, MinPayout: 1_00, NotFoundAfter: time.Hour,
 		Unseal: func(_ context.Context, sealed []byte) (string, error) { return string(sealed), nil }}
 	return w
 }
@@ -168,7 +171,7 @@ func (w *world) sale(mid string, date calendar.Date, amount money.Amount) Fact {
 
 // takeBack reverses it.
 func (w *world) takeBack(f Fact, at time.Time) {
-	f.Taken, f.At = true, at
+	f.Taken, f.At, f.On = true, at, calendar.BusinessDate(at, calendar.CardCutoff)
 	w.book.add(f)
 }
 

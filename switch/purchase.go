@@ -70,7 +70,7 @@ func (s *Switch) transaction(ctx context.Context, w *work, q *asked) (*journal.T
 	now := w.started
 	t := &journal.Transaction{
 		ID: w.id(),
-		Key: journal.Key{Day: calendar.BusinessDate(now, s.cfg.CutOff), Terminal: w.terminal.TID,
+		Key: journal.Key{Day: s.today(journal.DatesOf(q.channel), now), Terminal: w.terminal.TID,
 			Batch: int32(w.de60.Batch), STAN: int32(q.stan), Kind: w.row.does},
 		Merchant: w.terminal.MID, MTI: uint16(w.row.mti), Amount: w.amount, Channel: q.channel, Issuer: w.issuer, Scheme: q.scheme,
 		RRN: rrnOf(w.id()), Trace: int32(s.nextTrace()), Transmitted: now.Truncate(time.Second),
@@ -149,7 +149,8 @@ func fingerprint(w *work, t *journal.Transaction) [16]byte {
 // open makes the intention durable (W1) and reports whether it may be sent;
 // if not, the answer stands in w.
 func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, options []journal.OpenOption) bool {
-	if yesterday, may := s.mayBeYesterdays(w, t.Day); may {
+	options = append(options, journal.OnOpenDate())
+	if yesterday, may := s.mayBeYesterdays(w, t); may {
 		options = append(options, journal.AlsoOn(yesterday))
 	}
 	step, cancel := s.storeContext(ctx)
@@ -194,16 +195,29 @@ func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, opti
 	return false
 }
 
+// today is the business date that is open: the clock's, unless the journal is
+// past it.
+func (s *Switch) today(d journal.Dates, now time.Time) calendar.Date {
+	return max(calendar.BusinessDate(now, s.cutOff(d)), s.journal.OpenDate(d))
+}
+
+func (s *Switch) cutOff(d journal.Dates) time.Duration {
+	if d == journal.WalletDates {
+		return s.cfg.WalletCutOff
+	}
+	return s.cfg.CutOff
+}
+
 // mayBeYesterdays reports that the message may be a repeat of one that came on
-// the business date before day, and which that is: the cut-off is only just
+// the business date before t's, and which that is: the cut-off is only just
 // past, or the keys it is signed with were in force before it, so that a
 // recorded message still has a right MAC (fault 12). Without a batch number
 // trace numbers come again every day: there the message's own time tells that
 // it is no recording.
-func (s *Switch) mayBeYesterdays(w *work, day calendar.Date) (calendar.Date, bool) {
+func (s *Switch) mayBeYesterdays(w *work, t *journal.Transaction) (calendar.Date, bool) {
 	const memory = 30 * time.Minute
-	yesterday := day.AddDays(-1)
-	cut := calendar.Closes(yesterday, s.cfg.CutOff)
+	yesterday := t.Day.AddDays(-1)
+	cut := calendar.Closes(yesterday, s.cutOff(journal.DatesOf(t.Channel)))
 	return yesterday, w.started.Sub(cut) < memory || w.keysSince < cut.UnixMicro() && (w.dialect.UnionPay() || !w.fresh())
 }
 

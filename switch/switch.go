@@ -55,7 +55,8 @@ type Config struct {
 	PreAuthDays      int           // how long a pre-authorisation may be completed
 	WalletPatience   time.Duration // how long a terminal waits for a buyer who types the password
 	Acquirer         string        // DE 32, 8 to 11 digits
-	CutOff           time.Duration // time of day, Beijing
+	CutOff           time.Duration // time of day, Beijing, at which cards change their business date
+	WalletCutOff     time.Duration // and wallets; 0 is midnight
 	Owed             OwedConfig
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/hsm"
+	"acquirer/journal"
 	"acquirer/ledger"
 	"acquirer/limits"
 	"acquirer/money"
@@ -24,7 +25,7 @@ import (
 // openBooks puts the settlement engine on the journal, the ledger and the bank.
 func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 	cfg := settlement.Config{
-		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, CutOff: v.cfg.Switch.CutOff, RefundFee: settlement.RefundFee(v.cfg.Settlement.RefundFee), Rest: v.letTerminalsFirst,
+		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, CutOff: v.cfg.Switch.CutOff, WalletCutOff: v.cfg.Switch.WalletCutOff, RefundFee: settlement.RefundFee(v.cfg.Settlement.RefundFee), Rest: v.letTerminalsFirst,
 		Unseal: func(ctx context.Context, sealed []byte) (string, error) {
 			clear, err := v.hsm.Decrypt(ctx, dataKey, accountAAD, sealed)
 			return string(clear), err
@@ -221,13 +222,13 @@ func (v *house) settler(ctx context.Context, every time.Duration) {
 // settleDue does what settlement owes at a moment. Every part of it may be
 // repeated: a date is closed once, a window paid once, a payout sent once.
 func (v *house) settleDue(ctx context.Context, now time.Time) error {
-	today := calendar.BusinessDate(now, v.cfg.Switch.CutOff)
+	today := v.today(now)
 	open, err := v.books.OpenDate(ctx)
 	if err != nil {
 		return err
 	}
-	if open < today { // also 0, before the first close: the day before is closed empty
-		day, err := v.books.CloseDay(ctx, today.AddDays(-1), now, false)
+	if ended := v.books.Ended(now); open <= ended { // also 0, before the first close: the day before is closed empty
+		day, err := v.books.CloseDay(ctx, ended, now, false)
 		if err != nil {
 			return err
 		}
@@ -254,6 +255,11 @@ func (v *house) settleDue(ctx context.Context, now time.Time) error {
 	}
 	_, err = v.books.Pay(ctx, now)
 	return err
+}
+
+// today is the business date of cards that is open.
+func (v *house) today(now time.Time) calendar.Date {
+	return max(calendar.BusinessDate(now, v.cfg.Switch.CutOff), v.journal.OpenDate(journal.CardDates))
 }
 
 // forgetCounters deletes the shared limit counters of days before the given

@@ -57,7 +57,8 @@ type Config struct {
 		RefundDays        int           `key:"refund_days" default:"180" doc:"how long a sale may be refunded"`
 		PreAuthDays       int           `key:"preauth_days" default:"30" doc:"how long a pre-authorisation may be completed or voided"`
 		Acquirer          string        `key:"acquirer" default:"48020000" doc:"DE 32, the acquiring institution, 8 to 11 digits"`
-		CutOff            time.Duration `key:"cut_off" default:"23h" doc:"time of day, Beijing, at which the business date advances"`
+		CutOff            time.Duration `key:"cut_off" default:"23h" doc:"time of day, Beijing, at which the business date of cards advances"`
+		WalletCutOff      time.Duration `key:"wallet_cut_off" default:"24h" doc:"and of payments by code; the business date is settled when both have advanced"`
 	} `key:"switch"`
 
 	Owed struct {
@@ -242,6 +243,7 @@ func (c Config) check() error {
 	bad(c.Switch.BadMACs >= 1 && c.Switch.RefundDays >= 1 && c.Switch.PreAuthDays >= 1 && c.Switch.PreAuthDays <= 300 && c.Switch.WalletPatience > 0, "switch.bad_macs", "counts, days (pre-authorisation up to 300) and patience must be above zero")
 	bad(len(c.Switch.Acquirer) >= 8 && len(c.Switch.Acquirer) <= 11 && strings.Trim(c.Switch.Acquirer, "0123456789") == "", "switch.acquirer", "%q is not 8 to 11 digits", c.Switch.Acquirer)
 	bad(c.Switch.CutOff >= 0 && c.Switch.CutOff <= 24*time.Hour, "switch.cut_off", "%s is not a time of day", c.Switch.CutOff)
+	bad(c.Switch.WalletCutOff >= 0 && c.Switch.WalletCutOff <= 24*time.Hour, "switch.wallet_cut_off", "%s is not a time of day", c.Switch.WalletCutOff)
 	bad(c.Settlement.RefundFee == "keep" || c.Settlement.RefundFee == "return_pct" || c.Settlement.RefundFee == "return_all", "settlement.refund_fee", "%q is none of keep, return_pct, return_all", c.Settlement.RefundFee)
 	bad(c.Owed.Interval > 0 && c.Owed.Backoff > 0 && c.Owed.BackoffMax >= c.Owed.Backoff && c.Owed.MaxAttempts > 0 && c.Owed.Concurrency > 0, "owed.backoff", "intervals and counts must be above zero, and backoff_max not below backoff")
 	own, err := money.Parse(c.Settlement.OwnFunds)

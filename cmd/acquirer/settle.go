@@ -172,7 +172,7 @@ func (s *settleArgs) parse(date, asOf string) (err error) {
 
 func (s *settleArgs) settle(ctx context.Context, cfg Config, books *settlement.Engine) (out settlementRun, err error) {
 	if s.date == 0 {
-		s.date = calendar.BusinessDate(s.now, cfg.Switch.CutOff).AddDays(-1)
+		s.date = books.Ended(s.now)
 	}
 	if out.Day, err = books.CloseDay(ctx, s.date, s.now, s.force); err != nil {
 		return out, err

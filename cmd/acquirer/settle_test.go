@@ -67,11 +67,11 @@ func TestSettle(t *testing.T) {
 		}
 		return problem, code
 	}
-	if problem, code := run("--as-of", "2026-11-20T22:00:00+08:00"); code != 1 || !strings.Contains(problem, "23:00") {
+	if problem, code := run("--as-of", "2026-11-20T23:05:00+08:00"); code != 1 || !strings.Contains(problem, "2026-11-21T00:00") {
 		t.Errorf("before the cut-off: %d %s", code, problem)
 	}
 	for range 2 {
-		if problem, code := run("--as-of", "2026-11-20T23:05:00+08:00"); code != 0 || out.Day.Lines != 1 || out.Day.PayoutTotal != 96_40 || out.Payment.Sent != 0 || out.Expected != 99_52 {
+		if problem, code := run("--as-of", "2026-11-21T00:05:00+08:00"); code != 0 || out.Day.Lines != 1 || out.Day.PayoutTotal != 96_40 || out.Payment.Sent != 0 || out.Expected != 99_52 {
 			t.Errorf("friday night: %d %s %+v", code, problem, out)
 		}
 	}
