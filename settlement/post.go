@@ -99,8 +99,8 @@ func (e *Engine) price(f *Fact) (line, error) {
 		}
 		return l, nil
 	}
-	class := e.cfg.Merchants.Plans().MCCClass(m.MCC)
-	p := plan.Price(merchant.Sale{Channel: f.Channel, CardType: f.CardType, Wallet: f.Wallet, Entry: f.Entry, MCCClass: class, Amount: f.Amount})
+	sale := e.saleOf(f)
+	p := plan.Price(sale)
 	if p.Rule == nil || p.Refusal == merchant.OutOfRange {
 		l.unpriced = "plan " + plan.Code + " has no price for it: " + string(p.Refusal)
 		return l, nil
@@ -115,7 +115,7 @@ func (e *Engine) price(f *Fact) (line, error) {
 		l.speed = merchant.T1
 	}
 	if f.Channel != merchant.QR {
-		cost, err := e.cfg.Tariff.Cost(f.CardType == merchant.Debit, class == "exempt", f.Amount)
+		cost, err := e.cfg.Tariff.Cost(f.CardType == merchant.Debit, sale.MCCClass == "exempt", f.Amount)
 		if err != nil {
 			return l, fmt.Errorf("settlement: costs of transaction %d: %w", f.Txn, err)
 		}

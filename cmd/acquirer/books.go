@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -233,6 +234,9 @@ func (v *house) settleDue(ctx context.Context, now time.Time) error {
 			return err
 		}
 		v.log.Info("business date closed", "date", day.Date.String(), "transactions", day.Lines, "payouts", day.Payouts, "total", day.PayoutTotal.String())
+		if err := chargeExtras(ctx, v.books, day.Date, now, v.log); err != nil {
+			return err
+		}
 		if err := v.forgetCounters(ctx, calendar.DateOf(now).AddDays(-1)); err != nil {
 			return err
 		}
@@ -260,6 +264,15 @@ func (v *house) settleDue(ctx context.Context, now time.Time) error {
 // today is the business date of cards that is open.
 func (v *house) today(now time.Time) calendar.Date {
 	return max(calendar.BusinessDate(now, v.cfg.Switch.CutOff), v.journal.OpenDate(journal.CardDates))
+}
+
+// chargeExtras charges what fell due up to a closed date, apart from sales.
+func chargeExtras(ctx context.Context, books *settlement.Engine, date calendar.Date, now time.Time, log *slog.Logger) error {
+	x, err := books.ChargeExtras(ctx, date, now)
+	if err == nil && x.Charged+x.Waived > 0 {
+		log.Info("devices and SIM years charged", "date", date.String(), "charged", x.Charged, "total", x.Total.String(), "waived", x.Waived)
+	}
+	return err
 }
 
 // forgetCounters deletes the shared limit counters of days before the given

@@ -177,6 +177,9 @@ func (s *settleArgs) settle(ctx context.Context, cfg Config, books *settlement.E
 	if out.Day, err = books.CloseDay(ctx, s.date, s.now, s.force); err != nil {
 		return out, err
 	}
+	if err := chargeExtras(ctx, books, s.date, s.now, slog.New(slog.DiscardHandler)); err != nil {
+		return out, err
+	}
 	if out.Expected, err = books.Expected(ctx, s.date, ""); err != nil {
 		return out, err
 	}
