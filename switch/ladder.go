@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"acquirer/calendar"
 	"acquirer/card"
 	"acquirer/hsm"
 	"acquirer/journal"
@@ -426,7 +425,11 @@ func (s *Switch) noPIN(w *work) money.Amount {
 // priced refuses a sale whose fee is not below its amount, as the merchant's
 // plan has it.
 func (s *Switch) priced(w *work, of merchant.Sale) (journal.Reason, string) {
-	plan, err := s.terminals.PlanOf(w.merchant, calendar.BusinessDate(w.started, s.cfg.CutOff))
+	dates := journal.CardDates
+	if of.Channel == merchant.QR {
+		dates = journal.WalletDates
+	}
+	plan, err := s.terminals.PlanOf(w.merchant, s.today(dates, w.started))
 	if err != nil {
 		s.log.Error("merchant without a fee plan in force", "merchant", w.merchant.MID, "error", err.Error())
 		return journal.MerchantNotActive, "no fee plan in force"

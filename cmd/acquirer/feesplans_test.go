@@ -30,7 +30,7 @@ func TestFeesOfADatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	leaveADay(t, cfg, h) // MICRO-2025, a credit card sale of 100.00 on 2026-11-20
-	if _, problem, code := call(t, newSettleCmd(), "--hsm-file", cfg.HSM.File, "--hsm-passphrase-file", cfg.HSM.PassphraseFile, "--date", "2026-11-20", "--as-of", "2026-11-20T23:05:00+08:00"); code != 0 {
+	if _, problem, code := call(t, newSettleCmd(), "--hsm-file", cfg.HSM.File, "--hsm-passphrase-file", cfg.HSM.PassphraseFile, "--date", "2026-11-20", "--as-of", "2026-11-21T00:05:00+08:00"); code != 0 {
 		t.Fatalf("settling: %s", problem)
 	}
 	const mid = "898110054110001"
