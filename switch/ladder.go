@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"acquirer/calendar"
 	"acquirer/card"
 	"acquirer/hsm"
 	"acquirer/journal"
