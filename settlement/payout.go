@@ -188,6 +188,9 @@ func (e *Engine) Pay(ctx context.Context, now time.Time) (Payment, error) {
 		}
 		return state, err
 	})
+	if err := e.cfg.Rail.Flush(ctx, now); err != nil {
+		problems = append(problems, err)
+	}
 	if err := e.repay(ctx, now); err != nil {
 		problems = append(problems, err)
 	}
@@ -251,7 +254,10 @@ func (e *Engine) send(ctx context.Context, p *payout, now time.Time) (state Payo
 		return state, true, err
 	}
 	if errors.Is(err, ErrNotSent) {
-		state, undo := e.unclaim(ctx, p.ref, now)
+		state, undo := e.unclaim(ctx, p, now, err)
+		if errors.Is(err, ErrClosed) || errors.Is(err, ErrUnfit) {
+			err = nil // its reason says it
+		}
 		return state, false, errors.Join(err, undo)
 	}
 	if err != nil { // nobody knows: it is asked for until the bank does
@@ -276,20 +282,25 @@ func (e *Engine) instruction(ctx context.Context, p *payout) (Instruction, strin
 	if err != nil {
 		return Instruction{}, "", fmt.Errorf("settlement: opening the account of merchant %s: %w", p.merchant, err)
 	}
-	return Instruction{Reference: p.ref, Amount: p.amount, Account: NewNumber(number), Name: m.Account.Name, Bank: m.Account.Bank}, "", nil
+	return Instruction{Reference: p.ref, Merchant: p.merchant, Amount: p.amount, Account: NewNumber(number), Name: m.Account.Name, Bank: m.Account.Bank}, "", nil
 }
 
-// unclaim takes back a claim whose order certainly did not leave the house.
-func (e *Engine) unclaim(ctx context.Context, ref string, now time.Time) (state PayoutState, err error) {
+// unclaim takes back a claim whose order certainly did not leave the house. An
+// order that the bank cannot carry is left to a person.
+func (e *Engine) unclaim(ctx context.Context, p *payout, now time.Time, why error) (state PayoutState, err error) {
 	fault.Hit("payout.unclaim.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
-		row, err := lockPayout(tx, ref)
+		row, err := lockPayout(tx, p.ref)
 		if err != nil {
 			return err
 		}
 		if row.state == Submitted && row.submitted == now.UnixMicro() {
-			row.state, row.submitted = Created, 0
-			err = row.save(tx)
+			row.state, row.submitted, row.reason = Created, 0, shortened(why)
+			if errors.Is(why, ErrUnfit) {
+				err = addTask(tx, Task{Key: "held/" + p.ref, Kind: "payout_held", Merchant: p.merchant, Ref: p.ref, Created: now,
+					Text: fmt.Sprintf("payout %s of %s is held: %s", p.ref, p.amount, shortened(why))})
+			}
+			err = errors.Join(err, row.save(tx))
 		}
 		state = row.state
 		return err

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-var schemas = []store.Schema{merchant.Schema, ledger.Schema, Schema}
+var schemas = []store.Schema{merchant.Schema, ledger.Schema, Schema, FileSchema}
 
 // Friday, an ordinary one; the next working day is Monday.
 const (
@@ -92,14 +92,15 @@ type failer interface {
 
 // world is a street with a bank.
 type world struct {
-	t    failer
-	db   *store.DB
-	book *book
-	reg  *merchant.Registry
-	bank *simbank.Bank
-	rail *HTTPRail
-	txn  int64
-	cfg  Config
+	t      failer
+	db     *store.DB
+	book   *book
+	reg    *merchant.Registry
+	bank   *simbank.Bank
+	rail   *HTTPRail
+	folder string // of the bank's files; empty over HTTP
+	txn    int64
+	cfg    Config
 }
 
 func newWorld(t failer, db *store.DB) *world {

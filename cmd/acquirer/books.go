@@ -27,18 +27,13 @@ import (
 func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 	cfg := settlement.Config{
 		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, CutOff: v.cfg.Switch.CutOff, WalletCutOff: v.cfg.Switch.WalletCutOff, RefundFee: settlement.RefundFee(v.cfg.Settlement.RefundFee), Rest: v.letTerminalsFirst,
-		Unseal: func(ctx context.Context, sealed []byte) (string, error) {
-			clear, err := v.hsm.Decrypt(ctx, dataKey, accountAAD, sealed)
-			return string(clear), err
-		},
+		Unseal: v.openAccount(dataKey),
 	}
-	if v.cfg.Settlement.Bank != "" {
-		rail, err := settlement.NewHTTPRail(v.cfg.Settlement.Bank, v.cfg.Settlement.Timeout)
-		if err != nil {
-			return nil, fmt.Errorf("settlement.bank: %w", err)
-		}
-		cfg.Rail, v.rail = rail, rail
+	var err error
+	if v.rail, err = v.openRail(dataKey); err != nil {
+		return nil, err
 	}
+	cfg.Rail = v.rail
 	return settlement.New(cfg)
 }
 

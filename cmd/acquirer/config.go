@@ -107,7 +107,13 @@ type Config struct {
 		OwnFunds  string        `key:"own_funds" default:"0.00" doc:"yuan of our own on the bank account when these books begin, booked once; what D+0 payouts are advanced from, and without which they wait for T+1"`
 		Windows   string        `key:"windows" default:"12:00,16:00,20:00,22:30" doc:"times of day, Beijing, at which D+0 merchants are paid what they sold so far; the rest follows at the cut-off"`
 		RefundFee string        `key:"refund_fee" default:"return_pct" doc:"what of a merchant's fee comes back with a refund: keep, return_pct (the part by rate, by share) or return_all"`
-		Bank      string        `key:"bank" default:"" doc:"URL of the payout bank; without it nothing is paid"`
+		Bank      string        `key:"bank" default:"" doc:"the payout bank: its URL, or file:DIR for a bank that takes and gives files (docs/payouts.md); without it nothing is paid"`
+		Format    string        `key:"bank_format" default:"pain.001" doc:"what orders are in files: pain.001 (ISO 20022) or csv"`
+		Holder    string        `key:"account_holder" default:"" doc:"for a bank with files: holder of the account that merchants are paid from"`
+		Account   string        `key:"account" default:"" doc:"its number"`
+		AtBank    string        `key:"account_bank" default:"" doc:"the bank that keeps it"`
+		Callback  string        `key:"callback" default:"" doc:"address on which the bank's callbacks are heard, POST /v1/payout-changed; off when empty"`
+		Secret    string        `key:"callback_secret_file" default:"" doc:"file with the secret, 32 or more characters, that the bank signs its callbacks with; callbacks are not heard without it"`
 		Timeout   time.Duration `key:"timeout" default:"10s" doc:"for one question to the bank; an order that is not answered in it is asked for, never sent again"`
 	} `key:"settlement"`
 

@@ -45,7 +45,7 @@ type house struct {
 	journal   *journal.Journal
 	ledger    *ledger.Ledger
 	books     *settlement.Engine
-	rail      *settlement.HTTPRail // to the bank; nil without one
+	rail      bankRail // nil without a bank
 	bins      *routing.Table
 	keys      *keyBook // nil when the HSM is a device that keeps its own books
 	legs      map[string]switching.Leg
@@ -60,7 +60,7 @@ type house struct {
 
 // schemas are every table there is, in the order in which they are made.
 func schemas() []store.Schema {
-	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, download.Schema, audit.Schema}
+	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, download.Schema, audit.Schema}
 }
 
 // openHouse opens the store, the HSM and the registry, loads the seed, and

@@ -247,6 +247,13 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 		run.console = "http://" + l.Addr().String() + "/"
 		background("console", func() error { return page.Serve(ctx, l) })
 	}
+	if cfg.Settlement.Callback != "" {
+		l, handler, err := v.listenCallbacks()
+		if err != nil {
+			return err
+		}
+		background("bank callbacks", func() error { return serveHTTP(ctx, l, handler) })
+	}
 	background("owed", func() error { v.sw.RunOwed(ctx); return nil })
 	background("ledger", func() error { keep.run(ctx); return nil })
 	background("settlement", func() error { v.settler(ctx, 10*time.Second); return nil })
