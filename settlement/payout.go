@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,6 +45,16 @@ func (s PayoutState) String() string {
 
 // MarshalText writes String.
 func (s PayoutState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (s *PayoutState) UnmarshalText(b []byte) error {
+	i := slices.Index(payoutStates[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("settlement: a payout is never %.20q", b)
+	}
+	*s = PayoutState(i)
+	return nil
+}
 
 type payout struct {
 	ref, merchant, parent, child string
@@ -511,8 +522,8 @@ var ErrReissue = errors.New("settlement: the payout cannot be issued again")
 
 // Reissue replaces a failed or returned payout by a new one to the account the
 // merchant has now, and returns its reference. A payout is replaced once; asked
-// again it names the same replacement.
-func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time) (string, error) {
+// again it names the same replacement. Whatever also writes is written with it.
+func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time, also ...func(tx store.Tx) error) (string, error) {
 	var child string
 	fault.Hit("payout.reissue.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
@@ -547,8 +558,10 @@ func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time) (string
 		if err := p.save(tx); err != nil {
 			return err
 		}
-		_, err = tx.Exec("update settlement_task set done = $1 where ref = $2 and done = 0 and kind in ('payout_failed', 'payout_returned')", now.UnixMicro(), ref)
-		return err
+		if _, err = tx.Exec("update settlement_task set done = $1 where ref = $2 and done = 0 and kind in ('payout_failed', 'payout_returned')", now.UnixMicro(), ref); err != nil {
+			return err
+		}
+		return all(tx, also)
 	})
 	fault.Hit("payout.reissue.after")
 	if err != nil {

@@ -166,12 +166,12 @@ func (e *Engine) Ledger() *ledger.Ledger { return e.ledger }
 // Task is something a person must do: find a merchant's new card, look into a
 // difference. Tasks are made once per key.
 type Task struct {
-	Key      string
-	Kind     string // payout_failed, payout_returned, payout_long, payout_held, payable_short, unpriced, bank_answer, receipt
-	Merchant string
-	Ref      string // a payout's reference or a transaction's id
-	Text     string
-	Created  time.Time
+	Key      string    `json:"key"`
+	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_held, payable_short, unpriced, bank_answer, bank_file, receipt
+	Merchant string    `json:"merchant,omitempty"`
+	Ref      string    `json:"ref,omitempty"` // a payout's reference or a transaction's id
+	Text     string    `json:"text"`
+	Created  time.Time `json:"created"`
 }
 
 func addTask(tx store.Tx, t Task) error {
@@ -198,10 +198,31 @@ func (e *Engine) Tasks(ctx context.Context, limit int) (tasks []Task, err error)
 	return tasks, err
 }
 
-// Done marks a task as done; a second time changes nothing.
-func (e *Engine) Done(ctx context.Context, key string, now time.Time) error {
-	return e.db.Write(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec("update settlement_task set done = $1 where key = $2 and done = 0", now.UnixMicro(), key)
-		return err
+// Done marks a task as done; a second time changes nothing. Whatever also writes
+// is written with it. An unknown task is store.ErrNotFound.
+func (e *Engine) Done(ctx context.Context, key string, now time.Time, also ...func(tx store.Tx) error) error {
+	err := e.db.Write(ctx, func(tx store.Tx) error {
+		var done int64
+		if err := tx.QueryRow("select done from settlement_task where key = $1 for update", key).Scan(&done); err != nil || done > 0 {
+			return err
+		}
+		if _, err := tx.Exec("update settlement_task set done = $1 where key = $2 and done = 0", now.UnixMicro(), key); err != nil {
+			return err
+		}
+		return all(tx, also)
 	})
+	if err != nil {
+		return fmt.Errorf("settlement: task %.100q: %w", key, err)
+	}
+	return nil
+}
+
+// all writes what a caller wants written with a change.
+func all(tx store.Tx, also []func(tx store.Tx) error) error {
+	for _, f := range also {
+		if err := f(tx); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -23,6 +23,11 @@ type bankRail interface {
 
 // openRail is the way to the bank that settlement.bank names, nil without one.
 func (v *house) openRail(dataKey hsm.Key) (bankRail, error) {
+	refused := prometheus.NewCounter(prometheus.CounterOpts{Name: "acquirer_bank_files_refused_total",
+		Help: "Files of the payout bank that were damaged, repeated or about orders that are not ours, and so were not taken in."})
+	if v.metrics != nil {
+		v.metrics.MustRegister(refused)
+	}
 	s := &v.cfg.Settlement
 	if s.Bank == "" {
 		return nil, nil
@@ -37,11 +42,6 @@ func (v *house) openRail(dataKey hsm.Key) (bankRail, error) {
 	}
 	if s.Format != "pain.001" && s.Format != "csv" {
 		return nil, usageError{fmt.Errorf("settlement.bank_format: %.40q is neither pain.001 nor csv", s.Format)}
-	}
-	refused := prometheus.NewCounter(prometheus.CounterOpts{Name: "acquirer_bank_files_refused_total",
-		Help: "Files of the payout bank that were damaged, repeated or about orders that are not ours, and so were not taken in."})
-	if v.metrics != nil {
-		v.metrics.MustRegister(refused)
 	}
 	rail, err := settlement.NewFileRail(settlement.FileConfig{
 		DB: v.db, Dir: dir, CSV: s.Format == "csv", Debtor: bankfile.Debtor{Name: s.Holder, Account: s.Account, Bank: s.AtBank},

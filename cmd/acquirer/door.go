@@ -34,8 +34,9 @@ type errand interface {
 
 // errands are those that a process does for others.
 var errands = map[string]func() errand{
-	"fees": func() errand { return &feesCall{} },
-	"owed": func() errand { return &owedCall{} },
+	"fees":   func() errand { return &feesCall{} },
+	"owed":   func() errand { return &owedCall{} },
+	"payout": func() errand { return &payoutCall{} },
 }
 
 // reply is what a process says of an errand.
