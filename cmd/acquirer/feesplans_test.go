@@ -29,7 +29,7 @@ func TestFeesOfADatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaveADay(t, cfg, h) // MICRO-2025, a credit card sale of 100.00 on 2026-11-20
+	leaveADay(t, cfg, h, "6228480402564890018") // MICRO-2025, a credit card sale of 100.00 on 2026-11-20
 	if _, problem, code := call(t, newSettleCmd(), "--hsm-file", cfg.HSM.File, "--hsm-passphrase-file", cfg.HSM.PassphraseFile, "--date", "2026-11-20", "--as-of", "2026-11-21T00:05:00+08:00"); code != 0 {
 		t.Fatalf("settling: %s", problem)
 	}
