@@ -156,6 +156,10 @@ func TestRails(t *testing.T) {
 		if p := w.payout(e, child); p.state != Paid || p.parent != back {
 			t.Errorf("issued again it is %s, of %s", p.state, p.parent)
 		}
+		days, _, err := e.Merchants(t.Context(), friday)
+		if i := slices.IndexFunc(days, func(d MerchantDay) bool { return d.Merchant == mid }); err != nil || days[i].Ref != child || days[i].State != Paid || !strings.Contains(days[i].Reason, "replaces "+back) {
+			t.Errorf("the merchant's day: %+v, %v", days, err)
+		}
 		w.sound(e)
 	})
 }

@@ -25,7 +25,7 @@ type MerchantDay struct {
 	Fee      money.Amount   `json:"fee"`   // settlement fee included
 	Net      money.Amount   `json:"net"`
 
-	Ref    string        `json:"ref,omitempty"` // of the payout; empty before there is one
+	Ref    string        `json:"ref,omitempty"` // of the payout, or the last one that replaced it; empty before there is one
 	State  PayoutState   `json:"state"`         // 0 before there is one
 	Paid   money.Amount  `json:"paid"`          // what the payout is for
 	Due    calendar.Date `json:"due"`           // when it is sent
@@ -64,12 +64,8 @@ func (e *Engine) Merchants(ctx context.Context, date calendar.Date) (days []Merc
 			if d.Ref == "" {
 				continue
 			}
-			var reason string
-			if err := tx.QueryRow("select state, amount, due, reason from settlement_payout where ref = $1", d.Ref).Scan(&d.State, &d.Paid, &d.Due, &reason); err != nil {
+			if err := d.follow(tx); err != nil {
 				return err
-			}
-			if reason != "" {
-				d.Reason = reason
 			}
 		}
 		return nil
@@ -78,6 +74,26 @@ func (e *Engine) Merchants(ctx context.Context, date calendar.Date) (days []Merc
 		return nil, false, fmt.Errorf("settlement: reading %s: %w", date, err)
 	}
 	return days, closed, nil
+}
+
+// follow reads the payout that stands for d's money now: its own, or the last one
+// that replaced it.
+func (d *MerchantDay) follow(tx store.Tx) error {
+	first := d.Ref
+	for ref := d.Ref; ref != ""; {
+		d.Ref = ref
+		var reason string
+		if err := tx.QueryRow("select state, amount, due, reason, child from settlement_payout where ref = $1", ref).Scan(&d.State, &d.Paid, &d.Due, &reason, &ref); err != nil {
+			return err
+		}
+		if reason != "" {
+			d.Reason = reason
+		}
+	}
+	if d.Ref != first {
+		d.Reason = strings.TrimPrefix(fmt.Sprintf("%s; replaces %s", d.Reason, first), "; ")
+	}
+	return nil
 }
 
 // Troubled counts the payouts that need a look: came back or failed and not
