@@ -320,7 +320,7 @@ func (s *Switch) buildOwed(ctx context.Context, e *journal.Entry, m *spec.Messag
 	}
 	if e.Debt.Delivery() {
 		r.Repeat = e.Debt.Tries > 1 || e.Kind == journal.Refund // which its own handler has sent before
-		routing.BuildRequest(m, &r)
+		routing.BuildRequest(s.legs[e.Issuer].Issuer.Dialect(), m, &r)
 		return nil
 	}
 	back := routing.Reversal{Original: r, STAN: uint32(s.nextTrace()), Sent: time.Now(), Reason: reversalReason(e.Debt.Why), Repeat: e.Debt.Tries > 1}
@@ -328,7 +328,7 @@ func (s *Switch) buildOwed(ctx context.Context, e *journal.Entry, m *spec.Messag
 		back.Approval = e.Outcome.Approval
 	}
 	back.ICData = e.Debt.Chip
-	routing.BuildReversal(m, &back)
+	routing.BuildReversal(s.legs[e.Issuer].Issuer.Dialect(), m, &back)
 	return nil
 }
 

@@ -236,7 +236,7 @@ func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *a
 		return
 	}
 	p := s.legRequest(w, t, q)
-	routing.BuildRequest(&w.leg, &p)
+	routing.BuildRequest(q.leg.Issuer.Dialect(), &w.leg, &p)
 	err := q.leg.Issuer.Send(context.WithoutCancel(ctx), &w.leg, &w.legRep)
 	w.step(stepIssuer)
 	var out journal.Outcome

@@ -2,6 +2,7 @@ package switching_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -24,6 +25,7 @@ import (
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
 	simwallet "acquirer/simulate/wallet"
+	"acquirer/spec"
 	"acquirer/store"
 	switching "acquirer/switch"
 )
@@ -90,6 +92,7 @@ type streetPlan struct {
 	device        func(*hsm.Software) keyHSM // the HSM of the house, instead of the software one
 	weaken        func(hsm.HSM) hsm.HSM      // what the switch gets instead of the HSM
 	carries       map[string][]string        // by issuer
+	dialect       *spec.Dialect              // of the lines to issuers, instead of CUPS
 	mayPanic      bool
 	wallets       bool         // the simulated wallets stand behind it
 	abroad        bool         // and an issuer of a foreign scheme
@@ -103,8 +106,9 @@ func withRules(r []limits.Rule) streetOption { return func(p *streetPlan) { p.ru
 func withConfig(f func(*switching.Config)) streetOption {
 	return func(p *streetPlan) { p.config = f }
 }
-func withStore(url string) streetOption { return func(p *streetPlan) { p.url = url } }
-func withTerminals(n int) streetOption  { return func(p *streetPlan) { p.terminals = n } }
+func withStore(url string) streetOption            { return func(p *streetPlan) { p.url = url } }
+func withTerminals(n int) streetOption             { return func(p *streetPlan) { p.terminals = n } }
+func withLineDialect(d *spec.Dialect) streetOption { return func(p *streetPlan) { p.dialect = d } }
 func withLine(f func(*routing.Config)) streetOption {
 	return func(p *streetPlan) { p.line = f }
 }
@@ -288,7 +292,7 @@ func (s *street) seed(ctx context.Context, h keyHSM, p *streetPlan) {
 }
 
 func (s *street) startIssuer(ctx context.Context, h keyHSM, name string, timeout time.Duration, log *slog.Logger) {
-	host, err := issuer.New(issuer.Config{Name: name, Late: timeout + 300*time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	host, err := issuer.New(issuer.Config{Name: name, Dialect: s.plan.dialect, Late: timeout + 300*time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 	must(s.t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(s.t, err)
@@ -298,8 +302,8 @@ func (s *street) startIssuer(ctx context.Context, h keyHSM, name string, timeout
 			s.t.Errorf("issuer %s: %v", name, err)
 		}
 	})
-	keys := switching.NewZoneKeys(h, formKey(s.t, h, hsm.UseZMK, issuer.TestZMK(name)), false)
-	cfg := routing.Config{Name: name, Addrs: []string{l.Addr().String()}, Institution: host.Institution(), Acquirer: "48020000",
+	keys := switching.NewZoneKeys(h, formKey(s.t, h, hsm.UseZMK, issuer.TestZMK(name)), cmp.Or(s.plan.dialect, spec.CUPS), false)
+	cfg := routing.Config{Name: name, Addrs: []string{l.Addr().String()}, Institution: host.Institution(), Acquirer: "48020000", Dialect: s.plan.dialect,
 		Timeout: timeout, BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond, Keys: keys, Log: log}
 	if s.plan.line != nil {
 		s.plan.line(&cfg)

@@ -155,6 +155,9 @@ func New(cfg Config, h House) (*Switch, error) {
 			if !slices.Contains(carriable(), carried) {
 				return nil, fmt.Errorf("switch: issuer %q carries %q, which is none of %s", name, carried, strings.Join(carriable(), ", "))
 			}
+			if d := leg.Issuer.Dialect(); !d.CUPS() {
+				return nil, fmt.Errorf("switch: issuer %q cannot carry %q: it goes in DE 48 as UnionPay has it, and %s has no such field; leave it out of carries, or let the issuer speak cups", name, carried, d.Name())
+			}
 		}
 	}
 	cfg.defaults()
