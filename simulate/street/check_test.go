@@ -30,7 +30,6 @@ type evidence struct {
 	orders  []simwallet.Order
 	forged  map[terminal.Key]bool // sent with a wrong MAC, or none
 	cleared map[terminal.Key]bool // taken out of a terminal by hand: it does not know
-	cutOff  time.Duration
 	rules   []limits.Rule
 }
 
@@ -50,7 +49,11 @@ func (e *evidence) violations() (found []string) {
 			}
 		}
 		byKey[k], byRRN[j.RRN] = append(byKey[k], j), j
-		if want := calendar.BusinessDate(j.Opened, e.cutOff); j.Day != want {
+		cut := cutOff
+		if j.Channel == journal.QR {
+			cut = walletCutOff
+		}
+		if want := calendar.BusinessDate(j.Opened, cut); j.Day != want && !(j.Outcome != nil && j.Outcome.Reason == journal.Tombstoned) {
 			bad("I10: %s was opened on the business date %v and stands on %v", j.RRN, want, j.Day)
 		}
 	}
@@ -291,7 +294,7 @@ func (e *evidence) withinLimits(bad func(string, ...any)) {
 
 // gather asks everybody.
 func (w *world) gather(h *house) *evidence {
-	e := &evidence{told: w.book.Records(), issuers: map[string][]issuer.Entry{}, orders: w.wallets.Orders(), forged: w.forged, cleared: w.cleared, cutOff: cutOff, rules: rules()}
+	e := &evidence{told: w.book.Records(), issuers: map[string][]issuer.Entry{}, orders: w.wallets.Orders(), forged: w.forged, cleared: w.cleared, rules: rules()}
 	for name, host := range w.issuers {
 		e.issuers[name] = host.Books()
 	}
@@ -313,7 +316,7 @@ func (w *world) settled(h *house, entries []*journal.Entry) {
 	for _, j := range entries {
 		first, last = min(first, j.Day), max(last, j.Day)
 	}
-	now := calendar.Closes(last, cutOff).Add(time.Minute)
+	now := calendar.Closes(last, walletCutOff).Add(time.Minute)
 	for range 2 {
 		_, err := h.books.CloseDay(ctx, last, now, false)
 		w.check(err)

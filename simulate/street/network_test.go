@@ -212,15 +212,15 @@ func (h *half) put(a arrival, b []byte) {
 
 // take reads what has arrived, or says when to look again: at a change or at a
 // time. A message that is being read is read to its end before another.
-func (h *half) take(b []byte) (n int, err error, changed <-chan struct{}, next time.Time) {
+func (h *half) take(b []byte) (n int, changed <-chan struct{}, next time.Time, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
 	switch {
 	case h.closed:
-		return 0, net.ErrClosed, nil, next
+		return 0, nil, next, net.ErrClosed
 	case !h.deadline.IsZero() && !now.Before(h.deadline):
-		return 0, os.ErrDeadlineExceeded, nil, next
+		return 0, nil, next, os.ErrDeadlineExceeded
 	case len(h.queue) > 0 && !h.queue[0].at.After(now):
 		first := &h.queue[0]
 		n = copy(b, first.bytes)
@@ -228,15 +228,15 @@ func (h *half) take(b []byte) (n int, err error, changed <-chan struct{}, next t
 		if len(first.bytes) == 0 {
 			h.queue = h.queue[1:]
 		}
-		return n, nil, nil, next
+		return n, nil, next, nil
 	case len(h.queue) == 0 && h.over != nil:
-		return 0, h.over, nil, next
+		return 0, nil, next, h.over
 	}
 	next = h.deadline
 	if len(h.queue) > 0 && (next.IsZero() || h.queue[0].at.Before(next)) {
 		next = h.queue[0].at
 	}
-	return 0, nil, h.changed, next
+	return 0, h.changed, next, nil
 }
 
 // conn is one end of a line.
@@ -251,7 +251,7 @@ type conn struct {
 
 func (c *conn) Read(b []byte) (int, error) {
 	for {
-		n, err, changed, next := c.in.take(b)
+		n, changed, next, err := c.in.take(b)
 		if n > 0 || err != nil || len(b) == 0 {
 			return n, err
 		}

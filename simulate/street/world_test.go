@@ -35,7 +35,8 @@ import (
 const (
 	terminals     = 12
 	acquirerCode  = "48020000"
-	cutOff        = 23 * time.Hour
+	cutOff        = calendar.CardCutoff
+	walletCutOff  = calendar.WalletCutoff
 	issuerTimeout = 25 * time.Second
 	ownFunds      = 100_000 // yuan, for merchants who are paid on the same day
 )
@@ -237,7 +238,7 @@ func (w *world) start() {
 	}
 	h.sw, err = switching.New(switching.Config{
 		MaxConnections: 64, MaxFrame: 4096, FrameTimeout: 10 * time.Second, IdleTimeout: 3 * time.Minute, WriteTimeout: 10 * time.Second,
-		TimeoutCode: "98", ReversalNotFound: "25", Acquirer: acquirerCode, CutOff: cutOff,
+		TimeoutCode: "98", ReversalNotFound: "25", Acquirer: acquirerCode, CutOff: cutOff, WalletCutOff: walletCutOff,
 		Owed: switching.OwedConfig{Interval: 2 * time.Second, Backoff: 2 * time.Second, BackoffMax: time.Minute, MaxAttempts: 10_000, Concurrency: 4},
 	}, switching.House{
 		Store: h.db, Journal: h.journal, Terminals: h.registry, Downloads: downloads, BINs: w.bins, Legs: h.legs, Wallets: h.wallets,
@@ -286,16 +287,16 @@ func (h *house) settleDue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if yesterday := today.AddDays(-1); open < today {
-		if _, err := h.books.CloseDay(ctx, yesterday, now, false); err != nil {
+	if ended := h.books.Ended(now); open <= ended {
+		if _, err := h.books.CloseDay(ctx, ended, now, false); err != nil {
 			return err
 		}
-		days, _, err := h.books.Merchants(ctx, yesterday)
+		days, _, err := h.books.Merchants(ctx, ended)
 		if err != nil {
 			return err
 		}
 		h.w.mu.Lock()
-		h.w.closed[yesterday] = days
+		h.w.closed[ended] = days
 		h.w.mu.Unlock()
 	}
 	if minute := now.In(calendar.Beijing).Minute(); minute%20 == 0 && calendar.DateOf(now) == today {
