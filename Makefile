@@ -5,7 +5,7 @@ BIN     := bin/acquirer
 FUZZTIME ?= 30s
 SEEDS    ?= 50
 
-.PHONY: run build test lint bench fuzz simulate deps docs clean
+.PHONY: run build test lint bench fuzz simulate planted deps docs clean
 
 run: ## the demo world; prints what to look at
 	$(GO) run ./cmd/acquirer demo
@@ -35,6 +35,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 simulate: ## streets in fake time: SEED=n runs one, SEEDS=n the first n, SEED and SEEDS n from there on (docs/reliability.md)
 	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo $${TMPDIR:-/tmp}) $(GO) test ./simulate/street -run '^TestStreet$$' -v -timeout 120m -street.seed=$(or $(SEED),1) -street.seeds=$(if $(SEED),$(if $(filter command line,$(origin SEEDS)),$(SEEDS),1),$(SEEDS))
+
+planted: ## builds the tests with every planted bug and looks whether they find it (docs/reliability.md)
+	$(GO) test ./fault -run '^TestPlanted$$' -planted -v -timeout 120m
 
 deps: ## what the tests use besides Go: PostgreSQL, Chromium, Prometheus, JBIG-KIT, Wireshark
 	@sh deploy/test-deps.sh

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -241,7 +242,7 @@ func closing(tx store.Tx, o *op, b *writing) error {
 	if err != nil {
 		return err
 	}
-	if !won {
+	if !won && !fault.Planted("second-closer-wins") {
 		return o.lost(tx)
 	}
 	return o.closes(tx, b)
@@ -265,7 +266,7 @@ func (o *op) closes(tx store.Tx, b *writing) error {
 	o.closed = Closed{Won: true, Winner: o.out}
 	var d *Debt
 	approved := o.out.Reason == Approved
-	if o.out.Reason.Owes() && o.txn.Kind != Inquiry || approved && o.owe.Why == WhyDelivery {
+	if o.out.Reason.Owes() && o.txn.Kind != Inquiry && !fault.Planted("reversal-without-row") || approved && o.owe.Why == WhyDelivery {
 		d = &Debt{Why: o.owe.Why, Due: o.owe.Due}
 		if d.Why == "" {
 			d.Why = why(o.out.Reason)
@@ -276,7 +277,7 @@ func (o *op) closes(tx store.Tx, b *writing) error {
 		o.closed.DebtID = d.ID
 	}
 	switch {
-	case !approved && o.txn.SpentOn != 0:
+	case !approved && o.txn.SpentOn != 0 && !fault.Planted("quota-leaks"):
 		b.giveBack(&o.txn)
 	case approved && o.txn.undoes():
 		original, err := undone(tx, &o.txn)
@@ -352,7 +353,7 @@ func reverse(tx store.Tx, o *op, b *writing) error {
 		o.reverse.Effect = NotFound
 		return nil
 	}
-	if !o.byID && (e.Amount != o.txn.Amount || o.txn.PANToken != [16]byte{} && e.PANToken != o.txn.PANToken) {
+	if !o.byID && !fault.Planted("reverses-another") && (e.Amount != o.txn.Amount || o.txn.PANToken != [16]byte{} && e.PANToken != o.txn.PANToken) {
 		o.reverse.Effect = Mismatch
 		return nil
 	}
@@ -463,6 +464,10 @@ func (o *op) takeBack(tx store.Tx, e *Entry, b *writing) error {
 // bury writes the tombstone; nil when the original has come meanwhile.
 func (o *op) bury(tx store.Tx, b *writing) (*Entry, error) {
 	o.txn.SpentOn = 0
+	if fault.Planted("tombstone-ignored") {
+		o.reverse = Reversal{NotFound, &Entry{Transaction: o.txn}}
+		return o.reverse.Original, nil
+	}
 	fresh, err := writeTxn(tx, &b.args, &o.txn)
 	if err != nil || !fresh {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"acquirer/fault"
 	"acquirer/spec"
 )
 
@@ -106,7 +107,7 @@ func (c *call) twin(o *call) bool { return c.rrn == o.rrn && c.terminal == o.ter
 
 // matches holds an answer against what the request said.
 func (c *call) matches(m *spec.Message) bool {
-	return c.rrn.fits(m.Bytes(37)) && c.terminal.fits(m.Bytes(41)) && (c.amount.fits(m.Bytes(4)) || c.partOf(m))
+	return c.rrn.fits(m.Bytes(37)) && c.terminal.fits(m.Bytes(41)) && (c.amount.fits(m.Bytes(4)) || c.partOf(m) || fault.Planted("another-amount"))
 }
 
 // partOf reports whether m approves a part of an amount that may be approved

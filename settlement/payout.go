@@ -322,6 +322,10 @@ func (e *Engine) unclaim(ctx context.Context, p *payout, now time.Time, why erro
 
 // ask queries one payout by its reference.
 func (e *Engine) ask(ctx context.Context, p *payout, now time.Time) (PayoutState, error) {
+	if fault.Planted("payout-sent-again") {
+		order, _, _ := e.instruction(ctx, p)
+		_, _ = e.cfg.Rail.Send(ctx, order)
+	}
 	answer, err := e.cfg.Rail.Query(ctx, p.ref)
 	if err != nil {
 		state, err2 := e.apply(ctx, Answer{Reference: p.ref, Reason: shortened(err)}, now)

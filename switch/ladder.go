@@ -10,6 +10,7 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/card"
+	"acquirer/fault"
 	"acquirer/hsm"
 	"acquirer/journal"
 	"acquirer/merchant"
@@ -369,7 +370,7 @@ func (s *Switch) fallback(w *work, q *asked) (journal.Reason, string) {
 // (9F02) and currency (5F2A). The counter is held against others in chip.go.
 func (s *Switch) chipAgrees(w *work) (journal.Reason, string) {
 	icc := w.req.Bytes(55)
-	if icc == nil || w.row.after != nil {
+	if icc == nil || w.row.after != nil || fault.Planted("chip-unread") {
 		return journal.Undecided, ""
 	}
 	if v, ok := spec.FindTLV(icc, 0x9F02); ok && w.row.does != journal.Inquiry {

@@ -193,6 +193,10 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 		if errors.Is(err, routing.ErrUnreachable) {
 			result = "unreachable"
 		}
+		if fault.Planted("reversal-sent-once") {
+			s.acknowledge(ctx, e, whyOf(err))
+			return
+		}
 		s.again(ctx, e, whyOf(err))
 		return
 	}
@@ -207,7 +211,7 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 	case e.Debt.Delivery() && !busy(code):
 		result = "refused"
 		s.giveUp(ctx, e, "the issuer refused the advice with "+string(code))
-	case code == RCNoOriginal && time.Now().After(e.Deadline.Add(journal.Grace)):
+	case code == RCNoOriginal && (fault.Planted("25-is-final") || time.Now().After(e.Deadline.Add(journal.Grace))):
 		result = "unknown_there"
 		s.acknowledge(ctx, e, "the issuer has no such original")
 	case code == RCNoOriginal:
@@ -232,7 +236,7 @@ func (s *Switch) sendWallet(ctx context.Context, e *journal.Entry, wallet *routi
 	back := context.WithoutCancel(ctx)
 	if !e.Debt.Delivery() {
 		r, err := wallet.Cancel(ctx, e.RRN)
-		if err != nil {
+		if err != nil && !fault.Planted("cancel-sent-once") {
 			s.again(back, e, whyOf(err))
 			return "unanswered"
 		}
@@ -269,6 +273,10 @@ func busy(code ResponseCode) bool {
 // again schedules the next try with back-off and jitter; after MaxAttempts a
 // person takes over.
 func (s *Switch) again(ctx context.Context, e *journal.Entry, note string) {
+	if int(e.Debt.Tries) >= s.cfg.Owed.MaxAttempts && fault.Planted("owed-dropped") {
+		s.acknowledge(ctx, e, note)
+		return
+	}
 	if int(e.Debt.Tries) >= s.cfg.Owed.MaxAttempts {
 		s.giveUp(ctx, e, fmt.Sprintf("%d tries, the last: %s", e.Debt.Tries, note))
 		return

@@ -13,6 +13,7 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/card"
+	"acquirer/fault"
 	"acquirer/journal"
 	"acquirer/money"
 	"acquirer/routing"
@@ -26,6 +27,9 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // the ladder, then open, send, close (docs/life-of-a-purchase.md).
 func (s *Switch) purchase(ctx context.Context, w *work) {
 	q, reason, note := s.climb(ctx, w)
+	if fault.Planted("pan-in-log") {
+		s.log.Debug("purchase", "card", w.pan.Reveal())
+	}
 	defer func() { clear(q.track2) }()
 	w.step(stepCheck)
 	if txn := s.begin(ctx, w, &q, reason, note); txn != nil {
@@ -182,6 +186,9 @@ func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, opti
 	case journal.Repeat:
 		s.answerRepeat(ctx, w, opened.First)
 	case journal.InFlight:
+		if fault.Planted("repeat-sent-twice") {
+			return true
+		}
 		s.answerUndecided(ctx, w, opened.First.ID)
 	case journal.Conflict:
 		w.journaled = false
@@ -370,7 +377,7 @@ func institutions(issuer, acquirer string) string {
 // not know what it wrote, no answer leaves (W4).
 func (s *Switch) close(ctx context.Context, w *work, t *journal.Transaction, out journal.Outcome) {
 	closed, err := s.tryClose(ctx, t, out)
-	doubt := errors.Is(err, store.ErrInDoubt)
+	doubt := errors.Is(err, store.ErrInDoubt) && !fault.Planted("doubt-is-a-no")
 	if doubt {
 		closed, err = s.tryClose(ctx, t, out) // tells whether it stands
 	}
@@ -391,6 +398,9 @@ func (s *Switch) close(ctx context.Context, w *work, t *journal.Transaction, out
 	}
 	if closed.DebtID != 0 {
 		s.ringOwed()
+	}
+	if fault.Planted("late-approval-revives") {
+		closed.Winner = out
 	}
 	s.answerEntry(w, &journal.Entry{Transaction: *t, Outcome: &closed.Winner})
 }
@@ -482,6 +492,9 @@ func (s *Switch) landed(ctx context.Context, w *work, cause error) {
 		return
 	}
 	defer s.undecide.gone(f)
+	if fault.Planted("undelivered-forgotten") {
+		return
+	}
 	s.metrics.undelivered.Inc()
 	step, cancel := s.storeContext(ctx)
 	defer cancel()
