@@ -34,6 +34,9 @@ func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 		return nil, err
 	}
 	cfg.Rail = v.rail
+	if v.cfg.Clearing.Sources != "" {
+		cfg.Gate = func(ctx context.Context, date calendar.Date) error { return v.recon.Gate(ctx, date) }
+	}
 	return settlement.New(cfg)
 }
 
@@ -223,17 +226,29 @@ func (v *house) settleDue(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if err := v.reconcileDue(ctx, now); err != nil {
+		return err
+	}
 	if ended := v.books.Ended(now); open <= ended { // also 0, before the first close: the day before is closed empty
-		day, err := v.books.CloseDay(ctx, ended, now, false)
-		if err != nil {
+		switch day, err := v.books.CloseDay(ctx, ended, now, false); {
+		case errors.Is(err, settlement.ErrGate):
+			v.waiting.Set(1)
+			if v.waits != err.Error() {
+				v.waits = err.Error()
+				v.log.Warn("a business date waits before it is settled", "why", v.waits)
+			}
+		case err != nil:
 			return err
-		}
-		v.log.Info("business date closed", "date", day.Date.String(), "transactions", day.Lines, "payouts", day.Payouts, "total", day.PayoutTotal.String())
-		if err := chargeExtras(ctx, v.books, day.Date, now, v.log); err != nil {
-			return err
-		}
-		if err := v.forgetCounters(ctx, calendar.DateOf(now).AddDays(-1)); err != nil {
-			return err
+		default:
+			v.waits = ""
+			v.waiting.Set(0)
+			v.log.Info("business date closed", "date", day.Date.String(), "transactions", day.Lines, "payouts", day.Payouts, "total", day.PayoutTotal.String())
+			if err := chargeExtras(ctx, v.books, day.Date, now, v.log); err != nil {
+				return err
+			}
+			if err := v.forgetCounters(ctx, calendar.DateOf(now).AddDays(-1)); err != nil {
+				return err
+			}
 		}
 	}
 	if calendar.DateOf(now) == today {

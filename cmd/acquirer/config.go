@@ -117,6 +117,14 @@ type Config struct {
 		Timeout   time.Duration `key:"timeout" default:"10s" doc:"for one question to the bank; an order that is not answered in it is asked for, never sent again"`
 	} `key:"settlement"`
 
+	Clearing struct {
+		Inbox     string `key:"inbox" default:"" doc:"folder where the files of networks, wallets and the bank are put, INBOX/SOURCE/name-with-date; what was read is moved to accepted, or refused with the reason beside it"`
+		Sources   string `key:"sources" default:"" doc:"issuers and wallets whose files every business date needs, separated by commas: a date is closed after it was compared with them, and what does not match is not paid; empty closes at the cut-off without looking"`
+		Age       int    `key:"age" default:"3" doc:"working days that an item which one side lacks waits for a later file before people must decide"`
+		FeeLimit  string `key:"fee_limit" default:"0.02" doc:"yuan by which the fees of one record may differ without anybody looking"`
+		StopAbove string `key:"stop_above" default:"0.00" doc:"yuan that a date's unresolved differences may come to before it waits for two signatures; 0.00 never waits"`
+	} `key:"clearing"`
+
 	Admin struct {
 		Listen string `key:"listen" default:"127.0.0.1:9583" doc:"/metrics, /healthz, /readyz"`
 		Pprof  string `key:"pprof" default:"" doc:"loopback address for net/http/pprof; off when empty"`
@@ -254,6 +262,11 @@ func (c Config) check() error {
 	bad(c.Owed.Interval > 0 && c.Owed.Backoff > 0 && c.Owed.BackoffMax >= c.Owed.Backoff && c.Owed.MaxAttempts > 0 && c.Owed.Concurrency > 0, "owed.backoff", "intervals and counts must be above zero, and backoff_max not below backoff")
 	own, err := money.Parse(c.Settlement.OwnFunds)
 	bad(err == nil && own >= 0, "settlement.own_funds", "%q is not an amount in yuan like 100000.00", c.Settlement.OwnFunds)
+	_, err = money.Parse(c.Clearing.FeeLimit)
+	bad(err == nil, "clearing.fee_limit", "%q is not an amount in yuan like 0.02", c.Clearing.FeeLimit)
+	_, err = money.Parse(c.Clearing.StopAbove)
+	bad(err == nil, "clearing.stop_above", "%q is not an amount in yuan like 1000.00", c.Clearing.StopAbove)
+	bad(c.Clearing.Age >= 0 && c.Clearing.Age <= 60, "clearing.age", "must be 0 to 60 working days")
 	_, err = parseWindows(c.Settlement.Windows)
 	bad(err == nil, "settlement.windows", "%v", err)
 	bad(c.Settlement.Timeout > 0, "settlement.timeout", "must be above zero")

@@ -27,6 +27,7 @@ import (
 	"acquirer/money"
 	"acquirer/routing"
 	"acquirer/settlement"
+	"acquirer/settlement/reconcile"
 	"acquirer/store"
 	switching "acquirer/switch"
 )
@@ -45,6 +46,7 @@ type house struct {
 	journal   *journal.Journal
 	ledger    *ledger.Ledger
 	books     *settlement.Engine
+	recon     *reconcile.Engine
 	rail      bankRail // nil without a bank
 	bins      *routing.Table
 	keys      *keyBook // nil when the HSM is a device that keeps its own books
@@ -54,13 +56,17 @@ type house struct {
 	sw        *switching.Switch
 	started   time.Time
 
-	windows    []int // HHMM at which D+0 merchants are paid
-	paidWindow int64 // the last one done, as yyyymmddHHMM; the settler's alone
+	refusedFiles prometheus.Counter
+	waiting      prometheus.Gauge // 1 while a date waits at the gate
+
+	windows    []int  // HHMM at which D+0 merchants are paid
+	waits      string // why a date is not settled yet; the settler's alone
+	paidWindow int64  // the last one done, as yyyymmddHHMM; the settler's alone
 }
 
 // schemas are every table there is, in the order in which they are made.
 func schemas() []store.Schema {
-	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, download.Schema, audit.Schema}
+	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, download.Schema, audit.Schema, reconcile.Schema}
 }
 
 // openHouse opens the store, the HSM and the registry, loads the seed, and
@@ -119,6 +125,9 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 		return nil, err
 	}
 	if v.books, err = v.openBooks(dataKey); err != nil {
+		return nil, err
+	}
+	if err := v.openReconciler(); err != nil {
 		return nil, err
 	}
 	if v.bins, err = v.loadBINs(); err != nil {

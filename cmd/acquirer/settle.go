@@ -137,8 +137,11 @@ func openBooksAlone(ctx context.Context, cfg Config, h hsm.HSM) (_ *settlement.E
 	if err != nil {
 		return nil, nil, err
 	}
-	books, err := v.openBooks(dataKey)
-	return books, v.db.Close, err
+	if v.books, err = v.openBooks(dataKey); err != nil {
+		return nil, nil, err
+	}
+	v.recon, err = reconciler(v.db, cfg, v.journal, v.books)
+	return v.books, v.db.Close, err
 }
 
 // settleArgs is what the command was asked for.

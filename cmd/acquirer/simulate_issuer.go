@@ -54,6 +54,10 @@ transaction: a void has the amount of its sale. Over HTTP (--control):
                  {"kind":"reversal","storm":"declined","code":"96"}
                  storms: ` + storms + `
   GET  /books, GET /totals
+  GET  /clearing?date=2026-11-20   its clearing file of the date (docs/clearing.md), as
+                 ZM with &format=zm, spoilt with &damage=truncated, trailer or encoding
+  POST /misclear faults of its next clearing file: ["late","fee"]; also missing,
+                 extra, amount, duplicate, stale
 
 Its zone master key and its cards' keys are TEST keys that anybody can compute.`,
 		Example: `  acquirer simulate issuer --name north --listen 127.0.0.1:9501

@@ -172,6 +172,9 @@ func statementRecords(r io.Reader) iter.Seq2[clearing.Record, error] {
 var (
 	// ErrRepeated says that the same file was loaded before.
 	ErrRepeated = errors.New("reconcile: the file was loaded before")
+	// ErrFile says that something is wrong with a file, not with the house: it
+	// will not be better the next time. ErrRepeated and ErrAnother are ErrFile.
+	ErrFile = errors.New("reconcile: the file is refused")
 	// ErrAnother says that another file of the same source and day was loaded.
 	ErrAnother = errors.New("reconcile: another file of the day was loaded before")
 )
@@ -196,14 +199,14 @@ const loadBatch = 200
 func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Totals, error) {
 	var totals clearing.Totals
 	if f.Source != Bank && !e.knows(f.Source) {
-		return totals, fmt.Errorf("reconcile: %s is of %q, which is no source here", f.Name, f.Source)
+		return totals, fmt.Errorf("%w: %s is of %q, which is no source here (clearing.sources)", ErrFile, f.Name, f.Source)
 	}
 	for r, err := range f.Records() {
 		if err != nil {
-			return totals, fmt.Errorf("reconcile: %s: %w", f.Name, err)
+			return totals, fmt.Errorf("%w: %s: %w", ErrFile, f.Name, err)
 		}
 		if err := totals.Add(&r); err != nil {
-			return totals, fmt.Errorf("reconcile: %s: line %d: the sum does not fit: %w", f.Name, r.Line, err)
+			return totals, fmt.Errorf("%w: %s: line %d: the sum does not fit: %w", ErrFile, f.Name, r.Line, err)
 		}
 	}
 	id, err := e.openFile(ctx, &f, totals, now)
@@ -286,9 +289,9 @@ func (e *Engine) openFile(ctx context.Context, f *File, t clearing.Totals, now t
 		case sha == f.SHA && state == fileLoading && source == f.Source && date == f.Date:
 			return nil
 		case sha == f.SHA:
-			return fmt.Errorf("%w: as %s, %s's of %s", ErrRepeated, name, source, date)
+			return fmt.Errorf("%w: %w: as %s, %s's of %s", ErrFile, ErrRepeated, name, source, date)
 		case state != fileLoading:
-			return fmt.Errorf("%w: %s's of %s is %s; what it got wrong comes in a later day's file", ErrAnother, source, date, name)
+			return fmt.Errorf("%w: %w: %s's of %s is %s; what it got wrong comes in a later day's file", ErrFile, ErrAnother, source, date, name)
 		}
 		// One that never counted is replaced.
 		if _, err := tx.Exec("delete from recon_line where file = $1", id); err != nil {

@@ -142,7 +142,7 @@ func TestStories(t *testing.T) {
 		{name: "reversed here, their reversal comes", kind: LateReversal, open: Waiting, then: Resolved,
 			begin: func(w *town) {
 				f, r := w.sale(alice, wednesday, 100_00)
-				f.Taken, f.At = true, at(wednesday, 13)
+				f.Taken, f.At, f.On = true, at(wednesday, 13), wednesday
 				w.fact(f)
 				w.seen[f.RRN] = WasReversed
 				back := *r
@@ -153,7 +153,7 @@ func TestStories(t *testing.T) {
 		{name: "reversed here, their reversal keeps the fee", kind: LateReversal, open: Waiting, then: Resolved,
 			begin: func(w *town) {
 				f, r := w.sale(alice, wednesday, 100_00)
-				f.Taken, f.At = true, at(wednesday, 13)
+				f.Taken, f.At, f.On = true, at(wednesday, 13), wednesday
 				w.fact(f)
 				w.seen[f.RRN] = WasReversed
 				back := *r
@@ -189,7 +189,7 @@ func TestStories(t *testing.T) {
 						f = w.facts[i]
 					}
 				}
-				f.Taken, f.At = true, at(thursday, 13)
+				f.Taken, f.At, f.On = true, at(thursday, 13), thursday
 				w.fact(f)
 				w.tell("north", clearing.Record{Kind: clearing.Reversal, RRN: f.RRN, Amount: -100_00, IssuerFee: -45, NetworkFee: -3, Merchant: alice})
 			}},

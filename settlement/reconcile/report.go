@@ -197,3 +197,30 @@ func (e *Engine) Days(ctx context.Context, limit int) (days []Day, err error) {
 	}
 	return days, nil
 }
+
+// Due lists the dates that have all their files, one of which was not compared
+// yet, the oldest first.
+func (e *Engine) Due(ctx context.Context) (dates []calendar.Date, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query("select distinct date from recon_file where state = $1 order by date", fileLoaded)
+		loaded, err := store.All(rows, err, func(r *store.Rows, d *calendar.Date) error { return r.Scan(d) })
+		if err != nil {
+			return err
+		}
+		dates = nil
+		for _, d := range loaded {
+			missing, err := e.missing(tx, d)
+			if err != nil {
+				return err
+			}
+			if len(missing) == 0 {
+				dates = append(dates, d)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reconcile: looking for days to compare: %w", err)
+	}
+	return dates, nil
+}

@@ -92,6 +92,7 @@ type bank struct {
 	books      []*Entry
 	byTrace    map[Trace]*Entry
 	approval   uint32
+	cleared    cleared
 }
 
 func newBank(opening money.Amount, completion int) *bank {
