@@ -365,6 +365,15 @@ func reverse(tx store.Tx, o *op, b *writing) error {
 		o.reverse.Effect = NothingToDo
 		return nil
 	}
+	if e.Outcome == nil { // its issuer may be another by now (Move)
+		if err := hold(tx, e.ID); err != nil {
+			return err
+		}
+		if e, err = entry(tx, entryByID, e.ID); err != nil {
+			return err
+		}
+		o.reverse.Original = e
+	}
 	if e.Outcome == nil {
 		out := &Outcome{ID: store.NewID(), Reason: TerminalReversed, Closed: o.now()}
 		if o.byID {
@@ -386,7 +395,7 @@ func reverse(tx store.Tx, o *op, b *writing) error {
 		}
 	}
 	switch {
-	case e.Debt != nil:
+	case e.TakenBack(), e.Debt != nil && !e.StoodIn():
 		o.reverse.Effect = AlreadyReversed
 	case e.Outcome.Reason == Approved:
 		effect, err := standing(tx, e)
@@ -441,9 +450,26 @@ func (o *op) original(tx store.Tx) (*Entry, error) {
 
 // takeBack owes the reversal of e and gives its limits back.
 func (o *op) takeBack(tx store.Tx, e *Entry, b *writing) error {
-	e.Debt = &Debt{Why: o.owe.Why, Due: o.owe.Due, Chip: o.owe.Chip}
+	due, unsent := o.owe.Due, false
+	if e.Debt != nil { // the advice of a sale that the house approved for the issuer
+		free, err := callOff(tx, e.Debt)
+		if err != nil {
+			return err
+		}
+		if unsent = e.Debt.Tries == 0; free.After(due) {
+			due = free
+		}
+	}
+	e.Debt = &Debt{Why: o.owe.Why, Due: due, Chip: o.owe.Chip}
 	if err := owe(tx, b, &e.Transaction, e.Outcome, e.Debt); err != nil {
 		return err
+	}
+	if unsent {
+		d := e.Debt
+		d.State, d.Ended, d.Note = Reversed, d.Created, "its issuer had not been told"
+		if _, err := tx.Exec("update owed set state = $2, ended = $3, note = $4 where id = $1", d.ID, d.State, micro(d.Ended), d.Note); err != nil {
+			return err
+		}
 	}
 	if e.SpentOn != 0 {
 		b.giveBack(&e.Transaction)
@@ -459,6 +485,18 @@ func (o *op) takeBack(tx store.Tx, e *Entry, b *writing) error {
 	}
 	o.event = e
 	return nil
+}
+
+// callOff takes the delivery d of an advice off the list, because what undoes
+// it takes its place, and says until when it may be on its way: before that it
+// would be overtaken. d.Tries is then how often it was sent.
+func callOff(tx store.Tx, d *Debt) (free time.Time, err error) {
+	var leased int64
+	if err := tx.QueryRow("select leased, tries from owed where id = $1 for update", d.ID).Scan(&leased, &d.Tries); err != nil {
+		return free, err
+	}
+	_, err = tx.Exec("delete from owed where id = $1", d.ID)
+	return instant(leased), err
 }
 
 // bury writes the tombstone; nil when the original has come meanwhile.

@@ -202,7 +202,7 @@ func standing(tx store.Tx, e *Entry) (Effect, error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case e.Debt != nil:
+	case e.TakenBack(), e.Debt != nil && !e.StoodIn():
 		return AlreadyReversed, nil
 	case len(f.Followers) == 0:
 		return Reversing, nil

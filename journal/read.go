@@ -186,7 +186,7 @@ func (j *Journal) totals(ctx context.Context, day calendar.Date, by string) (all
 
 const spentOn = `select t.id, t.terminal, t.merchant, t.channel, t.amount, t.token from txn t
 	left join outcome o on o.txn = t.id left join owed w on w.txn = t.id
-	where t.id >= $1 and t.spent_on = $2 and w.id is null and (o.id is null or o.reason = 1)
+	where t.id >= $1 and t.spent_on = $2 and (w.id is null or w.why = 'delivery') and (o.id is null or o.reason = 1)
 	and not exists (select 1 from txn v join outcome vo on vo.txn = v.id left join owed vw on vw.txn = v.id
 		where v.original = t.id and v.original <> 0 and v.kind in (2, 5, 7) and vo.reason = 1 and (vw.id is null or vw.why = 'delivery'))`
 
