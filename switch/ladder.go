@@ -31,6 +31,9 @@ type asked struct {
 	channel  journal.Channel
 	scheme   string // of a foreign card
 	leg      Leg
+	plan     *routing.Plan // the routing that it began with
+	query    routing.Query // what was asked of it
+	ways     routing.Choice
 	wallet   *routing.Wallet
 	follows  *journal.Following // the original, where the row names one
 	standing money.Amount       // what the original comes to, for an adjustment
@@ -87,7 +90,8 @@ func (s *Switch) climb(ctx context.Context, w *work) (asked, journal.Reason, str
 	}
 
 	// Route.
-	route, ok := s.bins.Route(w.pan)
+	q.plan = s.plan.Load()
+	route, ok := q.plan.BINs.Route(w.pan)
 	if !ok {
 		return q, journal.UnknownCard, ""
 	}
@@ -98,13 +102,16 @@ func (s *Switch) climb(ctx context.Context, w *work) (asked, journal.Reason, str
 	if q.channel = channelOf(route.Kind); route.Scheme() != domestic {
 		q.scheme = route.Scheme()
 	}
-	if w.row.needy != "" && !slices.Contains(q.leg.Carries, w.row.needy) {
-		return q, journal.IssuerCannot, w.row.needy
+	if reason, note := s.way(w, &q); reason != journal.Undecided {
+		return q, reason, note
 	}
 
-	// The original.
+	// The original. What follows it goes where it went.
 	if w.row.after != nil {
 		if reason, note := s.findOriginal(ctx, w, &q); reason != journal.Undecided {
+			return q, reason, note
+		}
+		if reason, note := s.way(w, &q); reason != journal.Undecided {
 			return q, reason, note
 		}
 	}

@@ -205,7 +205,7 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 	case code.Approves():
 		result = "acknowledged"
 		s.acknowledge(ctx, e, "acknowledged with "+string(code))
-	case e.Debt.Delivery() && code == RCDuplicate: // it has it (protocol.md 7)
+	case (e.Debt.Delivery() || e.StoodIn()) && code == RCDuplicate: // it has it (protocol.md 7)
 		result = "acknowledged"
 		s.acknowledge(ctx, e, "acknowledged with 94: it was there")
 	case e.Debt.Delivery() && !busy(code):
@@ -326,9 +326,17 @@ func (s *Switch) buildOwed(ctx context.Context, e *journal.Entry, m *spec.Messag
 	if err != nil {
 		return err
 	}
-	if e.Debt.Delivery() {
+	dialect := s.legs[e.Issuer].Issuer.Dialect()
+	switch {
+	case e.Debt.Delivery():
 		r.Repeat = e.Debt.Tries > 1 || e.Kind == journal.Refund // which its own handler has sent before
-		routing.BuildRequest(s.legs[e.Issuer].Issuer.Dialect(), m, &r)
+		routing.BuildRequest(dialect, m, &r)
+		return nil
+	case e.StoodIn(): // no issuer reverses what it was told: it is given back, under a number of its own that stays
+		r.Original, _ = s.legOriginal(e)
+		r.Processing, r.STAN, r.Sent, r.ICData = "200000", uint32(e.Debt.ID%999_999)+1, e.Debt.Created, nil
+		r.Repeat = e.Debt.Tries > 1
+		routing.BuildRequest(dialect, m, &r)
 		return nil
 	}
 	back := routing.Reversal{Original: r, STAN: uint32(s.nextTrace()), Sent: time.Now(), Reason: reversalReason(e.Debt.Why), Repeat: e.Debt.Tries > 1}
@@ -336,7 +344,7 @@ func (s *Switch) buildOwed(ctx context.Context, e *journal.Entry, m *spec.Messag
 		back.Approval = e.Outcome.Approval
 	}
 	back.ICData = e.Debt.Chip
-	routing.BuildReversal(s.legs[e.Issuer].Issuer.Dialect(), m, &back)
+	routing.BuildReversal(dialect, m, &back)
 	return nil
 }
 
@@ -348,7 +356,7 @@ func (s *Switch) legTold(ctx context.Context, e *journal.Entry) (routing.Request
 		return routing.Request{}, err
 	}
 	r := routing.Request{
-		MTI: legMTI(&e.Transaction), Processing: fmt.Sprintf("%06d", e.ProcessingCode), Amount: e.Amount, Sent: e.Transmitted, STAN: uint32(e.Trace), RRN: e.RRN,
+		MTI: toldAs(e), Processing: fmt.Sprintf("%06d", e.ProcessingCode), Amount: e.Amount, Sent: e.Transmitted, STAN: uint32(e.Trace), RRN: e.RRN,
 		PAN: c.PAN, Expiry: c.Expiry, Sequence: c.Sequence, ICData: c.Chip, EntryMode: fmt.Sprintf("%03d", e.EntryMode), Condition: condition(&e.Transaction),
 		Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer, Receiver: s.legs[e.Issuer].Issuer.Institution(),
 		Terminal: e.Terminal, Merchant: e.Merchant,
@@ -362,7 +370,7 @@ func (s *Switch) legTold(ctx context.Context, e *journal.Entry) (routing.Request
 			r.Processing, r.Amount = "220000", -e.Amount
 		}
 	}
-	if !e.Advice() {
+	if !e.Advice() && !e.StoodIn() {
 		return r, nil
 	}
 	if e.Outcome != nil {
@@ -382,6 +390,15 @@ func (s *Switch) legTold(ctx context.Context, e *journal.Entry) (routing.Request
 		}
 	}
 	return r, nil
+}
+
+// toldAs is the message type under which the issuer hears of a transaction. A
+// sale that the house approved for it comes as an advice.
+func toldAs(e *journal.Entry) spec.MTI {
+	if e.StoodIn() {
+		return 0x0220
+	}
+	return legMTI(&e.Transaction)
 }
 
 // errWaits says that an advice cannot be told before the one it is about.

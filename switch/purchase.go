@@ -116,7 +116,7 @@ func (s *Switch) transaction(ctx context.Context, w *work, q *asked) (*journal.T
 	}
 	t.PANMasked = w.pan.Masked()
 	sealed := sealedCard{PAN: w.pan, Expiry: q.expiry}
-	if w.row.recorded() || w.row.does == journal.Refund { // it may have to be told again
+	if w.row.recorded() || w.row.does == journal.Refund || q.plan != nil && q.plan.Rules.StandsIn(w.route.Issuer) != nil { // it may have to be told later
 		sealed.Sequence, sealed.Chip = m.Text(23), m.Bytes(55)
 	}
 	t.PANSealed, err = s.sealCard(ctx, t.ID, &sealed)
@@ -242,30 +242,14 @@ func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *a
 		s.close(ctx, w, t, journal.Outcome{Reason: journal.BadPIN, Note: "its key was used before", Closed: time.Now()})
 		return
 	}
-	p := s.legRequest(w, t, q)
-	routing.BuildRequest(q.leg.Issuer.Dialect(), &w.leg, &p)
-	err := q.leg.Issuer.Send(context.WithoutCancel(ctx), &w.leg, &w.legRep)
+	out := s.askAll(ctx, w, t, q)
 	w.step(stepIssuer)
-	var out journal.Outcome
-	switch {
-	case err == nil:
-		out = s.issuerSaid(w, t, q)
-		if card, atc, ok := counted(w, t); ok && out.Reason == journal.Approved {
-			s.chips.note(card, atc)
-		}
-	case errors.Is(err, routing.ErrUnanswered):
-		out = journal.Outcome{Reason: journal.Unanswered, Note: whyOf(err)}
-		if t.Advice() { // it counts as taken over
-			out.Additional, out.Settles = institutions(q.leg.Issuer.Institution(), s.cfg.Acquirer), int32(t.Day)%10000
-		}
-	default:
-		out = journal.Outcome{Reason: journal.Unreachable, Note: whyOf(err)}
-		if out.Note == string(routing.Busy) {
-			out.Reason = journal.IssuerBusy
-		}
+	var options []journal.CloseOption
+	if s.standIn(ctx, w, t, q, &out) {
+		options = append(options, journal.Because(journal.WhyDelivery))
 	}
 	out.Closed = time.Now()
-	s.close(ctx, w, t, out)
+	s.close(ctx, w, t, out, options...)
 }
 
 func whyOf(err error) string {
@@ -309,7 +293,7 @@ func (s *Switch) legOriginal(e *journal.Entry) (o *routing.Original, approval st
 	if e.Outcome != nil {
 		approval = e.Outcome.Approval
 	}
-	return &routing.Original{MTI: legMTI(&e.Transaction), STAN: uint32(e.Trace), Sent: e.Transmitted, Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer}, approval
+	return &routing.Original{MTI: toldAs(e), STAN: uint32(e.Trace), Sent: e.Transmitted, Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer}, approval
 }
 
 // legMTI is the message type that a transaction has towards its issuer.
@@ -375,11 +359,11 @@ func institutions(issuer, acquirer string) string {
 // close makes the outcome durable and answers with the one that stands, which
 // is another when a reversal or the sweep was first (W3). When the store does
 // not know what it wrote, no answer leaves (W4).
-func (s *Switch) close(ctx context.Context, w *work, t *journal.Transaction, out journal.Outcome) {
-	closed, err := s.tryClose(ctx, t, out)
+func (s *Switch) close(ctx context.Context, w *work, t *journal.Transaction, out journal.Outcome, options ...journal.CloseOption) {
+	closed, err := s.tryClose(ctx, t, out, options...)
 	doubt := errors.Is(err, store.ErrInDoubt) && !fault.Planted("doubt-is-a-no")
 	if doubt {
-		closed, err = s.tryClose(ctx, t, out) // tells whether it stands
+		closed, err = s.tryClose(ctx, t, out, options...) // tells whether it stands
 	}
 	w.step(stepClose)
 	if err != nil {
@@ -405,10 +389,10 @@ func (s *Switch) close(ctx context.Context, w *work, t *journal.Transaction, out
 	s.answerEntry(w, &journal.Entry{Transaction: *t, Outcome: &closed.Winner})
 }
 
-func (s *Switch) tryClose(ctx context.Context, t *journal.Transaction, out journal.Outcome) (journal.Closed, error) {
+func (s *Switch) tryClose(ctx context.Context, t *journal.Transaction, out journal.Outcome, options ...journal.CloseOption) (journal.Closed, error) {
 	step, cancel := s.storeContext(ctx)
 	defer cancel()
-	return s.journal.Close(step, t, out)
+	return s.journal.Close(step, t, out, options...)
 }
 
 // answerEntry answers from the journal's record alone, so that a repeat gets

@@ -93,6 +93,7 @@ type streetPlan struct {
 	weaken        func(hsm.HSM) hsm.HSM      // what the switch gets instead of the HSM
 	carries       map[string][]string        // by issuer
 	dialect       *spec.Dialect              // of the lines to issuers, instead of CUPS
+	routing       *routing.Rules
 	mayPanic      bool
 	wallets       bool         // the simulated wallets stand behind it
 	abroad        bool         // and an issuer of a foreign scheme
@@ -185,10 +186,13 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 		WalletPatience: slower * 400 * time.Millisecond, TimeoutCode: "98", ReversalNotFound: "25", Acquirer: "48020000", CutOff: 23 * time.Hour,
 		Owed: switching.OwedConfig{Interval: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, BackoffMax: 200 * time.Millisecond, MaxAttempts: 12, Concurrency: 4},
 	}
+	// The weather of other tests breaks no breaker: those that are about them set
+	// their own.
+	s.config.Breaker = routing.BreakerConfig{Streak: 1000, Percent: 100, Least: 1000, Window: time.Minute, Pause: slower * time.Second}
 	if p.config != nil {
 		p.config(&s.config)
 	}
-	s.house = switching.House{BINs: bins, Legs: s.legs, HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log}
+	s.house = switching.House{BINs: bins, Rules: p.routing, Legs: s.legs, HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log}
 	for _, k := range simcard.TestBaseKeys {
 		alg := hsm.TDES16
 		if k.AES {
@@ -291,8 +295,18 @@ func (s *street) seed(ctx context.Context, h keyHSM, p *streetPlan) {
 	must(s.t, s.registry.Import(ctx, seed, func(string) ([]byte, error) { return []byte{1}, nil }))
 }
 
+// network is the issuer that takes the cards of all the others too, when a rule
+// sends them there.
+const network = "west"
+
 func (s *street) startIssuer(ctx context.Context, h keyHSM, name string, timeout time.Duration, log *slog.Logger) {
-	host, err := issuer.New(issuer.Config{Name: name, Dialect: s.plan.dialect, Late: timeout + 300*time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	var bins []string
+	if name == network {
+		for _, is := range simcard.Issuers {
+			bins = append(bins, is.BIN)
+		}
+	}
+	host, err := issuer.New(issuer.Config{Name: name, BINs: bins, Dialect: s.plan.dialect, Late: timeout + 300*time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 	must(s.t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(s.t, err)

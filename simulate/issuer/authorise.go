@@ -219,7 +219,7 @@ func (l *line) judge(e *Entry, pan card.PAN) (code string, chip *cryptogram) {
 		case errors.Is(err, errNoARQC) && e.Kind != ChipOfflineSale: // as in a fallback
 		case err != nil:
 			return "05", nil
-		case chip.cid >= 0 && byte(chip.cid) != cidOf(e.Kind):
+		case chip.cid >= 0 && byte(chip.cid) != cidOf(e.Kind) && (e.Kind != ChipOfflineSale || byte(chip.cid) != simcard.ARQC): // the acquirer stood in
 			return "05", nil // a card that said no, or whose sale was approved offline
 		}
 		if chip != nil {
