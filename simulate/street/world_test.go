@@ -28,6 +28,7 @@ import (
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
 	simwallet "acquirer/simulate/wallet"
+	"acquirer/spec"
 	"acquirer/store"
 	switching "acquirer/switch"
 )
@@ -224,7 +225,7 @@ func (w *world) start() {
 	w.must(downloads.Import(ctx, download.BuiltIn()))
 	w.net.light()
 	for name, host := range w.issuers {
-		keys := switching.NewZoneKeys(w.hsm, w.zmk[name], false)
+		keys := switching.NewZoneKeys(w.hsm, w.zmk[name], spec.CUPS, false)
 		line, err := routing.NewIssuer(routing.Config{Name: name, Addrs: []string{name, name}, Institution: host.Institution(), Acquirer: acquirerCode,
 			Timeout: issuerTimeout, Keys: keys, Log: w.slog, Dial: w.net.dial})
 		w.must(err)
