@@ -62,6 +62,7 @@ func (w *town) Facts(_ context.Context, after int64, limit int) ([]settlement.Fa
 }
 func (w *town) From(cursor int64) int64                                     { return cursor }
 func (w *town) Undecided(context.Context, calendar.Date) (n int, err error) { return 0, nil }
+func (w *town) CutOver(context.Context, calendar.Date) error                { return nil }
 
 func (w *town) CutOver(context.Context, calendar.Date) error { return nil }
 
