@@ -167,7 +167,7 @@ func (e *Engine) Ledger() *ledger.Ledger { return e.ledger }
 // difference. Tasks are made once per key.
 type Task struct {
 	Key      string    `json:"key"`
-	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_held, payable_short, unpriced, bank_answer, bank_file, receipt
+	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_held, payable_short, unpriced, bank_answer, bank_file, receipt, late_success
 	Merchant string    `json:"merchant,omitempty"`
 	Ref      string    `json:"ref,omitempty"` // a payout's reference or a transaction's id
 	Text     string    `json:"text"`
@@ -181,6 +181,11 @@ func addTask(tx store.Tx, t Task) error {
 		return fmt.Errorf("settlement: adding task %s: %w", t.Key, err)
 	}
 	return nil
+}
+
+// AddTask makes a task of what somebody else has found; once per key.
+func (e *Engine) AddTask(ctx context.Context, t Task) error {
+	return e.db.Write(ctx, func(tx store.Tx) error { return addTask(tx, t) })
 }
 
 // Tasks lists up to limit tasks that wait for a person, the oldest first.

@@ -16,6 +16,7 @@ import (
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	"acquirer/spec"
 )
 
@@ -34,7 +35,7 @@ type asked struct {
 	plan     *routing.Plan // the routing that it began with
 	query    routing.Query // what was asked of it
 	ways     routing.Choice
-	wallet   *routing.Wallet
+	wallet   *wallet.Wallet
 	follows  *journal.Following // the original, where the row names one
 	standing money.Amount       // what the original comes to, for an adjustment
 }

@@ -172,8 +172,8 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 		}
 		s.metrics.owedAttempts.WithLabelValues(e.Issuer, result).Inc()
 	}()
-	if wallet := s.wallets[e.Issuer]; wallet != nil {
-		result = s.sendWallet(ctx, e, wallet)
+	if way := s.wallets[e.Issuer]; way != nil {
+		result = s.sendWallet(ctx, e, way)
 		return
 	}
 	var req, ans spec.Message
@@ -226,39 +226,6 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 		result = "refused"
 		s.giveUp(ctx, e, "the issuer refused the reversal with "+string(code))
 	}
-}
-
-// sendWallet ends an order that nobody decided, or gives back what a void or
-// refund promised. Both can be repeated without end.
-func (s *Switch) sendWallet(ctx context.Context, e *journal.Entry, wallet *routing.Wallet) (result string) {
-	ctx, cancel := context.WithTimeout(ctx, wallet.Timeout())
-	defer cancel()
-	back := context.WithoutCancel(ctx)
-	if !e.Debt.Delivery() {
-		r, err := wallet.Cancel(ctx, e.RRN)
-		if err != nil && !fault.Planted("cancel-sent-once") {
-			s.again(back, e, whyOf(err))
-			return "unanswered"
-		}
-		s.acknowledge(back, e, "the order is "+r.State.String())
-		return "acknowledged"
-	}
-	original, err := s.journal.Get(ctx, e.Original)
-	if err != nil {
-		s.again(back, e, "the original could not be read: "+err.Error())
-		return "failed"
-	}
-	r, err := wallet.Refund(ctx, original.RRN, e.RRN, e.Amount)
-	switch {
-	case err != nil:
-		s.again(back, e, whyOf(err))
-		return "unanswered"
-	case r.State == routing.Refunded:
-		s.acknowledge(back, e, "refunded")
-		return "acknowledged"
-	}
-	s.giveUp(back, e, "the wallet refused the refund: "+r.Code)
-	return "refused"
 }
 
 // busy are the codes of an issuer that could not look at a reversal now.

@@ -21,6 +21,7 @@ import (
 	"acquirer/limits"
 	"acquirer/merchant"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	simcard "acquirer/simulate/card"
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
@@ -42,6 +43,8 @@ type street struct {
 	addr     string
 	issuers  map[string]*issuer.Host
 	wallets  *simwallet.Wallets
+	mu       sync.Mutex
+	cases    map[string]switching.Case // raised, by key
 	legs     map[string]switching.Leg
 	metrics  *prometheus.Registry
 	log      *syncBuffer
@@ -342,13 +345,20 @@ func (s *street) startWallets() {
 	var err error
 	s.wallets, err = simwallet.Start("127.0.0.1:0", simwallet.Config{Late: time.Second, Typing: 50 * time.Millisecond})
 	must(s.t, err)
-	ways := map[string]*routing.Wallet{}
+	ways := map[string]*wallet.Wallet{}
 	for _, name := range routing.Wallets {
-		mac, err := routing.WalletKey(simwallet.TestKey(name))
+		ways[name], err = wallet.New(wallet.Config{Name: name, URL: s.wallets.URL(name), Wire: simwallet.TestWire(name, wallet.RSA), Timeout: slower * 200 * time.Millisecond,
+			Poll: 20 * time.Millisecond, Unknown: 20 * time.Millisecond, CancelAfter: time.Nanosecond})
 		must(s.t, err)
-		ways[name], err = routing.NewWallet(routing.WalletConfig{Name: name, URL: s.wallets.URL(name), MAC: mac, Timeout: slower * 200 * time.Millisecond,
-			AskMin: 10 * time.Millisecond, AskMax: 50 * time.Millisecond})
-		must(s.t, err)
+	}
+	s.house.Raise = func(_ context.Context, c switching.Case) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.cases == nil {
+			s.cases = map[string]switching.Case{}
+		}
+		s.cases[c.Key] = c
+		return nil
 	}
 	s.house.Wallets = ways
 	s.t.Cleanup(func() {

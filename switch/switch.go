@@ -30,6 +30,7 @@ import (
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	"acquirer/store"
 )
 
@@ -68,8 +69,8 @@ type Leg struct {
 	Carries []string // of what not every issuer takes: instalment, points, reservation, ecash, purse, topup
 }
 
-// House is what the switch stands on. Every field but Rules, Wallets and Tell is
-// needed.
+// House is what the switch stands on. Every field but Rules, Wallets, Raise
+// and Tell is needed.
 type House struct {
 	Store     *store.DB
 	Journal   *journal.Journal
@@ -80,7 +81,10 @@ type House struct {
 	Legs      map[string]Leg // by issuer name, as the BIN table has it
 	// Wallets are by name, as routing.WalletOf has it; without them payment
 	// codes are refused.
-	Wallets  map[string]*routing.Wallet
+	Wallets map[string]*wallet.Wallet
+	// Raise, when given, takes a case for a person. It keeps each key once;
+	// after an error the same case is raised again.
+	Raise    func(context.Context, Case) error
 	HSM      hsm.HSM
 	DataKey  hsm.Key            // seals account numbers at rest (hsm.UseDEK)
 	TokenKey hsm.Key            // makes their look-up tokens (hsm.UseHMAC)
@@ -117,7 +121,7 @@ type Switch struct {
 	plan      atomic.Pointer[routing.Plan]
 	legs      map[string]Leg
 	breakers  map[string]*routing.Breaker // by issuer
-	wallets   map[string]*routing.Wallet
+	wallets   map[string]*wallet.Wallet
 	hsm       hsm.HSM
 	dataKey   hsm.Key
 	tokenKey  hsm.Key
@@ -125,6 +129,7 @@ type Switch struct {
 	log       *slog.Logger
 	metrics   *metrics
 	tell      func(Told)
+	raise     func(context.Context, Case) error
 	tls       *tls.Config
 
 	conns    connections
@@ -164,7 +169,7 @@ func New(cfg Config, h House) (*Switch, error) {
 	}
 	cfg.defaults()
 	s := &Switch{cfg: cfg, wallets: h.Wallets, store: h.Store, journal: h.Journal, terminals: h.Terminals, downloads: h.Downloads, legs: h.Legs, breakers: map[string]*routing.Breaker{},
-		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, baseKeys: h.BaseKeys, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
+		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, baseKeys: h.BaseKeys, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, raise: h.Raise, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
 	if err := cfg.Breaker.Check(); err != nil {
 		return nil, err
 	}

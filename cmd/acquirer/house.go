@@ -26,6 +26,7 @@ import (
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	"acquirer/settlement"
 	"acquirer/settlement/reconcile"
 	"acquirer/store"
@@ -51,7 +52,7 @@ type house struct {
 	bins      *routing.Table
 	keys      *keyBook // nil when the HSM is a device that keeps its own books
 	legs      map[string]switching.Leg
-	wallets   map[string]*routing.Wallet
+	wallets   map[string]*wallet.Wallet
 	strays    *strays
 	sw        *switching.Switch
 	started   time.Time
@@ -169,7 +170,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 		Owed: switching.OwedConfig{Interval: cfg.Owed.Interval, Backoff: cfg.Owed.Backoff, BackoffMax: cfg.Owed.BackoffMax,
 			MaxAttempts: cfg.Owed.MaxAttempts, Concurrency: cfg.Owed.Concurrency},
 	}, switching.House{
-		Store: v.db, Journal: v.journal, Terminals: v.terminals, Downloads: v.downloads, BINs: v.bins, Legs: v.legs, Wallets: v.wallets,
+		Store: v.db, Journal: v.journal, Terminals: v.terminals, Downloads: v.downloads, BINs: v.bins, Legs: v.legs, Wallets: v.wallets, Raise: v.raise,
 		HSM: h, DataKey: dataKey, TokenKey: tokenKey, BaseKeys: cfg.baseKeys, Log: log, Metrics: v.metrics, Tell: v.tell(tape),
 	})
 	return v, err

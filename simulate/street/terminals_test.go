@@ -14,6 +14,7 @@ import (
 	"acquirer/routing"
 	simcard "acquirer/simulate/card"
 	"acquirer/simulate/terminal"
+	simwallet "acquirer/simulate/wallet"
 	"acquirer/spec"
 )
 
@@ -243,6 +244,9 @@ func (c *clerk) amount() money.Amount {
 	a := money.Yuan(int64(5 + c.rng.IntN(195)))
 	if c.w.has(c.rng, "amount that asks for trouble", 0.25) {
 		a += money.Amount(c.rng.IntN(100))
+	}
+	if simwallet.StormOf(a) == simwallet.NeverCancel {
+		a++ // what a wallet keeps for good is a person's work, and nobody works here
 	}
 	return a
 }

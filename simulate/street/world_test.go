@@ -23,6 +23,7 @@ import (
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	"acquirer/settlement"
 	simcard "acquirer/simulate/card"
 	"acquirer/simulate/issuer"
@@ -92,7 +93,7 @@ type house struct {
 	ledger   *ledger.Ledger
 	books    *settlement.Engine
 	legs     map[string]switching.Leg
-	wallets  map[string]*routing.Wallet
+	wallets  map[string]*wallet.Wallet
 	sw       *switching.Switch
 	metrics  *prometheus.Registry
 	cancel   context.CancelFunc
@@ -211,7 +212,7 @@ func (w *world) formKey(use hsm.Use, key [16]byte) hsm.Key {
 // owed before it listens.
 func (w *world) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &house{w: w, legs: map[string]switching.Leg{}, wallets: map[string]*routing.Wallet{}, metrics: prometheus.NewRegistry(), cancel: cancel}
+	h := &house{w: w, legs: map[string]switching.Leg{}, wallets: map[string]*wallet.Wallet{}, metrics: prometheus.NewRegistry(), cancel: cancel}
 	w.openForReading(h)
 	w.must(h.registry.Import(ctx, w.seed, func(number string) ([]byte, error) {
 		return w.hsm.Encrypt(ctx, w.dataKey, []byte("settlement account"), []byte(number))
@@ -232,9 +233,7 @@ func (w *world) start() {
 		h.legs[name] = switching.Leg{Issuer: line, Keys: keys}
 	}
 	for _, name := range routing.Wallets {
-		mac, err := routing.WalletKey(simwallet.TestKey(name))
-		w.must(err)
-		h.wallets[name], err = routing.NewWallet(routing.WalletConfig{Name: name, URL: "http://wallets/" + name, MAC: mac, Dial: w.net.dial})
+		h.wallets[name], err = wallet.New(wallet.Config{Name: name, URL: "http://wallets/" + name, Wire: simwallet.TestWire(name, wallet.RSA), Dial: w.net.dial})
 		w.must(err)
 	}
 	h.sw, err = switching.New(switching.Config{
@@ -336,8 +335,8 @@ func (w *world) close(orderly bool) {
 			w.check(err)
 		}
 	}
-	for _, wallet := range h.wallets {
-		wallet.Close()
+	for _, way := range h.wallets {
+		way.Close()
 	}
 	w.check(h.db.Close())
 	w.checkMetrics(h)
