@@ -298,13 +298,13 @@ func (s *street) seed(ctx context.Context, h keyHSM, p *streetPlan) {
 	must(s.t, s.registry.Import(ctx, seed, func(string) ([]byte, error) { return []byte{1}, nil }))
 }
 
-// network is the issuer that takes the cards of all the others too, when a rule
+// networkIssuer is the issuer that takes the cards of all the others too, when a rule
 // sends them there.
-const network = "west"
+const networkIssuer = "west"
 
 func (s *street) startIssuer(ctx context.Context, h keyHSM, name string, timeout time.Duration, log *slog.Logger) {
 	var bins []string
-	if name == network {
+	if name == networkIssuer {
 		for _, is := range simcard.Issuers {
 			bins = append(bins, is.BIN)
 		}

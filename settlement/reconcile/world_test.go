@@ -64,8 +64,6 @@ func (w *town) From(cursor int64) int64                                     { re
 func (w *town) Undecided(context.Context, calendar.Date) (n int, err error) { return 0, nil }
 func (w *town) CutOver(context.Context, calendar.Date) error                { return nil }
 
-func (w *town) CutOver(context.Context, calendar.Date) error { return nil }
-
 func newTown(t *testing.T, db *store.DB, change ...func(*Config)) *town {
 	t.Helper()
 	reg, err := merchant.OpenRegistry(t.Context(), db)
