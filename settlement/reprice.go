@@ -184,7 +184,7 @@ func (e *Engine) booked(ctx context.Context, facts []Fact, from, to calendar.Dat
 			if f.Taken || f.Does != Sells || f.Date < from || f.Date > to {
 				continue
 			}
-			rows, err := tx.Query("select "+lineColumns+" from settlement_line where id = $1 and run >= 0", f.Txn)
+			rows, err := tx.Query("select "+lineColumns+" from settlement_line where id = $1 and (run >= 0 or run = -3)", f.Txn)
 			found, err := store.All(rows, err, scanLine)
 			if err != nil {
 				return err

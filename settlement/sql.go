@@ -157,7 +157,8 @@ create table settlement_hold (
 	freed_by  TEXT not null,       -- who released it
 	freed     BIGINT not null
 );
-create index settlement_hold_open on settlement_hold (merchant) where state in (1, 2)`}}
+create index settlement_hold_open on settlement_hold (merchant) where state in (1, 2)`, `
+create index settlement_batch_merchant on settlement_batch (merchant, date)`}}
 
 // Where a line stands.
 const (
