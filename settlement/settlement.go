@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"acquirer/calendar"
@@ -93,15 +94,27 @@ type Config struct {
 	// Unseal opens the sealed number of a settlement account.
 	Unseal func(ctx context.Context, sealed []byte) (string, error)
 
-	RefundFee     RefundFee     // default ReturnPct
-	CutOff        time.Duration // of cards, default calendar.CardCutoff
-	WalletCutOff  time.Duration // of payments by code, default calendar.WalletCutoff
-	MinPayout     money.Amount  // less is carried over to the next day; default 0.01
-	PayoutCost    money.Amount  // what the bank takes for a payout
-	QueryEvery    time.Duration // between two questions about an unknown payout
-	SubmitTimeout time.Duration // after which a submitted payout without an answer is unknown; default 1 minute
-	NotFoundAfter time.Duration // after which a payout the bank does not know has failed; default 24 hours
-	Workers       int           // payouts under way at once; default 8
+	RefundFee    RefundFee     // default ReturnPct
+	CutOff       time.Duration // of cards, default calendar.CardCutoff
+	WalletCutOff time.Duration // of payments by code, default calendar.WalletCutoff
+	MinPayout    money.Amount  // less is carried over to the next day; default 0.01
+	// What an early payment may be: at most so much a day to one merchant, not to
+	// one whose first sale is fewer days ago or that has sold on fewer days in a
+	// row, and none for a reason that Risk gives ("" for none). 0 is no limit.
+	AdvanceLimit          money.Amount
+	FastAfter, FastStreak int
+	Risk                  func(mid string) string
+	BankFrom, BankTo      time.Duration // times of day between which the bank pays S0 at once; equal: always
+	Cooling               time.Duration // how long payouts wait after the settlement account was changed
+	// A debt that is older, or more than so much, is moved to arrears; 0 never.
+	ArrearsDays   int
+	ArrearsOver   money.Amount
+	OnInstant     func(took time.Duration) // hears how long after its sale an S0 payout was paid
+	PayoutCost    money.Amount             // what the bank takes for a payout
+	QueryEvery    time.Duration            // between two questions about an unknown payout
+	SubmitTimeout time.Duration            // after which a submitted payout without an answer is unknown; default 1 minute
+	NotFoundAfter time.Duration            // after which a payout the bank does not know has failed; default 24 hours
+	Workers       int                      // payouts under way at once; default 8
 	// Gate says why a business date may not be closed yet; nil when it may. A
 	// forced close does not ask.
 	Gate func(ctx context.Context, date calendar.Date) error
@@ -119,6 +132,9 @@ type Engine struct {
 	// step is called between durable writes; tests let it fail there, which is
 	// what a crash is.
 	step func(name string) error
+	// lastSale is the business date of each merchant's newest sale that is known
+	// to be remembered.
+	lastSale sync.Map
 }
 
 // New checks the configuration and fills in its defaults.
@@ -167,7 +183,7 @@ func (e *Engine) Ledger() *ledger.Ledger { return e.ledger }
 // difference. Tasks are made once per key.
 type Task struct {
 	Key      string    `json:"key"`
-	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_held, payable_short, unpriced, bank_answer, bank_file, receipt, late_success
+	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_held, payable_short, arrears, unpriced, bank_answer, bank_file, receipt, late_success
 	Merchant string    `json:"merchant,omitempty"`
 	Ref      string    `json:"ref,omitempty"` // a payout's reference or a transaction's id
 	Text     string    `json:"text"`

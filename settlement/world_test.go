@@ -155,6 +155,9 @@ func (w *world) merchant(n int, plan string, speed merchant.Speed, weather strin
 	if err := w.reg.Put(w.t.Context(), []merchant.Merchant{w.shop(mid, plan, speed, weather)}, nil); err != nil {
 		w.t.Fatal(err)
 	}
+	if err := w.engine().AllowFast(w.t.Context(), mid, "wang", clock(friday, 8, 0)); err != nil {
+		w.t.Fatal(err)
+	}
 	return mid
 }
 
@@ -263,7 +266,7 @@ func (w *world) tables() string {
 		for _, sql := range []string{
 			"select 'state ' || open_date || ' ' || cursor from settlement_state",
 			`select 'line ' || abs(l.id) || ' ' || l.effect || ' ' || l.date || ' ' || l.merchant || ' ' || l.amount || ' ' || l.fee_rate || ' ' || l.fee_fixed || ' ' ||
-				l.speed_fee || ' ' || coalesce(r.date, l.run) from settlement_line l left join settlement_run r on r.id = l.run order by abs(l.id), l.effect`,
+				l.speed_fee || ' ' || coalesce(r.date, l.run) || ' ' || l.speed || ' ' || l.note from settlement_line l left join settlement_run r on r.id = l.run order by abs(l.id), l.effect`,
 			`select 'item ' || i.key || ' ' || i.date || ' ' || i.amount || ' ' || i.network || ' ' || coalesce(r.date, i.run) from settlement_item i
 				left join settlement_run r on r.id = i.run order by i.key`,
 			"select 'hold ' || key || ' ' || remains || ' ' || state from settlement_hold order by key",
