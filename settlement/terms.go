@@ -208,14 +208,20 @@ func (e *Engine) mayBeFast(tx store.Tx, l *line) (string, error) {
 
 // AllowFast enables early payment for a merchant from its first sale on; by
 // says who did so. FastAfter and FastStreak of the Config still hold.
-func (e *Engine) AllowFast(ctx context.Context, mid, by string, now time.Time) error {
+func (e *Engine) AllowFast(ctx context.Context, mid, by string, now time.Time, also ...func(tx store.Tx) error) error {
 	if mid == "" || by == "" {
 		return errors.New("settlement: early payment is enabled for a merchant by somebody: both must be named")
+	}
+	if _, known := e.cfg.Merchants.Merchant([]byte(mid)); !known {
+		return fmt.Errorf("settlement: merchant %q is not registered", mid)
 	}
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec(`insert into settlement_merchant (merchant, first_txn, first_date, last_date, streak, fast_by, fast) values ($1,0,0,0,0,$2,$3)
 			on conflict (merchant) do update set fast_by = excluded.fast_by, fast = excluded.fast where settlement_merchant.fast_by = ''`, mid, by, now.UnixMicro())
-		return err
+		if err != nil {
+			return err
+		}
+		return all(tx, also)
 	})
 	if err != nil {
 		return fmt.Errorf("settlement: enabling early payment of merchant %s: %w", mid, err)

@@ -26,8 +26,11 @@ import (
 // openBooks puts the settlement engine on the journal, the ledger and the bank.
 func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 	cfg := settlement.Config{
-		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, CutOff: v.cfg.Switch.CutOff, WalletCutOff: v.cfg.Switch.WalletCutOff, RefundFee: settlement.RefundFee(v.cfg.Settlement.RefundFee), Rest: v.letTerminalsFirst,
-		Unseal: v.openAccount(dataKey),
+		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, Rest: v.letTerminalsFirst,
+		Unseal: v.openAccount(dataKey), OnInstant: v.instantPaid,
+	}
+	if err := v.cfg.terms(&cfg); err != nil {
+		return nil, err
 	}
 	var err error
 	if v.rail, err = v.openRail(dataKey); err != nil {

@@ -106,6 +106,14 @@ type Config struct {
 		Calendar  string        `key:"calendar" default:"" doc:"JSON files with the holidays of more years than the binary knows (2025, 2026), separated by commas; calendar/2026.json in the source shows the layout"`
 		OwnFunds  string        `key:"own_funds" default:"0.00" doc:"yuan of our own on the bank account when these books begin, booked once; what D+0 payouts are advanced from, and without which they wait for T+1"`
 		Windows   string        `key:"windows" default:"12:00,16:00,20:00,22:30" doc:"times of day, Beijing, at which D+0 merchants are paid what they sold so far; the rest follows at the cut-off"`
+		MinPayout string        `key:"min_payout" default:"0.01" doc:"yuan; a merchant's day that comes to less is carried over"`
+		Advance   string        `key:"advance_limit" default:"0.00" doc:"most yuan that one merchant is paid early in a day; more waits for T+1. 0.00 for no limit but our own funds"`
+		FastAfter int           `key:"fast_after_days" default:"0" doc:"days from a merchant's first sale before it is paid early (D+0, S0); the rule of 2016 says 90"`
+		FastRow   int           `key:"fast_streak_days" default:"0" doc:"days in a row with sales before a merchant is paid early; the rule of 2016 says 30"`
+		BankHours string        `key:"bank_hours" default:"08:00-22:50" doc:"when the bank pays S0 at once, Beijing; outside S0 sales wait for T+1. Empty for always"`
+		Cooling   time.Duration `key:"cooling" default:"24h" doc:"how long payouts wait after a merchant's settlement account was changed"`
+		OldDebt   int           `key:"arrears_days" default:"30" doc:"age of a merchant's debt at which it is moved to arrears; 0 for never"`
+		Debt      string        `key:"arrears_over" default:"5000.00" doc:"yuan; a greater debt is moved to arrears at once. 0.00 for never"`
 		RefundFee string        `key:"refund_fee" default:"return_pct" doc:"what of a merchant's fee comes back with a refund: keep, return_pct (the part by rate, by share) or return_all"`
 		Bank      string        `key:"bank" default:"" doc:"the payout bank: its URL, or file:DIR for a bank that takes and gives files (docs/payouts.md); without it nothing is paid"`
 		Format    string        `key:"bank_format" default:"pain.001" doc:"what orders are in files: pain.001 (ISO 20022) or csv"`
@@ -267,6 +275,13 @@ func (c Config) check() error {
 	_, err = money.Parse(c.Clearing.StopAbove)
 	bad(err == nil, "clearing.stop_above", "%q is not an amount in yuan like 1000.00", c.Clearing.StopAbove)
 	bad(c.Clearing.Age >= 0 && c.Clearing.Age <= 60, "clearing.age", "must be 0 to 60 working days")
+	for key, text := range map[string]string{"min_payout": c.Settlement.MinPayout, "advance_limit": c.Settlement.Advance, "arrears_over": c.Settlement.Debt} {
+		amount, err := money.Parse(text)
+		bad(err == nil && amount >= 0, "settlement."+key, "%q is not an amount in yuan like 100.00", text)
+	}
+	bad(c.Settlement.FastAfter >= 0 && c.Settlement.FastRow >= 0 && c.Settlement.OldDebt >= 0 && c.Settlement.Cooling >= 0, "settlement.fast_after_days", "days and the cooling must not be below zero")
+	_, _, err = parseHours(c.Settlement.BankHours)
+	bad(err == nil || c.Settlement.BankHours == "", "settlement.bank_hours", "%v", err)
 	_, err = parseWindows(c.Settlement.Windows)
 	bad(err == nil, "settlement.windows", "%v", err)
 	bad(c.Settlement.Timeout > 0, "settlement.timeout", "must be above zero")

@@ -39,6 +39,7 @@ var errands = map[string]func() errand{
 	"owed":      func() errand { return &owedCall{} },
 	"payout":    func() errand { return &payoutCall{} },
 	"reconcile": func() errand { return &reconcileCall{} },
+	"settle":    func() errand { return &termsCall{} },
 }
 
 // reply is what a process says of an errand.

@@ -54,6 +54,7 @@ type house struct {
 	legs      map[string]switching.Leg
 	wallets   map[string]*wallet.Wallet
 	strays    *strays
+	instant   instant
 	sw        *switching.Switch
 	started   time.Time
 
@@ -125,6 +126,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 	if v.windows, err = parseWindows(cfg.Settlement.Windows); err != nil {
 		return nil, err
 	}
+	v.instant = newInstant(v.metrics)
 	if v.books, err = v.openBooks(dataKey); err != nil {
 		return nil, err
 	}

@@ -102,8 +102,11 @@ func booksAlone(ctx context.Context, db *store.DB, cfg Config) (*settlement.Engi
 	if err != nil {
 		return nil, err
 	}
-	return settlement.New(settlement.Config{DB: db, Source: settlement.FromJournal(journal.New(db, nil), switching.EntryOf), Merchants: merchants, CutOff: cfg.Switch.CutOff,
-		RefundFee: settlement.RefundFee(cfg.Settlement.RefundFee)})
+	c := settlement.Config{DB: db, Source: settlement.FromJournal(journal.New(db, nil), switching.EntryOf), Merchants: merchants}
+	if err := cfg.terms(&c); err != nil {
+		return nil, err
+	}
+	return settlement.New(c)
 }
 
 func newPayoutListCmd() *cobra.Command {
