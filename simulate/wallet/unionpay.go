@@ -156,7 +156,7 @@ func packed(text []byte) []byte {
 // daily writes the bill in the form of docs/divergences.md.
 func (t *unionpay) daily(date calendar.Date, rows []wallet.BillRecord) []byte {
 	var text strings.Builder
-	fmt.Fprintf(&text, "H|%s|%s\n", routing.UnionPayQR, strings.ReplaceAll(date.String(), "-", ""))
+	fmt.Fprintf(&text, "BILL|%s|%s\n", routing.UnionPayQR, strings.ReplaceAll(date.String(), "-", ""))
 	var paid, back, fees money.Amount
 	for _, r := range rows {
 		kind := map[wallet.BillKind]string{wallet.BillPay: "01", wallet.BillRefund: "04", wallet.BillRevoked: "99"}[r.Kind]
