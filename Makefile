@@ -3,9 +3,8 @@
 GO      ?= go
 BIN     := bin/acquirer
 FUZZTIME ?= 30s
-SEEDS    ?= 50
 
-.PHONY: run build test lint bench fuzz simulate planted deps docs clean
+.PHONY: run build test lint bench fuzz crash deps docs clean
 
 run: ## the demo world; prints what to look at
 	$(GO) run ./cmd/acquirer demo
@@ -33,11 +32,13 @@ fuzz: ## every fuzz target for FUZZTIME each
 	  done; \
 	done
 
-simulate: ## streets in fake time: SEED=n runs one, SEEDS=n the first n, SEED and SEEDS n from there on (docs/reliability.md)
-	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo $${TMPDIR:-/tmp}) $(GO) test ./simulate/street -run '^TestStreet$$' -v -timeout 120m -street.seed=$(or $(SEED),1) -street.seeds=$(if $(SEED),$(if $(filter command line,$(origin SEEDS)),$(SEEDS),1),$(SEEDS))
+KILLS    ?= 500
+KILLS_PG ?= 60
+ROUNDS   ?= 3
 
-planted: ## builds the tests with every planted bug and looks whether they find it (docs/reliability.md)
-	$(GO) test ./fault -run '^TestPlanted$$' -planted -v -timeout 120m
+crash: ## KILLS at every fault point on SQLite, KILLS_PG on PostgreSQL, then ROUNDS of every fault of lines, database and disk
+	ACQUIRER_CRASH_KILLS=$(KILLS) ACQUIRER_CRASH_POSTGRES=$(KILLS_PG) $(GO) test -tags fault ./fault ./cmd/acquirer -run 'TestHit|TestUnknownPoint|TestCrashCampaign' -v -timeout 90m
+	ACQUIRER_FAULT_ROUNDS=$(ROUNDS) $(GO) test ./cmd/acquirer -run 'TestFault' -v -timeout 60m
 
 deps: ## what the tests use besides Go: PostgreSQL, Chromium, Prometheus, JBIG-KIT, Wireshark
 	@sh deploy/test-deps.sh

@@ -77,3 +77,7 @@ func Hit(point string) {
 	}
 	select {} // the signal is on its way
 }
+
+// Bound is n; in a binary with the tag fault it is small, so that a campaign
+// comes up against it often.
+func Bound[T any](n, small T) T { return small }

@@ -51,7 +51,6 @@ var Points = map[string]string{
 	"payout.unclaim": "settle",
 	"payout.move":    "settle",
 	"payout.cursor":  "settle",
-	"payout.reissue": "settle",
 
 	"keyfile.replace": "keys",
 	"registry.rewrap": "keys",

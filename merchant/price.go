@@ -4,7 +4,6 @@
 package merchant
 
 import (
-	"acquirer/fault"
 	"acquirer/money"
 )
 
@@ -113,9 +112,6 @@ func (r *Rule) price(amount money.Amount) Price {
 	rate, err := amount.MulPPM(r.PPM)
 	if err != nil {
 		return Price{Rule: r, Refusal: OutOfRange}
-	}
-	if fault.Planted("fee-rounded-twice") {
-		rate = (rate + 5) / 10 * 10
 	}
 	// The fixed part is whole fen, so adding it after rounding is the one rounding.
 	fee, err := rate.Add(r.Fixed)

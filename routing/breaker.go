@@ -149,7 +149,7 @@ func judges(err error) bool {
 		return err == nil
 	}
 	switch se.Why {
-	case Drained, Busy, SameTrace, Unsigned, Closing, Abandoned, Barred:
+	case Busy, SameTrace, Unsigned, Closing, Abandoned, Barred:
 		return false
 	}
 	return true

@@ -36,8 +36,6 @@ type line struct {
 	issuerFee, networkFee money.Amount
 	run                   int64
 	parent                int64  // the sale it follows
-	at                    int64  // when it was approved, microseconds
-	note                  string // why it is paid later than its merchant's speed says
 	unpriced              string // why there is no price
 }
 
@@ -56,7 +54,7 @@ func (l *line) id() int64 {
 
 func (l *line) args() []any {
 	return []any{l.id(), l.effect, l.date, l.txnDate, l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, l.speed, l.plan, l.planVersion,
-		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run, l.parent, l.at, l.note}
+		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run, l.parent}
 }
 
 func scanLine(r *store.Rows, l *line) error {
@@ -66,14 +64,14 @@ func scanLine(r *store.Rows, l *line) error {
 		}
 	}()
 	return r.Scan(&l.txn, &l.effect, &l.date, &l.txnDate, &l.merchant, &l.terminal, &l.rrn, &l.issuer, &l.wallet, &l.speed, &l.plan, &l.planVersion,
-		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run, &l.parent, &l.at, &l.note)
+		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run, &l.parent)
 }
 
 // price makes a fact's line: what the merchant's plan of that business date
 // charges and what the network takes.
 func (e *Engine) price(f *Fact) (line, error) {
 	l := line{txn: f.Txn, effect: effectSale, date: f.Date, txnDate: f.Date, merchant: f.Merchant, terminal: f.Terminal,
-		rrn: f.RRN, issuer: f.Issuer, wallet: f.Wallet, amount: f.Amount, at: micro(f.At)}
+		rrn: f.RRN, issuer: f.Issuer, wallet: f.Wallet, amount: f.Amount}
 	if f.Does == Nothing {
 		return l, nil
 	}
@@ -101,8 +99,8 @@ func (e *Engine) price(f *Fact) (line, error) {
 		}
 		return l, nil
 	}
-	sale := e.saleOf(f)
-	p := plan.Price(sale)
+	class := e.cfg.Merchants.Plans().MCCClass(m.MCC)
+	p := plan.Price(merchant.Sale{Channel: f.Channel, CardType: f.CardType, Wallet: f.Wallet, Entry: f.Entry, MCCClass: class, Amount: f.Amount})
 	if p.Rule == nil || p.Refusal == merchant.OutOfRange {
 		l.unpriced = "plan " + plan.Code + " has no price for it: " + string(p.Refusal)
 		return l, nil
@@ -117,7 +115,7 @@ func (e *Engine) price(f *Fact) (line, error) {
 		l.speed = merchant.T1
 	}
 	if f.Channel != merchant.QR {
-		cost, err := e.cfg.Tariff.Cost(f.CardType == merchant.Debit, sale.MCCClass == "exempt", f.Amount)
+		cost, err := e.cfg.Tariff.Cost(f.CardType == merchant.Debit, class == "exempt", f.Amount)
 		if err != nil {
 			return l, fmt.Errorf("settlement: costs of transaction %d: %w", f.Txn, err)
 		}
@@ -212,18 +210,6 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
 			if l.unpriced != "" {
 				l.run = lineUnpriced
 			}
-			if err := e.seen(tx, &l); err != nil {
-				return err
-			}
-			if l.speed == merchant.S0 || l.speed == merchant.D0 {
-				why, err := e.mayBeFast(tx, &l)
-				if err != nil {
-					return err
-				}
-				if why != "" {
-					l.speed, l.speedFee, l.note = merchant.T1, 0, why
-				}
-			}
 			sales = append(sales, l)
 		}
 	}
@@ -248,7 +234,7 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
 		switch {
 		case f.Does == Nothing, f.Does == Sells && !f.Taken:
 		case f.Taken:
-			transfers, err = takeBack(tx, transfers, priced[i], max(f.On, f.Date, open))
+			transfers, err = takeBack(tx, transfers, priced[i], max(calendar.BusinessDate(f.At, e.cfg.CutOff), open))
 		default:
 			transfers, err = e.follow(tx, transfers, priced[i], f, open)
 		}
@@ -328,7 +314,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 	}
 	if !tx.Postgres() {
 		for i := range lines {
-			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22)
+			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20)
 				on conflict (id) do nothing`, lines[i].args()...)
 			if err != nil {
 				return nil, err
@@ -337,8 +323,8 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 		}
 		return fresh, nil
 	}
-	var ints [14][]int64
-	var texts [8][]string
+	var ints [13][]int64
+	var texts [7][]string
 	first := make(map[int64]int, len(lines)) // the first of equal keys in the set is the one inserted
 	for i := range lines {
 		l := &lines[i]
@@ -346,23 +332,23 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 			first[l.id()] = i
 		}
 		for c, v := range []int64{l.id(), int64(l.effect), int64(l.date), int64(l.txnDate), int64(l.planVersion), int64(l.amount),
-			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run, l.parent, l.at} {
+			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run, l.parent} {
 			ints[c] = append(ints[c], v)
 		}
-		for c, v := range []string{l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, string(l.speed), l.plan, l.note} {
+		for c, v := range []string{l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, string(l.speed), l.plan} {
 			texts[c] = append(texts[c], v)
 		}
 	}
 	rows, err := tx.Query("insert into settlement_line ("+lineColumns+`)
 		select u.id, u.effect, u.date, u.txn_date, u.merchant, u.terminal, u.rrn, u.issuer, u.wallet, u.speed, u.plan, u.plan_version,
-			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run, u.parent, u.at, u.note
+			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run, u.parent
 		from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[],
-			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::text[])
+			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::bigint[])
 			as u(id, effect, date, txn_date, plan_version, amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run,
-				merchant, terminal, rrn, issuer, wallet, speed, plan, parent, at, note)
+				merchant, terminal, rrn, issuer, wallet, speed, plan, parent)
 		on conflict (id) do nothing returning id`,
 		ints[0], ints[1], ints[2], ints[3], ints[4], ints[5], ints[6], ints[7], ints[8], ints[9], ints[10], ints[11],
-		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], ints[12], ints[13], texts[7])
+		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], ints[12])
 	inserted, err := store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
 	if err != nil {
 		return nil, err

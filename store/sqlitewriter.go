@@ -158,7 +158,7 @@ const checkpointPages = 8192
 // own beside the writer was tried: the same disk makes the writer wait no
 // less.)
 func (d *sqliteDB) checkpoint() {
-	if d.conn.pagesWritten()-d.copied <= checkpointPages {
+	if d.conn.pagesWritten()-d.copied <= fault.Bound[int64](checkpointPages, 64) {
 		return
 	}
 	fault.Hit("store.checkpoint.before")

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -83,7 +84,7 @@ func crashSeed(t *testing.T) uint64 {
 
 func crash(t *testing.T, database string, kills int) {
 	seed := crashSeed(t)
-	s := openStreet(t, database, seed)
+	s := openStreet(t, streetOf{database: database, seed: seed, limit: crashTimeout})
 	defer s.close()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var inFlight []int64
@@ -170,10 +171,24 @@ type crashStreet struct {
 	ctx     context.Context
 }
 
-// openStreet starts four issuers and the terminals; nobody serves them yet.
-func openStreet(t *testing.T, database string, seed uint64) *crashStreet {
+// streetOf is what a street is made of. Everything must be over within limit.
+type streetOf struct {
+	database string
+	seed     uint64
+	limit    time.Duration
+	weather  *issuer.Weather                // badWeather when nil
+	via      func(name, addr string) string // where the house finds an issuer that listens on addr; there when nil
+}
+
+// openStreet starts four issuers, the wallets and the terminals; nobody serves
+// them yet.
+func openStreet(t *testing.T, of streetOf) *crashStreet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), crashTimeout)
+	database, seed := of.database, of.seed
+	if of.weather == nil {
+		of.weather = &badWeather
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), of.limit)
 	s := &crashStreet{t: t, database: database, terminal: freeAddr(t), issuers: map[string]*issuer.Host{}, progress: make(chan struct{}, 1),
 		open: make(chan struct{}), closing: make(chan struct{}), ctx: ctx, stop: []func(){cancel}}
 	key, pass := masterKey(t)
@@ -183,7 +198,7 @@ func openStreet(t *testing.T, database string, seed uint64) *crashStreet {
 		"--terminals-listen", s.terminal, "--admin-listen", admin, "--console-listen", "",
 		"--switch-issuer-timeout", crashIssuerTimeout.String(), "--owed-backoff", "100ms", "--owed-backoff-max", "1s", "--owed-max-attempts", "1000"}
 	for i, is := range simcard.Issuers {
-		host, err := issuer.New(issuer.Config{Name: is.Name, Weather: badWeather, Late: crashIssuerTimeout * 3 / 2, CalmAmounts: true, Seed: seed + uint64(i), Log: slog.New(slog.DiscardHandler)})
+		host, err := issuer.New(issuer.Config{Name: is.Name, Weather: *of.weather, Late: crashIssuerTimeout * 3 / 2, CalmAmounts: true, Seed: seed + uint64(i), Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,7 +207,11 @@ func openStreet(t *testing.T, database string, seed uint64) *crashStreet {
 			t.Fatal(err)
 		}
 		s.issuers[is.Name] = host
-		s.args = append(s.args, "--issuer", is.Name+"="+l.Addr().String())
+		addr := l.Addr().String()
+		if of.via != nil {
+			addr = of.via(is.Name, addr)
+		}
+		s.args = append(s.args, "--issuer", is.Name+"="+addr)
 		var serving sync.WaitGroup
 		serving.Go(func() {
 			if err := host.Serve(l); err != nil {
@@ -229,6 +248,36 @@ func (s *crashStreet) close() {
 // start starts the house on its database.
 func (s *crashStreet) start(env ...string) *process { return spawn(s.t, env, s.args...) }
 
+// startUnder starts it under a tracer.
+func (s *crashStreet) startUnder(tracer string, args ...string) *process {
+	s.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return spawned(s.t, nil, exec.Command(tracer, append(append(args, exe), s.args...)...))
+}
+
+// outlives waits until a process has ended by itself, and kills it when it has
+// not within some time; meanwhile it may have served.
+func (s *crashStreet) outlives(p *process, within time.Duration) {
+	s.t.Helper()
+	listening := make(chan struct{})
+	go func() {
+		defer close(listening)
+		if _, ok := p.stderr.await(s.ctx, `"msg":"listening"`); ok {
+			s.opened()
+		}
+	}()
+	select {
+	case <-p.ended:
+	case <-time.After(within):
+		p.kill()
+	}
+	<-listening // the text has ended, if not before
+	s.shut()
+}
+
 // crash kills it and returns how many terminals were waiting for an answer.
 func (s *crashStreet) crash(p *process) (inFlight int64) {
 	s.shut()
@@ -253,6 +302,11 @@ func (s *crashStreet) awaitListening(p *process) {
 	if _, ok := p.stderr.await(s.ctx, `"msg":"listening"`); !ok {
 		s.t.Fatalf("it does not listen:\n%s", p.stderr.tail(20))
 	}
+	s.opened()
+}
+
+// opened says that it listens.
+func (s *crashStreet) opened() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.open)

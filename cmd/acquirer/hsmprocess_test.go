@@ -212,7 +212,7 @@ func TestStreetWithHSMProcess(t *testing.T) {
 	socket := filepath.Join(dir, "run", "hsm.sock")
 	args := []string{"--socket", socket, "--file", key, "--passphrase-file", pass}
 	keys := hsmProcess(t, args...)
-	s := openStreet(t, "sqlite:"+filepath.Join(t.TempDir(), "street.db"), crashSeed(t))
+	s := openStreet(t, streetOf{database: "sqlite:" + filepath.Join(t.TempDir(), "street.db"), seed: crashSeed(t), limit: crashTimeout})
 	defer s.close()
 	none := filepath.Join(dir, "none")
 	s.args = append(s.args, "--hsm-kind", "remote", "--hsm-socket", socket, "--hsm-file", none, "--hsm-passphrase-file", none)

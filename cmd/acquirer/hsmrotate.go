@@ -136,7 +136,12 @@ func (r *rotation) run(ctx context.Context) (out rotationResult, err error) {
 	}()
 	switch {
 	case len(masters) == 1 && r.retire:
-		return out, fmt.Errorf("there is no old master key to retire: %s is the only one", masters[0])
+		// A call that was interrupted after the key file had forgotten the old one.
+		if out.Old, err = r.unnoted(ctx, masters[0]); err != nil {
+			return out, err
+		}
+		out.New, out.Finished, out.Retired = masters[0], true, true
+		return out, r.finish(ctx, out.New, "retired")
 	case len(masters) == 1:
 		if masters, err = r.change(ctx, remote.Rotate); err != nil {
 			return out, err
@@ -424,6 +429,17 @@ func (r *rotation) finish(ctx context.Context, master, column string) error {
 		_, err := tx.Exec("update hsm_rotation set "+column+" = $1 where new_master = $2 and "+column+" = 0", time.Now().UnixMicro(), master)
 		return err
 	})
+}
+
+// unnoted is the old master key of a change whose end was not noted yet.
+func (r *rotation) unnoted(ctx context.Context, master string) (old string, err error) {
+	err = r.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow("select old_master from hsm_rotation where new_master = $1 and finished > 0 and retired = 0", master).Scan(&old)
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return "", fmt.Errorf("there is no old master key to retire: %s is the only one", master)
+	}
+	return old, err
 }
 
 // seedBlocks are the key blocks of a seed file.

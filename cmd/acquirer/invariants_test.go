@@ -232,7 +232,8 @@ func secrets(t *testing.T, told []terminal.Record) map[string][][]byte {
 		forms := [][]byte{[]byte(digits), []byte(hex.EncodeToString([]byte(digits)))}
 		for odd := range 2 {
 			d := digits[odd:]
-			if b, err := hex.DecodeString(d[:len(d)/2*2]); err == nil {
+			// A few bytes, and what is mostly zeros, are found in every database.
+			if b, err := hex.DecodeString(d[:len(d)/2*2]); err == nil && len(b) >= 6 && bytes.Count(b, []byte{0}) < len(b)/2 {
 				forms = append(forms, b)
 			}
 		}
@@ -255,7 +256,7 @@ func secrets(t *testing.T, told []terminal.Record) map[string][][]byte {
 
 // An account number is found in each of its forms.
 func TestNothingSensitiveFinds(t *testing.T) {
-	c, err := simcard.New(simcard.Issuers[0].PAN(1))
+	c, err := simcard.New(simcard.Issuers[0].PAN(12345678))
 	if err != nil {
 		t.Fatal(err)
 	}

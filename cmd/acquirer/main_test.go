@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"acquirer/store/storetest"
 )
 
@@ -25,7 +27,9 @@ const asProgram = "ACQUIRER_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) == "" {
-		os.Exit(storetest.Main(m))
+		// toxiproxy leaves the links of connections that broke under a toxic.
+		os.Exit(storetest.Main(m, goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
+			goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).write"), goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run")))
 	}
 	// Standard input is a pipe that the test holds: a process whose test was
 	// killed ends too.
@@ -54,7 +58,14 @@ func spawn(t *testing.T, env []string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{cmd: exec.Command(exe, args...), stdout: newText(), stderr: newText(), ended: make(chan struct{})}
+	return spawned(t, env, exec.Command(exe, args...))
+}
+
+// spawned is spawn with a command that starts the program itself.
+func spawned(t *testing.T, env []string, cmd *exec.Cmd) *process {
+	t.Helper()
+	var err error
+	p := &process{cmd: cmd, stdout: newText(), stderr: newText(), ended: make(chan struct{})}
 	p.cmd.Env = append(append(clean(os.Environ()), asProgram+"=1"), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {

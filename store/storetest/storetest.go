@@ -34,10 +34,12 @@ import (
 // from TestMain:
 //
 //	func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
-func Main(m *testing.M) int {
+//
+// leaves are goroutines that somebody else's library leaves.
+func Main(m *testing.M, leaves ...goleak.Option) int {
 	code := m.Run()
 	Stop()
-	if err := goleak.Find(); err != nil && code == 0 {
+	if err := goleak.Find(leaves...); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
