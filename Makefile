@@ -3,8 +3,9 @@
 GO      ?= go
 BIN     := bin/acquirer
 FUZZTIME ?= 30s
+SEEDS    ?= 50
 
-.PHONY: run build test lint bench fuzz crash deps docs clean
+.PHONY: run build test lint bench fuzz simulate planted crash deps docs clean
 
 run: ## the demo world; prints what to look at
 	$(GO) run ./cmd/acquirer demo
@@ -31,6 +32,12 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    echo "== $$p $$f"; $(GO) test $$p -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -parallel 2 || exit 1; \
 	  done; \
 	done
+
+simulate: ## streets in fake time: SEED=n runs one, SEEDS=n the first n, SEED and SEEDS n from there on (docs/reliability.md)
+	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo $${TMPDIR:-/tmp}) $(GO) test ./simulate/street -run '^TestStreet$$' -v -timeout 120m -street.seed=$(or $(SEED),1) -street.seeds=$(if $(SEED),$(if $(filter command line,$(origin SEEDS)),$(SEEDS),1),$(SEEDS))
+
+planted: ## builds the tests with every planted bug and looks whether they find it (docs/reliability.md)
+	$(GO) test ./fault -run '^TestPlanted$$' -planted -v -timeout 120m
 
 KILLS    ?= 500
 KILLS_PG ?= 60

@@ -93,6 +93,10 @@ func TestNoTrace(t *testing.T) {
 	for step := range steps(t) {
 		traces = append(traces, step+".before", step+".after")
 	}
+	traces = append(traces, "acquirer/fault.Planted", "ACQUIRER_PLANT")
+	for bug := range planted(t) {
+		traces = append(traces, bug)
+	}
 	for _, trace := range traces {
 		if bytes.Contains(text, []byte(trace)) {
 			t.Errorf("the binary has %q in it", trace)

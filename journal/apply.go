@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -25,6 +26,9 @@ func (j *Journal) apply(tx store.Tx, batch []*op) error {
 	var sorted [3][]*op
 	for _, o := range batch {
 		sorted[o.what] = append(sorted[o.what], o)
+	}
+	if err := j.date(tx, sorted[opOpen]); err != nil {
+		return err
 	}
 	if tx.Postgres() {
 		if err := openSet(tx, sorted[opOpen], b); err != nil {
@@ -238,7 +242,7 @@ func closing(tx store.Tx, o *op, b *writing) error {
 	if err != nil {
 		return err
 	}
-	if !won {
+	if !won && !fault.Planted("second-closer-wins") {
 		return o.lost(tx)
 	}
 	return o.closes(tx, b)
@@ -262,7 +266,7 @@ func (o *op) closes(tx store.Tx, b *writing) error {
 	o.closed = Closed{Won: true, Winner: o.out}
 	var d *Debt
 	approved := o.out.Reason == Approved
-	if o.out.Reason.Owes() && o.txn.Kind != Inquiry || approved && o.owe.Why == WhyDelivery {
+	if o.out.Reason.Owes() && o.txn.Kind != Inquiry && !fault.Planted("reversal-without-row") || approved && o.owe.Why == WhyDelivery {
 		d = &Debt{Why: o.owe.Why, Due: o.owe.Due}
 		if d.Why == "" {
 			d.Why = why(o.out.Reason)
@@ -273,7 +277,7 @@ func (o *op) closes(tx store.Tx, b *writing) error {
 		o.closed.DebtID = d.ID
 	}
 	switch {
-	case !approved && o.txn.SpentOn != 0:
+	case !approved && o.txn.SpentOn != 0 && !fault.Planted("quota-leaks"):
 		b.giveBack(&o.txn)
 	case approved && o.txn.undoes():
 		original, err := undone(tx, &o.txn)
@@ -349,7 +353,7 @@ func reverse(tx store.Tx, o *op, b *writing) error {
 		o.reverse.Effect = NotFound
 		return nil
 	}
-	if !o.byID && (e.Amount != o.txn.Amount || o.txn.PANToken != [16]byte{} && e.PANToken != o.txn.PANToken) {
+	if !o.byID && !fault.Planted("reverses-another") && (e.Amount != o.txn.Amount || o.txn.PANToken != [16]byte{} && e.PANToken != o.txn.PANToken) {
 		o.reverse.Effect = Mismatch
 		return nil
 	}
@@ -360,6 +364,15 @@ func reverse(tx store.Tx, o *op, b *writing) error {
 	case e.Kind == Inquiry:
 		o.reverse.Effect = NothingToDo
 		return nil
+	}
+	if e.Outcome == nil { // its issuer may be another by now (Move)
+		if err := hold(tx, e.ID); err != nil {
+			return err
+		}
+		if e, err = entry(tx, entryByID, e.ID); err != nil {
+			return err
+		}
+		o.reverse.Original = e
 	}
 	if e.Outcome == nil {
 		out := &Outcome{ID: store.NewID(), Reason: TerminalReversed, Closed: o.now()}
@@ -382,7 +395,7 @@ func reverse(tx store.Tx, o *op, b *writing) error {
 		}
 	}
 	switch {
-	case e.Debt != nil:
+	case e.TakenBack(), e.Debt != nil && !e.StoodIn():
 		o.reverse.Effect = AlreadyReversed
 	case e.Outcome.Reason == Approved:
 		effect, err := standing(tx, e)
@@ -416,14 +429,47 @@ func (o *op) original(tx store.Tx) (*Entry, error) {
 		k.Day = o.also
 		e, err = entryAt(tx, k)
 	}
-	return e, err
+	if e != nil || err != nil {
+		return e, err
+	}
+	// Its caller may not know yet that the date has moved on.
+	open, err := openDates(tx)
+	if err != nil {
+		return nil, err
+	}
+	for _, day := range open {
+		if k := o.txn.Key; e == nil && day > k.Day {
+			k.Day = day
+			if e, err = entryAt(tx, k); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return e, nil
 }
 
 // takeBack owes the reversal of e and gives its limits back.
 func (o *op) takeBack(tx store.Tx, e *Entry, b *writing) error {
-	e.Debt = &Debt{Why: o.owe.Why, Due: o.owe.Due, Chip: o.owe.Chip}
+	due, unsent := o.owe.Due, false
+	if e.Debt != nil { // the advice of a sale that the house approved for the issuer
+		free, err := callOff(tx, e.Debt)
+		if err != nil {
+			return err
+		}
+		if unsent = e.Debt.Tries == 0; free.After(due) {
+			due = free
+		}
+	}
+	e.Debt = &Debt{Why: o.owe.Why, Due: due, Chip: o.owe.Chip}
 	if err := owe(tx, b, &e.Transaction, e.Outcome, e.Debt); err != nil {
 		return err
+	}
+	if unsent {
+		d := e.Debt
+		d.State, d.Ended, d.Note = Reversed, d.Created, "its issuer had not been told"
+		if _, err := tx.Exec("update owed set state = $2, ended = $3, note = $4 where id = $1", d.ID, d.State, micro(d.Ended), d.Note); err != nil {
+			return err
+		}
 	}
 	if e.SpentOn != 0 {
 		b.giveBack(&e.Transaction)
@@ -441,9 +487,25 @@ func (o *op) takeBack(tx store.Tx, e *Entry, b *writing) error {
 	return nil
 }
 
+// callOff takes the delivery d of an advice off the list, because what undoes
+// it takes its place, and says until when it may be on its way: before that it
+// would be overtaken. d.Tries is then how often it was sent.
+func callOff(tx store.Tx, d *Debt) (free time.Time, err error) {
+	var leased int64
+	if err := tx.QueryRow("select leased, tries from owed where id = $1 for update", d.ID).Scan(&leased, &d.Tries); err != nil {
+		return free, err
+	}
+	_, err = tx.Exec("delete from owed where id = $1", d.ID)
+	return instant(leased), err
+}
+
 // bury writes the tombstone; nil when the original has come meanwhile.
 func (o *op) bury(tx store.Tx, b *writing) (*Entry, error) {
 	o.txn.SpentOn = 0
+	if fault.Planted("tombstone-ignored") {
+		o.reverse = Reversal{NotFound, &Entry{Transaction: o.txn}}
+		return o.reverse.Original, nil
+	}
 	fresh, err := writeTxn(tx, &b.args, &o.txn)
 	if err != nil || !fresh {
 		return nil, err

@@ -10,7 +10,9 @@ package journal
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"acquirer/calendar"
@@ -80,7 +82,8 @@ type Key struct {
 	Kind     Kind
 }
 
-// Transaction is one transaction as it was opened. It never changes.
+// Transaction is one transaction as it was opened. It never changes, but that
+// another issuer may be asked while nothing has left for the first (Move).
 type Transaction struct {
 	ID       int64  // store.NewID
 	Key             // unique
@@ -189,6 +192,14 @@ func (e *Entry) Sum() money.Amount {
 	return e.Amount
 }
 
+// StoodIn reports a sale that the house approved for an issuer that could not
+// be told: the one approval of a card that no issuer's code stands behind. The
+// issuer is owed its advice; when the sale is taken back, nothing if it has not
+// been told, and else what gives the amount back.
+func (e *Entry) StoodIn() bool {
+	return e.Kind == Sale && e.Channel != QR && e.MTI == 0x0200 && e.Debt != nil && e.Outcome != nil && e.Outcome.Reason == Approved && e.Outcome.IssuerCode == ""
+}
+
 // TakenBack reports that the transaction's reversal is or was owed.
 func (e *Entry) TakenBack() bool { return e.Debt != nil && !e.Debt.Delivery() }
 
@@ -228,6 +239,7 @@ type Journal struct {
 	limits Limits
 	queue  *store.Queue[*op]
 	feed   feed
+	dates  [WalletDates + 1]atomic.Int32 // the open business dates as this node has seen them
 
 	sweep  sync.Mutex // one sweep at a time; holds what follows
 	swept  int64      // everything below is closed; 0 not read yet
@@ -252,6 +264,9 @@ type op struct {
 	owe  Debt    // opClose: the debt, when out.Reason owes one; opReverse: why and when
 	also calendar.Date
 	byID bool
+
+	dated bool          // opOpen: on the business date that is open
+	asked calendar.Date // its day as the caller's clock has it
 
 	standing money.Amount // opOpen: what Transaction.Original must still come to; 0 any
 
@@ -349,7 +364,7 @@ func (j *Journal) Open(ctx context.Context, t *Transaction, options ...OpenOptio
 		t.ID = store.NewID()
 	}
 	o := newOp(opOpen)
-	o.txn = *t
+	o.txn, o.asked = *t, t.Day
 	for _, f := range options {
 		f(o)
 	}
@@ -359,8 +374,34 @@ func (j *Journal) Open(ctx context.Context, t *Transaction, options ...OpenOptio
 	}
 	fault.Hit("journal.open.after")
 	answer := o.opened
+	t.Day = o.txn.Day
 	ops.Put(o)
 	return answer, nil
+}
+
+// Move makes issuer the one that an open transaction goes to, and deadline the
+// time after which nobody waits for it. Call it before anything is sent there
+// and only when nothing has left for the one before: the row names whoever may
+// have heard (W1). It reports false when the transaction was closed meanwhile;
+// nothing may be sent then.
+func (j *Journal) Move(ctx context.Context, id int64, issuer string, deadline time.Time) (moved bool, err error) {
+	err = j.db.Write(ctx, func(tx store.Tx) error {
+		moved = false
+		if err := hold(tx, id); err != nil { // as the reversal does, which copies the issuer
+			return err
+		}
+		var closed int64
+		if err := tx.QueryRow("select count(*) from outcome where txn = $1", id).Scan(&closed); err != nil || closed > 0 {
+			return err
+		}
+		n, err := tx.Exec("update txn set issuer = $2, deadline = $3 where id = $1", id, issuer, micro(deadline))
+		moved = n == 1
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("journal: moving %d to %s: %w", id, issuer, err)
+	}
+	return moved, nil
 }
 
 // Closed answers Close. Winner is the outcome that stands: the caller's own
@@ -393,6 +434,10 @@ func (j *Journal) Close(ctx context.Context, t *Transaction, out Outcome, option
 	o.txn, o.shut, o.out = *t, true, out
 	for _, f := range options {
 		f(o)
+	}
+	if fault.Planted("answer-before-commit") {
+		go j.queue.Do(context.WithoutCancel(ctx), o)
+		return Closed{Won: true, Winner: out}, nil
 	}
 	fault.Hit("journal.close.before")
 	if err := j.queue.Do(ctx, o); err != nil {

@@ -82,6 +82,7 @@ type Clearing struct {
 	ID    int64 // cursor: the place in the order of closing
 	Taken bool  // false approved, true taken back
 	At    time.Time
+	On    calendar.Date // business date that was open then; 0 when it is not known
 
 	Txn      int64 // the transaction's id
 	Day      calendar.Date
@@ -118,7 +119,8 @@ func (j *Journal) ClearingFrom(cursor int64) int64 {
 // clearingSince finds the facts in the order of their ids first and then the
 // rest of each.
 const clearingSince = `select f.id, f.taken, f.at, t.id, t.day, t.rrn, t.merchant, t.terminal, t.issuer, t.channel, t.kind, t.entry, case when f.part <> 0 then f.part else t.amount end,
-	t.original, coalesce(p.kind, 0), coalesce(p.day, 0), coalesce(p.amount, 0) from (
+	t.original, coalesce(p.kind, 0), coalesce(p.day, 0), coalesce(p.amount, 0),
+	case when f.taken = 0 then t.day else coalesce((select max(c.date) from cut_over c where c.id < f.id and c.dates = case when t.channel = 3 then 2 else 1 end), 0) end from (
 	select id, 0 as taken, txn, closed as at, part from outcome where id > $1 and reason = 1
 	union all
 	select w.id, 1 as taken, w.txn, w.created as at, o.part from owed w join outcome o on o.txn = w.txn where w.id > $1 and w.approved = 1
@@ -135,7 +137,7 @@ func (j *Journal) ClearingSince(ctx context.Context, cursor int64, n int) ([]Cle
 		all, err = store.All(rows, err, func(r *store.Rows, c *Clearing) error {
 			var at int64
 			err := r.Scan(&c.ID, &c.Taken, &at, &c.Txn, &c.Day, &c.RRN, &c.Merchant, &c.Terminal, &c.Issuer, &c.Channel, &c.Kind, &c.Entry, &c.Amount,
-				&c.Original, &c.OriginalKind, &c.OriginalDay, &c.OriginalSum)
+				&c.Original, &c.OriginalKind, &c.OriginalDay, &c.OriginalSum, &c.On)
 			c.At = instant(at)
 			return err
 		})
@@ -184,7 +186,7 @@ func (j *Journal) totals(ctx context.Context, day calendar.Date, by string) (all
 
 const spentOn = `select t.id, t.terminal, t.merchant, t.channel, t.amount, t.token from txn t
 	left join outcome o on o.txn = t.id left join owed w on w.txn = t.id
-	where t.id >= $1 and t.spent_on = $2 and w.id is null and (o.id is null or o.reason = 1)
+	where t.id >= $1 and t.spent_on = $2 and (w.id is null or w.why = 'delivery') and (o.id is null or o.reason = 1)
 	and not exists (select 1 from txn v join outcome vo on vo.txn = v.id left join owed vw on vw.txn = v.id
 		where v.original = t.id and v.original <> 0 and v.kind in (2, 5, 7) and vo.reason = 1 and (vw.id is null or vw.why = 'delivery'))`
 

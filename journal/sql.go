@@ -131,7 +131,20 @@ create table stray (               -- a message of an issuer that found no calle
 	mti TEXT not null,
 	code TEXT not null             -- DE 39
 );
-create index stray_txn on stray (txn)`}}
+create index stray_txn on stray (txn)`, `
+create table business_date (       -- the open ones; their row lock keeps opening and closing apart
+	dates INTEGER primary key,     -- 1 of cards, 2 of wallets
+	date INTEGER not null
+);
+insert into business_date (dates, date) values (1, 0), (2, 0);
+create table cut_over (            -- every step of a business date
+	id BIGINT primary key,         -- its place in the journal's order
+	dates INTEGER not null,
+	date INTEGER not null,         -- open from here on
+	node INTEGER not null,
+	at BIGINT not null,
+	unique (dates, date)
+)`}}
 
 const (
 	txnColumns = `id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,

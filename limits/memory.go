@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -98,7 +99,9 @@ func (m *memory) move(tx store.Tx, rules []Rule, back, again, ask []*Spend, answ
 	for i, s := range ask {
 		c := m.days[s.Day]
 		answer[i] = decide(rules, s, func(k key) used { return c[k] })
-		if answer[i].OK {
+		if answer[i].OK && fault.Planted("limit-outside-write") {
+			defer add(s, 1)
+		} else if answer[i].OK {
 			add(s, 1)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"acquirer/store"
 )
 
-// Schema is the counters that several nodes share. On SQLite the table stays
-// empty.
+// Schema is the counters that several nodes share, and what cards had of
+// stand-in. On SQLite limit_used stays empty.
 var Schema = store.Schema{Name: "limits", Steps: []string{`
 create table limit_used (
 	day INTEGER not null,
@@ -21,6 +21,13 @@ create table limit_used (
 	count BIGINT not null,
 	amount BIGINT not null,
 	primary key (day, scope, channel, subject)
+)`, `
+create table limit_stand_in (      -- what the house approved for issuers that could not be told
+	day INTEGER not null,          -- Beijing calendar day
+	card BYTEA not null,           -- token of the account number
+	count BIGINT not null,
+	amount BIGINT not null,        -- fen
+	primary key (day, card)
 )`}}
 
 // forgetPage is how many counters one transaction of Forget deletes.
@@ -35,6 +42,9 @@ func (l *Limits) Forget(ctx context.Context, db *store.DB, before calendar.Date)
 	for {
 		var n int64
 		err := db.Write(ctx, func(tx store.Tx) (err error) {
+			if _, err := tx.Exec("delete from limit_stand_in where day < $1", before); err != nil {
+				return err
+			}
 			n, err = tx.Exec(`delete from limit_used where (day, scope, channel, subject) in
 				(select day, scope, channel, subject from limit_used where day < $1 order by day limit $2)`, before, forgetPage)
 			return err

@@ -215,6 +215,9 @@ func (r *Registry) sign(tx store.Tx, m *Merchant, today calendar.Date, signed *p
 		}
 	}
 	c := Contract{MID: m.MID, Plan: m.Plan, Version: p.Version, MCC: m.MCC, Signed: today, id: store.NewID()}
+	if last.Plan == m.Plan {
+		c.Signed = today.AddDays(1) // what was sold today was sold as the old trade
+	}
 	if _, err := tx.Exec("insert into merchant_contract (id, mid, plan, version, mcc, signed, change) values ($1,$2,$3,$4,$5,$6,$7)",
 		c.id, c.MID, c.Plan, c.Version, c.MCC, c.Signed, change); err != nil {
 		return err

@@ -39,6 +39,9 @@ type Account struct {
 	Name   string `json:"name"`
 	Bank   string `json:"bank"`
 	Class  int    `json:"class"` // 1, 2 or 3: a class II account takes 10,000 yuan a day
+	// Changed is when the merchant's account became another one; zero for the
+	// first. The Registry keeps it.
+	Changed time.Time `json:"changed,omitzero"`
 }
 
 // Merchant is who sells. A *Merchant from the Registry is a snapshot shared by

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -235,6 +236,29 @@ func unlessAny(b []byte) string {
 		return ""
 	}
 	return string(b)
+}
+
+// All walks every version of every plan, by code and version.
+func (p *Plans) All() iter.Seq[*FeePlan] {
+	return func(yield func(*FeePlan) bool) {
+		for _, code := range p.Codes() {
+			for _, v := range p.byCode[code] {
+				if !yield(v) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Newest is the number of a plan's highest version, in force or not; 0 when
+// there is no such plan.
+func (p *Plans) Newest(code string) int {
+	versions := p.byCode[code]
+	if len(versions) == 0 {
+		return 0
+	}
+	return versions[len(versions)-1].Version
 }
 
 // Codes lists the codes of the known plans, in order.

@@ -4,6 +4,7 @@
 package merchant
 
 import (
+	"acquirer/fault"
 	"acquirer/money"
 )
 
@@ -112,6 +113,9 @@ func (r *Rule) price(amount money.Amount) Price {
 	rate, err := amount.MulPPM(r.PPM)
 	if err != nil {
 		return Price{Rule: r, Refusal: OutOfRange}
+	}
+	if fault.Planted("fee-rounded-twice") {
+		rate = (rate + 5) / 10 * 10
 	}
 	// The fixed part is whole fen, so adding it after rounding is the one rounding.
 	fee, err := rate.Add(r.Fixed)

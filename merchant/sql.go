@@ -3,6 +3,7 @@ package merchant
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"acquirer/store"
 )
@@ -102,18 +103,28 @@ create table merchant_notice (
 	change    BIGINT not null,
 	primary key (mid, plan, version)
 );
-create index merchant_notice_changed on merchant_notice (change)`}}
+create index merchant_notice_changed on merchant_notice (change)`, `
+alter table merchant add column account_changed BIGINT not null default 0 -- when the settlement account became another one, microseconds; 0 for the first`}}
 
 const merchantColumns = `mid, name, mcc, status, city, area, plan, speed, tier,
-	account_sealed, account_masked, account_name, account_bank, account_class, version`
+	account_sealed, account_masked, account_name, account_bank, account_class, version, account_changed`
 
 const terminalColumns = `tid, mid, serial, status, mac, shape, key_set, tmk, tpk, tak, tdk, generation, signed_in,
 	old_tpk, old_tak, old_tdk, old_generation, old_signed_in, batch, version,
 	track, batch_rule, delivery, unlinked, signature, ttk, pin, since`
 
 func scanMerchant(r *store.Rows, m *Merchant) error {
+	var changed int64
+	defer func() { m.Account.changed(changed) }()
 	return r.Scan(&m.MID, &m.Name, &m.MCC, &m.Status, &m.City, &m.Area, &m.Plan, &m.Speed, &m.Tier,
-		&m.Account.Sealed, &m.Account.Masked, &m.Account.Name, &m.Account.Bank, &m.Account.Class, &m.Version)
+		&m.Account.Sealed, &m.Account.Masked, &m.Account.Name, &m.Account.Bank, &m.Account.Class, &m.Version, &changed)
+}
+
+// changed sets when the account became another one, from microseconds.
+func (a *Account) changed(us int64) {
+	if a.Changed = (time.Time{}); us != 0 {
+		a.Changed = time.UnixMicro(us)
+	}
 }
 
 func scanTerminal(r *store.Rows, t *Terminal) error {
@@ -138,15 +149,22 @@ func readVersion(tx store.Tx) (v int64, err error) {
 	return v, err
 }
 
+// saveMerchant writes m and sets when its account changed: a number that was
+// only sealed anew is the same account.
 func saveMerchant(tx store.Tx, m *Merchant) error {
-	_, err := tx.Exec(`insert into merchant (`+merchantColumns+`)
-		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)
+	var changed int64
+	err := tx.QueryRow(`insert into merchant (`+merchantColumns+`)
+		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,0)
 		on conflict (mid) do update set name = excluded.name, mcc = excluded.mcc, status = excluded.status, city = excluded.city,
 			area = excluded.area, plan = excluded.plan, speed = excluded.speed, tier = excluded.tier,
 			account_sealed = excluded.account_sealed, account_masked = excluded.account_masked, account_name = excluded.account_name,
-			account_bank = excluded.account_bank, account_class = excluded.account_class, version = excluded.version`,
+			account_bank = excluded.account_bank, account_class = excluded.account_class, version = excluded.version,
+			account_changed = case when merchant.account_masked = '' or merchant.account_masked = excluded.account_masked and merchant.account_name = excluded.account_name
+				and merchant.account_bank = excluded.account_bank then merchant.account_changed else $16 end
+		returning account_changed`,
 		m.MID, m.Name, m.MCC, m.Status, m.City, m.Area, m.Plan, m.Speed, m.Tier,
-		m.Account.Sealed, m.Account.Masked, m.Account.Name, m.Account.Bank, m.Account.Class, m.Version)
+		m.Account.Sealed, m.Account.Masked, m.Account.Name, m.Account.Bank, m.Account.Class, m.Version, time.Now().UnixMicro()).Scan(&changed)
+	m.Account.changed(changed)
 	return err
 }
 

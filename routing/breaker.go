@@ -149,7 +149,7 @@ func judges(err error) bool {
 		return err == nil
 	}
 	switch se.Why {
-	case Busy, SameTrace, Unsigned, Closing, Abandoned, Barred:
+	case Drained, Busy, SameTrace, Unsigned, Closing, Abandoned, Barred:
 		return false
 	}
 	return true

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"strings"
 	"time"
 
 	"acquirer/calendar"
@@ -74,10 +75,10 @@ func (r *Request) AsOriginal() Original {
 	return Original{MTI: r.MTI, STAN: r.STAN, Sent: r.Sent, Acquirer: r.Acquirer, Forwarder: r.Forwarder}
 }
 
-// BuildRequest lays p into m as a message of the CUPS dialect (0100, 0200,
-// 0220, 0221, 0620 or 0621). DE 128 is added by Send. Errors stay in m until
-// its Append, which Send calls.
-func BuildRequest(m *spec.Message, p *Request) {
+// BuildRequest lays p into m as a message of dialect d, which is an issuer's
+// (0100, 0200, 0220, 0221, 0620 or 0621). The MAC is added by Send. Errors stay
+// in m until its Append, which Send calls.
+func BuildRequest(d *spec.Dialect, m *spec.Message, p *Request) {
 	mti := p.MTI
 	if mti == 0 {
 		mti = 0x0200
@@ -85,7 +86,7 @@ func BuildRequest(m *spec.Message, p *Request) {
 	if p.Repeat && (mti == 0x0220 || mti == 0x0620) {
 		mti |= 1
 	}
-	m.Reset(spec.CUPS, mti)
+	m.Reset(d, mti)
 	common(m, p)
 	m.SetInt(11, int64(p.STAN))
 	times(m, p.Sent)
@@ -97,7 +98,9 @@ func BuildRequest(m *spec.Message, p *Request) {
 		m.SetBytes(48, p.Usage)
 	}
 	if len(p.PINBlock) > 0 {
-		m.Set(26, "06")
+		if d.Declares(26) {
+			m.Set(26, "06")
+		}
 		m.SetBytes(52, p.PINBlock)
 		m.Set(53, "2600000000000000") // X9.8 with account number, double-length key
 	}
@@ -130,15 +133,16 @@ const (
 	ReasonDevice    = "4007" // the terminal could not complete it, or its answer's MAC was wrong
 )
 
-// BuildReversal lays r into m as an 0420, or an 0421 when it is a repeat. Its
-// RRN (DE 37) is the original's; DE 90 holds the original's MTI, STAN,
-// transmission time, acquirer and forwarder, and is the same in every repeat.
-func BuildReversal(m *spec.Message, r *Reversal) {
+// BuildReversal lays r into m as an 0420 of dialect d, or an 0421 when it is a
+// repeat. Its RRN (DE 37) is the original's; DE 90 holds the original's MTI,
+// STAN, transmission time, acquirer and forwarder, and is the same in every
+// repeat. Where DE 60 is not CUPS's, DE 39 says why.
+func BuildReversal(d *spec.Dialect, m *spec.Message, r *Reversal) {
 	mti := spec.MTI(0x0420)
 	if r.Repeat {
 		mti = 0x0421
 	}
-	m.Reset(spec.CUPS, mti)
+	m.Reset(d, mti)
 	o := &r.Original
 	common(m, o)
 	m.SetInt(11, int64(r.STAN))
@@ -148,8 +152,16 @@ func BuildReversal(m *spec.Message, r *Reversal) {
 		m.SetBytes(55, r.ICData)
 	}
 	reason(m, o, r.Reason)
+	if !d.CUPS() {
+		m.Set(39, plainReasons[r.Reason])
+	}
 	original(m, o.AsOriginal())
 }
+
+// plainReasons are the reasons of a reversal as response codes of ISO
+// 8583:1987: the answer came too late, the customer took it back, a malfunction
+// is suspected.
+var plainReasons = map[string]string{ReasonTimeout: "68", ReasonCancelled: "17", ReasonDevice: "22"}
 
 // original is DE 90: MTI 4, STAN 6, transmission time 10, acquirer 11,
 // forwarder 11.
@@ -169,26 +181,42 @@ func original(m *spec.Message, o Original) {
 // common sets what a request and its reversal share.
 func common(m *spec.Message, p *Request) {
 	set(m, 2, p.PAN.Reveal())
-	set(m, 3, p.Processing)
+	set(m, 3, processing(m.Dialect(), p))
 	if p.Amount != 0 {
 		m.SetInt(4, p.Amount.Fen())
 	}
 	set(m, 14, string(p.Expiry))
-	set(m, 18, p.Category)
+	may(m, 18, p.Category)
 	set(m, 22, p.EntryMode)
 	set(m, 23, p.Sequence)
 	set(m, 25, p.Condition)
 	set(m, 32, p.Acquirer)
-	set(m, 33, p.Forwarder)
+	may(m, 33, p.Forwarder)
 	set(m, 37, p.RRN)
 	set(m, 41, p.Terminal)
 	set(m, 42, p.Merchant)
-	if len(p.Name) > 0 {
+	if len(p.Name) > 0 && m.Dialect().Declares(43) {
 		var b [40]byte
 		m.SetText(43, fitGBK(b[:0], p.Name, 40))
 	}
 	m.Set(49, money.CurrencyNumeric)
-	set(m, 100, p.Receiver)
+	may(m, 100, p.Receiver)
+}
+
+// processing is DE 3. A void of a sale is told from a refund by its type at
+// CUPS; plain ISO 8583:1987 has 02 for it, a debit adjustment.
+func processing(d *spec.Dialect, p *Request) string {
+	if !d.CUPS() && (p.MTI == 0x0200 || p.MTI == 0) && p.Condition != "06" && strings.HasPrefix(p.Processing, "20") {
+		return "02" + p.Processing[2:]
+	}
+	return p.Processing
+}
+
+// may sets a field that an issuer can do without, where the dialect has it.
+func may(m *spec.Message, n int, v string) {
+	if m.Dialect().Declares(n) {
+		set(m, n, v)
+	}
 }
 
 func set(m *spec.Message, n int, v string) {
@@ -201,8 +229,10 @@ func times(m *spec.Message, t time.Time) {
 	t = t.In(calendar.Beijing)
 	v := transmissionTime(t)
 	m.SetInt(7, v)
-	m.SetInt(12, v%1e6)
-	m.SetInt(13, v/1e6)
+	if d := m.Dialect(); d.Declares(12) && d.Declares(13) {
+		m.SetInt(12, v%1e6)
+		m.SetInt(13, v/1e6)
+	}
 }
 
 // reason is DE 60 up to 60.2.9: reason 4, account owner 1, terminal capability
@@ -211,6 +241,9 @@ func times(m *spec.Message, t time.Time) {
 // takes partial approvals up to 60.3.4: charge type 2 and level 1, reserved 3,
 // partial approval and balance 1.
 func reason(m *spec.Message, p *Request, code string) {
+	if !m.Dialect().CUPS() {
+		return
+	}
 	b := [partialAt + 1]byte{'0', '0', '0', '0', '0', '0', '0', '0', '0', '3', '0', '0', '0', '0', '0', '0', '0', '0', '0', '0', '0', '1'}
 	copy(b[:4], code)
 	if p.Capability != 0 {

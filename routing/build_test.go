@@ -47,7 +47,7 @@ func fields(t *testing.T, m *spec.Message, want map[int]string) {
 
 func TestBuildRequest(t *testing.T) {
 	var m spec.Message
-	BuildRequest(&m, sampleRequest(t))
+	BuildRequest(spec.CUPS, &m, sampleRequest(t))
 	out := reread(t, &m)
 	if out.MTI() != 0x0200 {
 		t.Errorf("MTI %v", out.MTI())
@@ -61,7 +61,7 @@ func TestBuildRequest(t *testing.T) {
 	fields(t, out, whole)
 	p := sampleRequest(t)
 	p.MTI, p.PAN, p.Track2, p.PINBlock, p.ICData, p.Approval, p.Sequence, p.Expiry, p.Name, p.Capability, p.ICCondition = 0x0100, card.PAN{}, nil, nil, nil, "", "", "", nil, 0, 0
-	BuildRequest(&m, p)
+	BuildRequest(spec.CUPS, &m, p)
 	out = reread(t, &m)
 	if out.MTI() != 0x0100 {
 		t.Errorf("MTI %v", out.MTI())
@@ -72,7 +72,7 @@ func TestBuildRequest(t *testing.T) {
 	whole[60] = "000000000300000"
 	fields(t, out, whole)
 	p.RRN = "short"
-	BuildRequest(&m, p)
+	BuildRequest(spec.CUPS, &m, p)
 	if _, err := m.Append(nil); err == nil {
 		t.Error("an RRN of five characters was packed")
 	}
@@ -113,7 +113,7 @@ func TestBuildEveryKind(t *testing.T) {
 			r.Amount = 0
 		}
 		var m spec.Message
-		BuildRequest(&m, r)
+		BuildRequest(spec.CUPS, &m, r)
 		out := reread(t, &m)
 		if out.MTI() != c.sent || out.Text(3) != c.code || out.Text(25) != c.condition || out.Text(90) != c.de90 || out.Has(4) == (c.kind == "balance") {
 			t.Errorf("%s: %v, DE 3 %s, DE 25 %s, DE 90 %q, DE 4 %q", c.kind, out.MTI(), out.Text(3), out.Text(25), out.Text(90), out.Text(4))
@@ -125,7 +125,7 @@ func TestBuildEveryKind(t *testing.T) {
 	r := sampleRequest(t)
 	r.Partial = true
 	var m spec.Message
-	BuildRequest(&m, r)
+	BuildRequest(spec.CUPS, &m, r)
 	if got := reread(t, &m).Text(60); got != "000006100300000"+"0000001" {
 		t.Errorf("DE 60 of a terminal that takes a partial approval is %q", got)
 	}
@@ -137,7 +137,7 @@ func TestBuildReversal(t *testing.T) {
 		Original: *sampleRequest(t), STAN: 77, Sent: time.Date(2026, 12, 31, 23, 59, 58, 0, calendar.Beijing),
 		Approval: "654321", Reason: ReasonTimeout, ICData: []byte{0x95, 1, 0xAA},
 	}
-	BuildReversal(&m, &r)
+	BuildReversal(spec.CUPS, &m, &r)
 	out := reread(t, &m)
 	want := map[int]string{
 		2: "6210000000000000001", 3: "000000", 4: "000000123456", 7: "1231235958", 11: "000077", 12: "235958", 13: "1231", 14: "3512",
@@ -152,7 +152,7 @@ func TestBuildReversal(t *testing.T) {
 	r.Repeat, r.STAN, r.Approval, r.ICData = true, 78, "", nil
 	r.Original.MTI = 0x0100
 	r.Original.Original = &Original{STAN: 1, Sent: r.Sent} // what a void voids is not what its reversal names
-	BuildReversal(&m, &r)
+	BuildReversal(spec.CUPS, &m, &r)
 	out = reread(t, &m)
 	delete(want, 38)
 	delete(want, 55)
@@ -183,9 +183,9 @@ func TestBuildAllocatesNothing(t *testing.T) {
 	var m spec.Message
 	var b []byte
 	build := func() {
-		BuildRequest(&m, p)
+		BuildRequest(spec.CUPS, &m, p)
 		b, _ = m.Append(b[:0])
-		BuildReversal(&m, &r)
+		BuildReversal(spec.CUPS, &m, &r)
 		b, _ = m.Append(b[:0])
 	}
 	build()
@@ -200,7 +200,7 @@ func BenchmarkBuildRequest(b *testing.B) {
 	var out []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		BuildRequest(&m, p)
+		BuildRequest(spec.CUPS, &m, p)
 		var err error
 		if out, err = m.Append(out[:0]); err != nil {
 			b.Fatal(err)

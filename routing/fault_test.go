@@ -184,11 +184,11 @@ func TestReversalTakesTheSameLine(t *testing.T) {
 			var m, ans spec.Message
 			o := Request{Processing: "200000", Amount: 100, Sent: time.Now(), STAN: n, RRN: fmt.Sprintf("R%011d", n), Acquirer: "08980000", Forwarder: "08980000", Terminal: "10000001",
 				Original: &Original{STAN: n + 2000, Sent: time.Now()}} // a void goes by its own STAN, so that its reversal can follow it
-			BuildRequest(&m, &o)
+			BuildRequest(spec.CUPS, &m, &o)
 			if err := i.Send(t.Context(), &m, &ans); err != nil {
 				t.Fatal(err)
 			}
-			BuildReversal(&m, &Reversal{Original: o, STAN: n + 1000, Sent: time.Now(), Reason: ReasonTimeout})
+			BuildReversal(spec.CUPS, &m, &Reversal{Original: o, STAN: n + 1000, Sent: time.Now(), Reason: ReasonTimeout})
 			if err := i.Send(t.Context(), &m, &ans); err != nil {
 				t.Fatal(err)
 			}
@@ -585,7 +585,7 @@ func FuzzInbound(f *testing.F) {
 	f.Add(good)
 	f.Add(good[:len(good)-3])
 	f.Add(append(bytes.Clone(good), good...))
-	f.Add(frame(keyMessage(1, "2000000000000000", cryptogram(8, 2)), key1))
+	f.Add(frame(keyMessage(spec.CUPS, 1, "2000000000000000", cryptogram(8, 2)), key1))
 	f.Add([]byte{0x2E, 2, '0', '0', '4', '6'})
 	f.Add([]byte("GET / HTTP/1.0\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {

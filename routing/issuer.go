@@ -106,6 +106,14 @@ type Config struct {
 	Institution string   // the issuer's institution code, header and DE 100; at most 11 digits
 	Acquirer    string   // ours, header and DE 33; at most 11 digits
 
+	// Dialect is what the issuer speaks; nil is spec.CUPS. CheckDialect says
+	// what keeps one from being spoken.
+	Dialect *spec.Dialect
+	// Head is what stands before each message in framings other than CUPS's:
+	// TPDU and header, each where the framing has one. Nil is TPDU 6000000000
+	// and zeros.
+	Head []byte
+
 	Timeout        time.Duration // an answer later than this is late; 25 s, below the terminals' 60 s
 	ConnectTimeout time.Duration // TCP and TLS together; 15 s
 	WriteTimeout   time.Duration // one write on the socket; 5 s
@@ -127,7 +135,7 @@ type Config struct {
 	// machine that are measured, never for an issuer.
 	Keys Keys
 	// DoubleZAK asks for a MAC key of double length (X9.19) instead of single
-	// (X9.9).
+	// (X9.9). A dialect that says how it is signed is always asked for one.
 	DoubleZAK bool
 	// Observe is told of every message that found no caller. It is called on
 	// the line's reader and must not block; nil ignores them.
@@ -205,6 +213,7 @@ func digits(s string) bool {
 // its keys. Safe for concurrent use.
 type Issuer struct {
 	cfg   Config
+	speak speech
 	log   *slog.Logger
 	met   *issuerMetrics
 	links []*Link
@@ -237,9 +246,16 @@ func NewIssuer(cfg Config) (*Issuer, error) {
 	if err := cfg.defaults(); err != nil {
 		return nil, err
 	}
+	speak, err := newSpeech(&cfg)
+	if err != nil {
+		return nil, fmt.Errorf("routing: issuer %s: %w", cfg.Name, err)
+	}
+	if speak.MAC() != nil {
+		cfg.DoubleZAK = true
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	i := &Issuer{
-		cfg: cfg, log: cfg.Log.With("issuer", cfg.Name),
+		cfg: cfg, speak: speak, log: cfg.Log.With("issuer", cfg.Name),
 		pending: map[uint64]*call{}, places: make(chan struct{}, cfg.MaxInFlight), up: make(chan struct{}), keyTurn: make(chan struct{}, 1), doubt: make(chan struct{}, 1), rolled: map[KeyUse]chan struct{}{}, stop: stop,
 	}
 	i.calls.New = func() any { return newCall() }
@@ -263,16 +279,19 @@ func NewIssuer(cfg Config) (*Issuer, error) {
 // Name is the issuer's name.
 func (i *Issuer) Name() string { return i.cfg.Name }
 
+// Dialect is what the issuer speaks, for BuildRequest.
+func (i *Issuer) Dialect() *spec.Dialect { return i.speak.Dialect }
+
 // Institution is the issuer's institution code, for DE 100.
 func (i *Issuer) Institution() string { return i.cfg.Institution }
 
 // Timeout is how long Send waits for an answer.
 func (i *Issuer) Timeout() time.Duration { return i.cfg.Timeout }
 
-// Send sends req (0100, 0200, 0220, 0420, 0620, ... of spec.CUPS, with DE 11,
+// Send sends req (0100, 0200, 0220, 0420, 0620, ... of Dialect, with DE 11,
 // 37, 41 and mostly 4) on a line that is signed on and waits for its answer, which
 // it parses into ans; both belong to the caller, and ans refers to bytes that
-// nobody else touches. With Keys set, DE 128 of req is overwritten and signed,
+// nobody else touches. With Keys set, the MAC of req is overwritten and signed,
 // and the answer's is verified.
 //
 // An answer is this request's when its MTI, STAN (DE 11) and every one of
@@ -348,39 +367,29 @@ func (i *Issuer) prepare(ctx context.Context, c *call, req *spec.Message, sign b
 	c.rrn.set(req.Bytes(37))
 	c.terminal.set(req.Bytes(41))
 	c.amount.set(req.Bytes(4))
-	c.partial = AsksPartial(req.Bytes(60))
+	c.partial = i.speak.CUPS() && AsksPartial(req.Bytes(60))
 	c.prefer = uint32(stan)
-	if orig := req.Bytes(90); req.MTI().Class() == 4 && len(orig) == 42 {
-		c.prefer = 0
-		for _, d := range orig[4:10] { // MTI 4, STAN 6, DE 7 10, acquirer 11, forwarder 11
-			c.prefer = c.prefer*10 + uint32(d-'0')
+	if req.MTI().Class() == 4 {
+		if original, ok := spec.ParseDE90(req); ok {
+			c.prefer = uint32(original.STAN)
 		}
 	}
 	if sign {
-		req.SetBytes(128, zeroMAC[:])
+		req.SetBytes(MACField(i.speak.Dialect, req), zeroMAC[:])
 	}
 	return i.pack(ctx, c, req, sign)
 }
 
 var zeroMAC [8]byte
 
-// pack lays header and message into c.frame: the header carries the length, so
-// it is written last over room kept for it.
+// pack lays a frame with m into c.frame and signs it there.
 func (i *Issuer) pack(ctx context.Context, c *call, m *spec.Message, sign bool) error {
-	frame := append(c.frame[:0], headerRoom[:]...)
-	frame, err := m.Append(frame)
+	frame, err := i.speak.appendFrame(c.frame[:0], m)
 	c.frame = frame
-	if err != nil {
+	if err != nil || !sign {
 		return err
 	}
-	h := spec.CUPSHeader{Destination: i.cfg.Institution, Source: i.cfg.Acquirer}
-	if _, err := spec.AppendCUPSHeader(frame[:0], h, len(frame)-spec.CUPSHeaderSize); err != nil {
-		return err
-	}
-	if !sign {
-		return nil
-	}
-	block, mac := spec.SignedPart(frame[spec.CUPSHeaderSize:])
+	block, mac := spec.SignedPart(i.speak.body(frame))
 	signed, generation, err := i.cfg.Keys.Sign(ctx, block)
 	if err != nil {
 		return err
@@ -389,8 +398,6 @@ func (i *Issuer) pack(ctx context.Context, c *call, m *spec.Message, sign bool) 
 	c.generation, c.signed = generation, true
 	return nil
 }
-
-var headerRoom [spec.CUPSHeaderSize]byte
 
 // exchange registers c, sends it on the session given or on the best one, and
 // waits. It is the only place where a request's fate is decided.

@@ -164,7 +164,7 @@ func TestPartialApproval(t *testing.T) {
 				r := sampleRequest(t)
 				r.Amount, r.Partial, r.Terminal = 100, c.asked, "10000001"
 				var req, ans spec.Message
-				BuildRequest(&req, r)
+				BuildRequest(spec.CUPS, &req, r)
 				if err := i.Send(t.Context(), &req, &ans); err != nil {
 					t.Fatal(err)
 				}
@@ -212,7 +212,7 @@ func TestEveryTypeIsAnswered(t *testing.T) {
 			r := sampleRequest(t)
 			r.MTI, r.Repeat, r.Amount, r.STAN = c.mti, c.repeat, c.amount, uint32(n)
 			var req, ans spec.Message
-			BuildRequest(&req, r)
+			BuildRequest(spec.CUPS, &req, r)
 			if err := i.Send(t.Context(), &req, &ans); err != nil || ans.MTI() != c.answer {
 				t.Errorf("%v, repeated %v: answered by %v, %v", c.mti, c.repeat, ans.MTI(), err)
 			}

@@ -221,20 +221,17 @@ func (i *Issuer) takeKey(ctx context.Context, m *spec.Message) (code string, err
 	if i.cfg.Keys == nil {
 		return "40", errors.New("a key reset for an issuer that is configured without keys")
 	}
-	reset := KeyReset{Cryptogram: m.Bytes(96)}
-	if control := m.Bytes(53); len(control) > 0 {
+	reset := KeyReset{Cryptogram: ZoneKey(m)}
+	if control := m.Text(53); control != "" {
 		reset.Use = KeyUse(control[0])
 	}
 	if reset.Use != ZPK && reset.Use != ZAK {
 		return "30", errors.New("a key reset whose DE 53 names neither the PIN key nor the MAC key")
 	}
-	if double := m.Bytes(48); len(double) == 18 && string(double[:2]) == "NK" {
-		reset.Cryptogram = double[2:]
-	}
 	if n := len(reset.Cryptogram); n != 8 && n != 16 {
-		return "30", fmt.Errorf("a key reset with a %s of %d bytes; 8 stand in DE 96, 16 in DE 48 behind NK", reset.Use, n)
+		return "30", fmt.Errorf("a key reset with a %s of %d bytes; want 8 or 16, at CUPS 8 in DE 96 or 16 in DE 48 behind NK", reset.Use, n)
 	}
-	if !m.Has(128) {
+	if !m.Has(MACField(i.speak.Dialect, m)) {
 		return "A0", ErrMAC
 	}
 	reset.Block, reset.MAC = spec.SignedPart(m.Raw())

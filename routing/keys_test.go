@@ -38,7 +38,7 @@ func keyHouse(p *peer, requests *[]string) {
 		if KeyUse(control[0]) == ZAK {
 			key = cryptogram(8, generation)
 		}
-		if p.write(keyMessage(5, control, key), func(b []byte) [8]byte { return fakeMAC(uint32(generation), b) }) != nil {
+		if p.write(keyMessage(spec.CUPS, 5, control, key), func(b []byte) [8]byte { return fakeMAC(uint32(generation), b) }) != nil {
 			return
 		}
 	}
@@ -105,7 +105,7 @@ func TestRollInFlight(t *testing.T) {
 		old, next := key1, func(b []byte) [8]byte { return fakeMAC(2, b) }
 		i, seen := house(t, func(c *Config) { c.Timeout = 5 * time.Second }, func(p *peer) {
 			first, err := p.welcome(nil)
-			if err != nil || p.write(keyMessage(5, "2000000000000000", cryptogram(8, 2)), next) != nil {
+			if err != nil || p.write(keyMessage(spec.CUPS, 5, "2000000000000000", cryptogram(8, 2)), next) != nil {
 				return
 			}
 			if a, err := p.read(); err != nil || a.MTI() != 0x0810 || a.Text(39) != "00" {
@@ -141,7 +141,7 @@ func TestRefusedKeys(t *testing.T) {
 	bad := cryptogram(8, 2)
 	bad[1] = 0xFF
 	next := func(b []byte) [8]byte { return fakeMAC(2, b) }
-	long := keyMessage(5, "2600000000000000", cryptogram(16, 2))
+	long := keyMessage(spec.CUPS, 5, "2600000000000000", cryptogram(16, 2))
 	long.Unset(48)
 	long.Set(48, "NK12")
 	for _, c := range []struct {
@@ -150,12 +150,12 @@ func TestRefusedKeys(t *testing.T) {
 		mac  func([]byte) [8]byte
 		code string
 	}{
-		{"double length", keyMessage(5, "2600000000000000", cryptogram(16, 2)), next, "00"},
-		{"MAC of the old key", keyMessage(5, "2000000000000000", cryptogram(8, 2)), key1, "A0"},
-		{"no MAC", keyMessage(5, "2000000000000000", cryptogram(8, 2)), nil, "A0"},
-		{"neither PIN nor MAC key", keyMessage(5, "3000000000000000", cryptogram(8, 2)), next, "30"},
+		{"double length", keyMessage(spec.CUPS, 5, "2600000000000000", cryptogram(16, 2)), next, "00"},
+		{"MAC of the old key", keyMessage(spec.CUPS, 5, "2000000000000000", cryptogram(8, 2)), key1, "A0"},
+		{"no MAC", keyMessage(spec.CUPS, 5, "2000000000000000", cryptogram(8, 2)), nil, "A0"},
+		{"neither PIN nor MAC key", keyMessage(spec.CUPS, 5, "3000000000000000", cryptogram(8, 2)), next, "30"},
 		{"no key", long, next, "30"},
-		{"HSM refuses", keyMessage(5, "2000000000000000", bad), next, "96"},
+		{"HSM refuses", keyMessage(spec.CUPS, 5, "2000000000000000", bad), next, "96"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -190,7 +190,7 @@ func TestRefusedKeys(t *testing.T) {
 			codes := make(chan string, 1)
 			i, _ := house(t, func(cfg *Config) { cfg.Keys = nil }, func(p *peer) {
 				m, err := p.read()
-				if err != nil || p.write(answerTo(m, "00"), nil) != nil || p.write(keyMessage(5, "2000000000000000", cryptogram(8, 2)), next) != nil {
+				if err != nil || p.write(answerTo(m, "00"), nil) != nil || p.write(keyMessage(spec.CUPS, 5, "2000000000000000", cryptogram(8, 2)), next) != nil {
 					return
 				}
 				if a, err := p.read(); err == nil {

@@ -21,7 +21,10 @@ func TestPayCodeNeverPrints(t *testing.T) {
 		C    PayCode
 	}
 	n := nested{c, c}
-	p := WalletPayment{Order: "R1", Code: c, Amount: 100}
+	p := struct {
+		Order string
+		Code  PayCode
+	}{"R1", c}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 		fmt.Fprintf(&out, verb+verb+verb+verb+"\n", c, n, &n, p)

@@ -26,12 +26,29 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type peer struct {
 	nc net.Conn
 	r  *bufio.Reader
+	d  *spec.Dialect
 }
 
-func newPeer(nc net.Conn) *peer { return &peer{nc: nc, r: bufio.NewReader(nc)} }
+func newPeer(nc net.Conn) *peer { return &peer{nc, bufio.NewReader(nc), spec.CUPS} }
 
 // read gives the next message, or an error when the line has ended.
 func (p *peer) read() (*spec.Message, error) {
+	if !p.d.Framing().CUPS {
+		fr := p.d.Frames()
+		if err := fr.Wait(p.r); err != nil {
+			return nil, err
+		}
+		n, err := fr.Length(p.r, 4096)
+		if err != nil {
+			return nil, err
+		}
+		f, err := fr.Body(p.r, make([]byte, n))
+		if err != nil {
+			return nil, err
+		}
+		m := new(spec.Message)
+		return m, p.d.Parse(m, f.Body)
+	}
 	head := make([]byte, spec.CUPSHeaderSize)
 	if _, err := io.ReadFull(p.r, head); err != nil {
 		return nil, err
@@ -53,8 +70,9 @@ func (p *peer) read() (*spec.Message, error) {
 
 // frame packs m with its header.
 func frame(m *spec.Message, mac func(block []byte) [8]byte) []byte {
+	d := m.Dialect()
 	if mac != nil {
-		m.SetBytes(128, make([]byte, 8))
+		m.SetBytes(MACField(d, m), make([]byte, 8))
 	}
 	body, err := m.Append(nil)
 	if err != nil {
@@ -64,6 +82,14 @@ func frame(m *spec.Message, mac func(block []byte) [8]byte) []byte {
 		block, tail := spec.SignedPart(body)
 		signed := mac(block)
 		copy(tail, signed[:])
+	}
+	if !d.Framing().CUPS {
+		out, err := d.AppendFrame(nil, [5]byte{0x60}, make([]byte, d.Framing().Header), m)
+		if err != nil {
+			panic(err)
+		}
+		copy(d.FrameBody(out), body)
+		return out
 	}
 	out, err := spec.AppendCUPSHeader(nil, spec.CUPSHeader{Source: "01020000", Destination: "08980000"}, len(body))
 	if err != nil {
@@ -80,7 +106,7 @@ func (p *peer) write(m *spec.Message, mac func([]byte) [8]byte) error {
 // answerTo makes the answer of an ordinary issuer.
 func answerTo(m *spec.Message, code string) *spec.Message {
 	a := new(spec.Message)
-	a.Reset(spec.CUPS, m.MTI().Response())
+	a.Reset(m.Dialect(), m.MTI().Response())
 	a.Copy(m, 2, 3, 4, 7, 11, 12, 13, 18, 25, 32, 33, 37, 41, 42, 49, 53, 70, 100)
 	a.Set(39, code)
 	return a
@@ -98,7 +124,7 @@ func (p *peer) welcome(told func(info int64)) (*spec.Message, error) {
 		if m.MTI() == 0x0810 {
 			continue
 		}
-		if m.MTI() != 0x0820 {
+		if m.MTI() != managementMTI(p.d) {
 			return m, nil
 		}
 		info, _ := m.Int(70)
@@ -112,10 +138,10 @@ func (p *peer) welcome(told func(info int64)) (*spec.Message, error) {
 			continue
 		}
 		key := cryptogram(16, 1)
-		if control := m.Text(53); control[0] == byte(ZAK) {
+		if control := m.Text(53); control[0] == byte(ZAK) && control[1] == '0' {
 			key = key[:8]
 		}
-		if err := p.write(keyMessage(5, m.Text(53), key), key1); err != nil {
+		if err := p.write(keyMessage(p.d, 5, m.Text(53), key), key1); err != nil {
 			return nil, err
 		}
 	}
@@ -188,19 +214,15 @@ func (k *fakeKeys) Install(_ context.Context, r KeyReset) error {
 func readyKeys() *fakeKeys { return &fakeKeys{zak: 1, zpk: 1} }
 
 // keyMessage is an issuer's 0800 with a new key.
-func keyMessage(stan int64, control string, cryptogram []byte) *spec.Message {
+func keyMessage(d *spec.Dialect, stan int64, control string, cryptogram []byte) *spec.Message {
 	m := new(spec.Message)
-	m.Reset(spec.CUPS, 0x0800)
+	m.Reset(d, 0x0800)
 	m.SetInt(7, 1123101010)
 	m.SetInt(11, stan)
 	m.Set(33, "01020000")
 	m.Set(53, control)
 	m.SetInt(70, keyReset)
-	if len(cryptogram) == 8 {
-		m.SetBytes(96, cryptogram)
-	} else {
-		m.SetBytes(48, append([]byte("NK"), cryptogram...))
-	}
+	SetZoneKey(m, cryptogram)
 	return m
 }
 
@@ -211,9 +233,11 @@ func cryptogram(n int, first byte) []byte {
 }
 
 // request is a purchase over 1.00 with the given STAN.
-func request(stan uint32) *spec.Message {
+func request(stan uint32) *spec.Message { return requestIn(spec.CUPS, stan) }
+
+func requestIn(d *spec.Dialect, stan uint32) *spec.Message {
 	m := new(spec.Message)
-	BuildRequest(m, &Request{
+	BuildRequest(d, m, &Request{
 		Processing: "000000", Amount: money.Yuan(1), Sent: time.Now(), STAN: stan, RRN: fmt.Sprintf("R%011d", stan),
 		EntryMode: "012", Condition: "00", Acquirer: "08980000", Forwarder: "08980000", Receiver: "01020000",
 		Terminal: "10000001", Merchant: "898110054110001", Category: "5411",
@@ -257,14 +281,19 @@ func house(t *testing.T, change func(*Config), play func(p *peer)) (*Issuer, *st
 	t.Helper()
 	seen := new(strays)
 	var peers sync.WaitGroup
-	cfg := Config{
+	var cfg Config
+	cfg = Config{
 		Name: "north", Addrs: []string{"pipe"}, Institution: "01020000", Acquirer: "08980000",
 		Keys: readyKeys(), Observe: seen.observe, Log: slog.New(slog.DiscardHandler),
 		Dial: func(context.Context, string) (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			peers.Go(func() {
 				defer theirs.Close()
-				play(newPeer(theirs))
+				p := newPeer(theirs)
+				if cfg.Dialect != nil {
+					p.d = cfg.Dialect
+				}
+				play(p)
 			})
 			return ours, nil
 		},

@@ -416,7 +416,7 @@ func TestBreaker(t *testing.T) {
 		}
 		state(BreakerClosed)
 		// What says nothing about the issuer does not count.
-		for _, why := range []Why{Busy, SameTrace, Unsigned, Closing, Barred} {
+		for _, why := range []Why{Drained, Busy, SameTrace, Unsigned, Closing, Barred} {
 			for range 5 {
 				pass(b, true, failed(why))
 			}

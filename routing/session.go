@@ -52,9 +52,9 @@ type session struct {
 	requests chan []byte  // from the issuer, for the handler
 	resigned chan struct{}
 
-	in   spec.Message // of the reader
-	head [spec.CUPSHeaderSize]byte
-	done sync.WaitGroup
+	in     spec.Message // of the reader
+	frames frames
+	done   sync.WaitGroup
 }
 
 // wire is the socket as the library sees it: every write has a deadline, and
@@ -85,6 +85,9 @@ func newSession(l *Link, nc net.Conn) (*session, error) {
 		link: l, wire: &wire{Conn: nc, timeout: l.issuer.cfg.WriteTimeout}, began: time.Now(),
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), idle: make(chan struct{}),
 		requests: make(chan []byte, 16), resigned: make(chan struct{}, 1),
+	}
+	if speak := &l.issuer.speak; !speak.Framing().CUPS {
+		s.frames.other = speak.Frames()
 	}
 	conn, err := connection.NewFrom(s.wire, nil, nil, nil,
 		connection.SetMessageReader(s), connection.IdleTime(forever), connection.ReadTimeout(forever))
@@ -255,7 +258,7 @@ func (s *session) send(buf []byte) (int, error) {
 // library is given nothing. An error ends the connection: behind a wrong
 // header there is no next frame to be found.
 func (s *session) ReadMessage(r io.Reader) (*iso8583.Message, error) {
-	body, rejected, err := s.readFrame(r)
+	body, rejected, err := s.frames.read(r, &s.link.issuer.speak)
 	if err != nil {
 		s.mu.Lock()
 		if s.err == nil {
@@ -267,7 +270,7 @@ func (s *session) ReadMessage(r io.Reader) (*iso8583.Message, error) {
 	}
 	s.heard.Store(int64(time.Since(s.began)))
 	i, line := s.link.issuer, s.link.number
-	switch err := spec.CUPS.Parse(&s.in, body); {
+	switch err := i.speak.Parse(&s.in, body); {
 	case err != nil:
 		i.log.Warn("message of the issuer is malformed", "line", line, "error", err)
 		i.stray(Malformed, line, &s.in)
@@ -286,21 +289,6 @@ func (s *session) ReadMessage(r io.Reader) (*iso8583.Message, error) {
 	return nil, nil
 }
 
-func (s *session) readFrame(r io.Reader) (body []byte, rejected bool, err error) {
-	if _, err := io.ReadFull(r, s.head[:]); err != nil {
-		return nil, false, err
-	}
-	total, err := spec.CUPSLength(s.head[:])
-	if err != nil {
-		return nil, false, err
-	}
-	body = make([]byte, total-spec.CUPSHeaderSize) // at most 9953 bytes: four digits of length
-	if _, err := io.ReadFull(r, body); err != nil {
-		return nil, false, err
-	}
-	return body, string(s.head[41:46]) != "00000", nil
-}
-
 // handle answers what the issuer asks of us, apart from the reader, since a
 // new key takes the HSM some time.
 func (s *session) handle() {
@@ -308,7 +296,7 @@ func (s *session) handle() {
 	for {
 		select {
 		case body := <-s.requests:
-			if err := spec.CUPS.Parse(&m, body); err == nil {
+			if err := s.link.issuer.speak.Parse(&m, body); err == nil {
 				s.answer(&m, &reply)
 			}
 		case <-s.gone:
@@ -321,6 +309,7 @@ func (s *session) answer(m, reply *spec.Message) {
 	i := s.link.issuer
 	info, _ := m.Int(70)
 	code, sign := "00", false
+	manages := m.MTI() == managementMTI(i.speak.Dialect)
 	switch {
 	case m.MTI() == 0x0800 && info == keyReset:
 		var err error
@@ -328,8 +317,8 @@ func (s *session) answer(m, reply *spec.Message) {
 			i.log.Error("key of the issuer refused", "line", s.link.number, "error", err)
 		}
 		sign = code == "00"
-	case m.MTI() == 0x0820 && (info == echoTest || info == signOn):
-	case m.MTI() == 0x0820 && info == signOff:
+	case manages && (info == echoTest || info == signOn):
+	case manages && info == signOff:
 		select {
 		case s.resigned <- struct{}{}:
 		default:
@@ -338,11 +327,11 @@ func (s *session) answer(m, reply *spec.Message) {
 		i.stray(Stranger, s.link.number, m)
 		return
 	}
-	reply.Reset(spec.CUPS, m.MTI().Response())
+	reply.Reset(i.speak.Dialect, m.MTI().Response())
 	reply.Copy(m, 7, 11, 33, 53, 70)
 	reply.Set(39, code)
 	if sign {
-		reply.SetBytes(128, zeroMAC[:])
+		reply.SetBytes(MACField(i.speak.Dialect, reply), zeroMAC[:])
 	}
 	c := i.calls.Get().(*call)
 	defer c.release(&i.calls)
@@ -355,16 +344,15 @@ func (s *session) answer(m, reply *spec.Message) {
 	s.enqueue(c)
 }
 
-// manage sends 0820 with a network management code on this session and wants
-// 00 in time.
+// manage sends a network management code on this session and wants 00 in time.
 func (s *session) manage(ctx context.Context, info int64, wait time.Duration, use KeyUse) error {
 	i := s.link.issuer
 	var m, ans spec.Message
 	now := time.Now().In(calendar.Beijing)
-	m.Reset(spec.CUPS, 0x0820)
+	m.Reset(i.speak.Dialect, managementMTI(i.speak.Dialect))
 	m.SetInt(7, transmissionTime(now))
 	m.SetInt(11, int64(i.trace.Add(1)%999999+1))
-	m.Set(33, i.cfg.Acquirer)
+	may(&m, 33, i.cfg.Acquirer)
 	if use != 0 {
 		control := []byte("1600000000000000")
 		if control[0] = byte(use); use == ZAK && !i.cfg.DoubleZAK {

@@ -150,7 +150,7 @@ func BenchmarkSend(b *testing.B) {
 			stan = stan%999999 + 1
 			p.STAN = stan
 			mu.Unlock()
-			BuildRequest(&m, p)
+			BuildRequest(spec.CUPS, &m, p)
 			if err := i.Send(context.Background(), &m, &ans); err != nil {
 				b.Error(err)
 				return

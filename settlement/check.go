@@ -70,9 +70,9 @@ var historyChecks = []check{
 		on i.run = b.run and i.merchant = b.merchant and b.speed = 'T1'
 		where b.gross - b.fee - b.speed_fee <> coalesce(l.net, 0) or b.other <> coalesce(i.net, 0) or b.lines <> coalesce(l.n, 0) limit 20`},
 	{name: "batch and payout", sql: `
-		select b.merchant, b.gross - b.fee - b.speed_fee + b.other + b.carry_in, b.paid + b.carry_out from settlement_batch b
-		left join settlement_payout p on p.ref = b.payout
-		where b.gross - b.fee - b.speed_fee + b.other + b.carry_in <> b.paid + b.carry_out or b.paid <> coalesce(p.amount, 0) limit 20`},
+		select b.merchant, b.gross - b.fee - b.speed_fee + b.other + b.arrears + b.carry_in, b.paid + b.carry_out from settlement_batch b
+		left join (select batch, cast(sum(amount) as BIGINT) as amount from settlement_payout where parent = '' group by batch) p on p.batch = b.id
+		where b.gross - b.fee - b.speed_fee + b.other + b.arrears + b.carry_in <> b.paid + b.carry_out or b.paid <> coalesce(p.amount, 0) limit 20`},
 }
 
 var nowChecks = []check{

@@ -1,17 +1,14 @@
 package settlement
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"acquirer/calendar"
 	"acquirer/fault"
-	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/store"
@@ -41,18 +38,25 @@ type Day struct {
 	PayoutTotal money.Amount  `json:"payout_total"`
 }
 
-// CloseDay settles a business date: it books what is left, moves the books to
-// the next date, nets every merchant, and orders the payouts. Dates before it
-// that are still open are closed first. A date that is closed already is read
-// back, or finished where it was interrupted. Before the cut-off it refuses
-// with ErrEarly, and with ErrGate while the gate is shut, unless forced.
+// CloseDay settles a business date: it opens the next one, books what is left,
+// nets every merchant, and orders the payouts. Dates before it that are still
+// open are closed first. A date that is closed already is read back, or
+// finished where it was interrupted. Before the cut-offs it refuses with
+// ErrEarly, and with ErrGate while the gate is shut, unless forced; a date that
+// has not begun cannot be forced.
 func (e *Engine) CloseDay(ctx context.Context, date calendar.Date, now time.Time, force bool) (Day, error) {
-	if end := calendar.Closes(date, e.cfg.CutOff); now.Before(end) && !force {
-		return Day{}, fmt.Errorf("%w: %s ends at %s; force it to close early", ErrEarly, date, end.Format(time.RFC3339))
+	if _, err := calendar.SettleDate(date); err != nil {
+		return Day{}, err
 	}
 	open, err := e.OpenDate(ctx)
 	if err != nil {
 		return Day{}, err
+	}
+	if end := e.ends(date); now.Before(end) && !force {
+		return Day{}, fmt.Errorf("%w: %s ends at %s; force it to close early", ErrEarly, date, end.Format(time.RFC3339))
+	}
+	if date > max(calendar.BusinessDate(now, e.cfg.CutOff), open) {
+		return Day{}, fmt.Errorf("%w: %s has not begun", ErrEarly, date)
 	}
 	if open == 0 {
 		open = date
@@ -72,6 +76,20 @@ func (e *Engine) CloseDay(ctx context.Context, date calendar.Date, now time.Time
 		return Day{}, err
 	}
 	return e.settle(ctx, date, 0, now)
+}
+
+// ends is when a business date has ended for cards and for wallets.
+func (e *Engine) ends(date calendar.Date) time.Time {
+	return calendar.Closes(date, max(e.cfg.CutOff, e.cfg.WalletCutOff))
+}
+
+// Ended is the last business date that has ended, for cards and for wallets.
+func (e *Engine) Ended(now time.Time) calendar.Date {
+	date := calendar.DateOf(now)
+	if now.Before(e.ends(date)) {
+		date = date.AddDays(-1)
+	}
+	return date
 }
 
 // Resume finishes the runs that were interrupted, oldest first. CloseDay and
@@ -113,6 +131,60 @@ func (e *Engine) PayEarly(ctx context.Context, date calendar.Date, window int, n
 	return e.settle(ctx, date, window, now)
 }
 
+// What a run's seq says: the day's close, a window as HHMM, or from seqInstant on
+// the second of the day in which S0 sales are paid.
+const (
+	seqClose   = 0
+	seqInstant = 10_000
+)
+
+// PayInstant pays what S0 merchants have sold since it was last called, and
+// orders it from the bank. It is to be called every few seconds. What cannot be
+// paid at once is left to the day's close, with a reason at its line.
+func (e *Engine) PayInstant(ctx context.Context, now time.Time) (Payment, error) {
+	var done Payment
+	if e.cfg.Rail == nil {
+		return done, errors.New("settlement: there is no bank to pay through; configure settlement.bank")
+	}
+	var waits int
+	date := calendar.BusinessDate(now, e.cfg.CutOff)
+	err := e.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow(`select (select count(*) from (select 1 from settlement_line where run = 0 and speed = 'S0' limit 1) l), open_date from settlement_state where id = 1`).Scan(&waits, &date)
+	})
+	if err != nil {
+		return done, fmt.Errorf("settlement: looking for S0 sales: %w", err)
+	}
+	if date = max(date, calendar.BusinessDate(now, e.cfg.CutOff)); waits > 0 {
+		second := now.Sub(calendar.DateOf(now).Time()) / time.Second
+		if _, err := e.settle(ctx, date, seqInstant+int(second), now); err != nil {
+			return done, err
+		}
+	}
+	due, err := e.openPayouts(ctx, "state = 1 and speed = 'S0' and due <= $1", calendar.DateOf(now))
+	if err != nil {
+		return done, err
+	}
+	return done, errors.Join(e.sendAll(ctx, due, now, &done), e.cfg.Rail.Flush(ctx, now))
+}
+
+// Instant is how S0 stands: how many sales wait to be paid, and the oldest of
+// them.
+func (e *Engine) Instant(ctx context.Context, now time.Time) (waiting int, oldest time.Duration, err error) {
+	var since int64
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow(`select count(*), coalesce(min(at), 0) from (
+			select at from settlement_line where run = 0 and speed = 'S0'
+			union all select sold from settlement_payout where state < 5 and speed = 'S0' and sold > 0) w`).Scan(&waiting, &since)
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("settlement: looking at S0 sales: %w", err)
+	}
+	if since > 0 {
+		oldest = max(0, now.Sub(time.UnixMicro(since)))
+	}
+	return waiting, oldest, nil
+}
+
 // OpenDate is the earliest business date that is not closed; 0 before the
 // first close.
 func (e *Engine) OpenDate(ctx context.Context) (open calendar.Date, err error) {
@@ -136,6 +208,9 @@ func (e *Engine) settle(ctx context.Context, date calendar.Date, seq int, now ti
 	}
 	if r.id == 0 {
 		if seq == 0 {
+			if err := e.cfg.Source.CutOver(ctx, date.AddDays(1)); err != nil {
+				return Day{}, err
+			}
 			if n, err := e.cfg.Source.Undecided(ctx, date); err != nil {
 				return Day{}, fmt.Errorf("settlement: counting undecided transactions: %w", err)
 			} else if n > 0 {
@@ -276,13 +351,23 @@ func (r *run) gather(ctx context.Context) error {
 		if r.seq != 0 {
 			speed = merchant.D0
 		}
+		if r.seq >= seqInstant {
+			speed = merchant.S0
+		}
+		if fault.Planted("settled-twice") {
+			if _, err := tx.Exec("update settlement_line set run = 0 where run > 0 and run < $1 and date = $2", r.id, r.date); err != nil {
+				return err
+			}
+		}
 		n, err := tx.Exec(`update settlement_line set run = $1 where run = 0 and id in (
 			select id from settlement_line where run = 0 and date <= $2 and (speed = $3 or $3 = '') limit $4)`, r.id, r.date, speed, gatherBatch)
 		if err != nil || n > 0 {
 			return err
 		}
-		if n, err = tx.Exec("update settlement_item set run = $1 where run = 0 and key in (select key from settlement_item where run = 0 and date <= $2 limit $3)",
-			r.id, r.date, gatherBatch); err != nil || n > 0 {
+		// Debts of who is paid early come off that; the others' wait for the close.
+		if n, err = tx.Exec(`update settlement_item set run = $1 where run = 0 and key in (select i.key from settlement_item i where i.run = 0 and i.date <= $2
+			and ($3 = 0 or exists (select 1 from settlement_line l where l.run = $1 and l.run > 0 and l.merchant = i.merchant)) limit $4)`,
+			r.id, r.date, r.seq, gatherBatch); err != nil || n > 0 {
 			return err
 		}
 		r.state = runNetting
@@ -294,217 +379,6 @@ func (r *run) gather(ctx context.Context) error {
 		return fmt.Errorf("settlement: gathering %s: %w", r.date, err)
 	}
 	return nil
-}
-
-// net settles the next merchants in order. False when none are left.
-func (r *run) net(ctx context.Context) (more bool, err error) {
-	fault.Hit("settlement.net.before")
-	err = r.e.db.Write(ctx, func(tx store.Tx) error {
-		more = false
-		upto, held, err := r.hold(tx, runNetting)
-		if err != nil || !held {
-			more = !held
-			return err
-		}
-		rows, err := tx.Query(`select merchant from (select distinct merchant from settlement_line where run = $1 and run > 0 and merchant > $2 order by merchant limit $3) l
-			union select merchant from (select distinct merchant from settlement_item where run = $1 and run > 0 and merchant > $2 order by merchant limit $3) i
-			order by merchant limit $3`, r.id, upto, netBatch)
-		mids, err := store.All(rows, err, func(rows *store.Rows, mid *string) error { return rows.Scan(mid) })
-		if err != nil || len(mids) == 0 {
-			return err
-		}
-		more = true
-		first, last := mids[0], mids[len(mids)-1]
-		if _, err := tx.Exec("update settlement_run set upto = $1 where id = $2", last, r.id); err != nil {
-			return err
-		}
-		if err := r.giveBack(tx, first, last); err != nil {
-			return err
-		}
-		rows, err = tx.Query(`select merchant, speed, cast(sum(lines) as BIGINT), cast(sum(gross) as BIGINT), cast(sum(fee) as BIGINT), cast(sum(speed_fee) as BIGINT), cast(sum(other) as BIGINT) from (
-				select merchant, speed, 1 as lines, amount as gross, fee_rate + fee_fixed as fee, speed_fee, 0 as other
-					from settlement_line where run = $1 and run > 0 and merchant >= $2 and merchant <= $3
-				union all select merchant, 'T1', 0, 0, 0, 0, amount from settlement_item where run = $1 and run > 0 and merchant >= $2 and merchant <= $3
-			) x group by merchant, speed`, r.id, first, last)
-		batches, err := store.All(rows, err, func(rows *store.Rows, b *batch) error {
-			return rows.Scan(&b.merchant, &b.speed, &b.lines, &b.gross, &b.fee, &b.speedFee, &b.other)
-		})
-		if err != nil {
-			return err
-		}
-		// A merchant's debts first: what is carried over comes off the batch that pays.
-		slices.SortFunc(batches, func(a, b batch) int {
-			return cmp.Or(cmp.Compare(a.merchant, b.merchant), cmp.Compare(a.gross-a.fee+a.other, b.gross-b.fee+b.other), cmp.Compare(a.speed, b.speed))
-		})
-		return r.settleBatches(tx, batches)
-	})
-	fault.Hit("settlement.net.after")
-	if err != nil {
-		return false, fmt.Errorf("settlement: netting %s: %w", r.date, err)
-	}
-	return more, nil
-}
-
-// batch is a merchant's day at one speed.
-type batch struct {
-	id            int64
-	merchant      string
-	speed         merchant.Speed
-	lines         int64
-	gross         money.Amount
-	fee, speedFee money.Amount
-	other         money.Amount // chargebacks, other fees, holds and releases
-	carryIn, paid money.Amount
-	carryOut      money.Amount
-	ref, reason   string
-	advance       bool
-	due           calendar.Date
-}
-
-func (r *run) settleBatches(tx store.Tx, batches []batch) error {
-	funds, err := r.ownFunds(tx, batches)
-	if err != nil {
-		return err
-	}
-	var transfers []ledger.Transfer
-	held := map[string]money.Amount{} // what this transaction takes from a merchant
-	for i := range batches {
-		b := &batches[i]
-		b.id = store.NewID()
-		if err := tx.QueryRow("select amount from settlement_carry where merchant = $1 for update", b.merchant).Scan(&b.carryIn); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		net, err := money.Sum(b.gross, -b.fee, -b.speedFee, b.other, b.carryIn)
-		if err != nil {
-			return err
-		}
-		// Who is paid before the network pays borrows our own money. When there is
-		// not enough of it, the merchant is paid with the network's and does not
-		// pay for speed.
-		b.due = r.due
-		switch b.speed {
-		case merchant.D0, merchant.S0:
-			b.due = r.date
-		case merchant.D1:
-			b.due = r.date.AddDays(1)
-		}
-		b.advance = b.due < r.due
-		if b.advance && net > funds {
-			if net, err = r.slowDown(tx, b, net); err != nil {
-				return err
-			}
-		}
-		if b.speedFee != 0 {
-			transfers = append(transfers, ledger.D0Fee(r.ref(b, "fee"), r.date, b.merchant, b.speedFee))
-			held[b.merchant] += b.speedFee
-		}
-		balance, err := ledger.BalanceTx(tx, ledger.MerchantPayable, b.merchant)
-		if err != nil {
-			return err
-		}
-		switch available := balance.Available(ledger.MerchantPayable) - held[b.merchant]; {
-		case net <= 0:
-			b.carryOut, b.reason = net, "nothing to pay"
-		case net < r.e.cfg.MinPayout:
-			b.carryOut, b.reason = net, "below the smallest payout of "+r.e.cfg.MinPayout.String()
-		case net > available:
-			b.carryOut, b.reason = net, "the payable account holds "+available.String()
-			if err := addTask(tx, Task{Key: "payable/" + r.ref(b, ""), Kind: "payable_short", Merchant: b.merchant, Ref: r.ref(b, ""), Created: r.now,
-				Text: fmt.Sprintf("merchant %s is owed %s for %s and its payable account holds %s: nothing is paid", b.merchant, net, r.date, available)}); err != nil {
-				return err
-			}
-		default:
-			b.paid, b.ref = net, r.ref(b, "")
-			held[b.merchant] += net
-			if b.advance {
-				funds -= net
-			}
-			p := payout{ref: b.ref, batch: b.id, merchant: b.merchant, date: r.date, due: b.due, speed: b.speed, amount: net, advance: b.advance, state: Created}
-			if err := p.insert(tx); err != nil {
-				return err
-			}
-			transfers = append(transfers, p.booking(r.date, 0).Reserve()...)
-		}
-		if err := r.record(tx, b); err != nil {
-			return err
-		}
-	}
-	_, err = ledger.PostTx(tx, transfers)
-	return err
-}
-
-// ownFunds is what may be lent to merchants. The row stays locked, so that two
-// runs do not lend the same money.
-func (r *run) ownFunds(tx store.Tx, batches []batch) (money.Amount, error) {
-	needed := false
-	for i := range batches {
-		needed = needed || batches[i].speed != merchant.T1
-	}
-	if !needed {
-		return 0, nil
-	}
-	if _, err := tx.Exec("update ledger_balance set debit = debit where account = $1 and sub = ''", ledger.OwnBank); err != nil {
-		return 0, err
-	}
-	b, err := ledger.BalanceTx(tx, ledger.OwnBank, "")
-	return b.Available(ledger.OwnBank), err
-}
-
-// slowDown turns a batch that cannot be advanced into a T1 batch whose sales
-// pay no fee for speed, and returns its new net. Fees given back for earlier
-// sales stay given back.
-func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount) (money.Amount, error) {
-	if _, err := tx.Exec("update settlement_line set speed_fee = 0 where run = $1 and run > 0 and merchant = $2 and speed = $3 and effect in (1, 5)",
-		r.id, b.merchant, b.speed); err != nil {
-		return 0, err
-	}
-	if err := r.giveBack(tx, b.merchant, b.merchant); err != nil {
-		return 0, err
-	}
-	was := b.speedFee
-	if err := tx.QueryRow("select cast(coalesce(sum(speed_fee), 0) as BIGINT) from settlement_line where run = $1 and run > 0 and merchant = $2 and speed = $3",
-		r.id, b.merchant, b.speed).Scan(&b.speedFee); err != nil {
-		return 0, err
-	}
-	b.advance, b.due = false, r.due
-	b.reason = "own funds do not cover it: paid when the network has paid"
-	return net + was - b.speedFee, nil
-}
-
-// giveBack sets what lines that take sales back give back of fees for speed:
-// exactly what was taken.
-func (r *run) giveBack(tx store.Tx, first, last string) error {
-	if _, err := tx.Exec(`update settlement_line set speed_fee = -(select coalesce(sum(o.speed_fee), 0) from settlement_line o
-			where o.run <> -1 and (o.id = settlement_line.parent or o.parent = settlement_line.parent and o.parent <> 0 and o.effect = 5))
-		where run = $1 and run > 0 and merchant >= $2 and merchant <= $3 and effect = $4`, r.id, first, last, effectVoid); err != nil {
-		return err
-	}
-	_, err := tx.Exec(`update settlement_line set speed_fee = -(select o.speed_fee from settlement_line o where o.id = -settlement_line.id)
-		where run = $1 and run > 0 and merchant >= $2 and merchant <= $3 and effect = $4`, r.id, first, last, effectTaken)
-	return err
-}
-
-// ref is the reference of a batch's payout: it follows from what is paid, so
-// the same payout has the same reference whoever makes it.
-func (r *run) ref(b *batch, suffix string) string {
-	ref := fmt.Sprintf("%08d-%s-%s-%d", int32(r.date), b.merchant, b.speed, r.seq)
-	if suffix != "" {
-		ref += "-" + suffix
-	}
-	return ref
-}
-
-func (r *run) record(tx store.Tx, b *batch) error {
-	if _, err := tx.Exec(`insert into settlement_batch (id, run, date, merchant, speed, lines, gross, fee, speed_fee, other, carry_in, carry_out, payout, paid, reason)
-		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)`,
-		b.id, r.id, r.date, b.merchant, b.speed, b.lines, b.gross, b.fee, b.speedFee, b.other, b.carryIn, b.carryOut, b.ref, b.paid, b.reason); err != nil {
-		return err
-	}
-	if b.carryIn == b.carryOut {
-		return nil
-	}
-	_, err := tx.Exec("insert into settlement_carry (merchant, amount) values ($1,$2) on conflict (merchant) do update set amount = excluded.amount", b.merchant, b.carryOut)
-	return err
 }
 
 // finish closes the run after looking that its batches are its lines. Neither

@@ -194,6 +194,18 @@ func DropTx(tx store.Tx, id int64, date calendar.Date) (bool, error) {
 	return true, err
 }
 
+// LockTx keeps closing and booking out until the transaction ends, and returns
+// the open date. Whoever changes lines takes it first.
+func LockTx(tx store.Tx) (calendar.Date, error) { return openDateTx(tx) }
+
+// RunDateTx is the business date that a run settles.
+func RunDateTx(tx store.Tx, run int64) (date calendar.Date, err error) {
+	if err := tx.QueryRow("select date from settlement_run where id = $1", run).Scan(&date); err != nil {
+		return 0, fmt.Errorf("settlement: reading run %d: %w", run, err)
+	}
+	return date, nil
+}
+
 // openDateTx reads the open date with the lock that keeps closing and booking
 // apart.
 func openDateTx(tx store.Tx) (open calendar.Date, err error) {
@@ -291,7 +303,29 @@ type Received struct {
 
 // ReceivedTx lists the receipts that were booked for a business date.
 func ReceivedTx(tx store.Tx, date calendar.Date) ([]Received, error) {
-	rows, err := tx.Query("select ref, date, wallet, expected, received, booked from settlement_receipt where date = $1 order by ref", date)
+	return receipts(tx, "date = $1", date)
+}
+
+// DifferingReceiptsTx lists the receipts that are not what was expected.
+func DifferingReceiptsTx(tx store.Tx) ([]Received, error) {
+	return receipts(tx, "received <> expected")
+}
+
+// ReceiptTx reads a receipt by the bank's reference; ErrNotFound of store when
+// nobody booked it.
+func ReceiptTx(tx store.Tx, ref string) (Received, error) {
+	all, err := receipts(tx, "ref = $1", ref)
+	if err == nil && len(all) == 0 {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return Received{}, err
+	}
+	return all[0], nil
+}
+
+func receipts(tx store.Tx, where string, args ...any) ([]Received, error) {
+	rows, err := tx.Query("select ref, date, wallet, expected, received, booked from settlement_receipt where "+where+" order by ref", args...)
 	all, err := store.All(rows, err, func(r *store.Rows, x *Received) error {
 		var booked int64
 		err := r.Scan(&x.Reference, &x.Date, &x.Wallet, &x.Expected, &x.Received, &booked)
@@ -299,7 +333,7 @@ func ReceivedTx(tx store.Tx, date calendar.Date) ([]Received, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("settlement: reading the receipts for %s: %w", date, err)
+		return nil, fmt.Errorf("settlement: reading receipts: %w", err)
 	}
 	return all, nil
 }

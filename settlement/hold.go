@@ -35,6 +35,17 @@ func (s HoldState) String() string {
 	return "state " + strconv.Itoa(int(s))
 }
 
+// UnmarshalText reads what MarshalText wrote.
+func (s *HoldState) UnmarshalText(text []byte) error {
+	for i, name := range holdStates {
+		if name == string(text) {
+			*s = HoldState(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("settlement: %.40q is no state of a hold", text)
+}
+
 // MarshalText writes String.
 func (s HoldState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
@@ -71,20 +82,21 @@ const holdLapses = 72 * time.Hour
 // AskHold keeps h.Amount of a merchant's money back from now on; h needs a key,
 // a merchant, an amount, a reason and who asks. What waits to be settled is
 // taken first, then payouts that were not sent yet are cut. ledger.ErrInsufficient
-// when the merchant is owed less. The same hold again has no effect.
-func (e *Engine) AskHold(ctx context.Context, h Hold, now time.Time) error {
+// when the merchant is owed less. The same hold again has no effect. Here and
+// below, whatever also writes is written with it.
+func (e *Engine) AskHold(ctx context.Context, h Hold, now time.Time, also ...func(tx store.Tx) error) error {
 	h.Lapses = now.Add(holdLapses)
-	return e.hold(ctx, h, now)
+	return e.hold(ctx, h, now, also)
 }
 
 // HoldForCase holds at once, for a case of the network's that needs no second
 // person; h.AskedBy names the case's keeper. It is released by ReleaseForCase.
 func (e *Engine) HoldForCase(ctx context.Context, h Hold, now time.Time) error {
 	h.Lapses, h.SureBy = time.Time{}, h.AskedBy
-	return e.hold(ctx, h, now)
+	return e.hold(ctx, h, now, nil)
 }
 
-func (e *Engine) hold(ctx context.Context, h Hold, now time.Time) error {
+func (e *Engine) hold(ctx context.Context, h Hold, now time.Time, also []func(tx store.Tx) error) error {
 	if h.Key == "" || h.Merchant == "" || h.Amount <= 0 || h.Reason == "" || h.AskedBy == "" {
 		return fmt.Errorf("settlement: hold %q of merchant %q over %s: want a key, a merchant, an amount above zero, a reason and who asks", h.Key, h.Merchant, h.Amount)
 	}
@@ -131,7 +143,10 @@ func (e *Engine) hold(ctx context.Context, h Hold, now time.Time) error {
 		if _, err := ledger.PostTx(tx, transfers); err != nil {
 			return err
 		}
-		return h.insert(tx)
+		if err := h.insert(tx); err != nil {
+			return err
+		}
+		return all(tx, also)
 	})
 	if err != nil {
 		return fmt.Errorf("settlement: hold %s: %w", h.Key, err)
@@ -181,8 +196,8 @@ func (e *Engine) cutPayouts(tx store.Tx, h *Hold, amount money.Amount, date cale
 
 // ConfirmHold makes a hold that another person asked for sure; again it has no
 // effect.
-func (e *Engine) ConfirmHold(ctx context.Context, key, by string, now time.Time) error {
-	return e.moveHold(ctx, key, by, now, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
+func (e *Engine) ConfirmHold(ctx context.Context, key, by string, now time.Time, also ...func(tx store.Tx) error) error {
+	return e.moveHold(ctx, key, by, now, also, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
 		switch {
 		case h.State == HoldSure:
 			return nil, 0, nil
@@ -198,8 +213,8 @@ func (e *Engine) ConfirmHold(ctx context.Context, key, by string, now time.Time)
 
 // RefuseHold gives back what a person asked to hold. Whoever asked may take it
 // back too.
-func (e *Engine) RefuseHold(ctx context.Context, key, by string, now time.Time) error {
-	return e.moveHold(ctx, key, by, now, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
+func (e *Engine) RefuseHold(ctx context.Context, key, by string, now time.Time, also ...func(tx store.Tx) error) error {
+	return e.moveHold(ctx, key, by, now, also, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
 		switch h.State {
 		case HoldRefused:
 			return nil, 0, nil
@@ -212,8 +227,8 @@ func (e *Engine) RefuseHold(ctx context.Context, key, by string, now time.Time) 
 }
 
 // AskRelease asks that what remains of a hold is given back.
-func (e *Engine) AskRelease(ctx context.Context, key, by string, now time.Time) error {
-	return e.moveHold(ctx, key, by, now, func(h *Hold, _ *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
+func (e *Engine) AskRelease(ctx context.Context, key, by string, now time.Time, also ...func(tx store.Tx) error) error {
+	return e.moveHold(ctx, key, by, now, also, func(h *Hold, _ *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
 		if h.State != HoldSure {
 			return nil, 0, fmt.Errorf("%w: it is %s", ErrHold, h.State)
 		}
@@ -226,8 +241,8 @@ func (e *Engine) AskRelease(ctx context.Context, key, by string, now time.Time) 
 
 // Release gives back what remains of a hold whose release another person asked
 // for; again it has no effect.
-func (e *Engine) Release(ctx context.Context, key, by string, now time.Time) error {
-	return e.moveHold(ctx, key, by, now, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
+func (e *Engine) Release(ctx context.Context, key, by string, now time.Time, also ...func(tx store.Tx) error) error {
+	return e.moveHold(ctx, key, by, now, also, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
 		switch {
 		case h.State == HoldFreed:
 			return nil, 0, nil
@@ -242,7 +257,7 @@ func (e *Engine) Release(ctx context.Context, key, by string, now time.Time) err
 
 // ReleaseForCase gives back at once what remains of a hold made by HoldForCase.
 func (e *Engine) ReleaseForCase(ctx context.Context, key, by string, now time.Time) error {
-	return e.moveHold(ctx, key, by, now, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
+	return e.moveHold(ctx, key, by, now, nil, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
 		switch {
 		case h.State == HoldFreed:
 			return nil, 0, nil
@@ -271,7 +286,7 @@ func (e *Engine) lapse(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("settlement: looking for holds nobody confirmed: %w", err)
 	}
 	for _, key := range keys {
-		if err := e.moveHold(ctx, key, "", now, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
+		if err := e.moveHold(ctx, key, "", now, nil, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
 			if h.State != HoldAsked {
 				return nil, 0, nil
 			}
@@ -286,7 +301,7 @@ func (e *Engine) lapse(ctx context.Context, now time.Time) error {
 
 // moveHold is the one place where holds change: do says what is booked and what
 // of it the merchant gets back.
-func (e *Engine) moveHold(ctx context.Context, key, by string, now time.Time, do func(*Hold, *ledger.Hold) ([]ledger.Transfer, money.Amount, error)) error {
+func (e *Engine) moveHold(ctx context.Context, key, by string, now time.Time, also []func(tx store.Tx) error, do func(*Hold, *ledger.Hold) ([]ledger.Transfer, money.Amount, error)) error {
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		date, err := e.lockBooks(tx, now)
 		if err != nil {
@@ -309,7 +324,10 @@ func (e *Engine) moveHold(ctx context.Context, key, by string, now time.Time, do
 		if _, err := ledger.PostTx(tx, transfers); err != nil {
 			return err
 		}
-		return h.save(tx)
+		if err := h.save(tx); err != nil {
+			return err
+		}
+		return all(tx, also)
 	})
 	if err != nil {
 		return fmt.Errorf("settlement: hold %s, by %q: %w", key, by, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/journal"
 	"acquirer/merchant"
 )
@@ -27,8 +28,11 @@ func (s journalSource) Facts(ctx context.Context, after int64, limit int) ([]Fac
 	}
 	facts := make([]Fact, len(cleared))
 	for i, c := range cleared {
-		facts[i] = Fact{Cursor: c.ID, Taken: c.Taken, At: c.At, Txn: c.Txn, Date: c.Day, RRN: c.RRN, Merchant: c.Merchant, Terminal: c.Terminal,
+		facts[i] = Fact{Cursor: c.ID, Taken: c.Taken, At: c.At, On: c.On, Txn: c.Txn, Date: c.Day, RRN: c.RRN, Merchant: c.Merchant, Terminal: c.Terminal,
 			Issuer: c.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Entry: s.entryOf(c.Entry), Amount: c.Amount, Does: doesOf(&c), Original: c.Original}
+		if fault.Planted("date-at-close") {
+			facts[i].Date = calendar.BusinessDate(c.At, calendar.CardCutoff)
+		}
 		switch c.Channel {
 		case journal.Debit:
 			facts[i].CardType = merchant.Debit
@@ -42,7 +46,7 @@ func (s journalSource) Facts(ctx context.Context, after int64, limit int) ([]Fac
 // doesOf is what a transaction does to the merchant's money. What undoes a load
 // moves as little of it as the load did.
 func doesOf(c *journal.Clearing) Does {
-	if c.OriginalKind == journal.Load {
+	if c.OriginalKind == journal.Load || c.Kind == journal.Void && fault.Planted("void-settles") {
 		return Nothing
 	}
 	switch c.Kind {
@@ -60,6 +64,11 @@ func doesOf(c *journal.Clearing) Does {
 
 // From implements Source.
 func (s journalSource) From(cursor int64) int64 { return s.j.ClearingFrom(cursor) }
+
+// CutOver implements Source.
+func (s journalSource) CutOver(ctx context.Context, date calendar.Date) error {
+	return s.j.CutOver(ctx, date)
+}
 
 // Undecided implements Source.
 func (s journalSource) Undecided(ctx context.Context, date calendar.Date) (int, error) {

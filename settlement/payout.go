@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,6 +46,16 @@ func (s PayoutState) String() string {
 // MarshalText writes String.
 func (s PayoutState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads what MarshalText writes.
+func (s *PayoutState) UnmarshalText(b []byte) error {
+	i := slices.Index(payoutStates[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("settlement: a payout is never %.20q", b)
+	}
+	*s = PayoutState(i)
+	return nil
+}
+
 type payout struct {
 	ref, merchant, parent, child string
 	batch                        int64
@@ -55,22 +66,23 @@ type payout struct {
 	state                        PayoutState
 	reason, bankID, account      string
 	submitted, asked, finished   int64
+	sold                         int64 // S0: when the first of its sales was approved, microseconds
 	repaid, long                 bool
 }
 
 const payoutColumns = `ref, merchant, parent, child, batch, date, due, speed, amount, advance, reissue, state, reason, bank_id, account,
-	submitted, asked, finished, repaid, long`
+	submitted, asked, finished, repaid, long, sold`
 
 func (p *payout) insert(tx store.Tx) error {
-	_, err := tx.Exec("insert into settlement_payout ("+payoutColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20)",
+	_, err := tx.Exec("insert into settlement_payout ("+payoutColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21)",
 		p.ref, p.merchant, p.parent, p.child, p.batch, p.date, p.due, p.speed, p.amount, p.advance, p.reissue, p.state, p.reason, p.bankID, p.account,
-		p.submitted, p.asked, p.finished, p.repaid, p.long)
+		p.submitted, p.asked, p.finished, p.repaid, p.long, p.sold)
 	return err
 }
 
 func scanPayout(r *store.Rows, p *payout) error {
 	return r.Scan(&p.ref, &p.merchant, &p.parent, &p.child, &p.batch, &p.date, &p.due, &p.speed, &p.amount, &p.advance, &p.reissue, &p.state,
-		&p.reason, &p.bankID, &p.account, &p.submitted, &p.asked, &p.finished, &p.repaid, &p.long)
+		&p.reason, &p.bankID, &p.account, &p.submitted, &p.asked, &p.finished, &p.repaid, &p.long, &p.sold)
 }
 
 // booking is the payout as the ledger's templates want it.
@@ -146,52 +158,64 @@ func (e *Engine) Pay(ctx context.Context, now time.Time) (Payment, error) {
 	if err := e.lapse(ctx, now); err != nil {
 		problems = append(problems, err)
 	}
-	var mu sync.Mutex
-	each := func(payouts []payout, err error, do func(p *payout) (PayoutState, error)) {
-		if err != nil {
-			problems = append(problems, err)
-			return
-		}
-		var wg sync.WaitGroup
-		tickets := make(chan struct{}, e.cfg.Workers)
-		for i := range payouts {
-			p := &payouts[i]
-			tickets <- struct{}{}
-			wg.Go(func() {
-				defer func() { <-tickets }()
-				state, err := do(p)
-				mu.Lock()
-				defer mu.Unlock()
-				done.count(p.state, state, p.amount)
-				if err != nil {
-					problems = append(problems, err)
-				}
-			})
-		}
-		wg.Wait()
-	}
 	unknown, err := e.openPayouts(ctx, `(state = 2 and submitted <= $1 or state in (3, 4) and asked <= $2)`,
 		now.Add(-e.cfg.SubmitTimeout).UnixMicro(), now.Add(-e.cfg.QueryEvery).UnixMicro())
 	done.Asked = len(unknown)
-	each(unknown, err, func(p *payout) (PayoutState, error) { return e.ask(ctx, p, now) })
-
+	if err == nil {
+		err = e.eachPayout(unknown, &done, func(p *payout) (PayoutState, bool, error) {
+			state, err := e.ask(ctx, p, now)
+			return state, false, err
+		})
+	}
+	problems = append(problems, err)
 	due, err := e.openPayouts(ctx, "state = 1 and due <= $1", calendar.DateOf(now))
-	each(due, err, func(p *payout) (PayoutState, error) {
-		state, sent, err := e.send(ctx, p, now)
-		mu.Lock()
-		defer mu.Unlock()
-		if sent {
-			done.Sent++
-		}
-		if state == Created && err == nil {
-			done.Held++
-		}
-		return state, err
-	})
+	if err == nil {
+		err = e.sendAll(ctx, due, now, &done)
+	}
+	problems = append(problems, err)
+	if err := e.cfg.Rail.Flush(ctx, now); err != nil {
+		problems = append(problems, err)
+	}
 	if err := e.repay(ctx, now); err != nil {
 		problems = append(problems, err)
 	}
 	return done, errors.Join(problems...)
+}
+
+// sendAll orders payouts, several at once.
+func (e *Engine) sendAll(ctx context.Context, due []payout, now time.Time, done *Payment) error {
+	return e.eachPayout(due, done, func(p *payout) (PayoutState, bool, error) { return e.send(ctx, p, now) })
+}
+
+// eachPayout does something to every payout, several at once, and counts what
+// became of them. do says where the payout stands then and whether it was sent.
+func (e *Engine) eachPayout(payouts []payout, done *Payment, do func(p *payout) (PayoutState, bool, error)) error {
+	var mu sync.Mutex
+	var problems []error
+	var wg sync.WaitGroup
+	tickets := make(chan struct{}, e.cfg.Workers)
+	for i := range payouts {
+		p := &payouts[i]
+		tickets <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-tickets }()
+			state, sent, err := do(p)
+			mu.Lock()
+			defer mu.Unlock()
+			done.count(p.state, state, p.amount)
+			if sent {
+				done.Sent++
+			}
+			if state == Created && err == nil {
+				done.Held++
+			}
+			if err != nil {
+				problems = append(problems, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(problems...)
 }
 
 func (e *Engine) openPayouts(ctx context.Context, where string, args ...any) (open []payout, err error) {
@@ -209,7 +233,7 @@ func (e *Engine) openPayouts(ctx context.Context, where string, args ...any) (op
 // send claims a payout, which is durable before the bank can hear of it, and
 // orders it once.
 func (e *Engine) send(ctx context.Context, p *payout, now time.Time) (state PayoutState, sent bool, err error) {
-	order, why, err := e.instruction(ctx, p)
+	order, why, err := e.instruction(ctx, p, now)
 	if err != nil {
 		return p.state, false, err
 	}
@@ -245,24 +269,28 @@ func (e *Engine) send(ctx context.Context, p *payout, now time.Time) (state Payo
 		return state, false, err
 	}
 	fault.Hit("payout.send.before")
+	began := time.Now()
 	answer, err := e.cfg.Rail.Send(ctx, order)
 	fault.Hit("payout.send.after")
 	if err := e.step("sent"); err != nil {
 		return state, true, err
 	}
 	if errors.Is(err, ErrNotSent) {
-		state, undo := e.unclaim(ctx, p.ref, now)
+		state, undo := e.unclaim(ctx, p, now, err)
+		if errors.Is(err, ErrClosed) || errors.Is(err, ErrUnfit) {
+			err = nil // its reason says it
+		}
 		return state, false, errors.Join(err, undo)
 	}
 	if err != nil { // nobody knows: it is asked for until the bank does
 		answer = Answer{Reference: p.ref, Reason: shortened(err)}
 	}
-	state, err2 := e.apply(ctx, answer, now)
+	state, err2 := e.apply(ctx, answer, now.Add(time.Since(began)))
 	return state, true, err2
 }
 
 // instruction makes the order for a payout, or says why it must wait.
-func (e *Engine) instruction(ctx context.Context, p *payout) (Instruction, string, error) {
+func (e *Engine) instruction(ctx context.Context, p *payout, now time.Time) (Instruction, string, error) {
 	m, known := e.cfg.Merchants.Merchant([]byte(p.merchant))
 	switch {
 	case !known:
@@ -272,24 +300,35 @@ func (e *Engine) instruction(ctx context.Context, p *payout) (Instruction, strin
 	case len(m.Account.Sealed) == 0:
 		return Instruction{}, "the merchant has no settlement account", nil
 	}
+	if why := e.cooling(m, now); why != "" {
+		return Instruction{}, why, nil
+	}
+	if why, err := e.fullToday(ctx, p, now); why != "" || err != nil {
+		return Instruction{}, why, err
+	}
 	number, err := e.cfg.Unseal(ctx, m.Account.Sealed)
 	if err != nil {
 		return Instruction{}, "", fmt.Errorf("settlement: opening the account of merchant %s: %w", p.merchant, err)
 	}
-	return Instruction{Reference: p.ref, Amount: p.amount, Account: NewNumber(number), Name: m.Account.Name, Bank: m.Account.Bank}, "", nil
+	return Instruction{Reference: p.ref, Merchant: p.merchant, Amount: p.amount, Account: NewNumber(number), Name: m.Account.Name, Bank: m.Account.Bank}, "", nil
 }
 
-// unclaim takes back a claim whose order certainly did not leave the house.
-func (e *Engine) unclaim(ctx context.Context, ref string, now time.Time) (state PayoutState, err error) {
+// unclaim takes back a claim whose order certainly did not leave the house. An
+// order that the bank cannot carry is left to a person.
+func (e *Engine) unclaim(ctx context.Context, p *payout, now time.Time, why error) (state PayoutState, err error) {
 	fault.Hit("payout.unclaim.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
-		row, err := lockPayout(tx, ref)
+		row, err := lockPayout(tx, p.ref)
 		if err != nil {
 			return err
 		}
 		if row.state == Submitted && row.submitted == now.UnixMicro() {
-			row.state, row.submitted = Created, 0
-			err = row.save(tx)
+			row.state, row.submitted, row.reason = Created, 0, shortened(why)
+			if errors.Is(why, ErrUnfit) {
+				err = addTask(tx, Task{Key: "held/" + p.ref, Kind: "payout_held", Merchant: p.merchant, Ref: p.ref, Created: now,
+					Text: fmt.Sprintf("payout %s of %s is held: %s", p.ref, p.amount, shortened(why))})
+			}
+			err = errors.Join(err, row.save(tx))
 		}
 		state = row.state
 		return err
@@ -300,6 +339,10 @@ func (e *Engine) unclaim(ctx context.Context, ref string, now time.Time) (state 
 
 // ask queries one payout by its reference.
 func (e *Engine) ask(ctx context.Context, p *payout, now time.Time) (PayoutState, error) {
+	if fault.Planted("payout-sent-again") {
+		order, _, _ := e.instruction(ctx, p, now)
+		_, _ = e.cfg.Rail.Send(ctx, order)
+	}
 	answer, err := e.cfg.Rail.Query(ctx, p.ref)
 	if err != nil {
 		state, err2 := e.apply(ctx, Answer{Reference: p.ref, Reason: shortened(err)}, now)
@@ -398,12 +441,13 @@ func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is Pay
 		return 0, 0, 0, err
 	}
 	fault.Hit("payout.move.before")
+	var sold int64
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		p, err := lockPayout(tx, a.Reference)
 		if err != nil {
 			return err
 		}
-		was, amount = p.state, p.amount
+		was, amount, sold = p.state, p.amount, p.sold
 		defer func() { is = p.state }()
 		if a.Amount != p.amount && (a.Status == Succeeded || a.Status == Returned) {
 			return addTask(tx, Task{Key: "answer/" + p.ref + "/amount", Kind: "bank_answer", Merchant: p.merchant, Ref: p.ref, Created: now,
@@ -428,6 +472,9 @@ func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is Pay
 	fault.Hit("payout.move.after")
 	if err != nil {
 		return was, was, 0, fmt.Errorf("settlement: payout %s, answer %s: %w", a.Reference, a.Status, err)
+	}
+	if e.cfg.OnInstant != nil && sold > 0 && is == Paid && was != Paid {
+		e.cfg.OnInstant(now.Sub(time.UnixMicro(sold)))
 	}
 	return was, is, amount, nil
 }
@@ -500,8 +547,8 @@ var ErrReissue = errors.New("settlement: the payout cannot be issued again")
 
 // Reissue replaces a failed or returned payout by a new one to the account the
 // merchant has now, and returns its reference. A payout is replaced once; asked
-// again it names the same replacement.
-func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time) (string, error) {
+// again it names the same replacement. Whatever also writes is written with it.
+func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time, also ...func(tx store.Tx) error) (string, error) {
 	var child string
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		p, err := lockPayout(tx, ref)
@@ -535,8 +582,10 @@ func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time) (string
 		if err := p.save(tx); err != nil {
 			return err
 		}
-		_, err = tx.Exec("update settlement_task set done = $1 where ref = $2 and done = 0 and kind in ('payout_failed', 'payout_returned')", now.UnixMicro(), ref)
-		return err
+		if _, err = tx.Exec("update settlement_task set done = $1 where ref = $2 and done = 0 and kind in ('payout_failed', 'payout_returned')", now.UnixMicro(), ref); err != nil {
+			return err
+		}
+		return all(tx, also)
 	})
 	if err != nil {
 		return "", fmt.Errorf("settlement: issuing %s again: %w", ref, err)

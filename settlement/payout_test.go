@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -295,7 +297,7 @@ func TestNotified(t *testing.T) {
 			t.Errorf("after the callback: %s", s)
 		}
 		w.sound(e)
-		handler := e.Callback()
+		handler := e.Callback(callbackSecret)
 		for _, c := range []struct {
 			method, body string
 			want         int
@@ -304,9 +306,24 @@ func TestNotified(t *testing.T) {
 			{"POST", `{"reference":"a b"}`, 400}, {"POST", `{}`, 400}, {"POST", ``, 400}, {"POST", `{"reference":"` + strings.Repeat("x", 5000) + `"}`, 400}, {"GET", ``, 405},
 		} {
 			answer := httptest.NewRecorder()
-			handler.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, c.method, "/", strings.NewReader(c.body)))
+			r := httptest.NewRequestWithContext(ctx, c.method, "/", strings.NewReader(c.body))
+			r.Header.Set(CallbackHeader, signCallback(c.body, time.Now()))
+			handler.ServeHTTP(answer, r)
 			if answer.Code != c.want {
 				t.Errorf("%s %.60s: %d, want %d", c.method, c.body, answer.Code, c.want)
+			}
+		}
+		body := `{"reference":"` + ref + `"}`
+		for name, header := range map[string]string{
+			"none": "", "another's": strings.Replace(signCallback(body, time.Now()), "v1=", "v1=00", 1), "another body's": signCallback(body+" ", time.Now()),
+			"old": signCallback(body, time.Now().Add(-6*time.Minute)), "from the future": signCallback(body, time.Now().Add(6*time.Minute)), "nonsense": "t=now,v1=yes",
+		} {
+			answer := httptest.NewRecorder()
+			r := httptest.NewRequestWithContext(ctx, "POST", "/", strings.NewReader(body))
+			r.Header.Set(CallbackHeader, header)
+			handler.ServeHTTP(answer, r)
+			if answer.Code != 401 {
+				t.Errorf("a callback whose signature is %s: %d, want 401", name, answer.Code)
 			}
 		}
 		days, closed, err := e.Merchants(ctx, friday)
@@ -329,4 +346,12 @@ func TestNotified(t *testing.T) {
 			t.Errorf("unknown reference: %v", err)
 		}
 	})
+}
+
+var callbackSecret = []byte("a secret of thirty-two characters")
+
+func signCallback(body string, at time.Time) string {
+	mac := hmac.New(sha256.New, callbackSecret)
+	fmt.Fprintf(mac, "%d.%s", at.Unix(), body)
+	return fmt.Sprintf("t=%d,v1=%x", at.Unix(), mac.Sum(nil))
 }

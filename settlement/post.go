@@ -36,6 +36,8 @@ type line struct {
 	issuerFee, networkFee money.Amount
 	run                   int64
 	parent                int64  // the sale it follows
+	at                    int64  // when it was approved, microseconds
+	note                  string // why it is paid later than its merchant's speed says
 	unpriced              string // why there is no price
 }
 
@@ -54,7 +56,7 @@ func (l *line) id() int64 {
 
 func (l *line) args() []any {
 	return []any{l.id(), l.effect, l.date, l.txnDate, l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, l.speed, l.plan, l.planVersion,
-		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run, l.parent}
+		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run, l.parent, l.at, l.note}
 }
 
 func scanLine(r *store.Rows, l *line) error {
@@ -64,14 +66,14 @@ func scanLine(r *store.Rows, l *line) error {
 		}
 	}()
 	return r.Scan(&l.txn, &l.effect, &l.date, &l.txnDate, &l.merchant, &l.terminal, &l.rrn, &l.issuer, &l.wallet, &l.speed, &l.plan, &l.planVersion,
-		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run, &l.parent)
+		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run, &l.parent, &l.at, &l.note)
 }
 
 // price makes a fact's line: what the merchant's plan of that business date
 // charges and what the network takes.
 func (e *Engine) price(f *Fact) (line, error) {
 	l := line{txn: f.Txn, effect: effectSale, date: f.Date, txnDate: f.Date, merchant: f.Merchant, terminal: f.Terminal,
-		rrn: f.RRN, issuer: f.Issuer, wallet: f.Wallet, amount: f.Amount}
+		rrn: f.RRN, issuer: f.Issuer, wallet: f.Wallet, amount: f.Amount, at: micro(f.At)}
 	if f.Does == Nothing {
 		return l, nil
 	}
@@ -99,8 +101,8 @@ func (e *Engine) price(f *Fact) (line, error) {
 		}
 		return l, nil
 	}
-	class := e.cfg.Merchants.Plans().MCCClass(m.MCC)
-	p := plan.Price(merchant.Sale{Channel: f.Channel, CardType: f.CardType, Wallet: f.Wallet, Entry: f.Entry, MCCClass: class, Amount: f.Amount})
+	sale := e.saleOf(f)
+	p := plan.Price(sale)
 	if p.Rule == nil || p.Refusal == merchant.OutOfRange {
 		l.unpriced = "plan " + plan.Code + " has no price for it: " + string(p.Refusal)
 		return l, nil
@@ -115,7 +117,7 @@ func (e *Engine) price(f *Fact) (line, error) {
 		l.speed = merchant.T1
 	}
 	if f.Channel != merchant.QR {
-		cost, err := e.cfg.Tariff.Cost(f.CardType == merchant.Debit, class == "exempt", f.Amount)
+		cost, err := e.cfg.Tariff.Cost(f.CardType == merchant.Debit, sale.MCCClass == "exempt", f.Amount)
 		if err != nil {
 			return l, fmt.Errorf("settlement: costs of transaction %d: %w", f.Txn, err)
 		}
@@ -210,6 +212,18 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
 			if l.unpriced != "" {
 				l.run = lineUnpriced
 			}
+			if err := e.seen(tx, &l); err != nil {
+				return err
+			}
+			if l.speed == merchant.S0 || l.speed == merchant.D0 {
+				why, err := e.mayBeFast(tx, &l)
+				if err != nil {
+					return err
+				}
+				if why != "" {
+					l.speed, l.speedFee, l.note = merchant.T1, 0, why
+				}
+			}
 			sales = append(sales, l)
 		}
 	}
@@ -234,7 +248,7 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
 		switch {
 		case f.Does == Nothing, f.Does == Sells && !f.Taken:
 		case f.Taken:
-			transfers, err = takeBack(tx, transfers, priced[i], max(calendar.BusinessDate(f.At, e.cfg.CutOff), open))
+			transfers, err = takeBack(tx, transfers, priced[i], max(f.On, f.Date, open))
 		default:
 			transfers, err = e.follow(tx, transfers, priced[i], f, open)
 		}
@@ -314,7 +328,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 	}
 	if !tx.Postgres() {
 		for i := range lines {
-			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20)
+			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22)
 				on conflict (id) do nothing`, lines[i].args()...)
 			if err != nil {
 				return nil, err
@@ -323,8 +337,8 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 		}
 		return fresh, nil
 	}
-	var ints [13][]int64
-	var texts [7][]string
+	var ints [14][]int64
+	var texts [8][]string
 	first := make(map[int64]int, len(lines)) // the first of equal keys in the set is the one inserted
 	for i := range lines {
 		l := &lines[i]
@@ -332,23 +346,23 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 			first[l.id()] = i
 		}
 		for c, v := range []int64{l.id(), int64(l.effect), int64(l.date), int64(l.txnDate), int64(l.planVersion), int64(l.amount),
-			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run, l.parent} {
+			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run, l.parent, l.at} {
 			ints[c] = append(ints[c], v)
 		}
-		for c, v := range []string{l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, string(l.speed), l.plan} {
+		for c, v := range []string{l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, string(l.speed), l.plan, l.note} {
 			texts[c] = append(texts[c], v)
 		}
 	}
 	rows, err := tx.Query("insert into settlement_line ("+lineColumns+`)
 		select u.id, u.effect, u.date, u.txn_date, u.merchant, u.terminal, u.rrn, u.issuer, u.wallet, u.speed, u.plan, u.plan_version,
-			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run, u.parent
+			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run, u.parent, u.at, u.note
 		from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[],
-			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::bigint[])
+			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::text[])
 			as u(id, effect, date, txn_date, plan_version, amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run,
-				merchant, terminal, rrn, issuer, wallet, speed, plan, parent)
+				merchant, terminal, rrn, issuer, wallet, speed, plan, parent, at, note)
 		on conflict (id) do nothing returning id`,
 		ints[0], ints[1], ints[2], ints[3], ints[4], ints[5], ints[6], ints[7], ints[8], ints[9], ints[10], ints[11],
-		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], ints[12])
+		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], ints[12], ints[13], texts[7])
 	inserted, err := store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
 	if err != nil {
 		return nil, err

@@ -61,6 +61,7 @@ func (n Number) Format(f fmt.State, verb rune) { _, _ = io.WriteString(f, n.Stri
 // Instruction is an order to pay a merchant.
 type Instruction struct {
 	Reference string // the bank acts on a reference once
+	Merchant  string // for people
 	Amount    money.Amount
 	Account   Number
 	Name      string // of the account's holder
@@ -71,11 +72,21 @@ type Instruction struct {
 // other error of Send means that nobody knows.
 var ErrNotSent = errors.New("settlement: the payout was not sent")
 
+// Two reasons for ErrNotSent: the bank is closed and says so, or the order is one
+// that it cannot carry, which time alone does not mend.
+var (
+	ErrClosed = fmt.Errorf("%w: the bank is closed", ErrNotSent)
+	ErrUnfit  = fmt.Errorf("%w: the bank cannot take such an order", ErrNotSent)
+)
+
 // Rail carries payouts to a bank.
 type Rail interface {
 	// Send orders a payout once. An error other than ErrNotSent means that its
 	// fate is unknown: ask with Query, never send again.
 	Send(ctx context.Context, i Instruction) (Answer, error)
+	// Flush lets what Send has gathered leave the house. A rail that sends at
+	// once has nothing to do.
+	Flush(ctx context.Context, now time.Time) error
 	// Query asks what became of a reference. NotFound is an answer.
 	Query(ctx context.Context, reference string) (Answer, error)
 	// Changes lists what became of payouts since a cursor, and the next cursor;
@@ -89,7 +100,8 @@ type Rail interface {
 //	GET  /v1/payouts/REFERENCE
 //	GET  /v1/changes?after=CURSOR  {"next","changes":[...]}
 //
-// A payout is {"reference","status","amount","bank_id","reason"}.
+// A payout is {"reference","status","amount","bank_id","reason"}. A bank that is
+// closed answers an order with HTTP 503 and status CLOSED, and has not taken it.
 type HTTPRail struct {
 	base   string
 	client *http.Client
@@ -118,6 +130,12 @@ func NewHTTPRail(base string, timeout time.Duration) (*HTTPRail, error) {
 
 // Close closes idle connections.
 func (r *HTTPRail) Close() { r.client.CloseIdleConnections() }
+
+// Flush has nothing to do: orders leave at once.
+func (r *HTTPRail) Flush(context.Context, time.Time) error { return nil }
+
+// closed is the status of an order that a bank did not take because it is closed.
+const closed Status = "CLOSED"
 
 type wirePayout struct {
 	Reference string       `json:"reference"`
@@ -151,6 +169,8 @@ func (r *HTTPRail) Send(ctx context.Context, i Instruction) (Answer, error) {
 		return Answer{}, fmt.Errorf("%w: %w", ErrNotSent, err)
 	case err != nil:
 		return Answer{}, fmt.Errorf("settlement: sending payout %s: %w", i.Reference, err)
+	case status == http.StatusServiceUnavailable && w.Status == closed && w.Reference == i.Reference: // the bank's word, not a proxy's
+		return Answer{}, fmt.Errorf("%w: %.100q", ErrClosed, w.Reason)
 	case status != http.StatusOK && status != http.StatusAccepted && status != http.StatusUnprocessableEntity:
 		return Answer{}, fmt.Errorf("settlement: sending payout %s: the bank answered HTTP %d", i.Reference, status)
 	}

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"acquirer/calendar"
@@ -28,6 +29,7 @@ type Fact struct {
 	Original int64 // the transaction that it voids, refunds or adjusts; 0 for none
 	Taken    bool
 	At       time.Time     // when it was approved, or taken back
+	On       calendar.Date // business date that was open then
 	Txn      int64         // the journal's id
 	Date     calendar.Date // business date of the transaction, fixed when it was opened
 	RRN      string
@@ -76,6 +78,9 @@ type Source interface {
 	// Undecided counts the transactions of a business date that are neither
 	// approved nor refused yet.
 	Undecided(ctx context.Context, date calendar.Date) (int, error)
+	// CutOver opens a business date, unless it or a later one is open: no
+	// transaction is opened on an earlier one any more.
+	CutOver(ctx context.Context, date calendar.Date) error
 }
 
 // Config is what an Engine stands on. Source, Merchants and DB must be given;
@@ -89,14 +94,27 @@ type Config struct {
 	// Unseal opens the sealed number of a settlement account.
 	Unseal func(ctx context.Context, sealed []byte) (string, error)
 
-	RefundFee     RefundFee     // default ReturnPct
-	CutOff        time.Duration // default calendar.CardCutoff
-	MinPayout     money.Amount  // less is carried over to the next day; default 0.01
-	PayoutCost    money.Amount  // what the bank takes for a payout
-	QueryEvery    time.Duration // between two questions about an unknown payout
-	SubmitTimeout time.Duration // after which a submitted payout without an answer is unknown; default 1 minute
-	NotFoundAfter time.Duration // after which a payout the bank does not know has failed; default 24 hours
-	Workers       int           // payouts under way at once; default 8
+	RefundFee    RefundFee     // default ReturnPct
+	CutOff       time.Duration // of cards, default calendar.CardCutoff
+	WalletCutOff time.Duration // of payments by code, default calendar.WalletCutoff
+	MinPayout    money.Amount  // less is carried over to the next day; default 0.01
+	// What an early payment may be: at most so much a day to one merchant, not to
+	// one whose first sale is fewer days ago or that has sold on fewer days in a
+	// row, and none for a reason that Risk gives ("" for none). 0 is no limit.
+	AdvanceLimit          money.Amount
+	FastAfter, FastStreak int
+	Risk                  func(mid string) string
+	BankFrom, BankTo      time.Duration // times of day between which the bank pays S0 at once; equal: always
+	Cooling               time.Duration // how long payouts wait after the settlement account was changed
+	// A debt that is older, or more than so much, is moved to arrears; 0 never.
+	ArrearsDays   int
+	ArrearsOver   money.Amount
+	OnInstant     func(took time.Duration) // hears how long after its sale an S0 payout was paid
+	PayoutCost    money.Amount             // what the bank takes for a payout
+	QueryEvery    time.Duration            // between two questions about an unknown payout
+	SubmitTimeout time.Duration            // after which a submitted payout without an answer is unknown; default 1 minute
+	NotFoundAfter time.Duration            // after which a payout the bank does not know has failed; default 24 hours
+	Workers       int                      // payouts under way at once; default 8
 	// Gate says why a business date may not be closed yet; nil when it may. A
 	// forced close does not ask.
 	Gate func(ctx context.Context, date calendar.Date) error
@@ -114,6 +132,9 @@ type Engine struct {
 	// step is called between durable writes; tests let it fail there, which is
 	// what a crash is.
 	step func(name string) error
+	// lastSale is the business date of each merchant's newest sale that is known
+	// to be remembered.
+	lastSale sync.Map
 }
 
 // New checks the configuration and fills in its defaults.
@@ -137,6 +158,9 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.CutOff == 0 {
 		cfg.CutOff = calendar.CardCutoff
 	}
+	if cfg.WalletCutOff == 0 {
+		cfg.WalletCutOff = calendar.WalletCutoff
+	}
 	if cfg.MinPayout < 1 {
 		cfg.MinPayout = 1
 	}
@@ -158,12 +182,12 @@ func (e *Engine) Ledger() *ledger.Ledger { return e.ledger }
 // Task is something a person must do: find a merchant's new card, look into a
 // difference. Tasks are made once per key.
 type Task struct {
-	Key      string
-	Kind     string // payout_failed, payout_returned, payout_long, payout_held, payable_short, unpriced, bank_answer, receipt
-	Merchant string
-	Ref      string // a payout's reference or a transaction's id
-	Text     string
-	Created  time.Time
+	Key      string    `json:"key"`
+	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_held, payable_short, arrears, unpriced, bank_answer, bank_file, receipt, late_success
+	Merchant string    `json:"merchant,omitempty"`
+	Ref      string    `json:"ref,omitempty"` // a payout's reference or a transaction's id
+	Text     string    `json:"text"`
+	Created  time.Time `json:"created"`
 }
 
 func addTask(tx store.Tx, t Task) error {
@@ -173,6 +197,11 @@ func addTask(tx store.Tx, t Task) error {
 		return fmt.Errorf("settlement: adding task %s: %w", t.Key, err)
 	}
 	return nil
+}
+
+// AddTask makes a task of what somebody else has found; once per key.
+func (e *Engine) AddTask(ctx context.Context, t Task) error {
+	return e.db.Write(ctx, func(tx store.Tx) error { return addTask(tx, t) })
 }
 
 // Tasks lists up to limit tasks that wait for a person, the oldest first.
@@ -190,10 +219,31 @@ func (e *Engine) Tasks(ctx context.Context, limit int) (tasks []Task, err error)
 	return tasks, err
 }
 
-// Done marks a task as done; a second time changes nothing.
-func (e *Engine) Done(ctx context.Context, key string, now time.Time) error {
-	return e.db.Write(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec("update settlement_task set done = $1 where key = $2 and done = 0", now.UnixMicro(), key)
-		return err
+// Done marks a task as done; a second time changes nothing. Whatever also writes
+// is written with it. An unknown task is store.ErrNotFound.
+func (e *Engine) Done(ctx context.Context, key string, now time.Time, also ...func(tx store.Tx) error) error {
+	err := e.db.Write(ctx, func(tx store.Tx) error {
+		var done int64
+		if err := tx.QueryRow("select done from settlement_task where key = $1 for update", key).Scan(&done); err != nil || done > 0 {
+			return err
+		}
+		if _, err := tx.Exec("update settlement_task set done = $1 where key = $2 and done = 0", now.UnixMicro(), key); err != nil {
+			return err
+		}
+		return all(tx, also)
 	})
+	if err != nil {
+		return fmt.Errorf("settlement: task %.100q: %w", key, err)
+	}
+	return nil
+}
+
+// all writes what a caller wants written with a change.
+func all(tx store.Tx, also []func(tx store.Tx) error) error {
+	for _, f := range also {
+		if err := f(tx); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -139,7 +139,7 @@ create table settlement_item (     -- what changes what a merchant is owed and i
 );
 create index settlement_item_open on settlement_item (date) where run = 0;
 create index settlement_item_run on settlement_item (run, merchant) where run > 0;
-alter table settlement_batch add column other BIGINT not null default 0; -- its items; paid = gross - fee - speed_fee + other + carry_in - carry_out
+alter table settlement_batch add column other BIGINT not null default 0; -- its items; paid = gross - fee - speed_fee + other + arrears + carry_in - carry_out
 create table settlement_hold (
 	key       TEXT primary key,
 	merchant  TEXT not null,
@@ -157,7 +157,24 @@ create table settlement_hold (
 	freed_by  TEXT not null,       -- who released it
 	freed     BIGINT not null
 );
-create index settlement_hold_open on settlement_hold (merchant) where state in (1, 2)`}}
+create index settlement_hold_open on settlement_hold (merchant) where state in (1, 2)`, `
+create index settlement_batch_merchant on settlement_batch (merchant, date)`, `
+alter table settlement_line add column at BIGINT not null default 0;      -- when it was approved, microseconds; 0 before that was kept
+alter table settlement_line add column note TEXT not null default '';     -- why it is paid later than its merchant's speed says
+create index settlement_line_instant on settlement_line (at) where run = 0 and speed = 'S0';
+alter table settlement_carry add column since INTEGER not null default 0; -- business date since which it is below zero
+alter table settlement_batch add column arrears BIGINT not null default 0; -- a debt moved there, below zero what was collected of it
+alter table settlement_payout add column sold BIGINT not null default 0;  -- S0: when the first of its sales was approved, microseconds
+create index settlement_payout_merchant on settlement_payout (merchant, due);
+create table settlement_merchant (
+	merchant   TEXT primary key,
+	first_txn  BIGINT not null,      -- its first sale; 0 before there is one
+	first_date INTEGER not null,
+	last_date  INTEGER not null,     -- of its newest sale
+	streak     INTEGER not null,     -- days in a row with sales, up to last_date
+	fast_by    TEXT not null,        -- who enabled early payment
+	fast       BIGINT not null
+)`}}
 
 // Where a line stands.
 const (
@@ -177,4 +194,4 @@ const (
 )
 
 const lineColumns = `id, effect, date, txn_date, merchant, terminal, rrn, issuer, wallet, speed, plan, plan_version,
-	amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run, parent`
+	amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run, parent, at, note`

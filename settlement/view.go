@@ -3,6 +3,9 @@ package settlement
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"acquirer/calendar"
 	"acquirer/merchant"
@@ -22,7 +25,7 @@ type MerchantDay struct {
 	Fee      money.Amount   `json:"fee"`   // settlement fee included
 	Net      money.Amount   `json:"net"`
 
-	Ref    string        `json:"ref,omitempty"` // of the payout; empty before there is one
+	Ref    string        `json:"ref,omitempty"` // of the payout, or the last one that replaced it; empty before there is one
 	State  PayoutState   `json:"state"`         // 0 before there is one
 	Paid   money.Amount  `json:"paid"`          // what the payout is for
 	Due    calendar.Date `json:"due"`           // when it is sent
@@ -61,12 +64,8 @@ func (e *Engine) Merchants(ctx context.Context, date calendar.Date) (days []Merc
 			if d.Ref == "" {
 				continue
 			}
-			var reason string
-			if err := tx.QueryRow("select state, amount, due, reason from settlement_payout where ref = $1", d.Ref).Scan(&d.State, &d.Paid, &d.Due, &reason); err != nil {
+			if err := d.follow(tx); err != nil {
 				return err
-			}
-			if reason != "" {
-				d.Reason = reason
 			}
 		}
 		return nil
@@ -75,6 +74,26 @@ func (e *Engine) Merchants(ctx context.Context, date calendar.Date) (days []Merc
 		return nil, false, fmt.Errorf("settlement: reading %s: %w", date, err)
 	}
 	return days, closed, nil
+}
+
+// follow reads the payout that stands for d's money now: its own, or the last one
+// that replaced it.
+func (d *MerchantDay) follow(tx store.Tx) error {
+	first := d.Ref
+	for ref := d.Ref; ref != ""; {
+		d.Ref = ref
+		var reason string
+		if err := tx.QueryRow("select state, amount, due, reason, child from settlement_payout where ref = $1", ref).Scan(&d.State, &d.Paid, &d.Due, &reason, &ref); err != nil {
+			return err
+		}
+		if reason != "" {
+			d.Reason = reason
+		}
+	}
+	if d.Ref != first {
+		d.Reason = strings.TrimPrefix(fmt.Sprintf("%s; replaces %s", d.Reason, first), "; ")
+	}
+	return nil
 }
 
 // Troubled counts the payouts that need a look: came back or failed and not
@@ -89,4 +108,73 @@ func (e *Engine) Troubled(ctx context.Context) (returned, failed, unknown int, e
 		return 0, 0, 0, fmt.Errorf("settlement: counting payouts that need a look: %w", err)
 	}
 	return returned, failed, unknown, nil
+}
+
+// PayoutView is a payout as people look at it.
+type PayoutView struct {
+	Ref       string         `json:"ref"`
+	Merchant  string         `json:"merchant"`
+	Date      calendar.Date  `json:"date"` // business date it settles
+	Due       calendar.Date  `json:"due"`  // day it is sent
+	Speed     merchant.Speed `json:"speed"`
+	Amount    money.Amount   `json:"amount"`
+	State     PayoutState    `json:"state"`
+	Long      bool           `json:"long,omitempty"` // the bank paid it after it was booked as failed
+	Reason    string         `json:"reason,omitempty"`
+	Account   string         `json:"account,omitempty"` // masked
+	BankID    string         `json:"bank_id,omitempty"`
+	Parent    string         `json:"parent,omitempty"` // that it replaces
+	Child     string         `json:"child,omitempty"`  // that replaced it
+	Submitted time.Time      `json:"submitted,omitzero"`
+	Finished  time.Time      `json:"finished,omitzero"`
+}
+
+func viewOf(p *payout) PayoutView {
+	return PayoutView{Ref: p.ref, Merchant: p.merchant, Date: p.date, Due: p.due, Speed: p.speed, Amount: p.amount, State: p.state, Long: p.long, Reason: p.reason,
+		Account: p.account, BankID: p.bankID, Parent: p.parent, Child: p.child, Submitted: moment(p.submitted), Finished: moment(p.finished)}
+}
+
+func moment(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us)
+}
+
+// PayoutsOpen lists up to limit payouts that are not at their end, by due day:
+// those on their way, and those that failed or came back and were not replaced.
+func (e *Engine) PayoutsOpen(ctx context.Context, limit int) ([]PayoutView, error) {
+	return e.payouts(ctx, "state < $1 or state > $1 and child = '' order by due, ref limit $2", Paid, limit)
+}
+
+// PayoutsOf lists up to limit payouts of a merchant, the latest first.
+func (e *Engine) PayoutsOf(ctx context.Context, mid string, limit int) ([]PayoutView, error) {
+	return e.payouts(ctx, "merchant = $1 order by due desc, ref desc limit $2", mid, limit)
+}
+
+// PayoutChain lists a payout with those it replaces and those that replaced it,
+// the first one first.
+func (e *Engine) PayoutChain(ctx context.Context, ref string) ([]PayoutView, error) {
+	first, _, _ := strings.Cut(ref, "-R")
+	chain, err := e.payouts(ctx, "ref = $1 or ref > $2 and ref < $3 order by length(ref), ref", first, first+"-R", first+"-S")
+	if err == nil && !slices.ContainsFunc(chain, func(p PayoutView) bool { return p.Ref == ref }) {
+		err = fmt.Errorf("settlement: payout %.64q: %w", ref, store.ErrNotFound)
+	}
+	return chain, err
+}
+
+func (e *Engine) payouts(ctx context.Context, where string, args ...any) (views []PayoutView, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query("select "+payoutColumns+" from settlement_payout where "+where, args...)
+		all, err := store.All(rows, err, scanPayout)
+		views = make([]PayoutView, len(all))
+		for i := range all {
+			views[i] = viewOf(&all[i])
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("settlement: reading payouts: %w", err)
+	}
+	return views, nil
 }

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-var schemas = []store.Schema{merchant.Schema, ledger.Schema, Schema}
+var schemas = []store.Schema{merchant.Schema, ledger.Schema, Schema, FileSchema}
 
 // Friday, an ordinary one; the next working day is Monday.
 const (
@@ -69,6 +69,9 @@ func (b *book) Undecided(context.Context, calendar.Date) (int, error) {
 	return b.undecided, nil
 }
 
+// CutOver moves nothing: the facts of this book have their dates.
+func (b *book) CutOver(context.Context, calendar.Date) error { return nil }
+
 func (b *book) add(f Fact) Fact {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -89,14 +92,15 @@ type failer interface {
 
 // world is a street with a bank.
 type world struct {
-	t    failer
-	db   *store.DB
-	book *book
-	reg  *merchant.Registry
-	bank *simbank.Bank
-	rail *HTTPRail
-	txn  int64
-	cfg  Config
+	t      failer
+	db     *store.DB
+	book   *book
+	reg    *merchant.Registry
+	bank   *simbank.Bank
+	rail   *HTTPRail
+	folder string // of the bank's files; empty over HTTP
+	txn    int64
+	cfg    Config
 }
 
 func newWorld(t failer, db *store.DB) *world {
@@ -107,7 +111,7 @@ func newWorld(t failer, db *store.DB) *world {
 	}
 	w := &world{t: t, db: db, book: &book{}, reg: reg}
 	w.newBank(simbank.Config{Opening: money.Yuan(1_000_000), Silence: 10 * time.Millisecond, Slow: time.Millisecond})
-	w.cfg = Config{DB: db, Source: w.book, Merchants: reg, Rail: w.rail, MinPayout: 1_00, NotFoundAfter: time.Hour,
+	w.cfg = Config{DB: db, Source: w.book, Merchants: reg, Rail: w.rail, WalletCutOff: calendar.CardCutoff, MinPayout: 1_00, NotFoundAfter: time.Hour,
 		Unseal: func(_ context.Context, sealed []byte) (string, error) { return string(sealed), nil }}
 	return w
 }
@@ -151,6 +155,9 @@ func (w *world) merchant(n int, plan string, speed merchant.Speed, weather strin
 	if err := w.reg.Put(w.t.Context(), []merchant.Merchant{w.shop(mid, plan, speed, weather)}, nil); err != nil {
 		w.t.Fatal(err)
 	}
+	if err := w.engine().AllowFast(w.t.Context(), mid, "wang", clock(friday, 8, 0)); err != nil {
+		w.t.Fatal(err)
+	}
 	return mid
 }
 
@@ -168,7 +175,7 @@ func (w *world) sale(mid string, date calendar.Date, amount money.Amount) Fact {
 
 // takeBack reverses it.
 func (w *world) takeBack(f Fact, at time.Time) {
-	f.Taken, f.At = true, at
+	f.Taken, f.At, f.On = true, at, calendar.BusinessDate(at, calendar.CardCutoff)
 	w.book.add(f)
 }
 
@@ -259,7 +266,7 @@ func (w *world) tables() string {
 		for _, sql := range []string{
 			"select 'state ' || open_date || ' ' || cursor from settlement_state",
 			`select 'line ' || abs(l.id) || ' ' || l.effect || ' ' || l.date || ' ' || l.merchant || ' ' || l.amount || ' ' || l.fee_rate || ' ' || l.fee_fixed || ' ' ||
-				l.speed_fee || ' ' || coalesce(r.date, l.run) from settlement_line l left join settlement_run r on r.id = l.run order by abs(l.id), l.effect`,
+				l.speed_fee || ' ' || coalesce(r.date, l.run) || ' ' || l.speed || ' ' || l.note from settlement_line l left join settlement_run r on r.id = l.run order by abs(l.id), l.effect`,
 			`select 'item ' || i.key || ' ' || i.date || ' ' || i.amount || ' ' || i.network || ' ' || coalesce(r.date, i.run) from settlement_item i
 				left join settlement_run r on r.id = i.run order by i.key`,
 			"select 'hold ' || key || ' ' || remains || ' ' || state from settlement_hold order by key",

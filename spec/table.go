@@ -120,6 +120,10 @@ func (d *Dialect) Name() string { return d.name }
 // UnionPay's terminals, and messages are told apart by DE 60.
 func (d *Dialect) UnionPay() bool { return d.use == useUnionPay }
 
+// CUPS reports whether the fields of private use mean what they mean on
+// UnionPay's network side.
+func (d *Dialect) CUPS() bool { return d.use == useCUPS }
+
 // Declares reports whether the dialect has DE n.
 func (d *Dialect) Declares(n int) bool { return n >= 2 && n <= maxField && d.cells[n].kind != 0 }
 

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+
+	"acquirer/fault"
 )
 
 // sqliteDB is the embedded engine: one writer goroutine that gathers what
@@ -136,6 +138,9 @@ func openWriter(path string) (*sqliteConn, error) {
 		if err != nil || got != want.value {
 			return nil, errors.Join(fmt.Errorf("store: %s of %s is %v, want %v: %s", want.pragma, path, got, want.value, want.why), err, c.close())
 		}
+	}
+	if fault.Planted("no-fsync") {
+		return c, c.run("pragma synchronous = off")
 	}
 	return c, nil
 }

@@ -338,7 +338,7 @@ func (w *work) fresh() bool {
 func (s *Switch) otherDay(ctx context.Context, w *work, t *journal.Transaction) (calendar.Date, error) {
 	o, _ := spec.FindOriginal(&w.req)
 	days := []calendar.Date{t.Day, t.Day.AddDays(-1)}
-	if told := s.daysOf(w.started, o.Date); o.Date != 0 && told != nil {
+	if told := daysOf(t.Day, o.Date); o.Date != 0 && told != nil {
 		if days = told; !slices.Contains(days, t.Day) {
 			t.Day = days[0] // where it is not, there its tombstone is
 		}

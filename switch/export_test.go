@@ -19,7 +19,7 @@ func Matrix() []string {
 
 // DaysOf is daysOf of a switch with a cut-off.
 func DaysOf(cutOff time.Duration, now time.Time, mmdd int) []calendar.Date {
-	return (&Switch{cfg: Config{CutOff: cutOff}}).daysOf(now, mmdd)
+	return daysOf(calendar.BusinessDate(now, cutOff), mmdd)
 }
 
 // TotalsOf is totalsOf.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"acquirer/card"
+	"acquirer/routing"
 	simcard "acquirer/simulate/card"
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
@@ -182,6 +183,16 @@ func (s *storyteller) do(words []string) []string {
 			s.await(func() bool { return s.street.legs[rest[0]].Issuer.Up() })
 		}
 		return nil
+	case "route": // a routing file on one line; {} sends every card to its own issuer
+		rules, err := routing.ParseRules([]byte(strings.Join(rest, " ")))
+		must(s.t, err)
+		diff, err := s.street.sw.Reroute(s.street.sw.Plan().BINs, rules)
+		must(s.t, err)
+		var seen []string
+		for _, line := range diff {
+			seen = append(seen, strings.Join(strings.Fields(line)[:3], " "))
+		}
+		return seen
 	case "settled": // every reversal acknowledged or left to a person
 		c := s.street.settled()
 		return []string{fmt.Sprintf("owed 0, with a person %d", c.Manual)}

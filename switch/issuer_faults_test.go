@@ -166,7 +166,7 @@ func TestFault25_LateAnswer(t *testing.T) {
 // is acknowledged; when none is, a person gets them, and can send them again.
 func TestFault27_ReversalsLost(t *testing.T) {
 	t.Parallel()
-	s := newStreet(t, withTimeout(60*time.Millisecond), withConfig(func(c *switching.Config) {
+	s := newStreet(t, withTimeout(60*time.Millisecond), withLine(func(c *routing.Config) { c.TimeoutStreak = 1000 }), withConfig(func(c *switching.Config) {
 		c.Owed.MaxAttempts, c.Owed.BackoffMax = 100, 40*time.Millisecond
 	}))
 	d := s.device(t, 4)

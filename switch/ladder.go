@@ -10,11 +10,13 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/card"
+	"acquirer/fault"
 	"acquirer/hsm"
 	"acquirer/journal"
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	"acquirer/spec"
 )
 
@@ -30,7 +32,10 @@ type asked struct {
 	channel  journal.Channel
 	scheme   string // of a foreign card
 	leg      Leg
-	wallet   *routing.Wallet
+	plan     *routing.Plan // the routing that it began with
+	query    routing.Query // what was asked of it
+	ways     routing.Choice
+	wallet   *wallet.Wallet
 	follows  *journal.Following // the original, where the row names one
 	standing money.Amount       // what the original comes to, for an adjustment
 }
@@ -86,7 +91,8 @@ func (s *Switch) climb(ctx context.Context, w *work) (asked, journal.Reason, str
 	}
 
 	// Route.
-	route, ok := s.bins.Route(w.pan)
+	q.plan = s.plan.Load()
+	route, ok := q.plan.BINs.Route(w.pan)
 	if !ok {
 		return q, journal.UnknownCard, ""
 	}
@@ -97,13 +103,16 @@ func (s *Switch) climb(ctx context.Context, w *work) (asked, journal.Reason, str
 	if q.channel = channelOf(route.Kind); route.Scheme() != domestic {
 		q.scheme = route.Scheme()
 	}
-	if w.row.needy != "" && !slices.Contains(q.leg.Carries, w.row.needy) {
-		return q, journal.IssuerCannot, w.row.needy
+	if reason, note := s.way(w, &q); reason != journal.Undecided {
+		return q, reason, note
 	}
 
-	// The original.
+	// The original. What follows it goes where it went.
 	if w.row.after != nil {
 		if reason, note := s.findOriginal(ctx, w, &q); reason != journal.Undecided {
+			return q, reason, note
+		}
+		if reason, note := s.way(w, &q); reason != journal.Undecided {
 			return q, reason, note
 		}
 	}
@@ -369,7 +378,7 @@ func (s *Switch) fallback(w *work, q *asked) (journal.Reason, string) {
 // (9F02) and currency (5F2A). The counter is held against others in chip.go.
 func (s *Switch) chipAgrees(w *work) (journal.Reason, string) {
 	icc := w.req.Bytes(55)
-	if icc == nil || w.row.after != nil {
+	if icc == nil || w.row.after != nil || fault.Planted("chip-unread") {
 		return journal.Undecided, ""
 	}
 	if v, ok := spec.FindTLV(icc, 0x9F02); ok && w.row.does != journal.Inquiry {
@@ -426,7 +435,11 @@ func (s *Switch) noPIN(w *work) money.Amount {
 // priced refuses a sale whose fee is not below its amount, as the merchant's
 // plan has it.
 func (s *Switch) priced(w *work, of merchant.Sale) (journal.Reason, string) {
-	plan, err := s.terminals.PlanOf(w.merchant, calendar.BusinessDate(w.started, s.cfg.CutOff))
+	dates := journal.CardDates
+	if of.Channel == merchant.QR {
+		dates = journal.WalletDates
+	}
+	plan, err := s.terminals.PlanOf(w.merchant, s.today(dates, w.started))
 	if err != nil {
 		s.log.Error("merchant without a fee plan in force", "merchant", w.merchant.MID, "error", err.Error())
 		return journal.MerchantNotActive, "no fee plan in force"

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"acquirer/journal"
+	"acquirer/routing"
 )
 
 // metrics answers an operator's questions: what is sold, how long each step
@@ -26,6 +27,8 @@ type metrics struct {
 	panics       prometheus.Counter
 	replays      prometheus.Counter
 	breaks       *prometheus.CounterVec // what
+	failOvers    *prometheus.CounterVec // first, issuer
+	standIn      *prometheus.CounterVec // issuer, result
 }
 
 var latencyBuckets = []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60}
@@ -64,9 +67,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Transactions of chips whose counter (9F36) was not above the last one seen."}),
 		breaks: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_batch_breaks_total",
 			Help: "Differences between what terminals uploaded and the journal, by what they are."}, []string{"what"}),
+		failOvers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_route_failovers_total",
+			Help: "Transactions for whose first issuer nothing could leave the house, and which went to another."}, []string{"first", "issuer"}),
+		standIn: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_stand_in_total",
+			Help: "Sales for issuers that could not be told: approved by the house, refused by the rule, above the card's share, or failed."}, []string{"issuer", "result"}),
 	}
 	reg.MustRegister(m.transactions, m.seconds, m.steps, m.connections, m.refused, m.frames, m.macFailures,
-		m.signIns, m.owed, m.owedOldest, m.owedAttempts, m.undelivered, m.late, m.panics, m.replays, m.breaks)
+		m.signIns, m.owed, m.owedOldest, m.owedAttempts, m.undelivered, m.late, m.panics, m.replays, m.breaks, m.failOvers, m.standIn)
 	for _, state := range []string{"due", "manual"} {
 		m.owed.WithLabelValues(state).Set(0)
 	}
@@ -74,4 +81,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.breaks.WithLabelValues(string(d))
 	}
 	return m
+}
+
+// breakerMetrics show an issuer's breaker.
+func breakerMetrics(issuer string, b *routing.Breaker) []prometheus.Collector {
+	labels := prometheus.Labels{"issuer": issuer}
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_route_breaker_state", ConstLabels: labels,
+			Help: "The issuer's breaker: 0 closed, 1 half-open, 2 open."}, func() float64 { return float64(b.State()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "acquirer_route_breaker_opened_total", ConstLabels: labels,
+			Help: "How often the issuer's breaker has opened."}, func() float64 { return float64(b.View().Opened) }),
+	}
 }

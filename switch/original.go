@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"acquirer/calendar"
 	"acquirer/journal"
@@ -74,7 +73,7 @@ func (s *Switch) named(ctx context.Context, w *work) (*journal.Entry, error) {
 
 // traced reads an original by date, batch and trace number.
 func (s *Switch) traced(ctx context.Context, w *work, o spec.Original) (*journal.Entry, error) {
-	for _, day := range s.daysOf(w.started, o.Date) {
+	for _, day := range daysOf(s.today(datesOf(w.row), w.started), o.Date) {
 		found, err := s.journal.ByTrace(ctx, day, w.terminal.TID, int32(o.Batch), int32(o.STAN))
 		if err != nil {
 			return nil, err
@@ -123,12 +122,19 @@ func idOf(rrn string) int64 {
 // tells; longer than a street is closed at the Spring Festival.
 const memory = 10
 
+// datesOf is the business date that a row's transactions are opened on.
+func datesOf(row *row) journal.Dates {
+	if row.qr {
+		return journal.WalletDates
+	}
+	return journal.CardDates
+}
+
 // daysOf are the business dates on which a transaction of the date mmdd (as
 // DE 13 had it when it was answered) can have been opened, the likeliest first:
 // that day, the next when it was after the cut-off, or the one before when it
 // was answered behind midnight. Without a date it is the last days.
-func (s *Switch) daysOf(now time.Time, mmdd int) []calendar.Date {
-	today := calendar.BusinessDate(now, s.cfg.CutOff)
+func daysOf(today calendar.Date, mmdd int) []calendar.Date {
 	if mmdd == 0 {
 		days := make([]calendar.Date, memory)
 		for i := range days {
@@ -181,7 +187,7 @@ func (s *Switch) belongs(w *work, q *asked, e *journal.Entry) (journal.Reason, s
 	if !w.pan.IsZero() && q.token != e.PANToken {
 		return journal.OriginalDiffers, "another card"
 	}
-	today := calendar.BusinessDate(w.started, s.cfg.CutOff)
+	today := s.today(journal.DatesOf(e.Channel), w.started)
 	switch w.row.does {
 	case journal.Void, journal.CompletionVoid, journal.Adjustment:
 		if e.Day != today {

@@ -172,8 +172,8 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 		}
 		s.metrics.owedAttempts.WithLabelValues(e.Issuer, result).Inc()
 	}()
-	if wallet := s.wallets[e.Issuer]; wallet != nil {
-		result = s.sendWallet(ctx, e, wallet)
+	if way := s.wallets[e.Issuer]; way != nil {
+		result = s.sendWallet(ctx, e, way)
 		return
 	}
 	var req, ans spec.Message
@@ -193,6 +193,10 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 		if errors.Is(err, routing.ErrUnreachable) {
 			result = "unreachable"
 		}
+		if fault.Planted("reversal-sent-once") {
+			s.acknowledge(ctx, e, whyOf(err))
+			return
+		}
 		s.again(ctx, e, whyOf(err))
 		return
 	}
@@ -201,13 +205,13 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 	case code.Approves():
 		result = "acknowledged"
 		s.acknowledge(ctx, e, "acknowledged with "+string(code))
-	case e.Debt.Delivery() && code == RCDuplicate: // it has it (protocol.md 7)
+	case (e.Debt.Delivery() || e.StoodIn()) && code == RCDuplicate: // it has it (protocol.md 7)
 		result = "acknowledged"
 		s.acknowledge(ctx, e, "acknowledged with 94: it was there")
 	case e.Debt.Delivery() && !busy(code):
 		result = "refused"
 		s.giveUp(ctx, e, "the issuer refused the advice with "+string(code))
-	case code == RCNoOriginal && time.Now().After(e.Deadline.Add(journal.Grace)):
+	case code == RCNoOriginal && (fault.Planted("25-is-final") || time.Now().After(e.Deadline.Add(journal.Grace))):
 		result = "unknown_there"
 		s.acknowledge(ctx, e, "the issuer has no such original")
 	case code == RCNoOriginal:
@@ -224,39 +228,6 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 	}
 }
 
-// sendWallet ends an order that nobody decided, or gives back what a void or
-// refund promised. Both can be repeated without end.
-func (s *Switch) sendWallet(ctx context.Context, e *journal.Entry, wallet *routing.Wallet) (result string) {
-	ctx, cancel := context.WithTimeout(ctx, wallet.Timeout())
-	defer cancel()
-	back := context.WithoutCancel(ctx)
-	if !e.Debt.Delivery() {
-		r, err := wallet.Cancel(ctx, e.RRN)
-		if err != nil {
-			s.again(back, e, whyOf(err))
-			return "unanswered"
-		}
-		s.acknowledge(back, e, "the order is "+r.State.String())
-		return "acknowledged"
-	}
-	original, err := s.journal.Get(ctx, e.Original)
-	if err != nil {
-		s.again(back, e, "the original could not be read: "+err.Error())
-		return "failed"
-	}
-	r, err := wallet.Refund(ctx, original.RRN, e.RRN, e.Amount)
-	switch {
-	case err != nil:
-		s.again(back, e, whyOf(err))
-		return "unanswered"
-	case r.State == routing.Refunded:
-		s.acknowledge(back, e, "refunded")
-		return "acknowledged"
-	}
-	s.giveUp(back, e, "the wallet refused the refund: "+r.Code)
-	return "refused"
-}
-
 // busy are the codes of an issuer that could not look at a reversal now.
 func busy(code ResponseCode) bool {
 	switch code {
@@ -269,6 +240,10 @@ func busy(code ResponseCode) bool {
 // again schedules the next try with back-off and jitter; after MaxAttempts a
 // person takes over.
 func (s *Switch) again(ctx context.Context, e *journal.Entry, note string) {
+	if int(e.Debt.Tries) >= s.cfg.Owed.MaxAttempts && fault.Planted("owed-dropped") {
+		s.acknowledge(ctx, e, note)
+		return
+	}
 	if int(e.Debt.Tries) >= s.cfg.Owed.MaxAttempts {
 		s.giveUp(ctx, e, fmt.Sprintf("%d tries, the last: %s", e.Debt.Tries, note))
 		return
@@ -318,9 +293,17 @@ func (s *Switch) buildOwed(ctx context.Context, e *journal.Entry, m *spec.Messag
 	if err != nil {
 		return err
 	}
-	if e.Debt.Delivery() {
+	dialect := s.legs[e.Issuer].Issuer.Dialect()
+	switch {
+	case e.Debt.Delivery():
 		r.Repeat = e.Debt.Tries > 1 || e.Kind == journal.Refund // which its own handler has sent before
-		routing.BuildRequest(m, &r)
+		routing.BuildRequest(dialect, m, &r)
+		return nil
+	case e.StoodIn(): // no issuer reverses what it was told: it is given back, under a number of its own that stays
+		r.Original, _ = s.legOriginal(e)
+		r.Processing, r.STAN, r.Sent, r.ICData = "200000", uint32(e.Debt.ID%999_999)+1, e.Debt.Created, nil
+		r.Repeat = e.Debt.Tries > 1
+		routing.BuildRequest(dialect, m, &r)
 		return nil
 	}
 	back := routing.Reversal{Original: r, STAN: uint32(s.nextTrace()), Sent: time.Now(), Reason: reversalReason(e.Debt.Why), Repeat: e.Debt.Tries > 1}
@@ -328,7 +311,7 @@ func (s *Switch) buildOwed(ctx context.Context, e *journal.Entry, m *spec.Messag
 		back.Approval = e.Outcome.Approval
 	}
 	back.ICData = e.Debt.Chip
-	routing.BuildReversal(m, &back)
+	routing.BuildReversal(dialect, m, &back)
 	return nil
 }
 
@@ -340,7 +323,7 @@ func (s *Switch) legTold(ctx context.Context, e *journal.Entry) (routing.Request
 		return routing.Request{}, err
 	}
 	r := routing.Request{
-		MTI: legMTI(&e.Transaction), Processing: fmt.Sprintf("%06d", e.ProcessingCode), Amount: e.Amount, Sent: e.Transmitted, STAN: uint32(e.Trace), RRN: e.RRN,
+		MTI: toldAs(e), Processing: fmt.Sprintf("%06d", e.ProcessingCode), Amount: e.Amount, Sent: e.Transmitted, STAN: uint32(e.Trace), RRN: e.RRN,
 		PAN: c.PAN, Expiry: c.Expiry, Sequence: c.Sequence, ICData: c.Chip, EntryMode: fmt.Sprintf("%03d", e.EntryMode), Condition: condition(&e.Transaction),
 		Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer, Receiver: s.legs[e.Issuer].Issuer.Institution(),
 		Terminal: e.Terminal, Merchant: e.Merchant,
@@ -354,7 +337,7 @@ func (s *Switch) legTold(ctx context.Context, e *journal.Entry) (routing.Request
 			r.Processing, r.Amount = "220000", -e.Amount
 		}
 	}
-	if !e.Advice() {
+	if !e.Advice() && !e.StoodIn() {
 		return r, nil
 	}
 	if e.Outcome != nil {
@@ -374,6 +357,15 @@ func (s *Switch) legTold(ctx context.Context, e *journal.Entry) (routing.Request
 		}
 	}
 	return r, nil
+}
+
+// toldAs is the message type under which the issuer hears of a transaction. A
+// sale that the house approved for it comes as an advice.
+func toldAs(e *journal.Entry) spec.MTI {
+	if e.StoodIn() {
+		return 0x0220
+	}
+	return legMTI(&e.Transaction)
 }
 
 // errWaits says that an advice cannot be told before the one it is about.

@@ -13,6 +13,7 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/card"
+	"acquirer/fault"
 	"acquirer/journal"
 	"acquirer/money"
 	"acquirer/routing"
@@ -26,6 +27,9 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // the ladder, then open, send, close (docs/life-of-a-purchase.md).
 func (s *Switch) purchase(ctx context.Context, w *work) {
 	q, reason, note := s.climb(ctx, w)
+	if fault.Planted("pan-in-log") {
+		s.log.Debug("purchase", "card", w.pan.Reveal())
+	}
 	defer func() { clear(q.track2) }()
 	w.step(stepCheck)
 	if txn := s.begin(ctx, w, &q, reason, note); txn != nil {
@@ -70,7 +74,7 @@ func (s *Switch) transaction(ctx context.Context, w *work, q *asked) (*journal.T
 	now := w.started
 	t := &journal.Transaction{
 		ID: w.id(),
-		Key: journal.Key{Day: calendar.BusinessDate(now, s.cfg.CutOff), Terminal: w.terminal.TID,
+		Key: journal.Key{Day: s.today(journal.DatesOf(q.channel), now), Terminal: w.terminal.TID,
 			Batch: int32(w.de60.Batch), STAN: int32(q.stan), Kind: w.row.does},
 		Merchant: w.terminal.MID, MTI: uint16(w.row.mti), Amount: w.amount, Channel: q.channel, Issuer: w.issuer, Scheme: q.scheme,
 		RRN: rrnOf(w.id()), Trace: int32(s.nextTrace()), Transmitted: now.Truncate(time.Second),
@@ -112,7 +116,7 @@ func (s *Switch) transaction(ctx context.Context, w *work, q *asked) (*journal.T
 	}
 	t.PANMasked = w.pan.Masked()
 	sealed := sealedCard{PAN: w.pan, Expiry: q.expiry}
-	if w.row.recorded() || w.row.does == journal.Refund { // it may have to be told again
+	if w.row.recorded() || w.row.does == journal.Refund || q.plan != nil && q.plan.Rules.StandsIn(w.route.Issuer) != nil { // it may have to be told later
 		sealed.Sequence, sealed.Chip = m.Text(23), m.Bytes(55)
 	}
 	t.PANSealed, err = s.sealCard(ctx, t.ID, &sealed)
@@ -149,7 +153,8 @@ func fingerprint(w *work, t *journal.Transaction) [16]byte {
 // open makes the intention durable (W1) and reports whether it may be sent;
 // if not, the answer stands in w.
 func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, options []journal.OpenOption) bool {
-	if yesterday, may := s.mayBeYesterdays(w, t.Day); may {
+	options = append(options, journal.OnOpenDate())
+	if yesterday, may := s.mayBeYesterdays(w, t); may {
 		options = append(options, journal.AlsoOn(yesterday))
 	}
 	step, cancel := s.storeContext(ctx)
@@ -181,6 +186,9 @@ func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, opti
 	case journal.Repeat:
 		s.answerRepeat(ctx, w, opened.First)
 	case journal.InFlight:
+		if fault.Planted("repeat-sent-twice") {
+			return true
+		}
 		s.answerUndecided(ctx, w, opened.First.ID)
 	case journal.Conflict:
 		w.journaled = false
@@ -194,16 +202,29 @@ func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, opti
 	return false
 }
 
+// today is the business date that is open: the clock's, unless the journal is
+// past it.
+func (s *Switch) today(d journal.Dates, now time.Time) calendar.Date {
+	return max(calendar.BusinessDate(now, s.cutOff(d)), s.journal.OpenDate(d))
+}
+
+func (s *Switch) cutOff(d journal.Dates) time.Duration {
+	if d == journal.WalletDates {
+		return s.cfg.WalletCutOff
+	}
+	return s.cfg.CutOff
+}
+
 // mayBeYesterdays reports that the message may be a repeat of one that came on
-// the business date before day, and which that is: the cut-off is only just
+// the business date before t's, and which that is: the cut-off is only just
 // past, or the keys it is signed with were in force before it, so that a
 // recorded message still has a right MAC (fault 12). Without a batch number
 // trace numbers come again every day: there the message's own time tells that
 // it is no recording.
-func (s *Switch) mayBeYesterdays(w *work, day calendar.Date) (calendar.Date, bool) {
+func (s *Switch) mayBeYesterdays(w *work, t *journal.Transaction) (calendar.Date, bool) {
 	const memory = 30 * time.Minute
-	yesterday := day.AddDays(-1)
-	cut := calendar.Closes(yesterday, s.cfg.CutOff)
+	yesterday := t.Day.AddDays(-1)
+	cut := calendar.Closes(yesterday, s.cutOff(journal.DatesOf(t.Channel)))
 	return yesterday, w.started.Sub(cut) < memory || w.keysSince < cut.UnixMicro() && (w.dialect.UnionPay() || !w.fresh())
 }
 
@@ -221,30 +242,14 @@ func (s *Switch) send(ctx context.Context, w *work, t *journal.Transaction, q *a
 		s.close(ctx, w, t, journal.Outcome{Reason: journal.BadPIN, Note: "its key was used before", Closed: time.Now()})
 		return
 	}
-	p := s.legRequest(w, t, q)
-	routing.BuildRequest(&w.leg, &p)
-	err := q.leg.Issuer.Send(context.WithoutCancel(ctx), &w.leg, &w.legRep)
+	out := s.askAll(ctx, w, t, q)
 	w.step(stepIssuer)
-	var out journal.Outcome
-	switch {
-	case err == nil:
-		out = s.issuerSaid(w, t, q)
-		if card, atc, ok := counted(w, t); ok && out.Reason == journal.Approved {
-			s.chips.note(card, atc)
-		}
-	case errors.Is(err, routing.ErrUnanswered):
-		out = journal.Outcome{Reason: journal.Unanswered, Note: whyOf(err)}
-		if t.Advice() { // it counts as taken over
-			out.Additional, out.Settles = institutions(q.leg.Issuer.Institution(), s.cfg.Acquirer), int32(t.Day)%10000
-		}
-	default:
-		out = journal.Outcome{Reason: journal.Unreachable, Note: whyOf(err)}
-		if out.Note == string(routing.Busy) {
-			out.Reason = journal.IssuerBusy
-		}
+	var options []journal.CloseOption
+	if s.standIn(ctx, w, t, q, &out) {
+		options = append(options, journal.Because(journal.WhyDelivery))
 	}
 	out.Closed = time.Now()
-	s.close(ctx, w, t, out)
+	s.close(ctx, w, t, out, options...)
 }
 
 func whyOf(err error) string {
@@ -288,7 +293,7 @@ func (s *Switch) legOriginal(e *journal.Entry) (o *routing.Original, approval st
 	if e.Outcome != nil {
 		approval = e.Outcome.Approval
 	}
-	return &routing.Original{MTI: legMTI(&e.Transaction), STAN: uint32(e.Trace), Sent: e.Transmitted, Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer}, approval
+	return &routing.Original{MTI: toldAs(e), STAN: uint32(e.Trace), Sent: e.Transmitted, Acquirer: s.cfg.Acquirer, Forwarder: s.cfg.Acquirer}, approval
 }
 
 // legMTI is the message type that a transaction has towards its issuer.
@@ -354,11 +359,11 @@ func institutions(issuer, acquirer string) string {
 // close makes the outcome durable and answers with the one that stands, which
 // is another when a reversal or the sweep was first (W3). When the store does
 // not know what it wrote, no answer leaves (W4).
-func (s *Switch) close(ctx context.Context, w *work, t *journal.Transaction, out journal.Outcome) {
-	closed, err := s.tryClose(ctx, t, out)
-	doubt := errors.Is(err, store.ErrInDoubt)
+func (s *Switch) close(ctx context.Context, w *work, t *journal.Transaction, out journal.Outcome, options ...journal.CloseOption) {
+	closed, err := s.tryClose(ctx, t, out, options...)
+	doubt := errors.Is(err, store.ErrInDoubt) && !fault.Planted("doubt-is-a-no")
 	if doubt {
-		closed, err = s.tryClose(ctx, t, out) // tells whether it stands
+		closed, err = s.tryClose(ctx, t, out, options...) // tells whether it stands
 	}
 	w.step(stepClose)
 	if err != nil {
@@ -378,13 +383,16 @@ func (s *Switch) close(ctx context.Context, w *work, t *journal.Transaction, out
 	if closed.DebtID != 0 {
 		s.ringOwed()
 	}
+	if fault.Planted("late-approval-revives") {
+		closed.Winner = out
+	}
 	s.answerEntry(w, &journal.Entry{Transaction: *t, Outcome: &closed.Winner})
 }
 
-func (s *Switch) tryClose(ctx context.Context, t *journal.Transaction, out journal.Outcome) (journal.Closed, error) {
+func (s *Switch) tryClose(ctx context.Context, t *journal.Transaction, out journal.Outcome, options ...journal.CloseOption) (journal.Closed, error) {
 	step, cancel := s.storeContext(ctx)
 	defer cancel()
-	return s.journal.Close(step, t, out)
+	return s.journal.Close(step, t, out, options...)
 }
 
 // answerEntry answers from the journal's record alone, so that a repeat gets
@@ -468,6 +476,9 @@ func (s *Switch) landed(ctx context.Context, w *work, cause error) {
 		return
 	}
 	defer s.undecide.gone(f)
+	if fault.Planted("undelivered-forgotten") {
+		return
+	}
 	s.metrics.undelivered.Inc()
 	step, cancel := s.storeContext(ctx)
 	defer cancel()

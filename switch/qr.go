@@ -9,6 +9,7 @@ import (
 	"acquirer/journal"
 	"acquirer/merchant"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	"acquirer/spec"
 )
 
@@ -18,9 +19,8 @@ import (
 // What nobody has decided when the patience ends is cancelled at the wallet
 // (owed.go).
 func (s *Switch) qrSale(ctx context.Context, w *work) {
-	s.atWallet(ctx, w, func(ctx context.Context, t *journal.Transaction, q *asked) (routing.WalletResult, error) {
-		return q.wallet.PayAndWait(ctx, routing.WalletPayment{Order: t.RRN, Code: w.code, Amount: t.Amount,
-			Merchant: t.Merchant, Terminal: t.Terminal, Name: w.merchant.Name}, s.cfg.WalletPatience)
+	s.atWallet(ctx, w, func(ctx context.Context, t *journal.Transaction, q *asked) (wallet.Result, error) {
+		return q.wallet.PayAndWait(ctx, wallet.Payment{Order: orderOf(t), Code: w.code, Name: w.merchant.Name}, s.cfg.WalletPatience)
 	})
 }
 
@@ -29,13 +29,13 @@ func (s *Switch) qrSale(ctx context.Context, w *work) {
 // until it is answered and never be taken back: like an advice, it is owed
 // until the wallet has done it.
 func (s *Switch) qrBack(ctx context.Context, w *work) {
-	s.atWallet(ctx, w, func(ctx context.Context, t *journal.Transaction, q *asked) (routing.WalletResult, error) {
-		return q.wallet.Refund(ctx, q.follows.Original.RRN, t.RRN, t.Amount)
+	s.atWallet(ctx, w, func(ctx context.Context, t *journal.Transaction, q *asked) (wallet.Result, error) {
+		return q.wallet.Refund(ctx, orderOf(&q.follows.Original.Transaction), refundOf(t))
 	})
 }
 
 // atWallet checks and opens, asks the wallet, and closes with what it said.
-func (s *Switch) atWallet(ctx context.Context, w *work, ask func(context.Context, *journal.Transaction, *asked) (routing.WalletResult, error)) {
+func (s *Switch) atWallet(ctx context.Context, w *work, ask func(context.Context, *journal.Transaction, *asked) (wallet.Result, error)) {
 	q, reason, note := s.climbCode(ctx, w)
 	w.step(stepCheck)
 	t := s.begin(ctx, w, &q, reason, note)
@@ -103,18 +103,18 @@ func (s *Switch) climbCode(ctx context.Context, w *work) (asked, journal.Reason,
 
 // walletCodes are DE 39 for a wallet's no; any other is 05.
 var walletCodes = map[string]ResponseCode{
-	routing.NotEnough: RCFunds, routing.BuyerRefused: "05", routing.NotPermitted: RCNotPermitted, routing.OverLimit: RCAmountLimit,
-	routing.CodeInvalid: RCInvalidCard, routing.CodeExpired: RCExpired, routing.CodeUsed: RCDuplicate, routing.OrderConflict: RCDuplicate,
-	routing.BadRequest: RCFormat, routing.NotPaid: RCNoOriginal, routing.OverRefund: RCAmountLimit,
+	wallet.NotEnough: RCFunds, wallet.BuyerRefused: "05", wallet.NotPermitted: RCNotPermitted, wallet.OverLimit: RCAmountLimit,
+	wallet.CodeInvalid: RCInvalidCard, wallet.CodeExpired: RCExpired, wallet.OrderConflict: RCDuplicate,
+	wallet.BadRequest: RCFormat, wallet.NotPaid: RCNoOriginal, wallet.OverRefund: RCAmountLimit,
 }
 
 // walletSaid turns a wallet's answer into an outcome.
-func (s *Switch) walletSaid(t *journal.Transaction, r routing.WalletResult, err error) journal.Outcome {
+func (s *Switch) walletSaid(t *journal.Transaction, r wallet.Result, err error) journal.Outcome {
 	out := journal.Outcome{Closed: time.Now(), Settles: int32(t.Day) % 10000, Additional: institutions(t.Issuer, s.cfg.Acquirer)}
 	if r.Transaction != "" {
 		out.Extra = appendExtra(nil, extraNumber, r.Transaction)
 	}
-	done := r.State == routing.Paid || r.State == routing.Refunded && t.Kind != journal.Sale
+	done := r.State == wallet.Paid || r.State == wallet.Refunded && t.Kind != journal.Sale
 	switch {
 	case errors.Is(err, routing.ErrUnreachable):
 		out.Reason, out.Note = journal.Unreachable, whyOf(err)
@@ -129,16 +129,27 @@ func (s *Switch) walletSaid(t *journal.Transaction, r routing.WalletResult, err 
 		if err == nil {
 			out.Extra = appendExtra(out.Extra, 59, string(voucher))
 		}
-	case r.State == routing.BuyerPaying:
+	case r.State == wallet.BuyerPaying:
 		out.Reason, out.Note = journal.Unanswered, "the buyer did not finish"
 	default: // Failed; Closed and Refunded when the order number was used before
 		out.Reason, out.IssuerCode = journal.Declined, "05"
 		if rc, ok := walletCodes[r.Code]; ok {
 			out.IssuerCode = string(rc)
 		}
-		out.Note = r.Code
+		out.Note = noteOf(r)
 	}
 	return out
+}
+
+// noteOf is why a wallet refused: our word for it, and its own.
+func noteOf(r wallet.Result) string {
+	switch {
+	case r.Code == "":
+		return "the order is " + r.State.String()
+	case r.Said == "":
+		return r.Code
+	}
+	return r.Code + ": " + r.Said
 }
 
 // voucherOf is what a terminal keeps for the void and the refund of a QR sale:

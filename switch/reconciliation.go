@@ -39,7 +39,7 @@ func (s *Switch) reconciliation(ctx context.Context, w *work) {
 		return
 	}
 	claimed := spec.Totals{Domestic: otherTotals(&w.req)}
-	today := calendar.BusinessDate(w.started, s.cfg.CutOff)
+	today := s.today(journal.CardDates, w.started)
 	period := int32(w.terminal.Batch)
 	last, err := s.journal.LastSettling(step, w.terminal.TID, previous(period), today.AddDays(-memory))
 	if errors.Is(err, store.ErrNotFound) {
@@ -105,7 +105,7 @@ func previous(period int32) int32 {
 
 // ofPeriod reads what the terminal did since its last reconciliation.
 func (s *Switch) ofPeriod(ctx context.Context, w *work, last *journal.Settling) ([]*journal.Entry, error) {
-	all, err := s.journal.OfBatch(ctx, w.terminal.TID, noBatch, s.daysOf(w.started, 0))
+	all, err := s.journal.OfBatch(ctx, w.terminal.TID, noBatch, daysOf(s.today(journal.CardDates, w.started), 0))
 	var since []*journal.Entry
 	for _, e := range all {
 		if e.Opened.After(last.At) {

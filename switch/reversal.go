@@ -113,7 +113,7 @@ func (s *Switch) describedOriginal(ctx context.Context, w *work) (t *journal.Tra
 	now := w.started
 	t = &journal.Transaction{
 		ID: w.id(),
-		Key: journal.Key{Day: calendar.BusinessDate(now, s.cfg.CutOff), Terminal: w.terminal.TID,
+		Key: journal.Key{Day: s.today(datesOf(row), now), Terminal: w.terminal.TID,
 			Batch: int32(w.de60.Batch), STAN: int32(o.STAN), Kind: row.does},
 		Merchant: w.terminal.MID, MTI: uint16(row.mti), Amount: w.amount, ProcessingCode: number(row.processing(m)), EntryMode: int32Of(m, 22), Currency: int32Of(m, 49),
 		RRN: rrnOf(w.id()), Opened: now, Deadline: now, Node: int32(store.Node()),

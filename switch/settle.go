@@ -35,7 +35,7 @@ func (s *Switch) settlement(ctx context.Context, w *work) {
 		s.malformed(w, errTotals)
 		return
 	}
-	today := calendar.BusinessDate(w.started, s.cfg.CutOff)
+	today := s.today(journal.CardDates, w.started)
 	entries, missing, last, err := s.ofBatch(step, w, today)
 	if err != nil {
 		s.storeFailed(w, "a settlement could not be compared", err)
@@ -88,7 +88,7 @@ func (s *Switch) storeFailed(w *work, what string, err error) {
 // ofBatch reads the terminal's batch, the trace numbers of its unsigned sales
 // and what was settled of it before.
 func (s *Switch) ofBatch(ctx context.Context, w *work, today calendar.Date) (entries []*journal.Entry, missing []int, last *journal.Settling, err error) {
-	if entries, err = s.journal.OfBatch(ctx, w.terminal.TID, int32(w.de60.Batch), s.daysOf(w.started, 0)); err != nil {
+	if entries, err = s.journal.OfBatch(ctx, w.terminal.TID, int32(w.de60.Batch), daysOf(s.today(journal.CardDates, w.started), 0)); err != nil {
 		return nil, nil, nil, err
 	}
 	last, err = s.journal.LastSettling(ctx, w.terminal.TID, int32(w.de60.Batch), today.AddDays(-memory))
@@ -232,8 +232,8 @@ func (s *Switch) uploaded(ctx context.Context, w *work, records []journal.Upload
 		s.refuse(w, rc)
 		return
 	}
-	today := calendar.BusinessDate(w.started, s.cfg.CutOff)
-	entries, err := s.journal.OfBatch(step, w.terminal.TID, int32(w.de60.Batch), s.daysOf(w.started, 0))
+	today := s.today(journal.CardDates, w.started)
+	entries, err := s.journal.OfBatch(step, w.terminal.TID, int32(w.de60.Batch), daysOf(s.today(journal.CardDates, w.started), 0))
 	if err != nil {
 		s.storeFailed(w, "an upload could not be compared", err)
 		return
@@ -319,7 +319,7 @@ func (s *Switch) batchEnd(ctx context.Context, w *work) {
 		s.refuse(w, rc)
 		return
 	}
-	today := calendar.BusinessDate(w.started, s.cfg.CutOff)
+	today := s.today(journal.CardDates, w.started)
 	since := today.AddDays(-memory)
 	entries, missing, last, err := s.ofBatch(step, w, today)
 	if err != nil {

@@ -88,7 +88,7 @@ func (s *Switch) ofSignature(ctx context.Context, w *work) (*journal.Entry, erro
 	if !ok {
 		return nil, store.ErrNotFound
 	}
-	entries, err := s.journal.OfBatch(ctx, w.terminal.TID, int32(w.de60.Batch), s.daysOf(w.started, 0))
+	entries, err := s.journal.OfBatch(ctx, w.terminal.TID, int32(w.de60.Batch), daysOf(s.today(journal.CardDates, w.started), 0))
 	if err != nil {
 		return nil, err
 	}

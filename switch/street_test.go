@@ -2,6 +2,7 @@ package switching_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -20,10 +21,12 @@ import (
 	"acquirer/limits"
 	"acquirer/merchant"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	simcard "acquirer/simulate/card"
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
 	simwallet "acquirer/simulate/wallet"
+	"acquirer/spec"
 	"acquirer/store"
 	switching "acquirer/switch"
 )
@@ -40,6 +43,8 @@ type street struct {
 	addr     string
 	issuers  map[string]*issuer.Host
 	wallets  *simwallet.Wallets
+	mu       sync.Mutex
+	cases    map[string]switching.Case // raised, by key
 	legs     map[string]switching.Leg
 	metrics  *prometheus.Registry
 	log      *syncBuffer
@@ -90,6 +95,8 @@ type streetPlan struct {
 	device        func(*hsm.Software) keyHSM // the HSM of the house, instead of the software one
 	weaken        func(hsm.HSM) hsm.HSM      // what the switch gets instead of the HSM
 	carries       map[string][]string        // by issuer
+	dialect       *spec.Dialect              // of the lines to issuers, instead of CUPS
+	routing       *routing.Rules
 	mayPanic      bool
 	wallets       bool         // the simulated wallets stand behind it
 	abroad        bool         // and an issuer of a foreign scheme
@@ -103,8 +110,9 @@ func withRules(r []limits.Rule) streetOption { return func(p *streetPlan) { p.ru
 func withConfig(f func(*switching.Config)) streetOption {
 	return func(p *streetPlan) { p.config = f }
 }
-func withStore(url string) streetOption { return func(p *streetPlan) { p.url = url } }
-func withTerminals(n int) streetOption  { return func(p *streetPlan) { p.terminals = n } }
+func withStore(url string) streetOption            { return func(p *streetPlan) { p.url = url } }
+func withTerminals(n int) streetOption             { return func(p *streetPlan) { p.terminals = n } }
+func withLineDialect(d *spec.Dialect) streetOption { return func(p *streetPlan) { p.dialect = d } }
 func withLine(f func(*routing.Config)) streetOption {
 	return func(p *streetPlan) { p.line = f }
 }
@@ -181,10 +189,13 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 		WalletPatience: slower * 400 * time.Millisecond, TimeoutCode: "98", ReversalNotFound: "25", Acquirer: "48020000", CutOff: 23 * time.Hour,
 		Owed: switching.OwedConfig{Interval: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, BackoffMax: 200 * time.Millisecond, MaxAttempts: 12, Concurrency: 4},
 	}
+	// The weather of other tests breaks no breaker: those that are about them set
+	// their own.
+	s.config.Breaker = routing.BreakerConfig{Streak: 1000, Percent: 100, Least: 1000, Window: time.Minute, Pause: slower * time.Second}
 	if p.config != nil {
 		p.config(&s.config)
 	}
-	s.house = switching.House{BINs: bins, Legs: s.legs, HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log}
+	s.house = switching.House{BINs: bins, Rules: p.routing, Legs: s.legs, HSM: h, DataKey: dataKey, TokenKey: tokenKey, Log: log}
 	for _, k := range simcard.TestBaseKeys {
 		alg := hsm.TDES16
 		if k.AES {
@@ -287,8 +298,18 @@ func (s *street) seed(ctx context.Context, h keyHSM, p *streetPlan) {
 	must(s.t, s.registry.Import(ctx, seed, func(string) ([]byte, error) { return []byte{1}, nil }))
 }
 
+// networkIssuer is the issuer that takes the cards of all the others too, when a rule
+// sends them there.
+const networkIssuer = "west"
+
 func (s *street) startIssuer(ctx context.Context, h keyHSM, name string, timeout time.Duration, log *slog.Logger) {
-	host, err := issuer.New(issuer.Config{Name: name, Late: timeout + 300*time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	var bins []string
+	if name == networkIssuer {
+		for _, is := range simcard.Issuers {
+			bins = append(bins, is.BIN)
+		}
+	}
+	host, err := issuer.New(issuer.Config{Name: name, BINs: bins, Dialect: s.plan.dialect, Late: timeout + 300*time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 	must(s.t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(s.t, err)
@@ -298,8 +319,8 @@ func (s *street) startIssuer(ctx context.Context, h keyHSM, name string, timeout
 			s.t.Errorf("issuer %s: %v", name, err)
 		}
 	})
-	keys := switching.NewZoneKeys(h, formKey(s.t, h, hsm.UseZMK, issuer.TestZMK(name)), false)
-	cfg := routing.Config{Name: name, Addrs: []string{l.Addr().String()}, Institution: host.Institution(), Acquirer: "48020000",
+	keys := switching.NewZoneKeys(h, formKey(s.t, h, hsm.UseZMK, issuer.TestZMK(name)), cmp.Or(s.plan.dialect, spec.CUPS), false)
+	cfg := routing.Config{Name: name, Addrs: []string{l.Addr().String()}, Institution: host.Institution(), Acquirer: "48020000", Dialect: s.plan.dialect,
 		Timeout: timeout, BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond, Keys: keys, Log: log}
 	if s.plan.line != nil {
 		s.plan.line(&cfg)
@@ -324,13 +345,20 @@ func (s *street) startWallets() {
 	var err error
 	s.wallets, err = simwallet.Start("127.0.0.1:0", simwallet.Config{Late: time.Second, Typing: 50 * time.Millisecond})
 	must(s.t, err)
-	ways := map[string]*routing.Wallet{}
+	ways := map[string]*wallet.Wallet{}
 	for _, name := range routing.Wallets {
-		mac, err := routing.WalletKey(simwallet.TestKey(name))
+		ways[name], err = wallet.New(wallet.Config{Name: name, URL: s.wallets.URL(name), Wire: simwallet.TestWire(name, wallet.RSA), Timeout: slower * 200 * time.Millisecond,
+			Poll: 20 * time.Millisecond, Unknown: 20 * time.Millisecond, CancelAfter: time.Nanosecond})
 		must(s.t, err)
-		ways[name], err = routing.NewWallet(routing.WalletConfig{Name: name, URL: s.wallets.URL(name), MAC: mac, Timeout: slower * 200 * time.Millisecond,
-			AskMin: 10 * time.Millisecond, AskMax: 50 * time.Millisecond})
-		must(s.t, err)
+	}
+	s.house.Raise = func(_ context.Context, c switching.Case) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.cases == nil {
+			s.cases = map[string]switching.Case{}
+		}
+		s.cases[c.Key] = c
+		return nil
 	}
 	s.house.Wallets = ways
 	s.t.Cleanup(func() {

@@ -30,6 +30,7 @@ import (
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	"acquirer/store"
 )
 
@@ -55,7 +56,9 @@ type Config struct {
 	PreAuthDays      int           // how long a pre-authorisation may be completed
 	WalletPatience   time.Duration // how long a terminal waits for a buyer who types the password
 	Acquirer         string        // DE 32, 8 to 11 digits
-	CutOff           time.Duration // time of day, Beijing
+	CutOff           time.Duration // time of day, Beijing, at which cards change their business date
+	WalletCutOff     time.Duration // and wallets; 0 is midnight
+	Breaker          routing.BreakerConfig
 	Owed             OwedConfig
 }
 
@@ -66,17 +69,22 @@ type Leg struct {
 	Carries []string // of what not every issuer takes: instalment, points, reservation, ecash, purse, topup
 }
 
-// House is what the switch stands on. Every field but Wallets and Tell is needed.
+// House is what the switch stands on. Every field but Rules, Wallets, Raise
+// and Tell is needed.
 type House struct {
 	Store     *store.DB
 	Journal   *journal.Journal
 	Terminals *merchant.Registry
 	Downloads *download.Book // what terminals download
 	BINs      *routing.Table
+	Rules     *routing.Rules // over the BIN table; nil sends every card to its own issuer
 	Legs      map[string]Leg // by issuer name, as the BIN table has it
 	// Wallets are by name, as routing.WalletOf has it; without them payment
 	// codes are refused.
-	Wallets  map[string]*routing.Wallet
+	Wallets map[string]*wallet.Wallet
+	// Raise, when given, takes a case for a person. It keeps each key once;
+	// after an error the same case is raised again.
+	Raise    func(context.Context, Case) error
 	HSM      hsm.HSM
 	DataKey  hsm.Key            // seals account numbers at rest (hsm.UseDEK)
 	TokenKey hsm.Key            // makes their look-up tokens (hsm.UseHMAC)
@@ -110,9 +118,10 @@ type Switch struct {
 	journal   *journal.Journal
 	terminals *merchant.Registry
 	downloads *download.Book
-	bins      *routing.Table
+	plan      atomic.Pointer[routing.Plan]
 	legs      map[string]Leg
-	wallets   map[string]*routing.Wallet
+	breakers  map[string]*routing.Breaker // by issuer
+	wallets   map[string]*wallet.Wallet
 	hsm       hsm.HSM
 	dataKey   hsm.Key
 	tokenKey  hsm.Key
@@ -120,6 +129,7 @@ type Switch struct {
 	log       *slog.Logger
 	metrics   *metrics
 	tell      func(Told)
+	raise     func(context.Context, Case) error
 	tls       *tls.Config
 
 	conns    connections
@@ -144,21 +154,35 @@ func New(cfg Config, h House) (*Switch, error) {
 			return nil, errors.New("switch: no " + what)
 		}
 	}
-	for _, name := range h.BINs.Issuers() {
-		if leg, ok := h.Legs[name]; !ok || leg.Issuer == nil || leg.Keys == nil {
-			return nil, fmt.Errorf("switch: the BIN table names issuer %q, which is not configured", name)
-		}
-	}
 	for name, leg := range h.Legs {
+		if leg.Issuer == nil || leg.Keys == nil {
+			return nil, fmt.Errorf("switch: issuer %q has no lines or no keys", name)
+		}
 		for _, carried := range leg.Carries {
 			if !slices.Contains(carriable(), carried) {
 				return nil, fmt.Errorf("switch: issuer %q carries %q, which is none of %s", name, carried, strings.Join(carriable(), ", "))
 			}
+			if d := leg.Issuer.Dialect(); !d.CUPS() {
+				return nil, fmt.Errorf("switch: issuer %q cannot carry %q: it goes in DE 48 as UnionPay has it, and %s has no such field; leave it out of carries, or let the issuer speak cups", name, carried, d.Name())
+			}
 		}
 	}
 	cfg.defaults()
-	s := &Switch{cfg: cfg, wallets: h.Wallets, store: h.Store, journal: h.Journal, terminals: h.Terminals, downloads: h.Downloads, bins: h.BINs, legs: h.Legs,
-		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, baseKeys: h.BaseKeys, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
+	s := &Switch{cfg: cfg, wallets: h.Wallets, store: h.Store, journal: h.Journal, terminals: h.Terminals, downloads: h.Downloads, legs: h.Legs, breakers: map[string]*routing.Breaker{},
+		hsm: h.HSM, dataKey: h.DataKey, tokenKey: h.TokenKey, baseKeys: h.BaseKeys, log: h.Log, metrics: newMetrics(h.Metrics), tell: h.Tell, raise: h.Raise, tls: cfg.TLS, owedBell: make(chan struct{}, 1)}
+	if err := cfg.Breaker.Check(); err != nil {
+		return nil, err
+	}
+	for name := range h.Legs {
+		b := routing.NewBreaker(cfg.Breaker)
+		s.breakers[name] = b
+		h.Metrics.MustRegister(breakerMetrics(name, b)...)
+	}
+	plan, err := routing.NewPlan(h.BINs, h.Rules, s.issuerNames())
+	if err != nil {
+		return nil, err
+	}
+	s.plan.Store(plan)
 	h.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_transactions_in_flight",
 		Help: "Requests read and not yet answered."}, func() float64 { return float64(s.working.Load()) }))
 	s.works.New = func() any { return new(work) }
@@ -187,6 +211,7 @@ func (c *Config) defaults() {
 	fill(&c.RefundDays, 180)
 	fill(&c.PreAuthDays, 30)
 	fill(&c.WalletPatience, 40*time.Second)
+	fill(&c.Breaker, routing.BreakerConfig{Streak: 5, Percent: 50, Least: 20, Window: 30 * time.Second, Pause: 10 * time.Second})
 }
 
 func fill[T comparable](v *T, def T) {

@@ -142,8 +142,8 @@ func (s *Switch) longest() time.Duration {
 	for _, leg := range s.legs {
 		most = max(most, leg.Issuer.Timeout())
 	}
-	for _, wallet := range s.wallets {
-		most = max(most, s.cfg.WalletPatience+wallet.Timeout())
+	for _, way := range s.wallets {
+		most = max(most, s.cfg.WalletPatience+way.Timeout())
 	}
 	return most + s.cfg.StoreTimeout
 }

@@ -69,6 +69,7 @@ type facts struct {
 	entry     int // DE 22, first two digits
 	route     routing.Route
 	issuer    string
+	rule      string // of the routing file that sent it there; "" for none
 	reason    journal.Reason
 	journaled bool
 	keysSince int64   // sign-in that brought the keys it was signed with, microseconds since 1970
@@ -157,6 +158,9 @@ func (s *Switch) finish(ctx context.Context, w *work) {
 	}
 	if !w.pan.IsZero() {
 		attrs = append(attrs, slog.String("card", w.pan.Masked()), slog.String("amount", w.amount.String()), slog.String("issuer", w.issuer))
+	}
+	if w.rule != "" {
+		attrs = append(attrs, slog.String("rule", w.rule))
 	}
 	if !w.code.IsZero() {
 		attrs = append(attrs, slog.String("code", w.code.Masked()), slog.String("amount", w.amount.String()), slog.String("wallet", w.issuer))

@@ -8,6 +8,7 @@ import (
 
 	"acquirer/hsm"
 	"acquirer/routing"
+	"acquirer/spec"
 )
 
 // ZoneKeys are the keys shared with one issuer, as key blocks of the HSM. It
@@ -19,6 +20,7 @@ type ZoneKeys struct {
 	zmk hsm.Key
 	alg hsm.MACAlg
 	use hsm.Use
+	raw bool // the MAC travels as its eight bytes, not as routing.MACText
 
 	mu         sync.RWMutex
 	zpk        hsm.Key
@@ -26,11 +28,18 @@ type ZoneKeys struct {
 	generation uint32
 }
 
-// NewZoneKeys works with keys under zmk. With x919 DE 128 is the retail MAC of
-// a double-length key (ANSI X9.19), else CBC-MAC (X9.9).
-func NewZoneKeys(h hsm.HSM, zmk hsm.Key, x919 bool) *ZoneKeys {
+// NewZoneKeys works with keys under zmk for lines that speak d. Messages are
+// signed as the dialect says, with a double-length key; CUPS leaves it to the
+// issuer: with x919 the retail MAC of a double-length key (ANSI X9.19), else
+// CBC-MAC (X9.9).
+func NewZoneKeys(h hsm.HSM, zmk hsm.Key, d *spec.Dialect, x919 bool) *ZoneKeys {
 	z := &ZoneKeys{hsm: h, zmk: zmk, alg: hsm.MACX99, use: hsm.UseZAK}
-	if x919 {
+	rule := d.MAC()
+	z.raw = rule != nil
+	switch {
+	case rule != nil && rule.Alg == "cmac":
+		z.alg, z.use = hsm.MACCMAC, hsm.UseZAKCMAC
+	case rule != nil, x919:
 		z.alg, z.use = hsm.MACX919, hsm.UseZAK919
 	}
 	return z
@@ -59,7 +68,7 @@ func (z *ZoneKeys) macKeys() (current, old hsm.Key, generation uint32) {
 	return z.zak, z.old, z.generation
 }
 
-// Sign makes DE 128 over block under the current key.
+// Sign makes the MAC over block under the current key.
 func (z *ZoneKeys) Sign(ctx context.Context, block []byte) ([8]byte, uint32, error) {
 	key, _, generation := z.macKeys()
 	sum, err := z.mac(ctx, key, block)
@@ -85,10 +94,13 @@ func (z *ZoneKeys) mac(ctx context.Context, key hsm.Key, block []byte) ([8]byte,
 	if err != nil {
 		return [8]byte{}, err
 	}
+	if z.raw {
+		return sum, nil
+	}
 	return routing.MACText(sum), nil
 }
 
-// compare is in constant time over the eight characters that travel.
+// compare is in constant time over the eight bytes that travel.
 func (z *ZoneKeys) compare(ctx context.Context, key hsm.Key, block, mac []byte) error {
 	want, err := z.mac(ctx, key, block)
 	if err != nil {

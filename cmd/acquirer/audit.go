@@ -23,7 +23,7 @@ func newAuditCmd() *cobra.Command {
 entry carries the hash of the one before it. What is done with keys is in a log
 of its own: acquirer hsm audit.
 
-It opens the database itself: an embedded one only while acquirer serve is stopped.`,
+Beside a running acquirer serve with an embedded database it asks that process.`,
 		Example: "  acquirer audit list --limit 20",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -49,34 +49,68 @@ func newAuditListCmd() *cobra.Command {
 		if *limit < 1 || *limit > 100_000 {
 			return usageError{fmt.Errorf("--limit %d is not 1 to 100000", *limit)}
 		}
-		return withDatabase(cmd, func(ctx context.Context, db *store.DB) error {
-			list, err := audit.List(ctx, db, *op, *before, *limit)
-			if err != nil {
+		list := []audit.Entry{}
+		if err := send(cmd, &auditCall{Do: "list", Op: *op, Before: *before, Limit: *limit}, &list); err != nil {
+			return err
+		}
+		out := cmd.OutOrStdout()
+		if *asJSON {
+			return json.NewEncoder(out).Encode(list)
+		}
+		for _, e := range list {
+			// Quoted, so that no text can pass for an entry of its own or
+			// speak to the operator's terminal.
+			if _, err := fmt.Fprintf(out, "%d  %s  %q from %q: %q %q: %q\n", e.Seq, e.At.Format("2006-01-02 15:04:05"), e.Who, e.From, e.Op, e.Subject, e.Result); err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			if *asJSON {
-				if list == nil {
-					list = []audit.Entry{}
-				}
-				return json.NewEncoder(out).Encode(list)
-			}
-			for _, e := range list {
-				// Quoted, so that no text can pass for an entry of its own or
-				// speak to the operator's terminal.
-				if _, err := fmt.Fprintf(out, "%d  %s  %q from %q: %q %q: %q\n", e.Seq, e.At.Format("2006-01-02 15:04:05"), e.Who, e.From, e.Op, e.Subject, e.Result); err != nil {
+			for line := range strings.Lines(e.Detail) {
+				if _, err := fmt.Fprintf(out, "    %q\n", strings.TrimSuffix(line, "\n")); err != nil {
 					return err
 				}
-				for line := range strings.Lines(e.Detail) {
-					if _, err := fmt.Fprintf(out, "    %q\n", strings.TrimSuffix(line, "\n")); err != nil {
-						return err
-					}
-				}
 			}
-			return nil
-		})
+		}
+		return nil
 	}
 	return cmd
+}
+
+// auditCall is an errand about the log.
+type auditCall struct {
+	Do     string `json:"do"` // list or verify
+	Op     string `json:"op,omitempty"`
+	Before int64  `json:"before,omitempty"`
+	Limit  int    `json:"limit,omitempty"`
+	Head   string `json:"head,omitempty"`
+}
+
+// auditEnd is where the log ends, when it is whole.
+type auditEnd struct {
+	Entries int64  `json:"entries"`
+	Head    string `json:"head"`
+}
+
+func (c *auditCall) name() string { return "audit" }
+
+func (c *auditCall) run(ctx context.Context, db *store.DB, _ Config, _ string) (any, error) {
+	switch c.Do {
+	case "list":
+		list, err := audit.List(ctx, db, c.Op, c.Before, c.Limit)
+		if list == nil {
+			list = []audit.Entry{}
+		}
+		return list, err
+	case "verify":
+		var noted audit.Head
+		if c.Head != "" {
+			var err error
+			if noted, err = audit.ParseHead(c.Head); err != nil {
+				return nil, usageError{err}
+			}
+		}
+		end, err := audit.Verify(ctx, db, noted)
+		return auditEnd{end.Seq, end.String()}, err
+	}
+	return nil, usageError{fmt.Errorf("%q is nothing that can be done with the log: list or verify", c.Do)}
 }
 
 func newAuditVerifyCmd() *cobra.Command {
@@ -96,24 +130,20 @@ The exit status is 1 when the log is not what was written.`,
 	head := cmd.Flags().String("head", "", "a head that was noted earlier, SEQ:HASH")
 	asJSON := cmd.Flags().Bool("json", false, "print the result as JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		var noted audit.Head
 		if *head != "" {
-			var err error
-			if noted, err = audit.ParseHead(*head); err != nil {
+			if _, err := audit.ParseHead(*head); err != nil {
 				return usageError{err}
 			}
 		}
-		return withDatabase(cmd, func(ctx context.Context, db *store.DB) error {
-			end, err := audit.Verify(ctx, db, noted)
-			if err != nil {
-				return err
-			}
-			if *asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"entries": end.Seq, "head": end.String()})
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "whole: %d entries\nhead   %s\n", end.Seq, end)
+		var end auditEnd
+		if err := send(cmd, &auditCall{Do: "verify", Head: *head}, &end); err != nil {
 			return err
-		})
+		}
+		if *asJSON {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(end)
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "whole: %d entries\nhead   %s\n", end.Entries, end.Head)
+		return err
 	}
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/hsm"
+	"acquirer/journal"
 	"acquirer/ledger"
 	"acquirer/limits"
 	"acquirer/money"
@@ -24,18 +26,19 @@ import (
 // openBooks puts the settlement engine on the journal, the ledger and the bank.
 func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 	cfg := settlement.Config{
-		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, CutOff: v.cfg.Switch.CutOff, RefundFee: settlement.RefundFee(v.cfg.Settlement.RefundFee), Rest: v.letTerminalsFirst,
-		Unseal: func(ctx context.Context, sealed []byte) (string, error) {
-			clear, err := v.hsm.Decrypt(ctx, dataKey, accountAAD, sealed)
-			return string(clear), err
-		},
+		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, Rest: v.letTerminalsFirst,
+		Unseal: v.openAccount(dataKey), OnInstant: v.instantPaid,
 	}
-	if v.cfg.Settlement.Bank != "" {
-		rail, err := settlement.NewHTTPRail(v.cfg.Settlement.Bank, v.cfg.Settlement.Timeout)
-		if err != nil {
-			return nil, fmt.Errorf("settlement.bank: %w", err)
-		}
-		cfg.Rail, v.rail = rail, rail
+	if err := v.cfg.terms(&cfg); err != nil {
+		return nil, err
+	}
+	var err error
+	if v.rail, err = v.openRail(dataKey); err != nil {
+		return nil, err
+	}
+	cfg.Rail = v.rail
+	if v.cfg.Clearing.Sources != "" {
+		cfg.Gate = func(ctx context.Context, date calendar.Date) error { return v.recon.Gate(ctx, date) }
 	}
 	return settlement.New(cfg)
 }
@@ -221,19 +224,34 @@ func (v *house) settler(ctx context.Context, every time.Duration) {
 // settleDue does what settlement owes at a moment. Every part of it may be
 // repeated: a date is closed once, a window paid once, a payout sent once.
 func (v *house) settleDue(ctx context.Context, now time.Time) error {
-	today := calendar.BusinessDate(now, v.cfg.Switch.CutOff)
+	today := v.today(now)
 	open, err := v.books.OpenDate(ctx)
 	if err != nil {
 		return err
 	}
-	if open < today { // also 0, before the first close: the day before is closed empty
-		day, err := v.books.CloseDay(ctx, today.AddDays(-1), now, false)
-		if err != nil {
+	if err := v.reconcileDue(ctx, now); err != nil {
+		return err
+	}
+	if ended := v.books.Ended(now); open <= ended { // also 0, before the first close: the day before is closed empty
+		switch day, err := v.books.CloseDay(ctx, ended, now, false); {
+		case errors.Is(err, settlement.ErrGate):
+			v.waiting.Set(1)
+			if v.waits != err.Error() {
+				v.waits = err.Error()
+				v.log.Warn("a business date waits before it is settled", "why", v.waits)
+			}
+		case err != nil:
 			return err
-		}
-		v.log.Info("business date closed", "date", day.Date.String(), "transactions", day.Lines, "payouts", day.Payouts, "total", day.PayoutTotal.String())
-		if err := v.forgetCounters(ctx, calendar.DateOf(now).AddDays(-1)); err != nil {
-			return err
+		default:
+			v.waits = ""
+			v.waiting.Set(0)
+			v.log.Info("business date closed", "date", day.Date.String(), "transactions", day.Lines, "payouts", day.Payouts, "total", day.PayoutTotal.String())
+			if err := chargeExtras(ctx, v.books, day.Date, now, v.log); err != nil {
+				return err
+			}
+			if err := v.forgetCounters(ctx, calendar.DateOf(now).AddDays(-1)); err != nil {
+				return err
+			}
 		}
 	}
 	if calendar.DateOf(now) == today {
@@ -253,6 +271,20 @@ func (v *house) settleDue(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	_, err = v.books.Pay(ctx, now)
+	return err
+}
+
+// today is the business date of cards that is open.
+func (v *house) today(now time.Time) calendar.Date {
+	return max(calendar.BusinessDate(now, v.cfg.Switch.CutOff), v.journal.OpenDate(journal.CardDates))
+}
+
+// chargeExtras charges what fell due up to a closed date, apart from sales.
+func chargeExtras(ctx context.Context, books *settlement.Engine, date calendar.Date, now time.Time, log *slog.Logger) error {
+	x, err := books.ChargeExtras(ctx, date, now)
+	if err == nil && x.Charged+x.Waived > 0 {
+		log.Info("devices and SIM years charged", "date", date.String(), "charged", x.Charged, "total", x.Total.String(), "waived", x.Waived)
+	}
 	return err
 }
 

@@ -15,14 +15,16 @@ import (
 )
 
 // What the journal approved, in settlement's words: a tap without a PIN has its
-// own price, and a load and its void are nobody's sale.
+// own price, a load and its void are nobody's sale, and the business date is the one
+// on which it was opened.
 func TestFactsOfTheJournal(t *testing.T) {
 	j := journal.New(storetest.SQLite(t, journal.Schema), nil)
 	ctx := context.Background()
+	day := calendar.DateOf(time.Now()).AddDays(-1) // on which they were opened: their answers came behind the cut-off
 	approve := func(kind journal.Kind, stan, entry int32, original int64) int64 {
 		t.Helper()
 		now := time.Now()
-		x := &journal.Transaction{ID: store.NewID(), Key: journal.Key{Day: calendar.DateOf(now), Terminal: "10000001", Batch: 1, STAN: stan, Kind: kind}, MTI: 0x0200,
+		x := &journal.Transaction{ID: store.NewID(), Key: journal.Key{Day: day, Terminal: "10000001", Batch: 1, STAN: stan, Kind: kind}, MTI: 0x0200,
 			Amount: 100_00, EntryMode: entry, Original: original, Channel: journal.Debit, Issuer: "north", Opened: now, Deadline: now.Add(time.Minute)}
 		if opened, err := j.Open(ctx, x); err != nil || opened.Verdict != journal.Fresh {
 			t.Fatalf("%v %v", opened.Verdict, err)
@@ -47,8 +49,8 @@ func TestFactsOfTheJournal(t *testing.T) {
 		t.Fatalf("%d facts, %v", len(facts), err)
 	}
 	for i, w := range want {
-		if f := facts[i]; f.Does != w.does || f.Entry != w.entry {
-			t.Errorf("transaction %d: does %v, read %q; want %v and %q", i+1, f.Does, f.Entry, w.does, w.entry)
+		if f := facts[i]; f.Does != w.does || f.Entry != w.entry || f.Date != day {
+			t.Errorf("transaction %d: does %v, read %q, on %v; want %v and %q on %v", i+1, f.Does, f.Entry, f.Date, w.does, w.entry, day)
 		}
 	}
 }

@@ -57,7 +57,8 @@ type Config struct {
 		RefundDays        int           `key:"refund_days" default:"180" doc:"how long a sale may be refunded"`
 		PreAuthDays       int           `key:"preauth_days" default:"30" doc:"how long a pre-authorisation may be completed or voided"`
 		Acquirer          string        `key:"acquirer" default:"48020000" doc:"DE 32, the acquiring institution, 8 to 11 digits"`
-		CutOff            time.Duration `key:"cut_off" default:"23h" doc:"time of day, Beijing, at which the business date advances"`
+		CutOff            time.Duration `key:"cut_off" default:"23h" doc:"time of day, Beijing, at which the business date of cards advances"`
+		WalletCutOff      time.Duration `key:"wallet_cut_off" default:"24h" doc:"and of payments by code; the business date is settled when both have advanced"`
 	} `key:"switch"`
 
 	Owed struct {
@@ -105,10 +106,32 @@ type Config struct {
 		Calendar  string        `key:"calendar" default:"" doc:"JSON files with the holidays of more years than the binary knows (2025, 2026), separated by commas; calendar/2026.json in the source shows the layout"`
 		OwnFunds  string        `key:"own_funds" default:"0.00" doc:"yuan of our own on the bank account when these books begin, booked once; what D+0 payouts are advanced from, and without which they wait for T+1"`
 		Windows   string        `key:"windows" default:"12:00,16:00,20:00,22:30" doc:"times of day, Beijing, at which D+0 merchants are paid what they sold so far; the rest follows at the cut-off"`
+		MinPayout string        `key:"min_payout" default:"0.01" doc:"yuan; a merchant's day that comes to less is carried over"`
+		Advance   string        `key:"advance_limit" default:"0.00" doc:"most yuan that one merchant is paid early in a day; more waits for T+1. 0.00 for no limit but our own funds"`
+		FastAfter int           `key:"fast_after_days" default:"0" doc:"days from a merchant's first sale before it is paid early (D+0, S0); the rule of 2016 says 90"`
+		FastRow   int           `key:"fast_streak_days" default:"0" doc:"days in a row with sales before a merchant is paid early; the rule of 2016 says 30"`
+		BankHours string        `key:"bank_hours" default:"08:00-22:50" doc:"when the bank pays S0 at once, Beijing; outside S0 sales wait for T+1. Empty for always"`
+		Cooling   time.Duration `key:"cooling" default:"24h" doc:"how long payouts wait after a merchant's settlement account was changed"`
+		OldDebt   int           `key:"arrears_days" default:"30" doc:"age of a merchant's debt at which it is moved to arrears; 0 for never"`
+		Debt      string        `key:"arrears_over" default:"5000.00" doc:"yuan; a greater debt is moved to arrears at once. 0.00 for never"`
 		RefundFee string        `key:"refund_fee" default:"return_pct" doc:"what of a merchant's fee comes back with a refund: keep, return_pct (the part by rate, by share) or return_all"`
-		Bank      string        `key:"bank" default:"" doc:"URL of the payout bank; without it nothing is paid"`
+		Bank      string        `key:"bank" default:"" doc:"the payout bank: its URL, or file:DIR for a bank that takes and gives files (docs/payouts.md); without it nothing is paid"`
+		Format    string        `key:"bank_format" default:"pain.001" doc:"what orders are in files: pain.001 (ISO 20022) or csv"`
+		Holder    string        `key:"account_holder" default:"" doc:"for a bank with files: holder of the account that merchants are paid from"`
+		Account   string        `key:"account" default:"" doc:"its number"`
+		AtBank    string        `key:"account_bank" default:"" doc:"the bank that keeps it"`
+		Callback  string        `key:"callback" default:"" doc:"address on which the bank's callbacks are heard, POST /v1/payout-changed; off when empty"`
+		Secret    string        `key:"callback_secret_file" default:"" doc:"file with the secret, 32 or more characters, that the bank signs its callbacks with; callbacks are not heard without it"`
 		Timeout   time.Duration `key:"timeout" default:"10s" doc:"for one question to the bank; an order that is not answered in it is asked for, never sent again"`
 	} `key:"settlement"`
+
+	Clearing struct {
+		Inbox     string `key:"inbox" default:"" doc:"folder where the files of networks, wallets and the bank are put, INBOX/SOURCE/name-with-date; what was read is moved to accepted, or refused with the reason beside it"`
+		Sources   string `key:"sources" default:"" doc:"issuers and wallets whose files every business date needs, separated by commas: a date is closed after it was compared with them, and what does not match is not paid; empty closes at the cut-off without looking"`
+		Age       int    `key:"age" default:"3" doc:"working days that an item which one side lacks waits for a later file before people must decide"`
+		FeeLimit  string `key:"fee_limit" default:"0.02" doc:"yuan by which the fees of one record may differ without anybody looking"`
+		StopAbove string `key:"stop_above" default:"0.00" doc:"yuan that a date's unresolved differences may come to before it waits for two signatures; 0.00 never waits"`
+	} `key:"clearing"`
 
 	Admin struct {
 		Listen string `key:"listen" default:"127.0.0.1:9583" doc:"/metrics, /healthz, /readyz"`
@@ -242,10 +265,23 @@ func (c Config) check() error {
 	bad(c.Switch.BadMACs >= 1 && c.Switch.RefundDays >= 1 && c.Switch.PreAuthDays >= 1 && c.Switch.PreAuthDays <= 300 && c.Switch.WalletPatience > 0, "switch.bad_macs", "counts, days (pre-authorisation up to 300) and patience must be above zero")
 	bad(len(c.Switch.Acquirer) >= 8 && len(c.Switch.Acquirer) <= 11 && strings.Trim(c.Switch.Acquirer, "0123456789") == "", "switch.acquirer", "%q is not 8 to 11 digits", c.Switch.Acquirer)
 	bad(c.Switch.CutOff >= 0 && c.Switch.CutOff <= 24*time.Hour, "switch.cut_off", "%s is not a time of day", c.Switch.CutOff)
+	bad(c.Switch.WalletCutOff >= 0 && c.Switch.WalletCutOff <= 24*time.Hour, "switch.wallet_cut_off", "%s is not a time of day", c.Switch.WalletCutOff)
 	bad(c.Settlement.RefundFee == "keep" || c.Settlement.RefundFee == "return_pct" || c.Settlement.RefundFee == "return_all", "settlement.refund_fee", "%q is none of keep, return_pct, return_all", c.Settlement.RefundFee)
 	bad(c.Owed.Interval > 0 && c.Owed.Backoff > 0 && c.Owed.BackoffMax >= c.Owed.Backoff && c.Owed.MaxAttempts > 0 && c.Owed.Concurrency > 0, "owed.backoff", "intervals and counts must be above zero, and backoff_max not below backoff")
 	own, err := money.Parse(c.Settlement.OwnFunds)
 	bad(err == nil && own >= 0, "settlement.own_funds", "%q is not an amount in yuan like 100000.00", c.Settlement.OwnFunds)
+	_, err = money.Parse(c.Clearing.FeeLimit)
+	bad(err == nil, "clearing.fee_limit", "%q is not an amount in yuan like 0.02", c.Clearing.FeeLimit)
+	_, err = money.Parse(c.Clearing.StopAbove)
+	bad(err == nil, "clearing.stop_above", "%q is not an amount in yuan like 1000.00", c.Clearing.StopAbove)
+	bad(c.Clearing.Age >= 0 && c.Clearing.Age <= 60, "clearing.age", "must be 0 to 60 working days")
+	for key, text := range map[string]string{"min_payout": c.Settlement.MinPayout, "advance_limit": c.Settlement.Advance, "arrears_over": c.Settlement.Debt} {
+		amount, err := money.Parse(text)
+		bad(err == nil && amount >= 0, "settlement."+key, "%q is not an amount in yuan like 100.00", text)
+	}
+	bad(c.Settlement.FastAfter >= 0 && c.Settlement.FastRow >= 0 && c.Settlement.OldDebt >= 0 && c.Settlement.Cooling >= 0, "settlement.fast_after_days", "days and the cooling must not be below zero")
+	_, _, err = parseHours(c.Settlement.BankHours)
+	bad(err == nil || c.Settlement.BankHours == "", "settlement.bank_hours", "%v", err)
 	_, err = parseWindows(c.Settlement.Windows)
 	bad(err == nil, "settlement.windows", "%v", err)
 	bad(c.Settlement.Timeout > 0, "settlement.timeout", "must be above zero")

@@ -67,7 +67,7 @@ func (h consoleHouse) Overview(ctx context.Context) (console.Overview, error) {
 		return console.Overview{}, err
 	}
 	now := time.Now()
-	day := calendar.BusinessDate(now, v.cfg.Switch.CutOff)
+	day := v.today(now)
 	o := console.Overview{
 		Environment: h.name, Version: version(), Node: v.cfg.Node, Started: v.started, BusinessDate: day, CutOff: calendar.Closes(day, v.cfg.Switch.CutOff),
 		Terminals: v.sw.Connections(), InFlight: v.sw.InFlight(),
@@ -242,7 +242,7 @@ func (h consoleHouse) Owed(ctx context.Context, n int) ([]console.Owed, error) {
 // Settlement implements console.House.
 func (h consoleHouse) Settlement(ctx context.Context, date calendar.Date) (console.Settlement, error) {
 	if date == 0 {
-		date = calendar.BusinessDate(time.Now(), h.v.cfg.Switch.CutOff)
+		date = h.v.today(time.Now())
 	}
 	days, closed, err := h.v.books.Merchants(ctx, date)
 	if err != nil {

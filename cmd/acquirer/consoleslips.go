@@ -243,7 +243,7 @@ func (h consoleHouse) Signature(ctx context.Context, id int64) ([]byte, error) {
 // Batches implements console.House.
 func (h consoleHouse) Batches(ctx context.Context, date calendar.Date, n int) (console.Batches, error) {
 	if date == 0 {
-		date = calendar.BusinessDate(time.Now(), h.v.cfg.Switch.CutOff)
+		date = h.v.today(time.Now())
 	}
 	settlings, err := h.v.journal.Settlings(ctx, date)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"acquirer/hsm"
 	"acquirer/money"
+	"acquirer/routing/wallet"
 	"acquirer/simulate/bank"
 	"acquirer/simulate/card"
 	"acquirer/simulate/issuer"
@@ -76,6 +77,10 @@ and fails unless everything holds.`,
 	}
 	return cmd
 }
+
+// demoPause is how long a simulated wallet is left alone: a real one wants
+// seconds, which nobody would watch.
+const demoPause = duration(time.Second)
 
 // world is the demo: the house and everything around it.
 type world struct {
@@ -143,7 +148,8 @@ func (w *world) run(ctx context.Context, cfg Config, cmd *cobra.Command, keep st
 		err = errors.Join(err, w.wallets.Close(end))
 	}()
 	for _, name := range w.wallets.Names() {
-		cfg.wallets = append(cfg.wallets, walletConfig{Name: name, URL: w.wallets.URL(name), key: simwallet.TestKey(name), timeout: cfg.Switch.IssuerTimeout})
+		cfg.wallets = append(cfg.wallets, walletConfig{Name: name, URL: w.wallets.URL(name), wire: simwallet.TestWire(name, wallet.RSA), Timeout: duration(cfg.Switch.IssuerTimeout),
+			Poll: demoPause, Unknown: demoPause, CancelAfter: demoPause})
 	}
 	err = serve(ctx, cfg, log, h, seed, issuers, w.started)
 	if err == nil && w.transactions > 0 {

@@ -225,7 +225,7 @@ func (w *world) day(ctx context.Context, r running) error {
 		return err
 	}
 	w.first = store.NewID()
-	date := calendar.BusinessDate(time.Now(), r.house.cfg.Switch.CutOff)
+	date := r.house.today(time.Now())
 	var left atomic.Int64
 	left.Store(int64(w.transactions))
 	var wg sync.WaitGroup

@@ -34,7 +34,12 @@ type errand interface {
 
 // errands are those that a process does for others.
 var errands = map[string]func() errand{
-	"owed": func() errand { return &owedCall{} },
+	"audit":     func() errand { return &auditCall{} },
+	"fees":      func() errand { return &feesCall{} },
+	"owed":      func() errand { return &owedCall{} },
+	"payout":    func() errand { return &payoutCall{} },
+	"reconcile": func() errand { return &reconcileCall{} },
+	"settle":    func() errand { return &termsCall{} },
 }
 
 // reply is what a process says of an errand.

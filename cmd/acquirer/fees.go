@@ -17,11 +17,16 @@ import (
 func newFeesCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fees",
-		Short: "What a sale costs the merchant",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "What a sale costs the merchant: quote, plans, new versions, consent, charges",
+		Long: `fees keeps the fee plans. quote and the built-in plans need no database; the other
+commands work on the configured one, also beside acquirer serve. A version of a plan is
+imported once and never changed; announce tells its merchants, and it prices their sales
+30 days later at the earliest (docs/fees.md).`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newFeesQuoteCmd())
+	cmd.AddCommand(newFeesQuoteCmd(), newFeesImportCmd(), newFeesListCmd(), newFeesAnnounceCmd(), newFeesNoticesCmd(), newFeesConsentCmd(),
+		newFeesChargeCmd(), newFeesSimulateCmd(), newFeesVerifyCmd())
 	return cmd
 }
 

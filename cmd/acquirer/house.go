@@ -26,7 +26,9 @@ import (
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	"acquirer/settlement"
+	"acquirer/settlement/reconcile"
 	"acquirer/store"
 	switching "acquirer/switch"
 )
@@ -45,22 +47,28 @@ type house struct {
 	journal   *journal.Journal
 	ledger    *ledger.Ledger
 	books     *settlement.Engine
-	rail      *settlement.HTTPRail // to the bank; nil without one
+	recon     *reconcile.Engine
+	rail      bankRail // nil without a bank
 	bins      *routing.Table
 	keys      *keyBook // nil when the HSM is a device that keeps its own books
 	legs      map[string]switching.Leg
-	wallets   map[string]*routing.Wallet
+	wallets   map[string]*wallet.Wallet
 	strays    *strays
+	instant   instant
 	sw        *switching.Switch
 	started   time.Time
 
-	windows    []int // HHMM at which D+0 merchants are paid
-	paidWindow int64 // the last one done, as yyyymmddHHMM; the settler's alone
+	refusedFiles prometheus.Counter
+	waiting      prometheus.Gauge // 1 while a date waits at the gate
+
+	windows    []int  // HHMM at which D+0 merchants are paid
+	waits      string // why a date is not settled yet; the settler's alone
+	paidWindow int64  // the last one done, as yyyymmddHHMM; the settler's alone
 }
 
 // schemas are every table there is, in the order in which they are made.
 func schemas() []store.Schema {
-	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, download.Schema, audit.Schema}
+	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, download.Schema, audit.Schema, reconcile.Schema}
 }
 
 // openHouse opens the store, the HSM and the registry, loads the seed, and
@@ -118,7 +126,11 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 	if v.windows, err = parseWindows(cfg.Settlement.Windows); err != nil {
 		return nil, err
 	}
+	v.instant = newInstant(v.metrics)
 	if v.books, err = v.openBooks(dataKey); err != nil {
+		return nil, err
+	}
+	if err := v.openReconciler(); err != nil {
 		return nil, err
 	}
 	if v.bins, err = v.loadBINs(); err != nil {
@@ -153,14 +165,14 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 		MaxConnections: cfg.Terminals.MaxConnections, MaxFrame: cfg.Terminals.MaxFrame,
 		FrameTimeout: cfg.Terminals.FrameTimeout, IdleTimeout: cfg.Terminals.IdleTimeout, WriteTimeout: cfg.Terminals.WriteTimeout, TLS: tlsConfig,
 		TimeoutCode: switching.ResponseCode(cfg.Switch.TimeoutCode), ReversalNotFound: switching.ResponseCode(cfg.Switch.ReversalNotFound),
-		Acquirer: cfg.Switch.Acquirer, CutOff: cfg.Switch.CutOff,
+		Acquirer: cfg.Switch.Acquirer, CutOff: cfg.Switch.CutOff, WalletCutOff: cfg.Switch.WalletCutOff,
 		BadMACs: cfg.Switch.BadMACs, Fallback: cfg.Switch.Fallback, FallbackCode: switching.ResponseCode(cfg.Switch.FallbackCode), RefuseReplays: cfg.Switch.RefuseReplays,
 		CompletionPPM: int64(cfg.Switch.CompletionPercent) * percent, TipPPM: int64(cfg.Switch.TipPercent) * percent,
 		RefundDays: cfg.Switch.RefundDays, PreAuthDays: cfg.Switch.PreAuthDays, WalletPatience: cfg.Switch.WalletPatience,
 		Owed: switching.OwedConfig{Interval: cfg.Owed.Interval, Backoff: cfg.Owed.Backoff, BackoffMax: cfg.Owed.BackoffMax,
 			MaxAttempts: cfg.Owed.MaxAttempts, Concurrency: cfg.Owed.Concurrency},
 	}, switching.House{
-		Store: v.db, Journal: v.journal, Terminals: v.terminals, Downloads: v.downloads, BINs: v.bins, Legs: v.legs, Wallets: v.wallets,
+		Store: v.db, Journal: v.journal, Terminals: v.terminals, Downloads: v.downloads, BINs: v.bins, Legs: v.legs, Wallets: v.wallets, Raise: v.raise,
 		HSM: h, DataKey: dataKey, TokenKey: tokenKey, BaseKeys: cfg.baseKeys, Log: log, Metrics: v.metrics, Tell: v.tell(tape),
 	})
 	return v, err

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,17 +15,20 @@ import (
 	"acquirer/hsm"
 	"acquirer/merchant"
 	"acquirer/routing"
+	"acquirer/spec"
 	switching "acquirer/switch"
 )
 
 // issuerConfig is an issuer as a seed file lists it (docs/seed.md). What is left
 // out takes the defaults of routing.Config.
 type issuerConfig struct {
-	Name        string   `json:"name"`        // as the BIN table has it
-	Institution string   `json:"institution"` // up to 11 digits
-	Lines       []string `json:"lines"`       // host:port each
-	ZMK         hsm.Key  `json:"zmk"`         // key block of the zone master key
-	X919        bool     `json:"x919,omitempty"`
+	Name        string   `json:"name"`              // as the BIN table has it
+	Institution string   `json:"institution"`       // up to 11 digits
+	Lines       []string `json:"lines"`             // host:port each
+	ZMK         hsm.Key  `json:"zmk"`               // key block of the zone master key
+	Dialect     string   `json:"dialect,omitempty"` // a name or a file, spec.Load; cups when empty
+	Head        string   `json:"head,omitempty"`    // in hexadecimal: TPDU and header before each message, for framings that have them
+	X919        bool     `json:"x919,omitempty"`    // for cups; other dialects say how they are signed
 	Carries     []string `json:"carries,omitempty"` // of what not every issuer takes: switching.Leg
 
 	Timeout        span     `json:"timeout,omitempty"` // of an answer; without it switch.issuer_timeout
@@ -118,6 +123,22 @@ func readIssuers(s *merchant.Seed) ([]issuerConfig, error) {
 	return out, nil
 }
 
+// speaks is the issuer's dialect and what stands before its messages.
+func (is *issuerConfig) speaks() (*spec.Dialect, []byte, error) {
+	dialect, err := spec.Load(cmp.Or(is.Dialect, spec.CUPS.Name()))
+	if err != nil {
+		return nil, nil, err
+	}
+	if is.X919 && dialect.MAC() != nil {
+		return nil, nil, fmt.Errorf("x919 is for dialect cups; %s says itself that it is signed with %s", dialect.Name(), dialect.MAC().Alg)
+	}
+	head, err := hex.DecodeString(is.Head)
+	if err != nil {
+		return nil, nil, fmt.Errorf("head %q is not hexadecimal", is.Head)
+	}
+	return dialect, head, nil
+}
+
 // startIssuers starts the lines of every issuer; they connect, sign on and
 // fetch their keys in the background.
 func (v *house) startIssuers(issuers []issuerConfig) error {
@@ -135,9 +156,13 @@ func (v *house) startIssuers(issuers []issuerConfig) error {
 		if timeout == 0 {
 			timeout = v.cfg.Switch.IssuerTimeout
 		}
-		keys := switching.NewZoneKeys(v.hsm, is.ZMK, is.X919)
+		dialect, head, err := is.speaks()
+		if err != nil {
+			return usageError{fmt.Errorf("issuer %s: %w", is.Name, err)}
+		}
+		keys := switching.NewZoneKeys(v.hsm, is.ZMK, dialect, is.X919)
 		line, err := routing.NewIssuer(routing.Config{
-			Name: is.Name, Addrs: is.Lines, Institution: is.Institution, Acquirer: v.cfg.Switch.Acquirer,
+			Name: is.Name, Addrs: is.Lines, Institution: is.Institution, Acquirer: v.cfg.Switch.Acquirer, Dialect: dialect, Head: head,
 			Timeout: timeout, ConnectTimeout: time.Duration(is.ConnectTimeout), WriteTimeout: time.Duration(is.WriteTimeout), SignOnTimeout: time.Duration(is.SignOnTimeout),
 			EchoInterval: time.Duration(is.EchoInterval), EchoTimeout: time.Duration(is.EchoTimeout), EchoMisses: is.EchoMisses, TimeoutStreak: is.TimeoutStreak,
 			BackoffMin: time.Duration(is.BackoffMin), BackoffMax: time.Duration(is.BackoffMax),
@@ -145,7 +170,7 @@ func (v *house) startIssuers(issuers []issuerConfig) error {
 			TLS: secure, DoubleZAK: is.X919, Keys: keys, Observe: v.strays.observe, Log: v.log, Metrics: met,
 		})
 		if err != nil {
-			return err
+			return usageError{err}
 		}
 		v.legs[is.Name] = switching.Leg{Issuer: line, Keys: keys, Carries: is.Carries}
 	}

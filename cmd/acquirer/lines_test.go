@@ -28,6 +28,7 @@ import (
 	"acquirer/merchant"
 	"acquirer/routing"
 	"acquirer/simulate/issuer"
+	"acquirer/spec"
 	"acquirer/store"
 	switching "acquirer/switch"
 )
@@ -190,6 +191,31 @@ func TestLinesOverMutualTLS(t *testing.T) {
 	}
 }
 
+// A dialect of an operator's own, by the seed on one side and --dialect on the
+// other.
+func TestLineInADialectOfAFile(t *testing.T) {
+	d, err := spec.Load("iso87-ascii")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "harbour.json")
+	text := strings.NewReplacer(`"iso87-ascii"`, `"harbour"`, `"tpdu": false, "header": 0`, `"tpdu": true, "header": 2`, `"x919"`, `"cmac"`).Replace(string(d.File()))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := simulateIssuer(t, "--name", "north", "--dialect", file)
+	v, err := wayOut(t, func(zmk hsm.Key) string {
+		return fmt.Sprintf(`[{"name": "north", "institution": "01020001", "lines": [%q], "zmk": %q, "dialect": %q, "head": "6000010002FFFF"}]`, at, zmk, file)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.awaitLine(t, "it signs on and has its keys", func(l routing.LineState) bool { return l.SignedOn })
+	if name := v.legs["north"].Issuer.Dialect().Name(); name != "harbour" {
+		t.Errorf("it speaks %s", name)
+	}
+}
+
 func TestIssuerOfASeedIsRefused(t *testing.T) {
 	for _, c := range []struct{ what, entry, why string }{
 		{"a misspelt key", `"timeouts": "3s"`, "unknown field"},
@@ -198,6 +224,11 @@ func TestIssuerOfASeedIsRefused(t *testing.T) {
 		{"half a certificate", `"tls": {"cert": "a.pem"}`, "cert and key go together"},
 		{"no such authority", `"tls": {"ca": "nowhere.pem"}`, "nowhere.pem"},
 		{"a cap below zero", `"max_in_flight": -1`, "a number is negative"},
+		{"a dialect that is none", `"dialect": "esperanto"`, "esperanto"},
+		{"the dialect of terminals", `"dialect": "unionpay-pos"`, "UnionPay's terminals"},
+		{"a MAC that the dialect has", `"dialect": "iso87-ascii", "x919": true`, "says itself that it is signed with x919"},
+		{"a head that is none", `"head": "60zz"`, "not hexadecimal"},
+		{"a head for CUPS", `"head": "6000000000"`, "without the header of CUPS"},
 		{"back-off upside down", `"backoff_min": "10s", "backoff_max": "1s"`, "back-off of at least 10s"},
 	} {
 		_, err := wayOut(t, func(zmk hsm.Key) string {

@@ -23,11 +23,11 @@ func TestSeedExample(t *testing.T) {
 	if err := os.MkdirAll("data", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile("data/wechat.key", []byte(walletHexKey), 0o600); err != nil {
+	if err := os.WriteFile("data/wechat.key", []byte(walletAPIKey), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	wallets, err := readWallets(seed)
-	if err != nil || len(wallets) != 1 || wallets[0].Name != "wechat" || wallets[0].timeout == 0 {
+	if err != nil || len(wallets) != 1 || wallets[0].Name != "wechat" || wallets[0].Timeout == 0 {
 		t.Errorf("%+v, %v", wallets, err)
 	}
 	if len(seed.Merchants) != 1 || len(seed.Terminals) != 2 || seed.Terminals[0].TMK == "" || seed.Terminals[1].TTK == "" ||

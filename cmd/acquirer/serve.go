@@ -178,6 +178,9 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 	if err := v.bookOwnFunds(ctx); err != nil {
 		return err
 	}
+	if err := v.allowFast(ctx); err != nil {
+		return err
+	}
 	// The first date that this database will close is fixed before it sells.
 	if err := v.settleDue(ctx, time.Now()); err != nil {
 		log.Error("settling at the start", "error", err.Error())
@@ -247,9 +250,19 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 		run.console = "http://" + l.Addr().String() + "/"
 		background("console", func() error { return page.Serve(ctx, l) })
 	}
+	if cfg.Settlement.Callback != "" {
+		l, handler, err := v.listenCallbacks()
+		if err != nil {
+			return err
+		}
+		background("bank callbacks", func() error { return serveHTTP(ctx, l, handler) })
+	}
 	background("owed", func() error { v.sw.RunOwed(ctx); return nil })
 	background("ledger", func() error { keep.run(ctx); return nil })
 	background("settlement", func() error { v.settler(ctx, 10*time.Second); return nil })
+	if v.rail != nil {
+		background("instant payouts", func() error { v.payInstantly(ctx, 2*time.Second); return nil })
+	}
 	background("registry", func() error {
 		v.terminals.Watch(ctx, time.Second, func(err error) { log.Error("refreshing the registry", "error", err.Error()) })
 		return nil

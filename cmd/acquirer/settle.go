@@ -20,7 +20,6 @@ import (
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/settlement"
-	simbank "acquirer/simulate/bank"
 	"acquirer/store"
 )
 
@@ -50,6 +49,7 @@ Exit status 1 when something is wrong with the books.`,
   acquirer settle --date 2026-11-20 --received expected --as-of 2026-11-23T10:00:00+08:00 --json`,
 		Args: cobra.NoArgs,
 	}
+	cmd.AddCommand(newHoldCmd(), newReleaseCmd(), newFastCmd())
 	addConfigFlags(cmd)
 	f := cmd.Flags()
 	date := f.String("date", "", "business date to close, like 2026-11-20 (default: the last one that has ended)")
@@ -138,8 +138,11 @@ func openBooksAlone(ctx context.Context, cfg Config, h hsm.HSM) (_ *settlement.E
 	if err != nil {
 		return nil, nil, err
 	}
-	books, err := v.openBooks(dataKey)
-	return books, v.db.Close, err
+	if v.books, err = v.openBooks(dataKey); err != nil {
+		return nil, nil, err
+	}
+	v.recon, err = reconciler(v.db, cfg, v.journal, v.books)
+	return v.books, v.db.Close, err
 }
 
 // settleArgs is what the command was asked for.
@@ -172,9 +175,12 @@ func (s *settleArgs) parse(date, asOf string) (err error) {
 
 func (s *settleArgs) settle(ctx context.Context, cfg Config, books *settlement.Engine) (out settlementRun, err error) {
 	if s.date == 0 {
-		s.date = calendar.BusinessDate(s.now, cfg.Switch.CutOff).AddDays(-1)
+		s.date = books.Ended(s.now)
 	}
 	if out.Day, err = books.CloseDay(ctx, s.date, s.now, s.force); err != nil {
+		return out, err
+	}
+	if err := chargeExtras(ctx, books, s.date, s.now, slog.New(slog.DiscardHandler)); err != nil {
 		return out, err
 	}
 	if out.Expected, err = books.Expected(ctx, s.date, ""); err != nil {
@@ -235,61 +241,4 @@ func (out *settlementRun) print(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// newSimulateBankCmd is `acquirer simulate bank`.
-func newSimulateBankCmd() *cobra.Command {
-	var (
-		cfg             simbank.Config
-		listen, opening string
-	)
-	cmd := &cobra.Command{
-		Use:   "bank",
-		Short: "The bank that pays merchants: orders over HTTP, books, and weather by account",
-		Long: `bank takes payout orders over HTTP, pays each reference once and keeps books.
-
-  POST /v1/payouts               {"reference","amount","account","name","bank"}
-  GET  /v1/payouts/REFERENCE
-  GET  /v1/changes?after=CURSOR
-  POST /v1/advance?days=N        moves its day on
-  GET  /v1/statement
-
-The last two digits of the account number ask for weather:
-
-  90  slow                       95  paid, returned the next day
-  91  paid, never answered       96  every callback comes twice
-  92  the order never arrives    97  paid, answered with HTTP 500
-  93  in process, paid later     98  in process, refused later
-  94  refused                    99  never answered, in process, paid later
-
-Every other account is paid at once.`,
-		Example: `  acquirer simulate bank --listen 127.0.0.1:7001
-  acquirer serve --settlement-bank http://127.0.0.1:7001 --seed street.json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if cfg.Opening, err = money.Parse(opening); err != nil {
-				return usageError{fmt.Errorf("--opening: %w", err)}
-			}
-			if cfg.Slow <= 0 || cfg.Silence <= 0 || cfg.Limit <= 0 {
-				return usageError{errors.New("--slow, --silence and --limit must be above zero")}
-			}
-			bank, err := simbank.Start(listen, cfg)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "bank on %s\n", bank.URL())
-			<-cmd.Context().Done()
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), 10*time.Second)
-			defer cancel()
-			return bank.Close(ctx)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&listen, "listen", "127.0.0.1:7001", "address to listen on")
-	f.StringVar(&opening, "opening", "1000000.00", "what the acquirer has on its account, in yuan")
-	f.StringVar(&cfg.Callback, "callback", "", "URL that hears of every change")
-	f.DurationVar(&cfg.Slow, "slow", 2*time.Second, "how long a slow order takes")
-	f.DurationVar(&cfg.Silence, "silence", time.Minute, "how long an order that is never answered holds its connection")
-	f.IntVar(&cfg.Limit, "limit", 1_000_000, "orders the books take")
-	return cmd
 }

@@ -52,7 +52,7 @@ func TestSettle(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	leaveADay(t, cfg, h)
+	leaveADay(t, cfg, h, "6228480402564890018")
 
 	args := []string{"--database", cfg.Database, "--hsm-file", cfg.HSM.File, "--hsm-passphrase-file", pass, "--settlement-bank", bank.URL(), "--date", "2026-11-20", "--json"}
 	var out settlementRun
@@ -67,11 +67,11 @@ func TestSettle(t *testing.T) {
 		}
 		return problem, code
 	}
-	if problem, code := run("--as-of", "2026-11-20T22:00:00+08:00"); code != 1 || !strings.Contains(problem, "23:00") {
+	if problem, code := run("--as-of", "2026-11-20T23:05:00+08:00"); code != 1 || !strings.Contains(problem, "2026-11-21T00:00") {
 		t.Errorf("before the cut-off: %d %s", code, problem)
 	}
 	for range 2 {
-		if problem, code := run("--as-of", "2026-11-20T23:05:00+08:00"); code != 0 || out.Day.Lines != 1 || out.Day.PayoutTotal != 96_40 || out.Payment.Sent != 0 || out.Expected != 99_52 {
+		if problem, code := run("--as-of", "2026-11-21T00:05:00+08:00"); code != 0 || out.Day.Lines != 1 || out.Day.PayoutTotal != 96_40 || out.Payment.Sent != 0 || out.Expected != 99_52 {
 			t.Errorf("friday night: %d %s %+v", code, problem, out)
 		}
 	}
@@ -107,8 +107,8 @@ func TestSettle(t *testing.T) {
 }
 
 // leaveADay writes a merchant and one approved credit sale of 100.00 on
-// 2026-11-20.
-func leaveADay(t *testing.T, cfg Config, h *hsm.Software) {
+// 2026-11-20; account is the merchant's.
+func leaveADay(t *testing.T, cfg Config, h *hsm.Software, account string) {
 	t.Helper()
 	ctx := t.Context()
 	db, err := store.Open(ctx, cfg.Database, schemas()...)
@@ -126,7 +126,7 @@ func leaveADay(t *testing.T, cfg Config, h *hsm.Software) {
 	}
 	const mid, tid = "898110054110001", "10000001"
 	seed := &merchant.Seed{Merchants: []merchant.SeedMerchant{{Merchant: merchant.Merchant{MID: mid, Name: "王芳手工饰品", MCC: "5944", Plan: "MICRO-2025"},
-		Account: merchant.SeedAccount{Number: "6228480402564890018", Name: "王芳", Bank: "ABC"}}}}
+		Account: merchant.SeedAccount{Number: account, Name: "王芳", Bank: "ABC"}}}}
 	if err := v.importSeed(ctx, seed); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"acquirer/money"
 	simcard "acquirer/simulate/card"
 	"acquirer/simulate/issuer"
+	"acquirer/spec"
 )
 
 // newSimulateIssuerCmd is `acquirer simulate issuer`: one issuer's host, alone.
@@ -23,6 +24,7 @@ func newSimulateIssuerCmd() *cobra.Command {
 	var (
 		cfg                             issuer.Config
 		listen, control, books, balance string
+		dialect                         string
 		secure                          hostTLS
 	)
 	var names []string
@@ -33,7 +35,7 @@ func newSimulateIssuerCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "issuer",
 		Short: "An issuer's host: accounts, PINs, cryptograms, books, and weather by amount",
-		Long: `issuer answers on the CUPS line like an issuer: sign-on, zone keys, MAC, PIN,
+		Long: `issuer answers on its lines like an issuer, in CUPS or another dialect: sign-on, zone keys, MAC, PIN,
 chip cryptogram, accounts with what is held on them, reversals, and books of
 everything it decided, by kind and by what stands:
 
@@ -52,6 +54,10 @@ transaction: a void has the amount of its sale. Over HTTP (--control):
                  {"kind":"reversal","storm":"declined","code":"96"}
                  storms: ` + storms + `
   GET  /books, GET /totals
+  GET  /clearing?date=2026-11-20   its clearing file of the date (docs/clearing.md), as
+                 ZM with &format=zm, spoilt with &damage=truncated, trailer or encoding
+  POST /misclear faults of its next clearing file: ["late","fee"]; also missing,
+                 extra, amount, duplicate, stale
 
 Its zone master key and its cards' keys are TEST keys that anybody can compute.`,
 		Example: `  acquirer simulate issuer --name north --listen 127.0.0.1:9501
@@ -62,6 +68,9 @@ Its zone master key and its cards' keys are TEST keys that anybody can compute.`
 			spareMemoryForSpeed()
 			if cfg.Balance, err = money.Parse(balance); err != nil {
 				return usageError{fmt.Errorf("--balance: %w", err)}
+			}
+			if cfg.Dialect, err = spec.Load(dialect); err != nil {
+				return usageError{fmt.Errorf("--dialect: %w", err)}
 			}
 			host, err := issuer.New(cfg)
 			if err != nil {
@@ -104,7 +113,8 @@ Its zone master key and its cards' keys are TEST keys that anybody can compute.`
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.Name, "name", "", "one of "+strings.Join(names, ", ")+", or another with --bins")
-	f.StringVar(&listen, "listen", "127.0.0.1:0", "address of the CUPS line")
+	f.StringVar(&listen, "listen", "127.0.0.1:0", "address that acquirers connect to")
+	f.StringVar(&dialect, "dialect", "cups", "what the lines speak: cups, iso87-ascii, iso87-bcd, or a dialect file (docs/dialects.md)")
 	f.StringSliceVar(&cfg.BINs, "bins", nil, "BINs of its cards, 6 to 11 digits (default: those of its simulated cards)")
 	f.StringVar(&cfg.Institution, "institution", "", "institution code, up to 11 digits (default: by its name)")
 	f.StringVar(&balance, "balance", "1000000000.00", "what every account starts with, in yuan")

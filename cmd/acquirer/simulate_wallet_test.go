@@ -14,12 +14,13 @@ import (
 
 	"acquirer/merchant"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	"acquirer/simulate/terminal"
 	"acquirer/simulate/wallet"
 	switching "acquirer/switch"
 )
 
-const walletHexKey = "000102030405060708090A0B0C0D0E0F"
+const walletAPIKey = "000102030405060708090A0B0C0D0E0F"
 
 // startWallets runs `acquirer simulate wallet` until stop, which returns its
 // error.
@@ -44,13 +45,9 @@ func startWallets(t *testing.T, args ...string) (base string, stop func() error)
 }
 
 // payOnce pays by code at the wallet that a configuration names.
-func payOnce(t *testing.T, c walletConfig) (routing.WalletResult, error) {
+func payOnce(t *testing.T, c walletConfig) (wallet.Result, error) {
 	t.Helper()
-	mac, err := routing.WalletKey(c.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := routing.NewWallet(routing.WalletConfig{Name: c.Name, URL: c.URL, MAC: mac, Timeout: c.timeout})
+	w, err := wallet.New(wallet.Config{Name: c.Name, URL: c.URL, Wire: c.wire, Timeout: time.Duration(c.Timeout), TLS: c.tls})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,22 +56,36 @@ func payOnce(t *testing.T, c walletConfig) (routing.WalletResult, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w.Pay(t.Context(), routing.WalletPayment{Order: "R1", Code: code, Amount: 12_34, Merchant: "898110058120001", Terminal: "11000001"})
+	return w.Pay(t.Context(), wallet.Payment{Code: code, Order: walletOrder})
+}
+
+var walletOrder = wallet.Order{Number: "R1", Merchant: "898110058120001", Terminal: "11000001", Amount: 12_34, Made: time.Now()}
+
+// keyFiles writes the test keys into a folder, by name: ours, theirs.
+func keyFiles(t *testing.T, kind string) (folder string) {
+	t.Helper()
+	folder = t.TempDir()
+	for name, text := range map[string]string{
+		"api.key": walletAPIKey + "\n", "ours.pem": simwallet.TestKey("acquirer", kind, true), "ours.pub": simwallet.TestKey("acquirer", kind, false),
+		"theirs.pem": simwallet.TestKey("wallet", kind, true), "theirs.pub": simwallet.TestKey("wallet", kind, false),
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return folder
 }
 
 func TestSimulateWallet(t *testing.T) {
-	folder := t.TempDir()
-	books, keyFile := filepath.Join(folder, "books.json"), filepath.Join(folder, "key")
-	if err := os.WriteFile(keyFile, []byte(walletHexKey+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	folder := keyFiles(t, wallet.SM2)
+	books, keyFile := filepath.Join(folder, "books.json"), filepath.Join(folder, "api.key")
 	base, stop := startWallets(t, "--books", books)
 	wallets, err := loadWallets(Config{Seed: "demo"}, nil, map[string]string{"wechat": base + "/wechat", "alipay": base + "/alipay", "unionpay-qr": base + "/unionpay-qr"})
 	if err != nil || len(wallets) != 3 {
 		t.Fatalf("%v, %v", wallets, err)
 	}
 	for _, c := range wallets {
-		if r, err := payOnce(t, c); err != nil || r.State != routing.Paid {
+		if r, err := payOnce(t, c); err != nil || r.State != wallet.Paid {
 			t.Errorf("%s: %+v, %v", c.Name, r, err)
 		}
 	}
@@ -90,22 +101,27 @@ func TestSimulateWallet(t *testing.T) {
 		t.Errorf("%v %s", err, b)
 	}
 
-	// With keys of its own it serves those wallets only.
-	base, stop = startWallets(t, "--key-file", "wechat="+keyFile)
-	mine, err := readWallets(&merchant.Seed{Wallets: []byte(`[{"name":"wechat","url":"` + base + `/wechat","key_file":"` + keyFile + `","timeout":"9s"}]`)})
-	if err != nil || len(mine) != 1 || mine[0].timeout != 9*time.Second {
+	// With keys of its own it serves those wallets only, UnionPay QR in SM2.
+	base, stop = startWallets(t, "--key-file", "wechat="+keyFile, "--key-file", "unionpay-qr="+folder+"/theirs.pem", "--acquirer-key-file", "unionpay-qr="+folder+"/ours.pub", "--sign", "sm2")
+	mine, err := readWallets(&merchant.Seed{Wallets: []byte(`[
+		{"name":"wechat","url":"` + base + `/wechat","app":"wx1","merchant":"1900000001","key_file":"` + keyFile + `","timeout":"9s","cancel_after":"20s","bill_from":"10:30"},
+		{"name":"unionpay-qr","url":"` + base + `/unionpay-qr","merchant":"777290058110097","sign":"sm2","cert_id":"1","key_file":"` + folder + `/ours.pem","wallet_key_file":"` + folder + `/theirs.pub"}]`)})
+	if err != nil || len(mine) != 2 || time.Duration(mine[0].Timeout) != 9*time.Second || mine[0].billFrom != 10*time.Hour+30*time.Minute || time.Duration(mine[0].CancelAfter) != 20*time.Second {
 		t.Fatalf("%+v, %v", mine, err)
 	}
-	if r, err := payOnce(t, mine[0]); err != nil || r.State != routing.Paid {
-		t.Errorf("with a key of its own: %+v, %v", r, err)
+	for _, c := range mine {
+		if r, err := payOnce(t, c); err != nil || r.State != wallet.Paid {
+			t.Errorf("%s with a key of its own: %+v, %v", c.Name, r, err)
+		}
 	}
-	if r, err := payOnce(t, walletConfig{Name: "alipay", URL: base + "/alipay", key: simwallet.TestKey("alipay")}); err == nil {
+	if r, err := payOnce(t, walletConfig{Name: "alipay", URL: base + "/alipay", wire: simwallet.TestWire("alipay", wallet.RSA)}); err == nil {
 		t.Errorf("a wallet that is not served: %+v", r)
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	for _, bad := range []string{"--asks 0", "--late 0s", "--limit -1", "--key-file paypal=" + keyFile, "--key-file wechat=" + books, "--key-file wechat=" + folder + "/none"} {
+	for _, bad := range []string{"--asks 0", "--late 0s", "--limit -1", "--key-file paypal=" + keyFile, "--key-file wechat=" + folder + "/ours.pem", "--key-file wechat=" + folder + "/none",
+		"--sign md5", "--key-file alipay=" + folder + "/theirs.pem", "--key-file alipay=" + keyFile + " --acquirer-key-file alipay=" + keyFile, "--fee -1"} {
 		if _, text, code := call(t, newSimulateWalletCmd(), strings.Fields(bad)...); code != 2 || text == "" {
 			t.Errorf("%s: exit %d, %q", bad, code, text)
 		}
@@ -116,7 +132,7 @@ func TestSimulateWallet(t *testing.T) {
 func TestHouseOpensWallets(t *testing.T) {
 	base, stop := startWallets(t)
 	wallets := func(change func(*Config, *walletConfig)) (*house, error) {
-		c := walletConfig{Name: "wechat", URL: base + "/wechat", key: simwallet.TestKey("wechat")}
+		c := walletConfig{Name: "wechat", URL: base + "/wechat", wire: simwallet.TestWire("wechat", wallet.RSA)}
 		cfg := Config{Environment: "test"}
 		change(&cfg, &c)
 		cfg.wallets = []walletConfig{c}
@@ -127,7 +143,7 @@ func TestHouseOpensWallets(t *testing.T) {
 	if err != nil || len(v.wallets) != 1 || v.wallets["wechat"].Name() != "wechat" {
 		t.Fatalf("%v, %v", v.wallets, err)
 	}
-	if r, err := v.wallets["wechat"].Query(t.Context(), "R1"); err != nil || r.State != routing.NoOrder {
+	if r, err := v.wallets["wechat"].Query(t.Context(), walletOrder); err != nil || r.State != wallet.NoOrder {
 		t.Errorf("%+v, %v", r, err)
 	}
 	v.legs = nil // there is no line to close
@@ -135,10 +151,10 @@ func TestHouseOpensWallets(t *testing.T) {
 		t.Error(err)
 	}
 	for what, change := range map[string]func(*Config, *walletConfig){
-		"https":       func(cfg *Config, _ *walletConfig) { cfg.Environment = "production" },
-		"issuer":      func(_ *Config, c *walletConfig) { c.Name = "north" },
-		"URL":         func(_ *Config, c *walletConfig) { c.URL = "wallet" },
-		"at least 16": func(_ *Config, c *walletConfig) { c.key = nil },
+		"https":  func(cfg *Config, _ *walletConfig) { cfg.Environment = "production" },
+		"issuer": func(_ *Config, c *walletConfig) { c.Name = "north" },
+		"URL":    func(_ *Config, c *walletConfig) { c.URL = "wallet" },
+		"a wire": func(_ *Config, c *walletConfig) { c.wire = nil },
 	} {
 		if _, err := wallets(change); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v", what, err)
@@ -152,15 +168,16 @@ func TestHouseOpensWallets(t *testing.T) {
 // A seed's wallets are read with their keys, or the start says what is wrong
 // and never shows a key.
 func TestReadWallets(t *testing.T) {
-	folder := t.TempDir()
-	short := filepath.Join(folder, "short")
-	if err := os.WriteFile(short, []byte(walletHexKey[2:]), 0o600); err != nil {
+	folder := keyFiles(t, wallet.RSA)
+	if err := os.WriteFile(filepath.Join(folder, "short"), []byte(walletAPIKey[:15]), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("ACQUIRER_WALLET_KEY_UNIONPAY_QR", walletHexKey)
-	t.Setenv("ACQUIRER_WALLET_KEY_ALIPAY", "not hexadecimal, and secret")
-	seed := func(text string) *merchant.Seed { return &merchant.Seed{Wallets: []byte(text)} }
-	if w, err := readWallets(seed(`[{"name":"unionpay-qr","url":"https://wallet/u"}]`)); err != nil || len(w) != 1 || len(w[0].key) != 16 || w[0].timeout != 0 {
+	t.Setenv("ACQUIRER_WALLET_KEY_UNIONPAY_QR", simwallet.TestKey("acquirer", wallet.RSA, true))
+	t.Setenv("ACQUIRER_WALLET_KEY_ALIPAY", "no key, and secret")
+	seed := func(text string) *merchant.Seed {
+		return &merchant.Seed{Wallets: []byte(strings.ReplaceAll(text, "FOLDER", folder))}
+	}
+	if w, err := readWallets(seed(`[{"name":"unionpay-qr","url":"https://wallet/u","merchant":"1","wallet_key_file":"FOLDER/theirs.pub"}]`)); err != nil || len(w) != 1 || w[0].wire == nil || w[0].Timeout != 0 {
 		t.Errorf("%+v, %v", w, err)
 	}
 	if w, err := readWallets(&merchant.Seed{}); err != nil || w != nil {
@@ -172,13 +189,23 @@ func TestReadWallets(t *testing.T) {
 		`[{"name":"wechat","key":"00"}]`:        "key",
 		`[{"name":"wechat"},{"name":"wechat"}]`: "twice",
 		`[{"name":"wechat"}]`:                   "ACQUIRER_WALLET_KEY_WECHAT",
-		`[{"name":"alipay"}]`:                   "hexadecimal",
-		`[{"name":"wechat","key_file":"` + short + `"}]`:       "hexadecimal",
-		`[{"name":"wechat","key_file":"` + folder + `/none"}]`: "key_file",
-		`[{"name":"unionpay-qr","timeout":"soon"}]`:            "timeout",
-		`[{"name":"unionpay-qr","timeout":"-1s"}]`:             "timeout",
+		`[{"name":"alipay","app":"1"}]`:         "wallet_key_file",
+		`[{"name":"alipay","app":"1","wallet_key_file":"FOLDER/theirs.pub"}]`:                                                              "private key",
+		`[{"name":"alipay","key_file":"FOLDER/ours.pem","wallet_key_file":"FOLDER/theirs.pub"}]`:                                           "app",
+		`[{"name":"alipay","app":"1","sign":"sm2","key_file":"FOLDER/ours.pem","wallet_key_file":"FOLDER/theirs.pub"}]`:                    "sign",
+		`[{"name":"wechat","app":"1","merchant":"2","key_file":"FOLDER/short"}]`:                                                           "16 printable",
+		`[{"name":"wechat","merchant":"2","key_file":"FOLDER/api.key"}]`:                                                                   "app",
+		`[{"name":"wechat","app":"2","key_file":"FOLDER/api.key"}]`:                                                                        "merchant",
+		`[{"name":"wechat","app":"1","merchant":"2","key_file":"FOLDER/none"}]`:                                                            "none",
+		`[{"name":"wechat","app":"1","merchant":"2","key_file":"FOLDER/api.key","client_cert":"FOLDER/ours.pem"}]`:                         "together",
+		`[{"name":"wechat","app":"1","merchant":"2","key_file":"FOLDER/api.key","client_cert":"FOLDER/x","client_key":"FOLDER/ours.pem"}]`: "client_cert",
+		`[{"name":"wechat","app":"1","merchant":"2","key_file":"FOLDER/api.key","bill_from":"noon"}]`:                                      "bill_from",
+		`[{"name":"unionpay-qr","merchant":"1","sign":"md5","wallet_key_file":"FOLDER/theirs.pub"}]`:                                       "md5",
+		`[{"name":"unionpay-qr","merchant":"1","sign":"sm2","wallet_key_file":"FOLDER/theirs.pub"}]`:                                       "SM2",
+		`[{"name":"unionpay-qr","timeout":"soon"}]`:                                                                                        "soon",
+		`[{"name":"unionpay-qr","poll":"-1s"}]`:                                                                                            "above zero",
 	} {
-		if w, err := readWallets(seed(text)); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), walletHexKey[2:]) {
+		if w, err := readWallets(seed(text)); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), walletAPIKey[:15]) {
 			t.Errorf("%s: %+v, %v", text, w, err)
 		}
 	}

@@ -2,7 +2,8 @@ package main
 
 import (
 	"bytes"
-	"encoding/hex"
+	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,23 +11,54 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"acquirer/merchant"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
+	"acquirer/settlement"
 	"acquirer/simulate/wallet"
+	switching "acquirer/switch"
 )
 
 // walletConfig is a wallet as a seed file lists it.
 type walletConfig struct {
-	Name    string `json:"name"`               // one of routing.Wallets
-	URL     string `json:"url"`                // https://host/path; its questions are below it
-	KeyFile string `json:"key_file,omitempty"` // the shared key in hexadecimal; without it ACQUIRER_WALLET_KEY_NAME is read
-	Timeout string `json:"timeout,omitempty"`  // for one question, like 5s
+	Name        string `json:"name"`                      // one of routing.Wallets
+	URL         string `json:"url"`                       // https://host/path; its questions are below it, Alipay's is the gateway's own
+	App         string `json:"app,omitempty"`             // appid of WeChat Pay, app_id of Alipay
+	Merchant    string `json:"merchant,omitempty"`        // mch_id of WeChat Pay, merId of UnionPay QR
+	KeyFile     string `json:"key_file,omitempty"`        // WeChat Pay's API key, or our private key in PEM; without it ACQUIRER_WALLET_KEY_NAME is read
+	WalletKey   string `json:"wallet_key_file,omitempty"` // the public key or certificate of Alipay or UnionPay, in PEM
+	Sign        string `json:"sign,omitempty"`            // UnionPay QR: rsa or sm2
+	Certificate string `json:"cert_id,omitempty"`         // UnionPay QR: the serial number of our certificate
+	ClientCert  string `json:"client_cert,omitempty"`     // TLS certificate in PEM, which WeChat Pay wants for cancels and refunds
+	ClientKey   string `json:"client_key,omitempty"`      // and its key
 
-	key     []byte
-	timeout time.Duration
+	Merchants   map[string]string `json:"merchants,omitempty"`    // our merchants' numbers at the wallet, by DE 42
+	Timeout     duration          `json:"timeout,omitempty"`      // for one question
+	Poll        duration          `json:"poll,omitempty"`         // between questions while the buyer types
+	Unknown     duration          `json:"unknown,omitempty"`      // before the question after the wallet did not know
+	CancelAfter duration          `json:"cancel_after,omitempty"` // no cancel before this since the payment
+	BillFrom    string            `json:"bill_from,omitempty"`    // time of the next day from which a bill is ready, like 10:00
+
+	wire     wallet.Wire
+	tls      *tls.Config
+	billFrom time.Duration
+}
+
+// duration is a time above zero in a seed file, like 5s; 0 when it is not
+// there.
+type duration time.Duration
+
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil || v <= 0 {
+		return fmt.Errorf("%q is not a time above zero, like 5s", text)
+	}
+	*d = duration(v)
+	return nil
 }
 
 // loadWallets takes the wallets of a seed file, or the simulated ones at the
@@ -40,7 +72,7 @@ func loadWallets(cfg Config, seed *merchant.Seed, simulated map[string]string) (
 	}
 	var out []walletConfig
 	for name, at := range simulated {
-		out = append(out, walletConfig{Name: name, URL: at, key: simwallet.TestKey(name)})
+		out = append(out, walletConfig{Name: name, URL: at, wire: simwallet.TestWire(name, wallet.RSA)})
 	}
 	return out, checkWallets(out)
 }
@@ -61,17 +93,25 @@ func readWallets(s *merchant.Seed) ([]walletConfig, error) {
 	}
 	for i := range out {
 		w := &out[i]
-		var err error
-		if w.key, err = walletKey(w); err != nil {
-			return nil, fmt.Errorf("seed: wallet %s: %w", w.Name, err)
+		err := w.readKeys()
+		if err == nil && w.BillFrom != "" {
+			w.billFrom, err = timeOfDay(w.BillFrom)
 		}
-		if w.Timeout != "" {
-			if w.timeout, err = time.ParseDuration(w.Timeout); err != nil || w.timeout <= 0 {
-				return nil, fmt.Errorf("seed: wallet %s: timeout %q is not a time above zero, like 5s", w.Name, w.Timeout)
-			}
+		if err != nil {
+			return nil, fmt.Errorf("seed: wallet %s: %w", w.Name, err)
 		}
 	}
 	return out, nil
+}
+
+// timeOfDay reads 00:01 to 23:59.
+func timeOfDay(text string) (time.Duration, error) {
+	t, err := time.Parse("15:04", text)
+	d := time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute
+	if err != nil || d == 0 {
+		return 0, fmt.Errorf("bill_from %q is not a time of day from 00:01 on, like 10:00", text)
+	}
+	return d, nil
 }
 
 // checkWallets refuses names that no payment code leads to.
@@ -89,29 +129,88 @@ func checkWallets(wallets []walletConfig) error {
 	return nil
 }
 
-// walletKey reads a wallet's key. The text itself appears in no error.
-func walletKey(w *walletConfig) ([]byte, error) {
-	from, text := walletKeyVariable(w.Name), os.Getenv(walletKeyVariable(w.Name))
-	if w.KeyFile != "" {
-		f, err := os.Open(w.KeyFile)
+// readKeys makes the wire of a wallet from its keys. No key appears in an
+// error.
+func (w *walletConfig) readKeys() error {
+	ours, from, err := walletSecret(w.KeyFile, w.Name)
+	if err != nil {
+		return err
+	}
+	if (w.ClientCert == "") != (w.ClientKey == "") {
+		return errors.New("client_cert and client_key go together")
+	}
+	if w.ClientCert != "" {
+		pair, err := tls.LoadX509KeyPair(w.ClientCert, w.ClientKey)
 		if err != nil {
-			return nil, fmt.Errorf("key_file: %w", err)
+			return fmt.Errorf("client_cert: %w", err)
+		}
+		w.tls = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	needs := func(what, value string) {
+		if value == "" && err == nil {
+			err = errors.New(what + " is missing")
+		}
+	}
+	if w.Name == routing.WeChat {
+		needs("app", w.App)
+		needs("merchant", w.Merchant)
+		sign, keyErr := wallet.NewHMAC(ours)
+		if keyErr != nil {
+			return fmt.Errorf("%s: %w", from, keyErr)
+		}
+		w.wire = &wallet.WeChat{App: w.App, Merchant: w.Merchant, Sign: sign}
+		return err
+	}
+	kind := wallet.RSA
+	if w.Name == routing.UnionPayQR && w.Sign != "" {
+		kind = w.Sign
+	} else if w.Sign != "" && w.Sign != wallet.RSA {
+		return errors.New("sign is for unionpay-qr")
+	}
+	needs("wallet_key_file", w.WalletKey)
+	if err != nil {
+		return err
+	}
+	theirs, _, err := walletSecret(w.WalletKey, "")
+	if err != nil {
+		return err
+	}
+	signer, err := wallet.NewSigner(kind, ours, theirs)
+	if err != nil {
+		return fmt.Errorf("%s, %s: %w", from, w.WalletKey, err)
+	}
+	if w.Name == routing.Alipay {
+		needs("app", w.App)
+		w.wire = &wallet.Alipay{App: w.App, Sign: signer}
+		return err
+	}
+	needs("merchant", w.Merchant)
+	w.wire = &wallet.UnionPay{Merchant: w.Merchant, Certificate: w.Certificate, Sign: signer}
+	return err
+}
+
+// walletSecret reads a key's file, or the variable of a wallet that names no
+// file, and says which.
+func walletSecret(file, name string) (text, from string, err error) {
+	if file == "" {
+		from = walletKeyVariable(name)
+		text = os.Getenv(from)
+	} else {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", file, fmt.Errorf("key: %w", err)
 		}
 		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, 1<<10))
+		b, err := io.ReadAll(io.LimitReader(f, 1<<16))
 		if err != nil {
-			return nil, fmt.Errorf("key_file: %w", err)
+			return "", file, fmt.Errorf("key: %w", err)
 		}
-		from, text = w.KeyFile, strings.TrimSpace(string(b))
+		text, from = string(b), file
 	}
-	if text == "" {
-		return nil, fmt.Errorf("no key: name its key_file, or set %s", from)
+	if text = strings.TrimSpace(text); text == "" {
+		return "", from, fmt.Errorf("no key: name its key_file, or set %s", from)
 	}
-	key, err := hex.DecodeString(text)
-	if err != nil || len(key) < 16 {
-		return nil, fmt.Errorf("%s does not hold at least 32 hexadecimal digits and nothing else", from)
-	}
-	return key, nil
+	return text, from, nil
 }
 
 func walletKeyVariable(name string) string {
@@ -121,8 +220,8 @@ func walletKeyVariable(name string) string {
 // openWallets makes the clients of the wallets; they connect when there is
 // something to ask.
 func (v *house) openWallets() error {
-	v.wallets = map[string]*routing.Wallet{}
-	met := routing.NewWalletMetrics()
+	v.wallets = map[string]*wallet.Wallet{}
+	met := wallet.NewMetrics()
 	v.metrics.MustRegister(met)
 	for _, c := range v.cfg.wallets {
 		if _, taken := v.legs[c.Name]; taken {
@@ -131,15 +230,17 @@ func (v *house) openWallets() error {
 		if u, err := url.Parse(c.URL); err == nil && u.Scheme == "http" && v.cfg.Environment == "production" {
 			return fmt.Errorf("wallet %s: in production its URL begins with https, for the payment code is worth the buyer's money", c.Name)
 		}
-		mac, err := routing.WalletKey(c.key)
-		if err != nil {
-			return fmt.Errorf("wallet %s: %w", c.Name, err)
-		}
-		w, err := routing.NewWallet(routing.WalletConfig{Name: c.Name, URL: c.URL, MAC: mac, Timeout: c.timeout, Metrics: met})
+		w, err := wallet.New(wallet.Config{Name: c.Name, URL: c.URL, Wire: c.wire, Merchants: c.Merchants, TLS: c.tls, Metrics: met, Timeout: time.Duration(c.Timeout),
+			Poll: time.Duration(c.Poll), Unknown: time.Duration(c.Unknown), CancelAfter: time.Duration(c.CancelAfter), BillFrom: c.billFrom})
 		if err != nil {
 			return err
 		}
 		v.wallets[c.Name] = w
 	}
 	return nil
+}
+
+// raise makes a case of the switch a task for a person.
+func (v *house) raise(ctx context.Context, c switching.Case) error {
+	return v.books.AddTask(ctx, settlement.Task{Key: c.Key, Kind: c.Kind, Merchant: c.Merchant, Ref: strconv.FormatInt(c.ID, 10), Text: c.Text, Created: c.At})
 }

@@ -588,7 +588,7 @@ func quoted(line string) []string {
 // unionpay reads the bill of UnionPay QR, in a form of ours (docs/divergences.md):
 // lines of UTF-8 with cells between bars.
 //
-//	H|unionpay-qr|20260807
+//	BILL|unionpay-qr|20260807
 //	D|01|order|refund|query id|refund's query id|20260807120000|merchant|terminal|fen|fee in fen
 //	T|lines|paid|back|fees
 //
@@ -600,8 +600,8 @@ func (b *billReader) unionpay(r io.Reader) error {
 		return err
 	}
 	h := strings.Split(head, "|")
-	if len(h) != 3 || h[0] != "H" || h[1] != b.wallet {
-		return b.bad(0, "want H|%s|date", b.wallet)
+	if len(h) != 3 || h[0] != "BILL" || h[1] != b.wallet {
+		return b.bad(0, "want BILL|%s|date", b.wallet)
 	}
 	if _, err := time.Parse("20060102", h[2]); err != nil {
 		return b.bad(3, "%.20q is not a date like 20260807", h[2])

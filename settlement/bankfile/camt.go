@@ -281,6 +281,9 @@ func (c *camt) whole(e event) (out Entry, booked bool, err error) {
 		out.Reference = n.ref
 	}
 	out.Kind = n.kind(n.batch != "", false)
+	if out.Kind == Return && out.Reference == "" {
+		out.Kind = Receipt // of whatever came back nobody says: a person's
+	}
 	return out, n.status == "BOOK", nil
 }
 

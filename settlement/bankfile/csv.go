@@ -355,6 +355,8 @@ func (c *csvReader) movement(e *Entry) (err error) {
 		if e.Reference, err = c.name(6); err != nil {
 			return err
 		}
+	} else if e.Kind == Payout || e.Kind == Return {
+		return c.bad(6, fmt.Sprintf("a %s without its reference", e.Kind))
 	}
 	e.BankID, e.Reason = shortened(c.cells[7]), shortened(c.cells[8])
 	return nil

@@ -24,7 +24,6 @@ type pain002 struct {
 	report    Report
 	perStatus map[string]int // as the bank counted them
 	listed    map[string]int
-	status    string // of the count that is being read
 	now       Status
 	raw       string // now's status as the file has it
 	reason    []string

@@ -6,15 +6,21 @@
 //	GET  /v1/changes?after=CURSOR  {"next","changes":[...]}
 //	POST /v1/advance?days=N        moves the bank's day on
 //	GET  /v1/statement             {"day","balance","paid","returned","payouts"}
+//	POST /v1/receipts              {"reference","amount"}: a network pays us
+//	PUT  /v1/open?open=false       closes the counter; orders are answered 503 CLOSED
 //
 // A payout is {"reference","status","amount","bank_id","reason"}; the status is
 // PROCESSING, SUCCEEDED, REJECTED or RETURNED. The last two digits of the
-// account number choose the weather (Weather).
+// account number choose the weather (Weather). With a folder it takes orders
+// and gives answers as files too (Exchange).
 package simbank
 
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +32,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"acquirer/calendar"
 	"acquirer/money"
 )
 
@@ -39,10 +46,11 @@ const (
 	Lost           Weather = "92" // the connection breaks and the order never arrived
 	Late           Weather = "93" // PROCESSING; SUCCEEDED once asked for twice, or the next day
 	Closed         Weather = "94" // REJECTED: the account is closed
-	Bounces        Weather = "95" // SUCCEEDED, and RETURNED the next day
+	Bounces        Weather = "95" // SUCCEEDED, and RETURNED after Config.ReturnDays
 	Repeats        Weather = "96" // SUCCEEDED, and every callback comes twice
 	Breaks         Weather = "97" // paid, but the order is answered with HTTP 500
 	LateNo         Weather = "98" // PROCESSING; REJECTED once asked for twice, or the next day
+	Resurrects     Weather = "89" // REJECTED, and SUCCEEDED the next day after all
 	SilentThenLate Weather = "99" // the order is never answered; PROCESSING until asked for twice, or the next day; then SUCCEEDED
 )
 
@@ -52,7 +60,7 @@ func WeatherOf(account string) Weather {
 		return ""
 	}
 	switch w := Weather(account[len(account)-2:]); w {
-	case Slow, Silent, Lost, Late, Closed, Bounces, Repeats, Breaks, LateNo, SilentThenLate:
+	case Resurrects, Slow, Silent, Lost, Late, Closed, Bounces, Repeats, Breaks, LateNo, SilentThenLate:
 		return w
 	}
 	return ""
@@ -78,6 +86,7 @@ type Payout struct {
 	BankID    string       `json:"bank_id"`
 	Reason    string       `json:"reason,omitempty"`
 
+	message             string // file that it came in; empty over HTTP
 	account, name, bank string
 	weather             Weather
 	ordered             int // how often the order came
@@ -97,7 +106,14 @@ type Config struct {
 	Slow     time.Duration // default 2 s
 	Silence  time.Duration // longest a silent order holds its connection; default 1 minute
 	Callback string        // URL that hears {"reference"} of every change; none when empty
-	Limit    int           // orders the books take; default a million
+	Secret   []byte        // signs callbacks: X-Signature t=UNIXTIME,v1=HEX, HMAC-SHA-256 of "UNIXTIME.BODY"
+	// Opens and Closes are the counter's hours, times of day in Beijing; it never
+	// closes when they are the same. Statuses and statements go on.
+	Opens, Closes time.Duration
+	ReturnDays    int    // until a payout comes back; default 1
+	Folder        string // of files, with outbox and inbox as our side names them; none when empty
+	Account       string // our account in statements; default 9999000000000001
+	Limit         int    // orders the books take; default a million
 }
 
 // Bank is a running bank.
@@ -117,6 +133,20 @@ type Bank struct {
 	payouts map[string]*Payout
 	order   []*Payout
 	changes []Payout // as they were
+	moves   []move   // on our account, in their order
+	shut    bool     // on request
+	files   exchange
+}
+
+// move is a movement on our account.
+type move struct {
+	day    int
+	credit bool
+	amount money.Amount
+	kind   string // payout, return or receipt
+	ref    string
+	bankID string
+	reason string
 }
 
 // Start opens a bank on an address; port 0 chooses one (Addr).
@@ -130,6 +160,12 @@ func Start(addr string, cfg Config) (*Bank, error) {
 	if cfg.Limit == 0 {
 		cfg.Limit = 1_000_000
 	}
+	if cfg.ReturnDays == 0 {
+		cfg.ReturnDays = 1
+	}
+	if cfg.Account == "" {
+		cfg.Account = "9999000000000001"
+	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("simbank: %w", err)
@@ -142,6 +178,9 @@ func Start(addr string, cfg Config) (*Bank, error) {
 	mux.HandleFunc("GET /v1/changes", b.feed)
 	mux.HandleFunc("POST /v1/advance", b.advance)
 	mux.HandleFunc("GET /v1/statement", b.statement)
+	mux.HandleFunc("POST /v1/receipts", b.receive)
+	mux.HandleFunc("PUT /v1/open", b.openOrClose)
+	mux.HandleFunc("POST /v1/exchange", b.exchangeNow)
 	b.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return ctx }}
 	b.done.Go(func() {
@@ -205,9 +244,12 @@ func (b *Bank) Advance(days int) {
 			switch {
 			case p.Status == Processing && p.day < b.day:
 				b.decide(p)
-			case p.Status == Succeeded && p.weather == Bounces && p.day < b.day:
+			case p.Status == Succeeded && p.weather == Bounces && p.day+b.cfg.ReturnDays <= b.day:
 				b.set(p, Returned, "the account does not exist")
-				b.balance += p.Amount
+				b.move(p, true, "return")
+			case p.Status == Rejected && p.weather == Resurrects && p.day < b.day:
+				b.set(p, Succeeded, "")
+				b.move(p, false, "payout")
 			}
 		}
 	}
@@ -230,13 +272,56 @@ func (b *Bank) set(p *Payout, s Status, reason string) {
 	}
 }
 
+// move books a payout, or its coming back, on our account. b.mu is held.
+func (b *Bank) move(p *Payout, credit bool, kind string) {
+	m := move{day: b.day, credit: credit, amount: p.Amount, kind: kind, ref: p.Reference, bankID: p.BankID}
+	if credit {
+		b.balance += p.Amount
+		m.reason = "AC01 " + p.Reason
+	} else {
+		b.balance -= p.Amount
+	}
+	b.moves = append(b.moves, m)
+}
+
+// Receive books what a network or a wallet pays us.
+func (b *Bank) Receive(reference string, amount money.Amount) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.balance += amount
+	b.moves = append(b.moves, move{day: b.day, credit: true, amount: amount, kind: "receipt", ref: reference, bankID: fmt.Sprintf("R%09d", len(b.moves)+1)})
+}
+
+// Open says whether the counter takes orders, whatever the hour.
+func (b *Bank) Open(open bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.shut = !open
+}
+
+// closed says why the counter takes no order now. b.mu is held.
+func (b *Bank) closed(now time.Time) string {
+	if b.shut {
+		return "closed on request"
+	}
+	if b.cfg.Opens == b.cfg.Closes {
+		return ""
+	}
+	day := calendar.DateOf(now)
+	since := now.Sub(day.Time())
+	if since < b.cfg.Opens || since >= b.cfg.Closes {
+		return fmt.Sprintf("open from %s", day.Time().Add(b.cfg.Opens).Format("15:04"))
+	}
+	return ""
+}
+
 // decide ends a payout that was processing. b.mu is held.
 func (b *Bank) decide(p *Payout) {
 	if p.weather == LateNo {
 		b.set(p, Rejected, "refused by the receiving bank")
 		return
 	}
-	b.balance -= p.Amount
+	b.move(p, false, "payout")
 	b.set(p, Succeeded, "")
 }
 
@@ -252,23 +337,29 @@ func (b *Bank) take(in *order) (p Payout, ok bool, err error) {
 	if len(b.order) >= b.cfg.Limit {
 		return Payout{}, false, errFull
 	}
-	n := &Payout{Reference: in.Reference, Amount: in.Amount, BankID: fmt.Sprintf("B%09d", len(b.order)+1),
+	if why := b.closed(time.Now()); why != "" && in.message == "" { // a file waits for the morning
+		return Payout{Reason: why}, false, errClosed
+	}
+	n := &Payout{Reference: in.Reference, message: in.message, Amount: in.Amount, BankID: fmt.Sprintf("B%09d", len(b.order)+1),
 		account: in.Account, name: in.Name, bank: in.Bank, weather: WeatherOf(in.Account), ordered: 1, day: b.day}
 	b.payouts[in.Reference] = n
 	b.order = append(b.order, n)
 	switch n.weather {
-	case Closed:
+	case Closed, Resurrects:
 		b.set(n, Rejected, "the account is closed")
 	case Late, LateNo, SilentThenLate:
 		b.set(n, Processing, "")
 	default:
-		b.balance -= n.Amount
+		b.move(n, false, "payout")
 		b.set(n, Succeeded, "")
 	}
 	return *n, true, nil
 }
 
-var errFull = errors.New("simbank: the books are full")
+var (
+	errFull   = errors.New("simbank: the books are full")
+	errClosed = errors.New("simbank: the counter is closed")
+)
 
 type order struct {
 	Reference string       `json:"reference"`
@@ -276,6 +367,8 @@ type order struct {
 	Account   string       `json:"account"`
 	Name      string       `json:"name"`
 	Bank      string       `json:"bank"`
+
+	message string
 }
 
 func (o *order) check() error {
@@ -313,6 +406,9 @@ func (b *Bank) order1(w http.ResponseWriter, r *http.Request) {
 	}
 	p, ok, err := b.take(&in)
 	switch {
+	case errors.Is(err, errClosed):
+		answer(w, http.StatusServiceUnavailable, &Payout{Reference: in.Reference, Status: "CLOSED", Reason: p.Reason})
+		return
 	case err != nil:
 		answer(w, http.StatusInsufficientStorage, map[string]string{"error": err.Error()})
 		return
@@ -407,6 +503,29 @@ func (b *Bank) statement(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, out)
 }
 
+func (b *Bank) receive(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Reference string       `json:"reference"`
+		Amount    money.Amount `json:"amount"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10)).Decode(&in); err != nil || in.Reference == "" || len(in.Reference) > 35 || in.Amount <= 0 {
+		answer(w, http.StatusBadRequest, map[string]string{"error": `want {"reference","amount"} with yuan above zero`})
+		return
+	}
+	b.Receive(in.Reference, in.Amount)
+	b.statement(w, r)
+}
+
+func (b *Bank) openOrClose(w http.ResponseWriter, r *http.Request) {
+	open, err := strconv.ParseBool(r.URL.Query().Get("open"))
+	if err != nil {
+		answer(w, http.StatusBadRequest, map[string]string{"error": "open: want true or false"})
+		return
+	}
+	b.Open(open)
+	answer(w, http.StatusOK, map[string]bool{"open": open})
+}
+
 func answer(w http.ResponseWriter, status int, v any) {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -430,27 +549,37 @@ func (b *Bank) callBack(ctx context.Context) {
 			if b.cfg.Callback == "" {
 				continue
 			}
-			if err := tell(ctx, client, b.cfg.Callback, ref); err != nil {
+			if err := b.tell(ctx, client, ref); err != nil {
 				b.unheard.Add(1)
 			}
 		}
 	}
 }
 
-func tell(ctx context.Context, client *http.Client, url, ref string) error {
+func (b *Bank) tell(ctx context.Context, client *http.Client, ref string) error {
 	body, err := json.Marshal(map[string]string{"reference": ref})
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.cfg.Callback, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if len(b.cfg.Secret) > 0 {
+		stamp := strconv.FormatInt(time.Now().Unix(), 10)
+		mac := hmac.New(sha256.New, b.cfg.Secret)
+		mac.Write([]byte(stamp + "."))
+		mac.Write(body)
+		req.Header.Set("X-Signature", "t="+stamp+",v1="+hex.EncodeToString(mac.Sum(nil)))
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+	if resp.StatusCode/100 != 2 {
+		err = errors.Join(err, fmt.Errorf("simbank: the callback was answered HTTP %d", resp.StatusCode))
+	}
 	return errors.Join(err, resp.Body.Close())
 }

@@ -356,7 +356,7 @@ func (tw *town) de55(c *simcard.Card, cid byte, amount money.Amount) []byte {
 // send returns DE 39, or the error of Send.
 func (tw *town) send(p *routing.Request) (string, *spec.Message, error) {
 	var m spec.Message
-	routing.BuildRequest(&m, p)
+	routing.BuildRequest(spec.CUPS, &m, p)
 	ans := new(spec.Message)
 	err := tw.issuer.Send(context.Background(), &m, ans)
 	return ans.Text(39), ans, err
@@ -377,7 +377,7 @@ func (tw *town) reverse(p *routing.Request, repeat bool) (string, error) {
 	r := routing.Reversal{Original: *p, STAN: tw.stan, Sent: time.Now(), Reason: routing.ReasonTimeout, Repeat: repeat}
 	tw.mu.Unlock()
 	var m, ans spec.Message
-	routing.BuildReversal(&m, &r)
+	routing.BuildReversal(spec.CUPS, &m, &r)
 	err := tw.issuer.Send(context.Background(), &m, &ans)
 	return ans.Text(39), err
 }

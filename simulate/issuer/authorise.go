@@ -61,9 +61,12 @@ func (l *line) refuse(code string) {
 // settlement date.
 func (l *line) respond() {
 	r := &l.reply
-	r.Reset(spec.CUPS, l.in.MTI().Response())
+	d := l.h.cfg.Dialect
+	r.Reset(d, l.in.MTI().Response())
 	r.Copy(&l.in, 2, 3, 4, 7, 11, 12, 13, 14, 18, 23, 25, 32, 33, 37, 41, 42, 49, 60, 100)
-	r.SetInt(15, int64(calendar.BusinessDate(time.Now(), calendar.CardCutoff))%10000)
+	if d.Declares(15) {
+		r.SetInt(15, int64(calendar.BusinessDate(time.Now(), calendar.CardCutoff))%10000)
+	}
 }
 
 // authorise decides a request or an advice and answers as the weather has it.
@@ -71,7 +74,7 @@ func (l *line) authorise(by signer) error {
 	h, m := l.h, &l.in
 	kind := kindOf(m)
 	t, ok := traceOf(m)
-	pan, err := card.ParsePAN(m.Bytes(2))
+	pan, err := card.ParsePAN([]byte(m.Text(2)))
 	if kind == "" || !ok || err != nil {
 		code := "40"
 		switch {
@@ -120,7 +123,7 @@ func (l *line) fill(e *Entry) {
 	if e.Part != 0 {
 		r.SetInt(4, e.Part.Fen())
 	}
-	if e.de54 != "" {
+	if e.de54 != "" && r.Dialect().Declares(54) {
 		r.Set(54, e.de54)
 	}
 	if e.de55 != nil {
@@ -137,8 +140,8 @@ func (l *line) decide(e *Entry, pan card.PAN, refusal string) {
 		code = refusal
 	}
 	w := wish{
-		approval: m.Text(38), part: routing.AsksPartial(m.Bytes(60)), half: e.storm == Half,
-		answer: e.Kind == Sale && routing.AsksPartial(m.Bytes(60)), strict: h.cfg.StrictATC,
+		approval: m.Text(38), part: asksPartial(m), half: e.storm == Half,
+		answer: e.Kind == Sale && asksPartial(m), strict: h.cfg.StrictATC,
 	}
 	if original, ok := originalOf(m); ok {
 		w.original = &original
@@ -153,6 +156,12 @@ func (l *line) decide(e *Entry, pan card.PAN, refusal string) {
 	if err := l.answerChip(e, pan, chip); err != nil {
 		h.log.Error("the chip could not be answered", "error", err)
 	}
+}
+
+// asksPartial reports whether an approval of a part will do, which only CUPS
+// can say.
+func asksPartial(m *spec.Message) bool {
+	return m.Dialect().CUPS() && routing.AsksPartial(m.Bytes(60))
 }
 
 // answerChip makes DE 55 of the answer: 91, 9F36, and the scripts that the
@@ -200,7 +209,7 @@ func (l *line) judge(e *Entry, pan card.PAN) (code string, chip *cryptogram) {
 	if m.Has(14) && m.Text(14) != expiry || card.Expiry(expiry).Before(yymm(time.Now())) {
 		return "54", nil
 	}
-	if track := m.Bytes(35); track != nil && !sameTrack(track, simcard.Track2For(number)) {
+	if m.Has(35) && !sameTrack([]byte(m.Text(35)), simcard.Track2For(number)) {
 		return "59", nil
 	}
 	if m.Has(55) {
@@ -210,7 +219,7 @@ func (l *line) judge(e *Entry, pan card.PAN) (code string, chip *cryptogram) {
 		case errors.Is(err, errNoARQC) && e.Kind != ChipOfflineSale: // as in a fallback
 		case err != nil:
 			return "05", nil
-		case chip.cid >= 0 && byte(chip.cid) != cidOf(e.Kind):
+		case chip.cid >= 0 && byte(chip.cid) != cidOf(e.Kind) && (e.Kind != ChipOfflineSale || byte(chip.cid) != simcard.ARQC): // the acquirer stood in
 			return "05", nil // a card that said no, or whose sale was approved offline
 		}
 		if chip != nil {

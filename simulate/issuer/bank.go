@@ -92,6 +92,7 @@ type bank struct {
 	books      []*Entry
 	byTrace    map[Trace]*Entry
 	approval   uint32
+	cleared    cleared
 }
 
 func newBank(opening money.Amount, completion int) *bank {
@@ -197,7 +198,7 @@ func traceOf(m *spec.Message) (t Trace, ok bool) {
 
 // originalOf reads DE 90: MTI 4, STAN 6, DE 7 10, acquirer 11, forwarder 11.
 func originalOf(m *spec.Message) (t Trace, ok bool) {
-	b := m.Bytes(90)
+	b := []byte(m.Text(90))
 	if len(b) != 42 {
 		return t, false
 	}
@@ -392,8 +393,8 @@ func (b *bank) deposit(pan card.PAN, available money.Amount) {
 // the reversal wants is so. What a completion, a refund or an adjustment stands
 // on is not taken away under it: 12.
 func (b *bank) reverse(original Trace, m *spec.Message, now time.Time) (code string, e *Entry) {
-	amount, _ := m.Int(4)               // a balance inquiry's has none
-	pan, _ := card.ParsePAN(m.Bytes(2)) // the zero PAN is nobody's
+	amount, _ := m.Int(4)                      // a balance inquiry's has none
+	pan, _ := card.ParsePAN([]byte(m.Text(2))) // the zero PAN is nobody's
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e = b.byTrace[original]
@@ -460,12 +461,12 @@ func entryOf(m *spec.Message, t Trace, kind Kind, now time.Time) *Entry {
 		Trace: t, Type: t.MTI.String(), RRN: m.Text(37), Terminal: m.Text(41), Merchant: m.Text(42),
 		Kind: kind, Amount: money.Amount(amount), At: now,
 	}
-	if b := m.Bytes(3); kind == Adjust {
-		e.credit = string(b[:2]) == "22"
+	if kind == Adjust {
+		e.credit = m.Text(3)[:2] == "22"
 	}
 	// a request without a readable account number is refused before it is
 	// booked; a reversal's is only kept for people
-	e.PAN, _ = card.ParsePAN(m.Bytes(2))
+	e.PAN, _ = card.ParsePAN([]byte(m.Text(2)))
 	return e
 }
 

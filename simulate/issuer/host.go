@@ -1,5 +1,5 @@
-// Package issuer is an issuer's host for tests, load and the demo: it speaks the
-// CUPS dialect, keeps accounts and books, checks PINs, cryptograms and MACs in
+// Package issuer is an issuer's host for tests, load and the demo: it speaks
+// CUPS or another dialect that goes to issuers, keeps accounts and books, checks PINs, cryptograms and MACs in
 // an HSM of its own, and misbehaves on request. Its cards, and the secrets
 // that it shares with them, are those of simulate/card.
 //
@@ -27,13 +27,15 @@ import (
 	"acquirer/money"
 	"acquirer/routing"
 	simcard "acquirer/simulate/card"
+	"acquirer/spec"
 )
 
 // Config describes an issuer.
 type Config struct {
-	Name        string   // of simcard.Issuers, or another that gives its own BINs
-	BINs        []string // whose cards it has; nil for the BIN of simcard's issuer
-	Institution string   // its institution code, up to 11 digits; "" for InstitutionOf(Name)
+	Name        string        // of simcard.Issuers, or another that gives its own BINs
+	BINs        []string      // whose cards it has; nil for the BIN of simcard's issuer
+	Institution string        // its institution code, up to 11 digits; "" for InstitutionOf(Name)
+	Dialect     *spec.Dialect // what its lines speak; nil for spec.CUPS, else one with presence rules that routing.CheckDialect takes
 
 	Balance      money.Amount  // of every account; 0 for a billion yuan
 	Late         time.Duration // how late a late answer is; 0 for 40 s
@@ -96,6 +98,15 @@ func New(cfg Config) (*Host, error) {
 	if cfg.Institution == "" {
 		cfg.Institution = InstitutionOf(cfg.Name)
 	}
+	if cfg.Dialect == nil {
+		cfg.Dialect = spec.CUPS
+	}
+	if err := routing.CheckDialect(cfg.Dialect); err != nil {
+		return nil, fmt.Errorf("issuer %s: %w", cfg.Name, err)
+	}
+	if !cfg.Dialect.CUPS() && len(cfg.Dialect.Presence()) == 0 {
+		return nil, fmt.Errorf("issuer %s: dialect %s has no presence rules, by which it would tell what a message is", cfg.Name, cfg.Dialect.Name())
+	}
 	if cfg.Balance == 0 {
 		cfg.Balance = money.Yuan(1e9)
 	}
@@ -117,7 +128,7 @@ func New(cfg Config) (*Host, error) {
 	if err := cfg.Weather.check(); err != nil {
 		return nil, err
 	}
-	v, err := newVault(cfg.Name, TestZMK(cfg.Name), simcard.TestIMK(cfg.Name))
+	v, err := newVault(cfg.Name, TestZMK(cfg.Name), simcard.TestIMK(cfg.Name), cfg.Dialect)
 	if err != nil {
 		return nil, err
 	}

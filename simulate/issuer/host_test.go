@@ -90,7 +90,7 @@ func TestStrangerGetsNothing(t *testing.T) {
 	is, _ := simcard.IssuerNamed("north")
 	var m spec.Message
 	purchase := func(mac bool) {
-		routing.BuildRequest(&m, &routing.Request{
+		routing.BuildRequest(spec.CUPS, &m, &routing.Request{
 			Processing: "000000", Amount: money.Yuan(1), STAN: 1, RRN: "000000000001", PAN: is.PAN(1), Sent: time.Now(),
 			EntryMode: "012", Acquirer: "08980000", Terminal: "10000001", Merchant: "898110054110001",
 		})

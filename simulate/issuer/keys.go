@@ -28,10 +28,11 @@ const keyGrace = time.Minute
 
 // vault is the issuer's HSM and the keys in it.
 type vault struct {
-	hsm *hsm.Software
-	zmk hsm.Key
-	imk hsm.Key // master key of its chips
-	pin hsm.Key // its PIN store is encrypted under this one
+	hsm     *hsm.Software
+	dialect *spec.Dialect // says how messages are signed
+	zmk     hsm.Key
+	imk     hsm.Key // master key of its chips
+	pin     hsm.Key // its PIN store is encrypted under this one
 
 	// pinStore is the same key in the issuer's card-issuing department, which
 	// fills the store.
@@ -58,7 +59,7 @@ func (p *pair) undo() {
 	*p = pair{current: p.previous, mac: p.previousMAC, rolled: p.rolled}
 }
 
-func newVault(name string, zmk, imk [16]byte) (*vault, error) {
+func newVault(name string, zmk, imk [16]byte, d *spec.Dialect) (*vault, error) {
 	master := make([]byte, 32)
 	rand.Read(master)
 	box, err := hsm.NewSoftware(master)
@@ -66,7 +67,7 @@ func newVault(name string, zmk, imk [16]byte) (*vault, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer %s: %w", name, err)
 	}
-	v := &vault{hsm: box}
+	v := &vault{hsm: box, dialect: d}
 	store := simcard.TestKey("PIN store " + name)
 	for _, k := range []struct {
 		into  *hsm.Key
@@ -94,6 +95,9 @@ func (v *vault) newKey(ctx context.Context, use routing.KeyUse, double bool) (cr
 		kind, alg, mac = hsm.UseZAK, hsm.DES8, hsm.MACX99
 		if double {
 			kind, alg, mac = hsm.UseZAK919, hsm.TDES16, hsm.MACX919
+		}
+		if r := v.dialect.MAC(); r != nil && r.Alg == "cmac" {
+			kind, alg, mac = hsm.UseZAKCMAC, hsm.TDES16, hsm.MACCMAC
 		}
 	}
 	k, _, err := v.hsm.GenerateKey(ctx, kind, alg)
@@ -123,7 +127,7 @@ func (v *vault) keyLengths() (zpk, zak int) {
 	switch v.zak.mac {
 	case hsm.MACX99:
 		zak = 8
-	case hsm.MACX919:
+	case hsm.MACX919, hsm.MACCMAC:
 		zak = 16
 	}
 	return zpk, zak
@@ -164,19 +168,24 @@ func (v *vault) sign(ctx context.Context, s signer, packed []byte) error {
 		return errNoKey
 	}
 	block, tail := spec.SignedPart(packed)
+	mac, err := v.travelling(ctx, s, block)
+	copy(tail, mac[:])
+	return err
+}
+
+// travelling is the MAC over block in the eight bytes that go on the wire.
+func (v *vault) travelling(ctx context.Context, s signer, block []byte) ([8]byte, error) {
 	mac, err := v.hsm.MAC(ctx, s.key, s.mac, block)
-	if err != nil {
-		return err
+	if v.dialect.MAC() == nil {
+		mac = routing.MACText(mac)
 	}
-	text := routing.MACText(mac)
-	copy(tail, text[:])
-	return nil
+	return mac, err
 }
 
 // verify finds the ZAK that signed a message: its answer is signed with the
 // same one.
 func (v *vault) verify(ctx context.Context, m *spec.Message) (by signer, err error) {
-	if !m.Has(128) {
+	if !m.Has(routing.MACField(v.dialect, m)) {
 		return by, hsm.ErrMAC
 	}
 	block, tail := spec.SignedPart(m.Raw())
@@ -185,12 +194,11 @@ func (v *vault) verify(ctx context.Context, m *spec.Message) (by signer, err err
 		if s.key == "" {
 			continue
 		}
-		mac, err := v.hsm.MAC(ctx, s.key, s.mac, block)
+		mac, err := v.travelling(ctx, s, block)
 		if err != nil {
 			return by, err
 		}
-		text := routing.MACText(mac)
-		if subtle.ConstantTimeCompare(text[:], tail) == 1 {
+		if subtle.ConstantTimeCompare(mac[:], tail) == 1 {
 			return s, nil
 		}
 	}

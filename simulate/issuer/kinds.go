@@ -65,8 +65,15 @@ func (k Kind) told() bool {
 }
 
 // kindOf tells the kind by MTI, the first two digits of DE 3, and DE 25; ""
-// when no issuer offers it here.
+// when no issuer offers it here. The presence rules of dialects other than CUPS
+// tell it by the same names.
 func kindOf(m *spec.Message) Kind {
+	if d := m.Dialect(); !d.CUPS() {
+		if k := Kind(d.Row(m)); known(k) {
+			return k
+		}
+		return ""
+	}
 	var code string
 	if b := m.Bytes(3); len(b) == 6 {
 		code = string(b[:2])

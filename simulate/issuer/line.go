@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,15 +25,24 @@ type line struct {
 	signedOn atomic.Bool
 
 	mu   sync.Mutex
-	out  []byte // what waits to be written
-	peer string // the acquirer's institution code, from its sign-on
+	out  []byte        // what waits to be written
+	peer string        // the acquirer's institution code, from its sign-on
+	head spec.POSFrame // how the acquirer's messages begin, in framings other than CUPS's
+	read spec.FrameReader
 
 	in, reply spec.Message // of the reader
 }
 
 func newLine(h *Host, nc net.Conn) *line {
-	return &line{h: h, nc: nc, r: bufio.NewReaderSize(nc, 64<<10)}
+	l := &line{h: h, nc: nc, r: bufio.NewReaderSize(nc, 64<<10)}
+	if !l.cups() {
+		l.read = h.cfg.Dialect.Frames()
+	}
+	return l
 }
+
+// cups reports whether the header of CUPS stands before messages.
+func (l *line) cups() bool { return l.h.cfg.Dialect.Framing().CUPS }
 
 // drop hangs up; the reader ends by it.
 func (l *line) drop() { _ = l.nc.Close() }
@@ -42,33 +52,22 @@ func (l *line) drop() { _ = l.nc.Close() }
 func (l *line) serve() error {
 	defer l.drop()
 	defer l.signedOn.Store(false)
-	var body []byte
+	var frame []byte
 	for {
-		head, err := l.r.Peek(spec.CUPSHeaderSize)
+		frame, body, err := l.next(frame)
 		if err != nil {
 			return err
 		}
-		total, err := spec.CUPSLength(head)
-		if err != nil {
-			return err
-		}
-		if cap(body) < total {
-			body = make([]byte, total)
-		}
-		body = body[:total]
-		if _, err := io.ReadFull(l.r, body); err != nil {
-			return err
-		}
-		if err := spec.CUPS.Parse(&l.in, body[spec.CUPSHeaderSize:]); err != nil {
-			// a network rejects what it cannot read in the header and sends
-			// it back
+		if err := l.h.cfg.Dialect.Parse(&l.in, body); err != nil {
 			l.h.log.Warn("malformed message", "error", err)
-			copy(body[41:46], "00001")
-			l.post(body)
+			if l.cups() { // a network rejects it in the header and sends it back
+				copy(frame[41:46], "00001")
+				l.post(frame)
+			}
 		} else if err := l.handle(); err != nil {
 			return err
 		}
-		if l.r.Buffered() < spec.CUPSHeaderSize {
+		if l.r.Buffered() < spec.CUPSHeaderSize { // nothing whole is waiting, or hardly
 			if err := l.flush(); err != nil {
 				return err
 			}
@@ -76,12 +75,49 @@ func (l *line) serve() error {
 	}
 }
 
+// next reads a frame into buf, which grows when it is too small, and gives the
+// message in it.
+func (l *line) next(buf []byte) (frame, body []byte, err error) {
+	total := 0
+	if l.cups() {
+		head, err := l.r.Peek(spec.CUPSHeaderSize)
+		if err != nil {
+			return buf, nil, err
+		}
+		total, err = spec.CUPSLength(head)
+		if err != nil {
+			return buf, nil, err
+		}
+	} else if err = l.read.Wait(l.r); err != nil {
+		return buf, nil, err
+	} else if total, err = l.read.Length(l.r, spec.CUPSMaxLength); err != nil {
+		return buf, nil, err
+	}
+	if cap(buf) < total {
+		buf = make([]byte, total)
+	}
+	frame = buf[:total]
+	if l.cups() {
+		_, err = io.ReadFull(l.r, frame)
+		return frame, frame[spec.CUPSHeaderSize:], err
+	}
+	f, err := l.read.Body(l.r, frame)
+	if err != nil {
+		return frame, nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.head = f
+	l.head.Other, l.head.Extra, l.head.Body = slices.Clone(f.Other), nil, nil
+	return frame, f.Body, nil
+}
+
 // errDropped ends a line on purpose.
 var errDropped = errors.New("the weather dropped the line")
 
 func (l *line) handle() error {
 	switch m := &l.in; m.MTI() {
-	case 0x0820:
+	case 0x0800, 0x0820:
 		return l.network()
 	case 0x0810:
 		l.h.heard(m)
@@ -94,7 +130,7 @@ func (l *line) handle() error {
 	}
 }
 
-// network answers 0820: sign-on, sign-off, echo, and the request for a key.
+// network answers 0820, or 0800 in plain ISO 8583:1987: sign-on, sign-off, echo, and the request for a key.
 func (l *line) network() error {
 	info, _ := l.in.Int(70)
 	code := "00"
@@ -119,7 +155,7 @@ func (l *line) network() error {
 		code = "40"
 	}
 	r := &l.reply
-	r.Reset(spec.CUPS, l.in.MTI().Response())
+	r.Reset(l.h.cfg.Dialect, l.in.MTI().Response())
 	r.Copy(&l.in, 7, 11, 33, 53, 70)
 	r.Set(39, code)
 	if err := l.answer(r, signer{}); err != nil {
@@ -174,10 +210,12 @@ func (l *line) newKey(ctx context.Context, use routing.KeyUse, double bool, answ
 	}
 	h.mu.Unlock()
 	var m spec.Message
-	m.Reset(spec.CUPS, 0x0800)
+	m.Reset(h.cfg.Dialect, 0x0800)
 	m.SetInt(7, transmissionTime(time.Now()))
 	m.SetInt(11, int64(stan))
-	m.Set(33, h.cfg.Institution)
+	if h.cfg.Dialect.Declares(33) {
+		m.Set(33, h.cfg.Institution)
+	}
 	control := []byte("1000000000000000")
 	control[0] = byte(use)
 	if double {
@@ -185,11 +223,7 @@ func (l *line) newKey(ctx context.Context, use routing.KeyUse, double bool, answ
 	}
 	m.SetText(53, control)
 	m.SetInt(70, 101)
-	if len(cryptogram) == 8 {
-		m.SetBytes(96, cryptogram)
-	} else {
-		m.SetBytes(48, append([]byte("NK"), cryptogram...))
-	}
+	routing.SetZoneKey(&m, cryptogram)
 	now, _ := h.vault.signers()
 	return l.answer(&m, now)
 }
@@ -207,7 +241,7 @@ func (h *Host) heard(m *spec.Message) {
 }
 
 // answer packs and signs a message and lays it out for the next flush. The
-// zero signer writes no DE 128.
+// zero signer signs nothing.
 func (l *line) answer(m *spec.Message, by signer) error {
 	frame, err := l.frame(m, by)
 	if err != nil {
@@ -218,26 +252,37 @@ func (l *line) answer(m *spec.Message, by signer) error {
 }
 
 func (l *line) frame(m *spec.Message, by signer) ([]byte, error) {
+	d := l.h.cfg.Dialect
 	if by.key != "" {
-		m.SetBytes(128, make([]byte, 8))
+		m.SetBytes(routing.MACField(d, m), make([]byte, 8))
 	}
-	frame := make([]byte, spec.CUPSHeaderSize, 512)
-	frame, err := m.Append(frame)
+	frame, body, err := l.wrap(m)
 	if err != nil {
 		return nil, fmt.Errorf("issuer %s: %v: %w", l.h.cfg.Name, m.MTI(), err)
 	}
-	l.mu.Lock()
-	header := spec.CUPSHeader{Source: l.h.cfg.Institution, Destination: l.peer}
-	l.mu.Unlock()
-	if _, err := spec.AppendCUPSHeader(frame[:0], header, len(frame)-spec.CUPSHeaderSize); err != nil {
-		return nil, err
-	}
 	if by.key != "" {
-		if err := l.h.vault.sign(context.Background(), by, frame[spec.CUPSHeaderSize:]); err != nil {
+		if err := l.h.vault.sign(context.Background(), by, body); err != nil {
 			return nil, err
 		}
 	}
 	return frame, nil
+}
+
+// wrap packs a message into a frame and gives both.
+func (l *line) wrap(m *spec.Message) (frame, body []byte, err error) {
+	l.mu.Lock()
+	header, head := spec.CUPSHeader{Source: l.h.cfg.Institution, Destination: l.peer}, l.head
+	l.mu.Unlock()
+	if !l.cups() {
+		frame, err = head.AppendReply(make([]byte, 0, 512), spec.DemandNothing, m)
+		return frame, l.h.cfg.Dialect.FrameBody(frame), err
+	}
+	if frame, err = m.Append(make([]byte, spec.CUPSHeaderSize, 512)); err != nil {
+		return nil, nil, err
+	}
+	body = frame[spec.CUPSHeaderSize:]
+	_, err = spec.AppendCUPSHeader(frame[:0], header, len(body))
+	return frame, body, err
 }
 
 func (l *line) post(frame []byte) {

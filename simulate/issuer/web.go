@@ -1,9 +1,13 @@
 package issuer
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+
+	"acquirer/calendar"
 )
 
 // Handler serves the issuer to other processes:
@@ -15,6 +19,10 @@ import (
 //	POST /next      orders weather: {"kind":"void","count":2,"storm":"silent"}, a refusal with
 //	                {"kind":"refund","storm":"declined","code":"91"}
 //	POST /drop      hangs up on every line
+//	GET  /clearing  the clearing file of ?date=2026-11-20, NETWORK-CLEAR v1; ?format=zm for ZM,
+//	                ?damage=truncated|trailer|encoding spoils it
+//	POST /misclear  orders faults of the next clearing file: ["late","fee"]
+//	GET  /misclears the faults that its files have
 //	GET  /healthz   ok
 //
 // It knows no users: listen on a loopback address.
@@ -53,8 +61,77 @@ func (h *Host) Handler() http.Handler {
 		h.writeJSON(w, o)
 	})
 	mux.HandleFunc("POST /drop", func(w http.ResponseWriter, _ *http.Request) { h.DropLines() })
+	mux.HandleFunc("GET /clearing", h.serveClearing)
+	mux.HandleFunc("POST /misclear", func(w http.ResponseWriter, r *http.Request) {
+		var faults []FileFault
+		err := decode(w, r, &faults)
+		if err == nil {
+			err = h.Misclear(faults...)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		h.writeJSON(w, faults)
+	})
+	mux.HandleFunc("GET /misclears", func(w http.ResponseWriter, _ *http.Request) { h.writeJSON(w, h.Misclears()) })
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	return mux
+}
+
+// serveClearing is GET /clearing.
+func (h *Host) serveClearing(w http.ResponseWriter, r *http.Request) {
+	date, err := calendar.ParseDate(r.FormValue("date"))
+	if err != nil {
+		http.Error(w, "want ?date=2026-11-20", http.StatusBadRequest)
+		return
+	}
+	var file []byte
+	switch r.FormValue("format") {
+	case "":
+		file, _, err = h.ClearingFile(date)
+	case "zm":
+		var b bytes.Buffer
+		err = h.WriteZM(&b, date)
+		file = b.Bytes()
+	default:
+		http.Error(w, "format is zm, or left out", http.StatusBadRequest)
+		return
+	}
+	if err == nil {
+		file, err = Damage(file, r.FormValue("damage"))
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if _, err := w.Write(file); err != nil {
+		h.log.Warn("a clearing file could not be sent", "error", err)
+	}
+}
+
+// Damage spoils a file: truncated, trailer (its last line), encoding; "" leaves it.
+func Damage(file []byte, how string) ([]byte, error) {
+	switch {
+	case how == "":
+		return file, nil
+	case len(file) < 2:
+		return nil, errors.New("the file is too short to be spoilt")
+	case how == "truncated":
+		return file[:len(file)*2/3], nil
+	case how == "trailer":
+		out := bytes.Clone(file)
+		if out[len(out)-2]++; out[len(out)-2] > 'f' {
+			out[len(out)-2] = '0'
+		}
+		return out, nil
+	case how == "encoding":
+		out := bytes.Clone(file)
+		out[len(out)/2] = 0xb5
+		return out, nil
+	}
+	return nil, fmt.Errorf("damage %q is none of truncated, trailer, encoding", how)
 }
 
 func decode(w http.ResponseWriter, r *http.Request, into any) error {

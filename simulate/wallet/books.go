@@ -9,6 +9,7 @@ import (
 
 	"acquirer/money"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 )
 
 // State is where an order stands, in the words of the wire.
@@ -26,7 +27,9 @@ const (
 // Refund is money that went back.
 type Refund struct {
 	ID     string       `json:"refund"` // "" when a cancel did it
+	Number string       `json:"number"` // the wallet's own
 	Amount money.Amount `json:"amount"`
+	Fee    money.Amount `json:"fee"` // that went back with it
 	At     time.Time    `json:"at"`
 }
 
@@ -36,13 +39,13 @@ type Order struct {
 	Number      string       `json:"order"`
 	State       State        `json:"state"`
 	Amount      money.Amount `json:"amount"` // 0 when a cancel came before the order
+	Fee         money.Amount `json:"fee"`    // what the wallet keeps of it
 	Refunded    money.Amount `json:"refunded"`
 	Code        string       `json:"payment_code"` // masked
 	Merchant    string       `json:"merchant"`
 	Terminal    string       `json:"terminal"`
 	Name        string       `json:"name"` // what the buyer's telephone showed
 	Transaction string       `json:"transaction"`
-	Voucher     string       `json:"voucher"`
 	Failure     string       `json:"failure,omitempty"`
 	At          time.Time    `json:"at"`
 	PaidAt      time.Time    `json:"paid_at,omitzero"`
@@ -77,18 +80,21 @@ type books struct {
 	asks   int
 	typing time.Duration
 	limit  int
+	ppm    int64
 
 	mu      sync.Mutex
 	orders  map[key]*Order
 	order   []*Order
 	used    map[key]*Order // which order a payment code has paid, by its digits
+	refunds map[key]*Order // which order a refund number belongs to
+	backs   int            // refunds and cancels that gave back
 	changed chan struct{}  // closed and renewed at every change
 }
 
 var errFull = errors.New("simwallet: the books are full")
 
 func newBooks(cfg *Config) *books {
-	return &books{asks: cfg.Asks, typing: cfg.Typing, limit: cfg.Limit, orders: map[key]*Order{}, used: map[key]*Order{}, changed: make(chan struct{})}
+	return &books{asks: cfg.Asks, typing: cfg.Typing, limit: cfg.Limit, ppm: cfg.FeePPM, orders: map[key]*Order{}, used: map[key]*Order{}, refunds: map[key]*Order{}, changed: make(chan struct{})}
 }
 
 // tell wakes whoever awaits. b.mu is held.
@@ -107,7 +113,6 @@ func (b *books) add(o *Order) error {
 	seq := len(b.order)
 	o.At = time.Now()
 	o.Transaction = fmt.Sprintf("%s%s%015d", o.Wallet[:1], o.At.Format("20060102"), seq)
-	o.Voucher = fmt.Sprintf("%s%014d", o.At.Format("060102"), seq)
 	return nil
 }
 
@@ -147,12 +152,12 @@ func (b *books) pay(n *Order, failure string) (o Order, ok bool, err error) {
 	behind := key{n.Wallet, n.code.Reveal()}
 	switch {
 	case !known || whose != n.Wallet:
-		b.end(n, Failed, routing.CodeInvalid)
+		b.end(n, Failed, wallet.CodeInvalid)
 	case b.used[behind] != nil:
-		b.end(n, Failed, routing.CodeUsed)
+		b.end(n, Failed, wallet.CodeExpired) // it was good for one payment
 	case n.storm == Decline:
 		b.end(n, Failed, failure)
-	case n.storm == TypesAsked || n.storm == TypesAWhile || n.storm == TypesForever || n.storm == GivesUp:
+	case n.storm == TypesAsked || n.storm == TypesAWhile || n.storm == TypesForever || n.storm == GivesUp || n.storm == LateSuccess:
 		b.used[behind] = n
 		b.end(n, Paying, "")
 		if n.storm == TypesAWhile {
@@ -170,8 +175,18 @@ func (b *books) end(o *Order, s State, failure string) {
 	o.State, o.Failure = s, failure
 	if s == Paid {
 		o.PaidAt = time.Now()
+		o.Fee = b.feeOf(o.Amount)
 	}
 	b.tell()
+}
+
+// feeOf is the fee of an amount, rounded half up.
+func (b *books) feeOf(a money.Amount) money.Amount {
+	fee, err := a.MulPPM(b.ppm)
+	if err != nil {
+		return 0 // nothing that a question can ask for is so much
+	}
+	return fee
 }
 
 // decide ends the buyer's typing.
@@ -196,7 +211,7 @@ func (b *books) typed(o *Order, pays bool) bool {
 	case pays:
 		b.end(o, Paid, "")
 	default:
-		b.end(o, Failed, routing.BuyerRefused)
+		b.end(o, Failed, wallet.BuyerRefused)
 	}
 	return true
 }
@@ -220,13 +235,15 @@ func (b *books) query(k key) (o Order, known, sure bool) {
 
 // cancel ends an order for good, and answers with the storm that fell on the
 // cancel.
-func (b *books) cancel(k key, drawn Storm) (o Order, storm Storm, err error) {
+// Of an order that nobody knows, strict answers one without a number and keeps
+// nothing; otherwise its number is closed.
+func (b *books) cancel(k key, drawn Storm, strict bool) (o Order, storm Storm, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.tell()
 	p := b.orders[k]
 	if p == nil {
-		if drawn == LostCancel {
+		if drawn == LostCancel || strict {
 			return Order{}, drawn, nil
 		}
 		p = &Order{Wallet: k.wallet, Number: k.number, State: Closed, Cancels: 1}
@@ -240,8 +257,13 @@ func (b *books) cancel(k key, drawn Storm) (o Order, storm Storm, err error) {
 	if p.Cancels == 1 && (p.storm == LostCancel || p.storm == DeafCancel || p.storm == LaterCancel) {
 		storm = p.storm
 	}
-	if storm == LostCancel || storm == LaterCancel {
+	switch {
+	case p.storm == NeverCancel:
+		return *p, NeverCancel, nil
+	case storm == LostCancel || storm == LaterCancel:
 		return *p, storm, nil
+	case p.storm == LateSuccess: // the buyer was quicker than the cancel
+		b.typed(p, true)
 	}
 	switch p.State {
 	case Paid:
@@ -254,39 +276,69 @@ func (b *books) cancel(k key, drawn Storm) (o Order, storm Storm, err error) {
 
 // giveBack books a refund. b.mu is held.
 func (b *books) giveBack(o *Order, id string, amount money.Amount) {
+	before := b.feeOf(o.Amount - o.Refunded)
 	o.Refunded += amount
-	o.Refunds = append(o.Refunds[:len(o.Refunds):len(o.Refunds)], Refund{id, amount, time.Now()})
+	b.backs++
+	back := Refund{id, fmt.Sprintf("%s%s%015dR", o.Wallet[:1], time.Now().Format("20060102"), b.backs), amount, before - b.feeOf(o.Amount-o.Refunded), time.Now()}
+	o.Refunds = append(o.Refunds[:len(o.Refunds):len(o.Refunds)], back)
+	if id != "" {
+		b.refunds[key{o.Wallet, id}] = o
+	}
 	if o.Refunded == o.Amount {
 		o.State = Refunded
 	}
 }
 
-// refund gives back a part of an order, once per refund number; why is the
-// wallet's no.
-func (b *books) refund(k key, id string, amount money.Amount) (o Order, why string) {
+// refund gives back a part of an order, once per refund number: again tells
+// that it had been made before. why is the wallet's no.
+func (b *books) refund(k key, id string, amount money.Amount) (o Order, back Refund, again bool, why string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.tell()
 	p := b.orders[k]
-	if p == nil {
-		return Order{Wallet: k.wallet, Number: k.number}, routing.NotPaid
-	}
-	for _, r := range p.Refunds {
-		if r.ID == id {
-			if r.Amount != amount {
-				return *p, routing.OrderConflict
-			}
-			return *p, ""
+	if old := b.refunds[key{k.wallet, id}]; old != nil {
+		back = old.refund(id)
+		if old != p || back.Amount != amount {
+			return *old, Refund{}, false, wallet.OrderConflict
 		}
+		return *p, back, true, ""
 	}
 	switch {
+	case p == nil:
+		return Order{Wallet: k.wallet, Number: k.number}, Refund{}, false, wallet.NotPaid
 	case p.PaidAt.IsZero():
-		return *p, routing.NotPaid
+		return *p, Refund{}, false, wallet.NotPaid
 	case amount > p.Amount-p.Refunded:
-		return *p, routing.OverRefund
+		return *p, Refund{}, false, wallet.OverRefund
 	}
 	b.giveBack(p, id, amount)
-	return *p, ""
+	return *p, p.refund(id), false, ""
+}
+
+func (o *Order) refund(id string) Refund {
+	for _, r := range o.Refunds {
+		if r.ID == id {
+			return r
+		}
+	}
+	return Refund{}
+}
+
+// findRefund finds a refund by its number, or the first of an order.
+func (b *books) findRefund(name, order, id string) (Order, Refund, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := b.orders[key{name, order}]
+	if id != "" {
+		o = b.refunds[key{name, id}]
+	}
+	if o == nil || len(o.Refunds) == 0 {
+		return Order{Wallet: name, Number: order}, Refund{}, false
+	}
+	if id == "" {
+		return *o, o.Refunds[0], true
+	}
+	return *o, o.refund(id), true
 }
 
 func (b *books) all() []Order {

@@ -1,71 +1,80 @@
 // Package simwallet is the wallets that buyers pay with by payment code,
-// simulated: one HTTP server for all of them, with books that pay each order
-// once, cancel and refund, and misbehave on request.
+// simulated: one HTTP server for all of them, each with its own wire, with books
+// that pay each order once, cancel and refund, write daily bills, and misbehave
+// on request.
 //
-//	POST /WALLET/v1/pay     {"order","code","fen","merchant","terminal","name"}
-//	POST /WALLET/v1/query   {"order"}
-//	POST /WALLET/v1/cancel  {"order"}
-//	POST /WALLET/v1/refund  {"order","refund","fen"}
+//	POST /wechat/pay/micropay, pay/orderquery, secapi/pay/reverse,
+//	     secapi/pay/refund, pay/refundquery, pay/downloadbill        XML, HMAC-SHA256
+//	POST /alipay/gateway.do                                          form and JSON, RSA2
+//	POST /unionpay-qr/gateway/api/backTransReq.do, queryTrans.do,
+//	     unionpay-qr/                                                form, RSA or SM2
 //
-// WALLET is wechat, alipay or unionpay-qr. Questions and answers are signed
-// with HMAC-SHA-256: a question over its method, path, time and body, an answer
-// over the question's signature, its status and its body. Besides, unsigned and
-// for loopback only:
+// Besides, unsigned and for loopback only:
 //
 //	GET  /books                                  every order
 //	GET  /totals                                 the books in numbers
 //	GET  /weather, PUT /weather                  {"delay":1000000,"silent":0.01}, delays in nanoseconds
 //	POST /next?digits=98                         the next new payment is treated as those two digits ask
 //	POST /decide?wallet=W&order=N&pays=true      the buyer who types comes to an end
+//	GET  /bill?wallet=W&date=2026-08-07          the bill as the wallet gives it, today's too
+//	POST /spoil?wallet=W&fault=missing           what is wrong with the bills from now on; none ends it
 //
 // The last two digits of an amount choose the weather (StormOf), or Weather
 // draws it by chance. A payment code pays one order only.
 package simwallet
 
 import (
-	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"acquirer/money"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 )
 
-// TestKey is the key of a simulated wallet. It is a TEST key: anybody can
-// compute it.
-func TestKey(wallet string) []byte {
-	h := sha256.Sum256([]byte("acquirer TEST key of wallet " + wallet))
-	return h[:]
+// Keys are what one wallet signs with and knows the acquirer by: APIKey at
+// WeChat Pay, Signer at the others.
+type Keys struct {
+	APIKey string
+	Signer wallet.Signer
+}
+
+// TestKeys are the keys that TestWire is the other side of; kind is wallet.RSA,
+// or wallet.SM2 for UnionPay QR.
+func TestKeys(name, kind string) Keys {
+	if name == routing.WeChat {
+		return Keys{APIKey: TestAPIKey}
+	}
+	if name == routing.Alipay {
+		kind = wallet.RSA
+	}
+	return Keys{Signer: testSigner("wallet", "acquirer", kind)}
 }
 
 // Config of the wallets. Zero durations and numbers take the defaults named
 // beside them.
 type Config struct {
-	Keys        map[string][]byte // of each wallet that is served; nil for all of routing.Wallets with their TestKey
-	Asks        int               // queries until a buyer who types comes to an end; 2
-	Typing      time.Duration     // how long a buyer of .81 types; 2 s
-	Late        time.Duration     // how late a late answer is; 10 s
-	Silence     time.Duration     // longest a silent question holds its connection; 1 minute
-	Skew        time.Duration     // how far the time of a question may be off; 5 minutes
-	Limit       int               // orders the books take; a million
-	CalmAmounts bool              // amounts do not choose the weather
-	Weather     Weather           // at the start
-	Seed        uint64            // of the weather's dice
+	Keys        map[string]Keys // of each wallet that is served; nil for all of routing.Wallets with their TestKeys
+	Asks        int             // queries until a buyer who types comes to an end; 2
+	Typing      time.Duration   // how long a buyer of .81 types; 2 s
+	Late        time.Duration   // how late a late answer is; 10 s
+	Silence     time.Duration   // longest a silent question holds its connection; 1 minute
+	Skew        time.Duration   // how far the time of a question may be off, where it has one; 5 minutes
+	Limit       int             // orders the books take; a million
+	FeePPM      int64           // what a wallet keeps of a payment, ppm; 2,000
+	Strict      bool            // a cancel of an order that nobody knows is answered so, and closes nothing
+	CalmAmounts bool            // amounts do not choose the weather
+	Weather     Weather         // at the start
+	Seed        uint64          // of the weather's dice
 }
 
 // Wallets are running wallets.
@@ -77,8 +86,10 @@ type Wallets struct {
 	quit     context.CancelFunc
 	done     sync.WaitGroup
 	failed   atomic.Pointer[error]
+	tongues  map[string]tongue
 	books    *books
 	sky      sky
+	spoilt   spoilt
 }
 
 // Start opens the wallets on an address; port 0 chooses one (Addr).
@@ -97,15 +108,24 @@ func Start(addr string, cfg Config) (*Wallets, error) {
 // Serve opens the wallets on l, which is theirs from then on.
 func Serve(l net.Listener, cfg Config) (*Wallets, error) {
 	if cfg.Keys == nil {
-		cfg.Keys = map[string][]byte{}
+		cfg.Keys = map[string]Keys{}
 		for _, name := range routing.Wallets {
-			cfg.Keys[name] = TestKey(name)
+			cfg.Keys[name] = TestKeys(name, wallet.RSA)
 		}
 	}
+	tongues := map[string]tongue{}
 	for name, k := range cfg.Keys {
-		if !slices.Contains(routing.Wallets, name) || len(k) < 16 {
-			return nil, fmt.Errorf("simwallet: wallet %q with a key of %d bytes; want one of %v with at least 16", name, len(k), routing.Wallets)
+		t, err := tongueOf(name, k)
+		if err != nil {
+			return nil, err
 		}
+		tongues[name] = t
+	}
+	if cfg.FeePPM == 0 {
+		cfg.FeePPM = 2_000
+	}
+	if cfg.FeePPM < 0 || cfg.FeePPM > money.Million {
+		return nil, fmt.Errorf("simwallet: a fee of %d ppm is not from 0 to a million", cfg.FeePPM)
 	}
 	for _, d := range []struct {
 		v   *time.Duration
@@ -125,7 +145,7 @@ func Serve(l net.Listener, cfg Config) (*Wallets, error) {
 		return nil, err
 	}
 	running, quit := context.WithCancel(context.Background())
-	s := &Wallets{cfg: cfg, listener: l, running: running, quit: quit, books: newBooks(&cfg),
+	s := &Wallets{cfg: cfg, listener: l, running: running, quit: quit, tongues: tongues, books: newBooks(&cfg),
 		sky: sky{now: cfg.Weather, calm: cfg.CalmAmounts, rng: rand.New(rand.NewPCG(cfg.Seed, 0))}}
 	s.server = &http.Server{Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return running }}
@@ -140,8 +160,14 @@ func Serve(l net.Listener, cfg Config) (*Wallets, error) {
 // Addr is the address the wallets listen on.
 func (s *Wallets) Addr() string { return s.listener.Addr().String() }
 
-// URL is where a wallet is found.
-func (s *Wallets) URL(wallet string) string { return "http://" + s.Addr() + "/" + wallet }
+// URL is where a wallet is found: what wallet.Config.URL takes.
+func (s *Wallets) URL(name string) string {
+	at := "http://" + s.Addr() + "/" + name
+	if name == routing.Alipay {
+		at += "/gateway.do"
+	}
+	return at
+}
 
 // Names are the wallets that are served, sorted.
 func (s *Wallets) Names() []string { return slices.Sorted(maps.Keys(s.cfg.Keys)) }
@@ -229,257 +255,4 @@ func (s *Wallets) Weather() Weather {
 	s.sky.mu.Lock()
 	defer s.sky.mu.Unlock()
 	return s.sky.now
-}
-
-// question is what any of the four questions may hold.
-type question struct {
-	Order    string `json:"order"`
-	Refund   string `json:"refund"`
-	Code     string `json:"code"`
-	Fen      int64  `json:"fen"`
-	Merchant string `json:"merchant"`
-	Terminal string `json:"terminal"`
-	Name     string `json:"name"`
-}
-
-// reply is an answer on the wire.
-type reply struct {
-	Order       string `json:"order"`
-	Refund      string `json:"refund,omitempty"`
-	State       string `json:"state"`
-	Fen         int64  `json:"fen,omitempty"`
-	Refunded    int64  `json:"refunded,omitempty"`
-	Transaction string `json:"transaction,omitempty"`
-	Voucher     string `json:"voucher,omitempty"`
-	Code        string `json:"code,omitempty"`
-	PaidAt      int64  `json:"paid_at,omitempty"` // milliseconds since 1970
-}
-
-// about is what the wallet says about an order.
-func about(o *Order) *reply {
-	a := &reply{Order: o.Number, State: string(o.State), Fen: o.Amount.Fen(), Refunded: o.Refunded.Fen(), Transaction: o.Transaction, Code: o.Failure}
-	if !o.PaidAt.IsZero() {
-		a.Voucher, a.PaidAt = o.Voucher, o.PaidAt.UnixMilli()
-	}
-	return a
-}
-
-func refused(q *question, code string) *reply {
-	return &reply{Order: q.Order, Refund: q.Refund, State: "REFUSED", Code: code}
-}
-
-// conversation is one signed question under way.
-type conversation struct {
-	s         *Wallets
-	w         http.ResponseWriter
-	r         *http.Request
-	wallet    string
-	signature string
-	question
-}
-
-// signed verifies a question and gives it to its handler.
-func (s *Wallets) signed(answer func(*conversation)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		name := r.PathValue("wallet")
-		if s.cfg.Keys[name] == nil {
-			http.Error(w, "no such wallet", http.StatusNotFound)
-			return
-		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 16<<10))
-		if err != nil {
-			http.Error(w, "the question cannot be read", http.StatusRequestEntityTooLarge)
-			return
-		}
-		c := &conversation{s: s, w: w, r: r, wallet: name, signature: r.Header.Get("Wallet-Signature")}
-		at := r.Header.Get("Wallet-Time")
-		got, err := hex.DecodeString(c.signature)
-		if err != nil || !hmac.Equal(got, c.mac(r.Method, r.URL.EscapedPath(), at, string(body))) {
-			http.Error(w, "the signature is missing or wrong", http.StatusUnauthorized)
-			return
-		}
-		if pause, closed := s.sky.pause(); closed {
-			http.Error(w, "closed", http.StatusServiceUnavailable)
-			return
-		} else if pause > 0 {
-			wait(r.Context(), pause)
-		}
-		d := json.NewDecoder(bytes.NewReader(body))
-		d.DisallowUnknownFields()
-		nano, timeErr := strconv.ParseInt(at, 10, 64)
-		switch err := d.Decode(&c.question); {
-		case timeErr != nil || time.Since(time.Unix(0, nano)).Abs() > s.cfg.Skew:
-			c.answer(http.StatusUnauthorized, refused(&c.question, "BAD_TIME"))
-		case err != nil || !number(c.Order):
-			c.answer(http.StatusBadRequest, refused(&c.question, routing.BadRequest))
-		default:
-			answer(c)
-		}
-	}
-}
-
-// number reports whether s may name an order.
-func number(s string) bool {
-	for _, r := range s {
-		if (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') {
-			return false
-		}
-	}
-	return len(s) >= 1 && len(s) <= 32
-}
-
-// mac signs parts that stand one on a line.
-func (c *conversation) mac(parts ...string) []byte {
-	h := hmac.New(sha256.New, c.s.cfg.Keys[c.wallet])
-	for i, p := range parts {
-		if i > 0 {
-			h.Write([]byte{'\n'})
-		}
-		h.Write([]byte(p))
-	}
-	return h.Sum(nil)
-}
-
-// answer signs and sends.
-func (c *conversation) answer(status int, a *reply) {
-	c.send(status, a, false)
-}
-
-func (c *conversation) send(status int, a *reply, forged bool) {
-	text, err := json.Marshal(a)
-	if err != nil {
-		http.Error(c.w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	mac := c.mac(c.signature, strconv.Itoa(status), string(text))
-	if forged {
-		mac[0] ^= 1
-	}
-	c.w.Header().Set("Content-Type", "application/json")
-	c.w.Header().Set("Wallet-Signature", hex.EncodeToString(mac))
-	c.w.WriteHeader(status)
-	_, _ = c.w.Write(text) // a client that is gone asks again
-}
-
-// hold never answers: it keeps the connection until the client leaves.
-func (c *conversation) hold() {
-	wait(c.r.Context(), c.s.cfg.Silence)
-	panic(http.ErrAbortHandler) // breaks the connection
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-// pay takes a payment: a known order is answered as it stands, a new one as
-// its storm has it.
-func (c *conversation) pay() {
-	code, err := routing.ParsePayCode(c.Code)
-	if err != nil || c.Fen <= 0 || c.Refund != "" {
-		c.answer(http.StatusBadRequest, refused(&c.question, routing.BadRequest))
-		return
-	}
-	n := &Order{Wallet: c.wallet, Number: c.Order, Amount: money.Amount(c.Fen), Merchant: c.Merchant, Terminal: c.Terminal, Name: c.Name, code: code}
-	if o, known, ok := c.s.books.repeat(n); known {
-		c.stands(&o, ok)
-		return
-	}
-	storm, failure := c.s.sky.payment(n.Amount)
-	n.storm = storm
-	switch storm {
-	case DropBefore:
-		panic(http.ErrAbortHandler)
-	case Lost:
-		c.hold()
-	case Delayed:
-		wait(c.s.running, c.s.cfg.Late)
-		if c.s.running.Err() != nil {
-			panic(http.ErrAbortHandler)
-		}
-	}
-	o, ok, err := c.s.books.pay(n, failure)
-	if err != nil {
-		http.Error(c.w, err.Error(), http.StatusInsufficientStorage)
-		return
-	}
-	switch storm {
-	case Silent, Blind, LostCancel, DeafCancel, LaterCancel:
-		c.hold()
-	case DropAfter, Delayed:
-		panic(http.ErrAbortHandler)
-	case Late:
-		wait(c.s.running, c.s.cfg.Late)
-	case Breaks:
-		http.Error(c.w, "internal error", http.StatusInternalServerError)
-		return
-	case OtherOrder:
-		o.Number = "X" + o.Number
-	case OtherAmount:
-		o.Amount++
-	case WrongSign:
-		c.send(http.StatusOK, about(&o), true)
-		return
-	}
-	c.stands(&o, ok)
-}
-
-// stands answers with an order, or refuses the question that gave its number
-// to another.
-func (c *conversation) stands(o *Order, ok bool) {
-	if !ok {
-		c.answer(http.StatusConflict, refused(&c.question, routing.OrderConflict))
-		return
-	}
-	c.answer(http.StatusOK, about(o))
-}
-
-func (c *conversation) query() {
-	o, known, sure := c.s.books.query(key{c.wallet, c.Order})
-	switch {
-	case !known:
-		c.answer(http.StatusOK, &reply{Order: c.Order, State: "NO_ORDER"})
-	case !sure:
-		c.answer(http.StatusOK, &reply{Order: c.Order, State: "UNKNOWN"})
-	default:
-		c.answer(http.StatusOK, about(&o))
-	}
-}
-
-func (c *conversation) cancel() {
-	o, storm, err := c.s.books.cancel(key{c.wallet, c.Order}, c.s.sky.cancel())
-	switch {
-	case err != nil:
-		http.Error(c.w, err.Error(), http.StatusInsufficientStorage)
-	case storm == LostCancel || storm == DeafCancel:
-		c.hold()
-	case storm == LaterCancel:
-		c.answer(http.StatusOK, &reply{Order: c.Order, State: "UNKNOWN"})
-	default:
-		c.answer(http.StatusOK, about(&o))
-	}
-}
-
-func (c *conversation) refund() {
-	if !number(c.Refund) || c.Fen <= 0 {
-		c.answer(http.StatusBadRequest, refused(&c.question, routing.BadRequest))
-		return
-	}
-	o, why := c.s.books.refund(key{c.wallet, c.Order}, c.Refund, money.Amount(c.Fen))
-	a := about(&o)
-	a.Refund = c.Refund
-	switch why {
-	case "":
-		a.State, a.Code = "RETURNED", ""
-	case routing.OrderConflict:
-		c.answer(http.StatusConflict, refused(&c.question, why))
-		return
-	default:
-		a.State, a.Code = "FAILED", why
-	}
-	c.answer(http.StatusOK, a)
 }

@@ -29,6 +29,10 @@ const (
 	LostCancel         // booked, never answered; its first cancel is lost too: neither booked nor answered
 	DeafCancel         // booked, never answered; its first cancel is booked and not answered
 	LaterCancel        // booked, never answered; its first cancel is answered UNKNOWN: try again
+	NeverCancel        // booked, never answered; its cancels are refused for good
+	LateSuccess        // typing; paid in the moment the cancel comes, which gives it back
+	ErrorAfter         // booked, answered UNKNOWN
+	ErrorBefore        // answered UNKNOWN, nothing is booked
 	OtherOrder         // booked, answered about another order
 	WrongSign          // booked, answered with a wrong signature
 	DropBefore         // the connection breaks, nothing is booked
@@ -41,7 +45,8 @@ const (
 	Delayed            // never answered; booked only after Config.Late, when a cancel may have come
 )
 
-// storms is the table that --help prints.
+// storms is the table that --help prints. UNKNOWN is SYSTEMERROR at WeChat Pay,
+// 20000 at Alipay, 04 at UnionPay QR.
 var storms = [100]struct {
 	storm Storm
 	code  string
@@ -53,16 +58,20 @@ var storms = [100]struct {
 	55: {Decline, "BUYER_REFUSED", "failed: BUYER_REFUSED, the password was wrong too often"},
 	57: {Decline, "NOT_PERMITTED", "failed: NOT_PERMITTED"},
 	61: {Decline, "OVER_LIMIT", "failed: OVER_LIMIT"},
+	78: {NeverCancel, "", "booked, never answered; its cancels are refused for good"},
+	79: {LateSuccess, "", "the buyer types, and pays just before the cancel"},
 	80: {TypesAsked, "", "the buyer types; paid at the second query"},
 	81: {TypesAWhile, "", "the buyer types; paid after two seconds"},
 	82: {TypesForever, "", "the buyer types, and never ends"},
 	83: {GivesUp, "BUYER_REFUSED", "the buyer types, and gives up at the second query"},
 	84: {Blind, "", "booked, never answered; the first two queries are answered UNKNOWN"},
+	85: {ErrorAfter, "", "booked, answered UNKNOWN"},
 	86: {LostCancel, "", "booked, never answered; the first cancel is lost: neither booked nor answered"},
 	87: {DeafCancel, "", "booked, never answered; the first cancel is booked and not answered"},
 	88: {LaterCancel, "", "booked, never answered; the first cancel is answered UNKNOWN"},
 	89: {OtherOrder, "", "booked, answered about another order"},
 	90: {WrongSign, "", "booked, answered with a wrong signature"},
+	91: {ErrorBefore, "", "answered UNKNOWN, nothing is booked"},
 	92: {DropBefore, "", "the connection breaks, nothing is booked"},
 	93: {DropAfter, "", "booked, then the connection breaks"},
 	94: {OtherAmount, "", "booked, answered with another amount"},

@@ -12,10 +12,18 @@ import (
 // and the weather.
 func (s *Wallets) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST /{wallet}/v1/pay", s.signed((*conversation).pay))
-	mux.Handle("POST /{wallet}/v1/query", s.signed((*conversation).query))
-	mux.Handle("POST /{wallet}/v1/cancel", s.signed((*conversation).cancel))
-	mux.Handle("POST /{wallet}/v1/refund", s.signed((*conversation).refund))
+	mux.HandleFunc("POST /{wallet}/{question...}", s.converse)
+	mux.HandleFunc("POST /{wallet}", s.converse) // a gateway without a name
+	mux.HandleFunc("GET /bill", s.showBill)
+	mux.HandleFunc("GET /{wallet}/bill", s.showSignedBill)
+	mux.HandleFunc("POST /spoil", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		if err := s.SpoilBills(q.Get("wallet"), BillFault(q.Get("fault"))); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
 	mux.HandleFunc("GET /books", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = s.WriteBooks(w) // a client that is gone asks again

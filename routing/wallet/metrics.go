@@ -1,4 +1,4 @@
-package routing
+package wallet
 
 import (
 	"time"
@@ -6,16 +6,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// WalletMetrics are the collectors of all wallets; register it once. Their
+// Metrics are the collectors of all wallets; register it once. Their
 // labels come from the configuration alone.
-type WalletMetrics struct {
+type Metrics struct {
 	seconds  *prometheus.HistogramVec
 	failures *prometheus.CounterVec
 }
 
-// NewWalletMetrics makes the collectors.
-func NewWalletMetrics() *WalletMetrics {
-	return &WalletMetrics{
+// NewMetrics makes the collectors.
+func NewMetrics() *Metrics {
+	return &Metrics{
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "acquirer_wallet_seconds",
 			Help:    "Time from a question to a wallet to its answer, by question: pay, query, cancel, refund.",
 			Buckets: []float64{.0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}}, []string{"wallet", "question"}),
@@ -24,14 +24,14 @@ func NewWalletMetrics() *WalletMetrics {
 	}
 }
 
-// Describe makes WalletMetrics a prometheus.Collector.
-func (m *WalletMetrics) Describe(ch chan<- *prometheus.Desc) {
+// Describe makes Metrics a prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.seconds.Describe(ch)
 	m.failures.Describe(ch)
 }
 
-// Collect makes WalletMetrics a prometheus.Collector.
-func (m *WalletMetrics) Collect(ch chan<- prometheus.Metric) {
+// Collect makes Metrics a prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.seconds.Collect(ch)
 	m.failures.Collect(ch)
 }
@@ -42,7 +42,7 @@ type walletMetrics struct {
 	unreachable, unanswered prometheus.Counter
 }
 
-func (m *WalletMetrics) of(name string) walletMetrics {
+func (m *Metrics) of(name string) walletMetrics {
 	if m == nil {
 		return walletMetrics{}
 	}

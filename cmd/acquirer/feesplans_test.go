@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"acquirer/audit"
+	"acquirer/calendar"
+	"acquirer/hsm"
+	"acquirer/store"
+)
+
+// A new price from the file to the merchant's answer, a repair, and what the
+// price would have cost on the sale of a real day, all by the commands.
+func TestFeesOfADatabase(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{Database: "sqlite:" + filepath.Join(dir, "a.db")}
+	cfg.HSM.File, cfg.HSM.PassphraseFile = filepath.Join(dir, "hsm.key"), filepath.Join(dir, "pass")
+	t.Setenv("ACQUIRER_HSM_PASSPHRASE", "")
+	t.Setenv("ACQUIRER_DATABASE", cfg.Database)
+	if err := os.WriteFile(cfg.HSM.PassphraseFile, []byte("correct horse battery staple\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, err := hsm.Create(cfg.HSM.File, []byte("correct horse battery staple"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaveADay(t, cfg, h, "6228480402564890018") // MICRO-2025, a credit card sale of 100.00 on 2026-11-20
+	if _, problem, code := call(t, newSettleCmd(), "--hsm-file", cfg.HSM.File, "--hsm-passphrase-file", cfg.HSM.PassphraseFile, "--date", "2026-11-20", "--as-of", "2026-11-21T00:05:00+08:00"); code != 0 {
+		t.Fatalf("settling: %s", problem)
+	}
+	const mid = "898110054110001"
+	next := filepath.Join(dir, "next.json")
+	if err := os.WriteFile(next, []byte(`{"plans":[{"code":"MICRO-2025","version":3,"consent_policy":"explicit","rules":[{"channel":"card","ppm":6800,"fixed":"3.00","on_fee_ge_amount":"reject"}],
+		"settle_fees":[{"speed":"T1","base":"net"}],"extras":[{"kind":"repair","amount":"100.00"}]}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	effective := calendar.DateOf(time.Now()).AddDays(31).String()
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"list", 0, "MICRO-2025   v1   from 2020-01-01       1 merchants  借记卡0.50%封顶20.00元,其他银行卡0.60%+3.00元/笔,扫码0.38%"},
+		{"import " + next, 0, "1 new versions of fee plans; MICRO-2025 version 3"},
+		{"import " + next, 0, "0 new versions"},
+		{"import " + dir + "/none", 1, "none"},
+		{"announce --plan MICRO-2025 --plan-version 3 --effective 2026-11-21", 1, "30 days before"},
+		{"announce --plan MICRO-2025 --plan-version 3 --effective soon", 2, "2026-02-13"},
+		{"announce --plan MICRO-2025", 2, "plan-version"},
+		{"announce --plan MICRO-2025 --plan-version 3 --effective " + effective, 0, "1 merchants told today, 0 before"},
+		{"announce --plan MICRO-2025 --plan-version 3", 0, "0 merchants told today, 1 before"},
+		{"notices --plan MICRO-2025 --plan-version 3", 0, "未明确同意前继续按原费率收取"},
+		{"notices --plan GOLD --plan-version 3", 2, "GOLD"},
+		{"consent maybe --merchant " + mid + " --plan-version 3", 1, "agreed or objected"},
+		{"consent objected --merchant " + mid + " --plan-version 3", 0, "its price stays as it is"},
+		{"consent agreed --merchant " + mid + " --plan-version 3", 0, "prices its sales from " + effective},
+		{"consent agreed --merchant " + mid + " --plan-version 2", 1, "was not told"},
+		{"list --merchant " + mid, 0, "pays it from " + effective},
+		{"list --merchant 1", 1, "not registered"},
+		{"charge --merchant " + mid + " --ref WO-1", 0, "pays 100.00 for the repair WO-1"},
+		{"charge --merchant " + mid + " --ref WO-1", 0, "pays 100.00 for the repair WO-1"},
+		{"charge --merchant " + mid + " --ref WO-1 --kind sim_year", 2, "by themselves"},
+		{"charge --merchant " + mid + " --ref", 2, "ref"},
+		{"charge --merchant 1 --ref WO-1", 1, "not registered"},
+		{"simulate --plan MICRO-2025 --plan-version 2 --from 2026-11-20 --to 2026-11-20", 0, "1 merchants, 1 sales of 100.00: took 3.60, would take 3.65, 0.05 more, and would refuse 0"},
+		{"simulate --plan MICRO-2025 --from 2026-11-20 --to 2026-11-20", 0, "would take 3.68, 0.08 more"},
+		{"simulate --plan MICRO-2025 --of GOLD --from 2026-11-20 --to 2026-11-20", 0, "0 merchants"},
+		{"simulate --plan MICRO-2025 --from 2026-11-21 --to 2026-11-22", 0, "0 merchants"},
+		{"simulate --plan GOLD --from 2026-11-20 --to 2026-11-20", 2, "GOLD"},
+		{"simulate --plan GOLD --from 2026-11-20 --to 2026-11-19", 2, "before"},
+		{"verify --from 2026-11-20 --to 2026-11-20", 0, "1 sales, 0 wrong"},
+		{"list --database sqlite:" + dir + "/none.db", 1, "none.db"},
+	} {
+		out, problem, code := call(t, newFeesCmd(), strings.Fields(c.args)...)
+		if code != c.code || !strings.Contains(out+problem, c.says) {
+			t.Errorf("fees %s: exit %d\n%s%s\nwant %d and %q", c.args, code, out, problem, c.code, c.says)
+		}
+	}
+	db, err := store.Open(t.Context(), cfg.Database, schemas()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var taken int64
+	log, err := audit.List(t.Context(), db, "fees charge", 0, 10)
+	if err == nil {
+		err = db.Read(t.Context(), func(tx store.Tx) error {
+			return tx.QueryRow("select cast(sum(amount) as BIGINT) from settlement_item where merchant = $1", mid).Scan(&taken)
+		})
+	}
+	if err != nil || taken != -100_00 || len(log) != 4 || log[0].Result == audit.Done || log[3].Subject != "merchant "+mid {
+		t.Errorf("charged %d, %v, log %+v", taken, err, log)
+	}
+	// A line that says another fee than its version makes is found.
+	if err := db.Write(t.Context(), func(tx store.Tx) error {
+		_, err := tx.Exec("update settlement_line set fee_rate = fee_rate + 1")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out, problem, code := call(t, newFeesCmd(), "verify", "--from", "2026-11-20", "--to", "2026-11-20", "--json")
+	var a feesAnswer
+	if err := json.Unmarshal([]byte(out), &a); err != nil || code != 1 || a.Repriced.Count != 1 || !strings.Contains(problem, "MICRO-2025 version 1 takes 0.60 + 3.00 of 100.00") {
+		t.Errorf("a changed fee: exit %d, %s%s, %v", code, out, problem, err)
+	}
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"acquirer/audit"
+	"acquirer/ledger"
+	"acquirer/store"
+)
+
+// Money is held and released by two people, and their log says so.
+func TestSettleHold(t *testing.T) {
+	cfg := configOf(t, []string{"--database", "sqlite:" + filepath.Join(t.TempDir(), "acquirer.db")})
+	const mid = "898110058120001"
+	db, err := store.Open(t.Context(), cfg.Database, schemas()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sale := ledger.Clearing{Txn: 1, Date: 20261120, Merchant: mid, Amount: 100_00}
+	transfer, _ := sale.Sale()
+	if err := ledger.New(db).Post(t.Context(), transfer); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	run := func(code int, says string, args ...string) string {
+		t.Helper()
+		out, problem, got := call(t, newSettleCmd(), append(args, "--database", cfg.Database)...)
+		if got != code || !strings.Contains(out+problem, says) {
+			t.Errorf("%s: exit %d, %q %q; want %d and %q", strings.Join(args, " "), got, out, problem, code, says)
+		}
+		return out
+	}
+	run(0, "nothing is held", "hold", "list")
+	run(2, "--merchant", "hold", "ask", "K1", "--amount", "60.00", "--reason", "x")
+	run(2, "500.00", "hold", "ask", "K1", "--merchant", mid, "--amount", "-60.00", "--reason", "x")
+	run(1, "not enough money", "hold", "ask", "K1", "--merchant", mid, "--amount", "100.01", "--reason", "cash-out")
+	run(0, "somebody else confirms", "hold", "ask", "K1", "--merchant", mid, "--amount", "60.00", "--reason", "cash-out")
+	run(1, "second person", "hold", "confirm", "K1")
+	run(1, "no such hold", "hold", "confirm", "K2")
+	run(1, "no such hold", "release", "ask", "K1")
+	run(2, "15 characters", "fast", "M1")
+	run(1, "not registered", "fast", mid)
+
+	// The other person sits at another keyboard.
+	db, err = store.Open(t.Context(), cfg.Database, schemas()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, do := range []string{"confirm", "ask-release"} {
+		if _, err := (&termsCall{Do: do, Key: "K1"}).run(t.Context(), db, cfg, "wang"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	run(0, "held", "hold", "list")
+	run(0, "paid with the next run", "release", "confirm", "K1")
+	run(0, "nothing is held", "hold", "list", "--merchant", mid)
+	var a termsAnswer
+	if err := json.Unmarshal([]byte(run(0, "released", "hold", "list", "--all", "--json")), &a); err != nil || len(a.Holds) != 1 || a.Holds[0].SureBy != "wang" || time.Since(a.Holds[0].Freed) > time.Hour {
+		t.Errorf("holds %+v, %v", a.Holds, err)
+	}
+	v := openForReading(t, cfg.Database)
+	entries, err := audit.List(t.Context(), v.db, "", 0, 100)
+	var ops []string
+	for _, e := range entries {
+		ops = append(ops, e.Op)
+	}
+	if got := strings.Join(ops, ","); err != nil || !strings.Contains(got, "settle release") || !strings.Contains(got, "settle ask-release,settle confirm,settle hold") {
+		t.Errorf("log %s, %v", got, err)
+	}
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"acquirer/audit"
+	"acquirer/journal"
+	"acquirer/merchant"
+	"acquirer/settlement"
+	"acquirer/store"
+	switching "acquirer/switch"
+)
+
+// newPayoutCmd is `acquirer payout`: what a person does with payouts
+// (docs/payouts.md).
+func newPayoutCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "payout",
+		Short: "Payouts to merchants: list them, show one with what replaced it, issue one again",
+		Long: `payout shows what is paid to merchants and what became of it. A payout whose fate
+is unknown is asked for until the bank says, and is never sent again. One that
+failed or came back is issued again, as a new payout that names the old one, when
+the merchant has given another card.`,
+		Example: "  acquirer payout list --json",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newPayoutListCmd(), newPayoutShowCmd(), newPayoutReissueCmd(), newPayoutTasksCmd(), newPayoutDoneCmd())
+	return cmd
+}
+
+// payoutCall is an errand about payouts.
+type payoutCall struct {
+	Do       string `json:"do"` // list, show, reissue, tasks or done
+	Ref      string `json:"ref,omitempty"`
+	Merchant string `json:"merchant,omitempty"`
+	Note     string `json:"note,omitempty"`
+}
+
+// payoutAnswer is what came of it.
+type payoutAnswer struct {
+	Payouts []settlement.PayoutView `json:"payouts,omitempty"`
+	Tasks   []settlement.Task       `json:"tasks,omitempty"`
+	Said    string                  `json:"said,omitempty"`
+}
+
+const payoutsShown = 10_000
+
+func (c *payoutCall) name() string { return "payout" }
+
+func (c *payoutCall) run(ctx context.Context, db *store.DB, cfg Config, who string) (any, error) {
+	books, err := booksAlone(ctx, db, cfg)
+	if err != nil {
+		return nil, err
+	}
+	var a payoutAnswer
+	switch c.Do {
+	case "list":
+		if c.Merchant != "" {
+			a.Payouts, err = books.PayoutsOf(ctx, c.Merchant, payoutsShown)
+		} else {
+			a.Payouts, err = books.PayoutsOpen(ctx, payoutsShown)
+		}
+	case "show":
+		a.Payouts, err = books.PayoutChain(ctx, c.Ref)
+	case "reissue":
+		var child string
+		child, err = books.Reissue(ctx, c.Ref, time.Now(), c.record(who, "payout "+c.Ref))
+		a.Said = fmt.Sprintf("%s replaces %s; it is sent to the account that the merchant has when it is due", child, c.Ref)
+	case "tasks":
+		a.Tasks, err = books.Tasks(ctx, payoutsShown)
+	case "done":
+		err = books.Done(ctx, c.Ref, time.Now(), c.record(who, "task "+c.Ref))
+		a.Said = "task " + c.Ref + " is done"
+	default:
+		err = usageError{fmt.Errorf("%q is nothing that can be done with payouts", c.Do)}
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("%w; acquirer payout list and acquirer payout tasks show what there is", err)
+	}
+	return a, err
+}
+
+// record puts what is done into the operators' log, in the same write.
+func (c *payoutCall) record(who, subject string) func(tx store.Tx) error {
+	return func(tx store.Tx) error {
+		_, err := audit.Record(tx, audit.Entry{Who: who, From: "command line", Op: "payout " + c.Do, Subject: subject, Detail: c.Note, Result: audit.Done})
+		return err
+	}
+}
+
+// booksAlone is the settlement engine on a database, without a bank.
+func booksAlone(ctx context.Context, db *store.DB, cfg Config) (*settlement.Engine, error) {
+	merchants, err := merchant.OpenRegistry(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	c := settlement.Config{DB: db, Source: settlement.FromJournal(journal.New(db, nil), switching.EntryOf), Merchants: merchants}
+	if err := cfg.terms(&c); err != nil {
+		return nil, err
+	}
+	return settlement.New(c)
+}
+
+func newPayoutListCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Payouts on their way, and those that want a person; or all of a merchant",
+		Example: `  acquirer payout list
+  acquirer payout list --merchant 898110058120001 --json`,
+		Args: cobra.NoArgs,
+	}
+	addConfigFlags(cmd)
+	mid := cmd.Flags().String("merchant", "", "all payouts of this merchant, the latest first")
+	return payoutRun(cmd, func([]string) payoutCall { return payoutCall{Do: "list", Merchant: *mid} })
+}
+
+func newPayoutShowCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show REF",
+		Short:   "A payout with those it replaces and those that replaced it",
+		Example: "  acquirer payout show 20261120-898110058120001-T1-0",
+		Args:    cobra.ExactArgs(1),
+	}
+	addConfigFlags(cmd)
+	return payoutRun(cmd, func(args []string) payoutCall { return payoutCall{Do: "show", Ref: args[0]} })
+}
+
+func newPayoutReissueCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "reissue REF",
+		Short: "Replace a payout that failed or came back by a new one",
+		Long: `reissue makes a new payout of one that failed or came back, to the account that
+the merchant has now. A payout is replaced once: asked again, it names the same
+replacement.`,
+		Example: "  acquirer payout reissue 20261120-898110058120001-T1-0",
+		Args:    cobra.ExactArgs(1),
+	}
+	addConfigFlags(cmd)
+	return payoutRun(cmd, func(args []string) payoutCall { return payoutCall{Do: "reissue", Ref: args[0]} })
+}
+
+func newPayoutTasksCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "tasks",
+		Short:   "What waits for a person: returned and held payouts, the bank's odd answers, refused files",
+		Example: "  acquirer payout tasks",
+		Args:    cobra.NoArgs,
+	}
+	addConfigFlags(cmd)
+	return payoutRun(cmd, func([]string) payoutCall { return payoutCall{Do: "tasks"} })
+}
+
+func newPayoutDoneCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "done KEY",
+		Short:   "Record that a task is done",
+		Example: `  acquirer payout done payout_returned/20261120-898110058120001-T1-0 --note "new card, ticket 4711"`,
+		Args:    cobra.ExactArgs(1),
+	}
+	addConfigFlags(cmd)
+	note := cmd.Flags().String("note", "", "what was done, for the operators' log")
+	return payoutRun(cmd, func(args []string) payoutCall { return payoutCall{Do: "done", Ref: args[0], Note: *note} })
+}
+
+// payoutRun makes cmd do an errand about payouts and print its answer.
+func payoutRun(cmd *cobra.Command, call func(args []string) payoutCall) *cobra.Command {
+	asJSON := cmd.Flags().Bool("json", false, "print the answer as JSON")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c := call(args)
+		var a payoutAnswer
+		if err := send(cmd, &c, &a); err != nil {
+			return err
+		}
+		if *asJSON {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
+		}
+		return a.print(cmd.OutOrStdout(), c.Do)
+	}
+	return cmd
+}
+
+func (a *payoutAnswer) print(w io.Writer, do string) error {
+	if a.Said != "" {
+		_, err := fmt.Fprintln(w, a.Said)
+		return err
+	}
+	if len(a.Payouts)+len(a.Tasks) == 0 {
+		_, err := fmt.Fprintln(w, map[string]string{"tasks": "nothing waits for a person"}[do]+map[string]string{"list": "no payouts"}[do])
+		return err
+	}
+	for _, p := range a.Payouts {
+		if _, err := fmt.Fprintf(w, "%-40s %-10s %12s  due %s  %-20s %s\n", p.Ref, p.State, p.Amount, p.Due, p.Account, p.Reason); err != nil {
+			return err
+		}
+	}
+	for _, t := range a.Tasks {
+		if _, err := fmt.Fprintf(w, "%s  %s\n    %s\n", t.Created.Format("2006-01-02 15:04"), t.Key, t.Text); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"acquirer/merchant"
+	"acquirer/money"
+	"acquirer/settlement"
+)
+
+// terms puts the configured terms of settlement into c.
+func (c Config) terms(to *settlement.Config) (err error) {
+	s := &c.Settlement
+	for _, a := range []struct {
+		text string
+		to   *money.Amount
+	}{{s.MinPayout, &to.MinPayout}, {s.Advance, &to.AdvanceLimit}, {s.Debt, &to.ArrearsOver}} {
+		if a.text == "" {
+			continue
+		}
+		if *a.to, err = money.Parse(a.text); err != nil {
+			return err
+		}
+	}
+	if s.BankHours != "" {
+		if to.BankFrom, to.BankTo, err = parseHours(s.BankHours); err != nil {
+			return err
+		}
+	}
+	to.CutOff, to.WalletCutOff, to.RefundFee = c.Switch.CutOff, c.Switch.WalletCutOff, settlement.RefundFee(s.RefundFee)
+	to.FastAfter, to.FastStreak, to.Cooling, to.ArrearsDays = s.FastAfter, s.FastRow, s.Cooling, s.OldDebt
+	return nil
+}
+
+// allowFast enables early payment for the merchants of the demo's street, as
+// customer service does for others (acquirer settle fast).
+func (v *house) allowFast(ctx context.Context) error {
+	if !v.cfg.demo {
+		return nil
+	}
+	for m := range v.terminals.Merchants() {
+		if m.Speed == merchant.D0 || m.Speed == merchant.S0 {
+			if err := v.books.AllowFast(ctx, m.MID, "acquirer demo", time.Now()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// instant is what is measured of S0 payouts.
+type instant struct {
+	took    prometheus.Histogram
+	waiting prometheus.Gauge
+	oldest  prometheus.Gauge
+}
+
+func newInstant(r prometheus.Registerer) instant {
+	i := instant{
+		took: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "acquirer_instant_payout_seconds",
+			Help: "From the approval of an S0 sale to the bank's word that the merchant has the money; 120 are promised.", Buckets: []float64{1, 2, 5, 10, 20, 30, 60, 90, 120, 300, 3600}}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "acquirer_instant_waiting", Help: "S0 sales and payouts that are not paid yet."}),
+		oldest:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "acquirer_instant_oldest_seconds", Help: "Age of the oldest S0 sale that is not paid yet; 120 are promised."}),
+	}
+	r.MustRegister(i.took, i.waiting, i.oldest)
+	return i
+}
+
+// instantPaid hears how long an S0 payout took.
+func (v *house) instantPaid(took time.Duration) {
+	if v.instant.took != nil {
+		v.instant.took.Observe(took.Seconds())
+	}
+}
+
+// payInstantly pays S0 sales as they come, until ctx ends. The ledger's keeper
+// brings them in, twice a second.
+func (v *house) payInstantly(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			_, err := v.books.PayInstant(ctx, now)
+			waiting, oldest, err2 := v.books.Instant(ctx, time.Now())
+			v.instant.waiting.Set(float64(waiting))
+			v.instant.oldest.Set(oldest.Seconds())
+			if err := errors.Join(err, err2); err != nil && ctx.Err() == nil {
+				v.log.Error("paying S0 sales", "error", err.Error())
+			}
+		}
+	}
+}

@@ -1,0 +1,204 @@
+//go:build !fault && !plant
+
+package fault
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	plantAll = flag.Bool("planted", false, "build with the tag plant and look whether the tests find every bug; minutes")
+	plantOne = flag.String("planted.bug", "", "only this one")
+)
+
+// by is a test that must find a bug: a package, what -run gives, and its flags.
+type by struct{ pkg, run, flags string }
+
+// street is a few seeds of the simulated street.
+func street(seeds int) by {
+	return by{"simulate/street", "TestStreet", fmt.Sprintf("-street.seeds=%d", seeds)}
+}
+
+// plants are the bugs that the code can be built with, what each is, and the
+// tests that must fail with it and pass without.
+var plants = []struct {
+	bug, what string
+	found     []by
+}{
+	{"answer-before-commit", "the terminal hears an approval whose outcome is not written yet", []by{{"switch", "TestFault36", ""}}},
+	{"no-fsync", "SQLite answers before the disk has it", []by{{"store", "TestSQLiteStopsOnEveryFailedSync", ""}}},
+	{"doubt-is-a-no", "an error from COMMIT is taken for a rollback", []by{{"switch", "TestFault43_Close", ""}}},
+	{"second-closer-wins", "no compare-and-set between answer, timeout and reversal", []by{{"journal", "TestThreeClosersOneWins", ""}}},
+	{"reversal-without-row", "a timeout owes a reversal and writes none", []by{{"journal", "TestJournalAgreesWithTheModel", "-rapid.nofailfile"}, street(4)}},
+	{"late-approval-revives", "an approval that comes after the timeout is told", []by{{"switch", "TestFault14", ""}}},
+	{"repeat-sent-twice", "a repeat of what is under way goes to the issuer too", []by{{"switch", "TestFault10", ""}}},
+	{"tombstone-ignored", "a reversal that comes first leaves nothing behind", []by{{"switch", "TestFault15", ""}, street(12)}},
+	{"reverses-another", "a reversal with another amount or card takes its original back", []by{{"journal", "TestEffects", ""}}},
+	{"undelivered-forgotten", "an approval that reached no terminal is left to stand", []by{{"switch", "TestFault2_", ""}}},
+	{"open-forgotten", "what the last run left open is not owed at start", []by{{"journal", "TestWhatWasLeftOpenIsOwed", ""}}},
+	{"owed-dropped", "after enough tries a reversal counts as acknowledged", []by{{"switch", "TestFault27_", ""}}},
+	{"reversal-sent-once", "a reversal without an answer counts as acknowledged", []by{{"switch", "TestFault27_", ""}, street(4)}},
+	{"25-is-final", "an issuer that does not know the original yet is believed", []by{street(12)}},
+	{"cancel-sent-once", "a wallet's order whose cancel was lost counts as cancelled", []by{street(12)}},
+	{"limit-outside-write", "two sales of one batch are held against the same counters", []by{{"limits", "TestAgreesWithTheObviousModel", "-rapid.nofailfile"}}},
+	{"quota-leaks", "a refused sale keeps its quota", []by{{"journal", "TestLimit", ""}}},
+	{"decided-outside-the-lock", "what follows a sale is decided without holding the sale", []by{{"journal", "TestRefundsAtOnce", ""}}},
+	{"voided-twice", "a voided sale may be voided again", []by{{"journal", "TestWhatMayFollow", ""}}},
+	{"mac-optional", "a message without DE 64 is served", []by{{"switch", "TestFault13", ""}, street(4)}},
+	{"old-keys-for-ever", "working keys stay good after newer ones were used", []by{{"switch", "TestFault18And19", ""}}},
+	{"chip-unread", "the amount that the chip signed may differ from DE 4", []by{{"switch", "TestLadder", ""}}},
+	{"another-amount", "an issuer's answer about another amount is taken", []by{{"routing", "TestOnlyTheAnswerIsTheAnswer", ""}, street(4)}},
+	{"pan-in-log", "an account number is logged at debug level", []by{{"switch", "TestSecrets$", ""}, street(1)}},
+	{"fee-rounded-twice", "a fee is rounded to tenths before it is rounded to fen", []by{{"merchant", "TestPriceAgainstRationals", "-rapid.nofailfile"}}},
+	{"leg-dropped", "the ledger forgets a leg when it moves balances", []by{{"ledger", "TestAgainstAModel", "-rapid.nofailfile"}, street(1)}},
+	{"date-at-close", "a sale stands on the business date on which it was answered", []by{{"cmd/acquirer", "TestFactsOfTheJournal", ""}}},
+	{"void-settles", "a voided sale is paid", []by{{"cmd/acquirer", "TestFactsOfTheJournal", ""}, street(4)}},
+	{"settled-twice", "lines that were settled are gathered again", []by{{"settlement", "TestPayEarly", ""}, street(12)}},
+	{"carry-forgotten", "what was not paid is not carried over", []by{{"settlement", "TestCarry", ""}}},
+	{"payout-sent-again", "a payout whose fate is unknown is ordered again", []by{{"settlement", "TestPayoutWeather", ""}}},
+}
+
+var planting = regexp.MustCompile(`fault\.Planted\((.*?)\)`)
+
+// planted are the bugs in the code, with the files they are in.
+func planted(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range planting.FindAllSubmatch(text, -1) {
+			found[strings.Trim(string(m[1]), `"`)] = path
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// Every bug in the code has a test that finds it, and that test exists.
+func TestPlants(t *testing.T) {
+	inCode := planted(t)
+	for _, p := range plants {
+		if inCode[p.bug] == "" {
+			t.Errorf("%s is in the table and nowhere in the code", p.bug)
+		}
+		delete(inCode, p.bug)
+		for _, f := range p.found {
+			if tests := testsOf(t, f.pkg); !slices.ContainsFunc(tests, func(name string) bool { return regexp.MustCompile(f.run).MatchString(name) }) {
+				t.Errorf("%s: package %s has no test %s", p.bug, f.pkg, f.run)
+			}
+		}
+		if len(p.found) == 0 {
+			t.Errorf("nothing is said to find %s", p.bug)
+		}
+	}
+	for bug, file := range inCode {
+		t.Errorf("%s: %s is in no row of the table: say which test finds it", file, bug)
+	}
+}
+
+var testFunc = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+
+func testsOf(t *testing.T, pkg string) (names []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", pkg, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range testFunc.FindAllSubmatch(text, -1) {
+			names = append(names, string(m[1]))
+		}
+	}
+	return names
+}
+
+// TestPlanted builds the tests with the tag plant and runs them with each bug:
+// the tests of its row must fail, and pass without it.
+func TestPlanted(t *testing.T) {
+	if !*plantAll && *plantOne == "" {
+		t.Skip("takes minutes: make planted")
+	}
+	dir := t.TempDir()
+	binaries := map[string]string{}
+	binary := func(pkg string) string {
+		if binaries[pkg] == "" {
+			binaries[pkg] = filepath.Join(dir, strings.ReplaceAll(pkg, "/", "-")+".test")
+			if out, err := exec.Command("go", "test", "-tags", "plant", "-c", "-o", binaries[pkg], "acquirer/"+pkg).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v\n%s", pkg, err, out)
+			}
+		}
+		return binaries[pkg]
+	}
+	// run reports whether a test failed, and not by missing its target.
+	run := func(f by, bug string) (failed bool, took time.Duration, out []byte) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+		defer cancel()
+		args := []string{"-test.run", "^" + strings.TrimSuffix(f.run, "$") + map[bool]string{true: "$"}[strings.HasSuffix(f.run, "$")], "-test.count=1", "-test.timeout=9m", "-test.v"}
+		cmd := exec.CommandContext(ctx, binary(f.pkg), append(args, strings.Fields(f.flags)...)...)
+		cmd.Dir = filepath.Join("..", f.pkg)
+		cmd.Env = append(os.Environ(), "ACQUIRER_PLANT="+bug)
+		began := time.Now()
+		out, err := cmd.CombinedOutput()
+		switch {
+		case err == nil && bytes.Contains(out, []byte("--- SKIP")):
+			t.Errorf("%s of %s skips itself here:\n%s", f.run, f.pkg, out)
+		case err == nil && !bytes.Contains(out, []byte("--- PASS")):
+			t.Fatalf("%s of %s ran nothing:\n%s", f.run, f.pkg, out)
+		case err != nil && !bytes.Contains(out, []byte("--- FAIL")) && !bytes.Contains(out, []byte("panic:")):
+			t.Fatalf("%s of %s: %v\n%s", f.run, f.pkg, err, out)
+		}
+		return err != nil, time.Since(began), out
+	}
+	sound := map[by]bool{}
+	bugs, found, layers := 0, 0, map[string]int{}
+	for _, p := range plants {
+		if *plantOne != "" && p.bug != *plantOne {
+			continue
+		}
+		bugs++
+		all := true
+		for _, f := range p.found {
+			if !sound[f] {
+				if failed, _, out := run(f, ""); failed {
+					t.Fatalf("%s of %s fails without any bug:\n%s", f.run, f.pkg, out)
+				}
+				sound[f] = true
+			}
+			failed, took, _ := run(f, p.bug)
+			if !failed {
+				all = false
+				t.Errorf("NOT FOUND  %s (%s) by %s of %s", p.bug, p.what, f.run, f.pkg)
+				continue
+			}
+			layers[f.pkg]++
+			t.Logf("found      %-24s by %s of %s in %v", p.bug, f.run, f.pkg, took.Round(100*time.Millisecond))
+		}
+		if all {
+			found++
+		}
+	}
+	t.Logf("%d of %d planted bugs found; by package %v", found, bugs, maps.Clone(layers))
+}

@@ -1,0 +1,687 @@
+package settlement
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/money"
+	"acquirer/settlement/bankfile"
+	"acquirer/store"
+)
+
+// FileSchema is the tables of a FileRail: orders that stand in our files, and
+// what the bank's files said of them.
+var FileSchema = store.Schema{Name: "bankfile", Steps: []string{`
+create table bankfile_order (
+	ref      TEXT primary key,
+	message  TEXT not null,     -- that it stands in; empty while it waits for one
+	amount   BIGINT not null,
+	merchant TEXT not null,
+	name     TEXT not null,
+	account  BYTEA not null,    -- sealed: a file is written again after a crash, byte for byte
+	bank     TEXT not null
+);
+create index bankfile_order_message on bankfile_order (message, ref);
+create table bankfile_message (
+	id      TEXT primary key,
+	created BIGINT not null,
+	execute INTEGER not null,   -- day on which the bank is to pay
+	orders  BIGINT not null,
+	sum     BIGINT not null,
+	written INTEGER not null    -- 1: its file stands in the outbox, or stood there
+);
+create index bankfile_message_unwritten on bankfile_message (id) where written = 0;
+create table bankfile_inbox (
+	message TEXT primary key,   -- the bank takes ours once, and we take the bank's once
+	sha256  TEXT not null,
+	file    TEXT not null,
+	done    BIGINT not null,    -- order in which files were taken in; 0 while one is being loaded
+	loaded  BIGINT not null
+);
+create index bankfile_inbox_done on bankfile_inbox (done) where done > 0;
+create table bankfile_change (
+	message TEXT not null,
+	seq     BIGINT not null,
+	ref     TEXT not null,
+	status  TEXT not null,
+	amount  BIGINT not null,
+	bank_id TEXT not null,
+	reason  TEXT not null,
+	primary key (message, seq)
+);
+create index bankfile_change_ref on bankfile_change (ref);
+create table bankfile_state (
+	id      BIGINT primary key,
+	touched BIGINT not null     -- its row lock keeps two nodes apart
+);
+insert into bankfile_state (id, touched) values (1, 0)`}}
+
+// FileConfig is what a FileRail stands on.
+type FileConfig struct {
+	DB  *store.DB
+	Dir string // with outbox, inbox, accepted and refused below it
+	CSV bool   // orders as CSV, not pain.001
+	// Debtor is the account that is paid from.
+	Debtor bankfile.Debtor
+	// Seal and Unseal keep account numbers between two writings of a file.
+	Seal   func(ctx context.Context, number string) ([]byte, error)
+	Unseal func(ctx context.Context, sealed []byte) (string, error)
+	// Refused is told of every file of the bank that was not taken in.
+	Refused func(file string, why error)
+}
+
+// FileRail carries payouts to a bank in files. An order waits until Flush, which
+// writes all that wait as one message into the outbox; a message is written again
+// byte for byte when nobody knows whether it was. What the bank puts into the
+// inbox is taken in whole and moved to accepted, or moved to refused with the
+// reason beside it.
+type FileRail struct {
+	cfg FileConfig
+	db  *store.DB
+}
+
+const (
+	outbox   = "outbox"
+	inbox    = "inbox"
+	accepted = "accepted"
+	refused  = "refused"
+)
+
+// NewFileRail makes the folders that are not there.
+func NewFileRail(cfg FileConfig) (*FileRail, error) {
+	for _, d := range [...]string{outbox, inbox, accepted, refused} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, d), 0o700); err != nil {
+			return nil, fmt.Errorf("settlement: the bank's folder: %w", err)
+		}
+	}
+	trial := bankfile.Order{Reference: "trial", Amount: 1, Name: cfg.Debtor.Name, Account: cfg.Debtor.Account, Bank: cfg.Debtor.Bank}
+	if trial.Check() != nil {
+		return nil, errors.New("settlement: files for the bank need the account that is paid from: its holder, its number of 8 to 34 letters and digits, its bank")
+	}
+	return &FileRail{cfg: cfg, db: cfg.DB}, nil
+}
+
+// Close has nothing to close.
+func (r *FileRail) Close() {}
+
+// Send keeps an order for the next file, once per reference.
+func (r *FileRail) Send(ctx context.Context, i Instruction) (Answer, error) {
+	o := bankfile.Order{Reference: i.Reference, Merchant: i.Merchant, Amount: i.Amount, Name: i.Name, Account: i.Account.Reveal(), Bank: i.Bank}
+	if err := o.Check(); err != nil {
+		return Answer{}, fmt.Errorf("%w: %w", ErrUnfit, err)
+	}
+	sealed, err := r.cfg.Seal(ctx, o.Account)
+	if err != nil {
+		return Answer{}, fmt.Errorf("%w: sealing the account: %w", ErrNotSent, err)
+	}
+	err = r.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec("insert into bankfile_order (ref, message, amount, merchant, name, account, bank) values ($1, '', $2, $3, $4, $5, $6) on conflict (ref) do nothing",
+			o.Reference, o.Amount, o.Merchant, o.Name, sealed, o.Bank)
+		return err
+	})
+	if err != nil {
+		return Answer{}, fmt.Errorf("settlement: keeping payout %s for the bank's file: %w", i.Reference, err)
+	}
+	return Answer{Reference: i.Reference, Status: Processing, Amount: i.Amount, Reason: "waits for the next file"}, nil
+}
+
+// Flush writes what waits into the outbox as one message, and messages whose
+// writing was interrupted.
+func (r *FileRail) Flush(ctx context.Context, now time.Time) error {
+	if err := r.gather(ctx, now); err != nil {
+		return fmt.Errorf("settlement: gathering the orders of a file: %w", err)
+	}
+	var messages []bankfile.Batch
+	err := r.db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query("select id, created, execute, orders, sum from bankfile_message where written = 0 order by id")
+		messages, err = store.All(rows, err, func(rows *store.Rows, b *bankfile.Batch) error {
+			var created int64
+			b.Debtor = r.cfg.Debtor
+			err := rows.Scan(&b.MessageID, &created, &b.Execute, &b.Count, &b.Sum)
+			b.Created = time.UnixMicro(created)
+			return err
+		})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settlement: looking for files to write: %w", err)
+	}
+	for i := range messages {
+		b := &messages[i]
+		if err := r.write(ctx, b); err != nil {
+			return fmt.Errorf("settlement: writing message %s: %w", b.MessageID, err)
+		}
+		if err := r.db.Write(ctx, func(tx store.Tx) error {
+			_, err := tx.Exec("update bankfile_message set written = 1 where id = $1", b.MessageID)
+			return err
+		}); err != nil {
+			return fmt.Errorf("settlement: message %s is in the outbox: %w", b.MessageID, err)
+		}
+	}
+	return nil
+}
+
+// gather makes a message of all orders that wait.
+func (r *FileRail) gather(ctx context.Context, now time.Time) error {
+	return r.db.Write(ctx, func(tx store.Tx) error {
+		if err := r.lock(tx); err != nil {
+			return err
+		}
+		var count, messages int64
+		var sum money.Amount
+		if err := tx.QueryRow("select count(*), cast(coalesce(sum(amount), 0) as BIGINT) from bankfile_order where message = ''").Scan(&count, &sum); err != nil || count == 0 {
+			return err
+		}
+		day := calendar.DateOf(now)
+		prefix := fmt.Sprintf("PO%08d-", int32(day))
+		if err := tx.QueryRow("select count(*) from bankfile_message where id > $1 and id < $2", prefix, prefix+"~").Scan(&messages); err != nil {
+			return err
+		}
+		id := fmt.Sprintf("%s%06d", prefix, messages+1)
+		if _, err := tx.Exec("insert into bankfile_message (id, created, execute, orders, sum, written) values ($1, $2, $3, $4, $5, 0)", id, now.UnixMicro(), day, count, sum); err != nil {
+			return err
+		}
+		_, err := tx.Exec("update bankfile_order set message = $1 where message = ''", id)
+		return err
+	})
+}
+
+func (r *FileRail) lock(tx store.Tx) error {
+	_, err := tx.Exec("update bankfile_state set touched = touched + 1 where id = 1")
+	return err
+}
+
+// write puts a message's file into the outbox under its name, whole or not at
+// all, readable by its owner alone.
+func (r *FileRail) write(ctx context.Context, b *bankfile.Batch) (err error) {
+	write, name := bankfile.WritePain001, b.MessageID+".xml"
+	if r.cfg.CSV {
+		write, name = bankfile.WriteCSV, b.MessageID+".csv"
+	}
+	dir := filepath.Join(r.cfg.Dir, outbox)
+	f, err := os.CreateTemp(dir, ".writing-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	if err := errors.Join(write(f, b, r.orders(ctx, b.MessageID)), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	return syncFolder(dir)
+}
+
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// page is how many rows are read or written at once.
+const page = 500
+
+// orders yields a message's orders by reference.
+func (r *FileRail) orders(ctx context.Context, message string) iter.Seq2[bankfile.Order, error] {
+	return func(yield func(bankfile.Order, error) bool) {
+		after := ""
+		for {
+			var some []bankfile.Order
+			var sealed [][]byte
+			err := r.db.Read(ctx, func(tx store.Tx) error {
+				sealed = nil
+				rows, err := tx.Query("select ref, merchant, amount, name, account, bank from bankfile_order where message = $1 and ref > $2 order by ref limit $3", message, after, page)
+				some, err = store.All(rows, err, func(rows *store.Rows, o *bankfile.Order) error {
+					var account []byte
+					err := rows.Scan(&o.Reference, &o.Merchant, &o.Amount, &o.Name, &account, &o.Bank)
+					sealed = append(sealed, account)
+					return err
+				})
+				return err
+			})
+			for i := range some {
+				if err == nil {
+					some[i].Account, err = r.cfg.Unseal(ctx, sealed[i])
+				}
+				if err != nil {
+					break
+				}
+				if !yield(some[i], nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(bankfile.Order{}, err)
+				return
+			}
+			if len(some) < page {
+				return
+			}
+			after = some[len(some)-1].Reference
+		}
+	}
+}
+
+// Query tells what the bank's files said last of a reference.
+func (r *FileRail) Query(ctx context.Context, reference string) (Answer, error) {
+	a := Answer{Reference: reference, Status: NotFound}
+	err := r.db.Read(ctx, func(tx store.Tx) error {
+		err := tx.QueryRow(`select c.status, c.amount, c.bank_id, c.reason from bankfile_change c join bankfile_inbox i on i.message = c.message
+			where c.ref = $1 and i.done > 0 order by i.done desc, c.seq desc limit 1`, reference).Scan(&a.Status, &a.Amount, &a.BankID, &a.Reason)
+		if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		var message string
+		err = tx.QueryRow("select message, amount from bankfile_order where ref = $1", reference).Scan(&message, &a.Amount)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		a.Status, a.Reason = Processing, "in message "+message
+		if message == "" {
+			a.Reason = "waits for the next file"
+		}
+		return err
+	})
+	if err != nil {
+		return Answer{}, fmt.Errorf("settlement: what the bank's files say of payout %s: %w", reference, err)
+	}
+	return a, nil
+}
+
+// Changes takes in what lies in the inbox and lists what the bank's files said
+// since a cursor, in the order in which they were taken in.
+func (r *FileRail) Changes(ctx context.Context, after string) ([]Answer, string, error) {
+	if err := r.takeIn(ctx); err != nil {
+		return nil, after, fmt.Errorf("settlement: reading the bank's files: %w", err)
+	}
+	var done, seq int64
+	if after != "" {
+		if _, err := fmt.Sscanf(after, "%d/%d", &done, &seq); err != nil {
+			return nil, after, fmt.Errorf("settlement: %.40q is no cursor of the bank's files", after)
+		}
+	}
+	var answers []Answer
+	err := r.db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query(`select i.done, c.seq, c.ref, c.status, c.amount, c.bank_id, c.reason from bankfile_inbox i join bankfile_change c on c.message = i.message
+			where i.done > 0 and (i.done > $1 or i.done = $1 and c.seq > $2) order by i.done, c.seq limit $3`, done, seq, page)
+		answers, err = store.All(rows, err, func(rows *store.Rows, a *Answer) error {
+			return rows.Scan(&done, &seq, &a.Reference, &a.Status, &a.Amount, &a.BankID, &a.Reason)
+		})
+		return err
+	})
+	if err != nil {
+		return nil, after, fmt.Errorf("settlement: what the bank's files said: %w", err)
+	}
+	if len(answers) == 0 {
+		return nil, after, nil
+	}
+	return answers, fmt.Sprintf("%d/%d", done, seq), nil
+}
+
+// takeIn reads every file of the inbox by name. One that is refused does not
+// keep the others.
+func (r *FileRail) takeIn(ctx context.Context) error {
+	dir := filepath.Join(r.cfg.Dir, inbox)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		name := f.Name()
+		if !f.Type().IsRegular() || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, ".part") {
+			continue // still being written
+		}
+		path := filepath.Join(dir, name)
+		err := r.load(ctx, path, name)
+		var no *refusal
+		switch {
+		case err == nil:
+			err = os.Rename(path, filepath.Join(r.cfg.Dir, accepted, name))
+		case errors.As(err, &no):
+			err = r.refuse(ctx, path, name, no.err)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// refusal is why a file is not taken in: the bank's fault, not ours.
+type refusal struct{ err error }
+
+func (r *refusal) Error() string { return r.err.Error() }
+
+// refuse moves a file away with the reason beside it, and leaves it to a person.
+func (r *FileRail) refuse(ctx context.Context, path, name string, why error) error {
+	to := filepath.Join(r.cfg.Dir, refused, name)
+	if err := os.WriteFile(to+".why", []byte(why.Error()+"\n"), 0o600); err != nil {
+		return err
+	}
+	now := time.Now()
+	if err := r.db.Write(ctx, func(tx store.Tx) error {
+		return addTask(tx, Task{Key: fmt.Sprintf("bankfile/%.100s/%d", name, now.UnixMicro()), Kind: "bank_file", Ref: fmt.Sprintf("%.64s", name), Created: now,
+			Text: fmt.Sprintf("the bank's file %.100q was refused whole: %s; ask the bank for a right one under another name", name, shortened(why))})
+	}); err != nil {
+		return err
+	}
+	if err := os.Rename(path, to); err != nil {
+		return err
+	}
+	if r.cfg.Refused != nil {
+		r.cfg.Refused(name, why)
+	}
+	return nil
+}
+
+// load takes one file in: it is read once to see that all of it is right, then
+// once more into the tables, and counts only when its last row is there.
+func (r *FileRail) load(ctx context.Context, path, name string) error {
+	digest, err := digestOf(path)
+	if err != nil {
+		return err
+	}
+	var head bankHead
+	err = r.readFile(ctx, path, func(h bankHead, _ []Answer) error {
+		head = h
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	known, err := r.known(ctx, head.message, digest, name)
+	if err != nil || known {
+		return err
+	}
+	if err := r.begin(ctx, head.message, digest, name); err != nil {
+		return err
+	}
+	seq := int64(0)
+	err = r.readFile(ctx, path, func(_ bankHead, some []Answer) error {
+		err := r.db.Write(ctx, func(tx store.Tx) error {
+			for i, a := range some {
+				if _, err := tx.Exec("insert into bankfile_change (message, seq, ref, status, amount, bank_id, reason) values ($1, $2, $3, $4, $5, $6, $7) on conflict (message, seq) do nothing",
+					head.message, seq+int64(i)+1, a.Reference, a.Status, a.Amount, a.BankID, a.Reason); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		seq += int64(len(some))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return r.db.Write(ctx, func(tx store.Tx) error {
+		if err := r.lock(tx); err != nil {
+			return err
+		}
+		var last int64
+		if err := tx.QueryRow("select coalesce(max(done), 0) from bankfile_inbox where done > 0").Scan(&last); err != nil {
+			return err
+		}
+		_, err := tx.Exec("update bankfile_inbox set done = $2, loaded = $3 where message = $1 and done = 0", head.message, last+1, time.Now().UnixMicro())
+		return err
+	})
+}
+
+// begin opens the loading of a file. What an interrupted loading of another
+// content left behind goes.
+func (r *FileRail) begin(ctx context.Context, message, digest, name string) error {
+	return r.db.Write(ctx, func(tx store.Tx) error {
+		if _, err := tx.Exec("delete from bankfile_change where message = $1 and exists (select 1 from bankfile_inbox where message = $1 and done = 0 and sha256 <> $2)", message, digest); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`insert into bankfile_inbox (message, sha256, file, done, loaded) values ($1, $2, $3, 0, 0)
+			on conflict (message) do update set sha256 = excluded.sha256, file = excluded.file where bankfile_inbox.done = 0`, message, digest, name)
+		return err
+	})
+}
+
+// known reports whether a file was taken in before, under this name and with
+// this content: then it only was not moved away. Anything else with its message
+// or its content is refused.
+func (r *FileRail) known(ctx context.Context, message, digest, name string) (taken bool, err error) {
+	err = r.db.Read(ctx, func(tx store.Tx) error {
+		taken = false
+		rows, err := tx.Query("select message, sha256, file, done from bankfile_inbox where message = $1 or sha256 = $2", message, digest)
+		_, err = store.All(rows, err, func(rows *store.Rows, _ *struct{}) error {
+			var m, d, f string
+			var done int64
+			if err := rows.Scan(&m, &d, &f, &done); err != nil {
+				return err
+			}
+			switch {
+			case done == 0: // its loading was interrupted
+				return nil
+			case m != message:
+				return &refusal{fmt.Errorf("the same content was taken in as message %s", m)}
+			case d != digest:
+				return &refusal{fmt.Errorf("message %s was taken in before with another content, as %s", message, f)}
+			case f != name:
+				return &refusal{fmt.Errorf("message %s was taken in before, as %s", message, f)}
+			}
+			taken = true
+			return nil
+		})
+		return err
+	})
+	return taken, err
+}
+
+// bankHead is what the head of a bank's file says.
+type bankHead struct{ message, about string }
+
+// readFile reads one file of the bank and hands its answers on, page by page; at
+// least once, with the head. Everything wrong with it is a refusal.
+func (r *FileRail) readFile(ctx context.Context, path string, take func(h bankHead, some []Answer) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // it was only read
+	again, statement := bankfile.IsStatement(f)
+	if statement {
+		return r.readStatement(ctx, again, take)
+	}
+	return r.readStatus(ctx, again, take)
+}
+
+func (r *FileRail) readStatus(ctx context.Context, in io.Reader, take func(bankHead, []Answer) error) error {
+	report, rows, err := bankfile.ReadStatus(in)
+	if err != nil {
+		return &refusal{err}
+	}
+	h := bankHead{report.MessageID, report.About}
+	orders, sum, err := r.message(ctx, h.about)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return &refusal{fmt.Errorf("it is about message %s, which we never wrote", h.about)}
+	case err != nil:
+		return err
+	case report.Count >= 0 && int64(report.Count) != orders, report.Sum >= 0 && report.Sum != sum:
+		return &refusal{fmt.Errorf("it says that message %s has %d orders of %s; it has %d of %s", h.about, report.Count, report.Sum, orders, sum)}
+	}
+	p := pages{rail: r, h: h, take: take}
+	for s, err := range rows {
+		if err != nil {
+			return &refusal{err}
+		}
+		a := Answer{Reference: s.Reference, Status: Status(s.Code), Amount: s.Amount, BankID: s.BankID, Reason: s.Reason}
+		if err := p.add(ctx, a, s.Line); err != nil {
+			return err
+		}
+	}
+	if p.count == 0 && report.Group != "" {
+		if err := p.all(ctx, h.about, Answer{Status: Status(report.Group), Reason: report.Reason}); err != nil {
+			return err
+		}
+	}
+	return p.end(ctx)
+}
+
+// readStatement takes from a statement what is ours in it: payouts that were
+// booked, and payouts that came back. The rest is for the reconciliation.
+func (r *FileRail) readStatement(ctx context.Context, in io.Reader, take func(bankHead, []Answer) error) error {
+	head, rows, err := bankfile.ReadStatement(in)
+	if err != nil {
+		return &refusal{err}
+	}
+	if head.Account != r.cfg.Debtor.Account {
+		return &refusal{errors.New("it is of another account than the one we pay from")}
+	}
+	p := pages{rail: r, h: bankHead{message: head.MessageID}, take: take, strangers: true}
+	for e, err := range rows {
+		if err != nil {
+			return &refusal{err}
+		}
+		a := Answer{Reference: e.Reference, Status: Succeeded, Amount: e.Amount, BankID: e.BankID, Reason: e.Reason}
+		switch {
+		case e.Kind == bankfile.Return:
+			a.Status = Returned
+		case e.Kind != bankfile.Payout:
+			continue
+		}
+		if e.Batch == "" {
+			err = p.add(ctx, a, e.Line)
+		} else {
+			err = p.booked(ctx, &e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return p.end(ctx)
+}
+
+func (r *FileRail) message(ctx context.Context, id string) (orders int64, sum money.Amount, err error) {
+	err = r.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow("select orders, sum from bankfile_message where id = $1", id).Scan(&orders, &sum)
+	})
+	return orders, sum, err
+}
+
+// pages gathers answers, checks them against our orders, and hands them on.
+type pages struct {
+	rail      *FileRail
+	h         bankHead
+	take      func(bankHead, []Answer) error
+	strangers bool // references that are not ours are left out, not refused
+	some      []Answer
+	lines     []int
+	count     int
+}
+
+func (p *pages) add(ctx context.Context, a Answer, line int) error {
+	p.some, p.lines, p.count = append(p.some, a), append(p.lines, line), p.count+1
+	if len(p.some) < page {
+		return nil
+	}
+	return p.flush(ctx)
+}
+
+func (p *pages) end(ctx context.Context) error {
+	if len(p.some) > 0 {
+		return p.flush(ctx)
+	}
+	return p.take(p.h, nil)
+}
+
+// flush checks a page and hands it on.
+func (p *pages) flush(ctx context.Context) error {
+	kept := p.some[:0]
+	err := p.rail.db.Read(ctx, func(tx store.Tx) error {
+		kept = p.some[:0]
+		for i, a := range p.some {
+			var message string
+			var amount money.Amount
+			err := tx.QueryRow("select message, amount from bankfile_order where ref = $1", a.Reference).Scan(&message, &amount)
+			switch {
+			case errors.Is(err, store.ErrNotFound) && p.strangers:
+				continue
+			case errors.Is(err, store.ErrNotFound), err == nil && p.h.about != "" && message != p.h.about:
+				return &refusal{&bankfile.Error{Line: p.lines[i], Column: 1, What: fmt.Sprintf("order %.40q is not in message %s", a.Reference, p.h.about)}}
+			case err != nil:
+				return err
+			}
+			if a.Amount == 0 {
+				a.Amount = amount
+			}
+			kept = append(kept, a)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = p.take(p.h, kept)
+	p.some, p.lines = p.some[:0], p.lines[:0]
+	return err
+}
+
+// all says the same of every order of a message. That the bank has the message
+// already is no word about its orders: ours was written twice.
+func (p *pages) all(ctx context.Context, message string, a Answer) error {
+	if a.Status == Rejected && strings.Contains(a.Reason, duplicateMessage) {
+		return nil
+	}
+	for o, err := range p.rail.orders(ctx, message) {
+		if err != nil {
+			return err
+		}
+		a.Reference, a.Amount = o.Reference, o.Amount
+		if err := p.add(ctx, a, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// duplicateMessage is the reason DU01 of ISO 20022 (ExternalStatusReason1Code):
+// the message identification is not unique.
+const duplicateMessage = "DU01"
+
+// booked takes a message that the bank booked as one sum.
+func (p *pages) booked(ctx context.Context, e *bankfile.Entry) error {
+	orders, sum, err := p.rail.message(ctx, e.Batch)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil // not ours
+	case err != nil:
+		return err
+	case sum != e.Amount, e.Count != 0 && int64(e.Count) != orders:
+		return &refusal{&bankfile.Error{Line: e.Line, Column: 1, What: fmt.Sprintf("it books message %s as %d orders of %s; it has %d of %s", e.Batch, e.Count, e.Amount, orders, sum)}}
+	}
+	return p.all(ctx, e.Batch, Answer{Status: Succeeded, BankID: e.BankID})
+}
+
+func digestOf(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() // it was only read
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

@@ -1,0 +1,199 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"acquirer/settlement"
+	"acquirer/store"
+)
+
+// movement compares one movement of a bank's statement with our payouts and
+// receipts.
+func (c *comparison) movement(tx store.Tx, t *theirs) error {
+	var n int
+	if err := tx.QueryRow("select count(*) from recon_line where rrn = $1 and ours = 0 and source = $2 and kind = $3 and state in (2, 3) and id <> $4", t.rrn, Bank, string(t.kind), t.id).Scan(&n); err != nil {
+		return err
+	}
+	b, err := c.judge(tx, t)
+	if err != nil {
+		return err
+	}
+	if n > 0 && t.kind != kindReceipt {
+		b = c.ofBank(PayoutLong, t)
+		b.State, b.Due, b.Detail = Open, 0, "the bank has it twice"
+	}
+	if b != nil {
+		return errors.Join(c.mark(tx, t, lineBreak), b.insert(tx))
+	}
+	if t.kind == kindPayout {
+		if err := c.arrived(tx, "payout_short/"+t.rrn, t); err != nil {
+			return err
+		}
+	}
+	return c.mark(tx, t, lineMatched)
+}
+
+// ofBank begins a break of a movement; it waits for what we may learn later.
+func (c *comparison) ofBank(k Kind, t *theirs) *Break {
+	b := c.of(k, t)
+	return &b
+}
+
+// judge says what is wrong with a movement as things stand; nil when nothing
+// is.
+func (c *comparison) judge(tx store.Tx, t *theirs) (*Break, error) {
+	if t.kind == kindReceipt {
+		r, err := settlement.ReceiptTx(tx, t.rrn)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			b := c.ofBank(ReceiptLong, t)
+			b.Detail = "it came, and nobody booked it"
+			return b, nil
+		case err != nil:
+			return nil, err
+		case r.Receipt.Received != t.amount:
+			b := c.ofBank(ReceiptLong, t)
+			if r.Receipt.Received > t.amount {
+				b.Kind = ReceiptShort
+			}
+			b.State, b.Due, b.Ours, b.Detail = Open, 0, r.Receipt.Received, fmt.Sprintf("%s was booked, %s came", r.Receipt.Received, t.amount)
+			return b, nil
+		}
+		return nil, nil
+	}
+	p, err := settlement.SentTx(tx, t.rrn)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		b := c.ofBank(PayoutLong, t)
+		b.State, b.Due, b.Detail = Open, 0, "nobody ordered it"
+		return b, nil
+	case err != nil:
+		return nil, err
+	}
+	b := c.ofBank(PayoutLong, t)
+	b.Merchant, b.Ours = p.Merchant, p.Amount
+	switch {
+	case t.kind == kindReturn && p.State == settlement.CameBack:
+		return nil, nil
+	case t.kind == kindReturn:
+		b.Kind, b.Detail = ReceiptLong, "it came back, and is "+p.State.String()+" here"
+	case p.Amount != t.amount:
+		b.State, b.Due, b.Detail = Open, 0, fmt.Sprintf("%s was ordered, %s paid", p.Amount, t.amount)
+	case p.State == settlement.Paid || p.State == settlement.CameBack:
+		return nil, nil
+	default:
+		b.Ours, b.Detail = 0, "the bank paid it, and it is "+p.State.String()+" here"
+	}
+	return b, nil
+}
+
+// bank looks for payouts that we booked as paid and no statement has. Days
+// without a statement have none to miss.
+func (c *comparison) bank(ctx context.Context) error {
+	after := ""
+	for {
+		n := 0
+		err := c.e.db.Write(ctx, func(tx store.Tx) error {
+			var files int
+			if err := tx.QueryRow("select count(*) from recon_file where source = $1 and date = $2 and state > $3", Bank, c.date, fileLoading).Scan(&files); err != nil || files == 0 {
+				return err
+			}
+			paid, err := settlement.PaidOnTx(tx, c.date, after, loadBatch)
+			if err != nil {
+				return err
+			}
+			n = len(paid)
+			for _, p := range paid {
+				after = p.Ref
+				var known int
+				if err := tx.QueryRow("select count(*) from recon_line where rrn = $1 and ours = 0 and source = $2 and kind = $3", p.Ref, Bank, string(kindPayout)).Scan(&known); err != nil {
+					return err
+				}
+				if known > 0 {
+					continue
+				}
+				b := Break{ID: store.NewID(), Key: "payout_short/" + p.Ref, Kind: PayoutShort, Source: Bank, Date: c.date, RRN: p.Ref, Merchant: p.Merchant, Ours: p.Amount,
+					State: Waiting, Due: c.due, Found: c.now, Detail: "booked as paid, and no statement has it"}
+				if err := b.insert(tx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || n < loadBatch {
+			return err
+		}
+	}
+}
+
+// arrived ends a break of a payout that a later statement has.
+func (c *comparison) arrived(tx store.Tx, key string, t *theirs) error {
+	rows, err := tx.Query("select "+breakColumns+" from recon_break where key = $1 and state < 3", key)
+	old, err := store.All(rows, err, scanBreak)
+	if err != nil || len(old) == 0 {
+		return err
+	}
+	old[0].resolve(ByFile, "the statement of "+t.date.String()+" has it", c.now)
+	return old[0].update(tx)
+}
+
+// again judges the movements that wait for what we may have learnt since.
+func (c *comparison) again(ctx context.Context) error {
+	return c.e.db.Write(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query("select "+breakColumns+" from recon_break where state = 1 and source = $1 and their <> 0 order by id", Bank)
+		waiting, err := store.All(rows, err, scanBreak)
+		if err != nil {
+			return err
+		}
+		for i := range waiting {
+			b := &waiting[i]
+			rows, err := tx.Query("select "+theirColumns+" from recon_line where id = $1", b.their)
+			line, err := store.All(rows, err, scanTheirs)
+			if err != nil {
+				return err
+			}
+			if len(line) == 0 {
+				return fmt.Errorf("break %s is of a line that is not there", b.Key)
+			}
+			wrong, err := c.judge(tx, &line[0])
+			if err != nil {
+				return err
+			}
+			if wrong != nil {
+				continue
+			}
+			b.resolve(ByFile, "booked here since", c.now)
+			if err := errors.Join(c.mark(tx, &line[0], lineMatched), b.update(tx)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// receipts makes breaks of what came otherwise than expected. Settlement has
+// put the difference into suspense.
+func (c *comparison) receipts(ctx context.Context) error {
+	return c.e.db.Write(ctx, func(tx store.Tx) error {
+		wrong, err := settlement.DifferingReceiptsTx(tx)
+		if err != nil {
+			return err
+		}
+		for _, r := range wrong {
+			b := Break{ID: store.NewID(), Key: "receipt/" + r.Reference, Kind: ReceiptLong, Source: r.Wallet, Date: c.date, RRN: r.Reference, Ours: r.Expected, Theirs: r.Receipt.Received,
+				State: Open, Found: c.now, Detail: fmt.Sprintf("for %s %s was expected, %s came", r.Date, r.Expected, r.Receipt.Received)}
+			if b.Source == "" {
+				b.Source = "network"
+			}
+			if r.Receipt.Received < r.Expected {
+				b.Kind = ReceiptShort
+			}
+			if err := b.insert(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

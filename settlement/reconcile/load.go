@@ -1,0 +1,351 @@
+package reconcile
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"acquirer/calendar"
+	"acquirer/money"
+	"acquirer/routing/wallet"
+	"acquirer/settlement/bankfile"
+	"acquirer/settlement/clearing"
+	"acquirer/store"
+)
+
+// The kinds of a statement's lines, beside those of clearing.
+const (
+	kindPayout  clearing.Kind = "payout"
+	kindReturn  clearing.Kind = "return"
+	kindReceipt clearing.Kind = "receipt"
+)
+
+// File is something to load: whose, of which day, and a way to read it from
+// its beginning, more than once.
+type File struct {
+	Source  string
+	Date    calendar.Date
+	Name    string
+	SHA     string // SHA-256 of the bytes, in hex
+	Records func() iter.Seq2[clearing.Record, error]
+}
+
+// OpenFile recognises a file: a network's clearing file says whose it is and of
+// which day; for a ZM file (by its name), a wallet's bill and a statement that
+// does not, source and date must be given. The file must not change while it
+// is loaded; end closes it.
+func (e *Engine) OpenFile(path, source string, date calendar.Date) (f File, end func() error, err error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return File{}, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, in.Close())
+		}
+	}()
+	info, err := in.Stat()
+	if err != nil {
+		return File{}, nil, err
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, in); err != nil {
+		return File{}, nil, fmt.Errorf("reconcile: reading %s: %w", path, err)
+	}
+	f = File{Source: source, Date: date, Name: filepath.Base(path), SHA: hex.EncodeToString(sum.Sum(nil))}
+	whole := func() io.Reader { return io.NewSectionReader(in, 0, info.Size()) }
+	begin := make([]byte, min(info.Size(), 16))
+	if _, err := in.ReadAt(begin, 0); err != nil && !errors.Is(err, io.EOF) {
+		return File{}, nil, err
+	}
+	_, statement := bankfile.IsStatement(whole())
+	switch {
+	case strings.HasPrefix(string(begin), "H|"):
+		r, err := clearing.NewReader(whole())
+		if err != nil {
+			return File{}, nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		h := r.Header()
+		if source != "" && source != h.Source || date != 0 && date != h.Date {
+			return File{}, nil, fmt.Errorf("reconcile: %s is %s's of %s, not %s's of %s", f.Name, h.Source, h.Date, source, date)
+		}
+		f.Source, f.Date = h.Source, h.Date
+		f.Records = func() iter.Seq2[clearing.Record, error] { return networkRecords(whole()) }
+	case statement:
+		st, _, err := bankfile.ReadStatement(whole())
+		if err != nil {
+			return File{}, nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		f.Source, f.Date = Bank, st.Day
+		f.Records = func() iter.Seq2[clearing.Record, error] { return statementRecords(whole()) }
+	case strings.Contains(f.Name, "ZM_"):
+		f.Records = func() iter.Seq2[clearing.Record, error] { return clearing.ReadZM(whole()) }
+	case e.wallet(source) != "":
+		f.Records = func() iter.Seq2[clearing.Record, error] { return billRecords(source, in, info.Size()) }
+	default:
+		return File{}, nil, fmt.Errorf("reconcile: %s is no clearing file, no ZM file and no statement; for a wallet's bill name its source", f.Name)
+	}
+	if f.Source == "" || !f.Date.Valid() {
+		return File{}, nil, fmt.Errorf("reconcile: %s does not say whose it is and of which day; name source and date", f.Name)
+	}
+	return f, in.Close, nil
+}
+
+func networkRecords(r io.Reader) iter.Seq2[clearing.Record, error] {
+	return func(yield func(clearing.Record, error) bool) {
+		in, err := clearing.NewReader(r)
+		if err != nil {
+			yield(clearing.Record{}, err)
+			return
+		}
+		in.Records()(yield)
+	}
+}
+
+// billRecords are a wallet's. Money that went back by a refund has the refund's
+// number; by a cancel or void, its payment's.
+func billRecords(name string, r io.ReaderAt, size int64) iter.Seq2[clearing.Record, error] {
+	return func(yield func(clearing.Record, error) bool) {
+		for b, err := range wallet.ReadBill(name, r, size) {
+			if err != nil {
+				yield(clearing.Record{}, err)
+				return
+			}
+			rec := clearing.Record{Line: b.Line, Kind: clearing.Sale, RRN: b.Order, Terminal: b.Terminal, Amount: b.Amount, IssuerFee: b.Fee}
+			switch b.Kind {
+			case wallet.BillRefund:
+				rec.Kind, rec.RRN, rec.Original, rec.Amount = clearing.Refund, b.Refund, b.Order, -b.Amount
+			case wallet.BillRevoked:
+				rec.Kind, rec.Original, rec.Amount = clearing.Reversal, b.Order, -b.Amount
+			}
+			rec.Net = rec.Amount - rec.IssuerFee
+			if !yield(rec, nil) {
+				return
+			}
+		}
+	}
+}
+
+// statementRecords are the movements of a bank's statement that are ours:
+// payouts, returns and receipts. Sums of a whole batch and the bank's own fees
+// are left out.
+func statementRecords(r io.Reader) iter.Seq2[clearing.Record, error] {
+	return func(yield func(clearing.Record, error) bool) {
+		_, entries, err := bankfile.ReadStatement(r)
+		if err != nil {
+			yield(clearing.Record{}, err)
+			return
+		}
+		n := 0 // two movements may stand in one line of XML
+		for x, err := range entries {
+			if err != nil {
+				yield(clearing.Record{}, err)
+				return
+			}
+			n++
+			rec := clearing.Record{Line: n, RRN: x.Reference, Amount: x.Amount, Net: x.Amount}
+			switch {
+			case x.Kind == bankfile.Payout && x.Reference != "":
+				rec.Kind = kindPayout
+			case x.Kind == bankfile.Return && x.Reference != "":
+				rec.Kind = kindReturn
+			case x.Kind == bankfile.Receipt || x.Kind == bankfile.Other && x.Credit:
+				rec.Kind = kindReceipt
+			default:
+				continue
+			}
+			if !yield(rec, nil) {
+				return
+			}
+		}
+	}
+}
+
+var (
+	// ErrRepeated says that the same file was loaded before.
+	ErrRepeated = errors.New("reconcile: the file was loaded before")
+	// ErrFile says that something is wrong with a file, not with the house: it
+	// will not be better the next time. ErrRepeated and ErrAnother are ErrFile.
+	ErrFile = errors.New("reconcile: the file is refused")
+	// ErrAnother says that another file of the same source and day was loaded.
+	ErrAnother = errors.New("reconcile: another file of the day was loaded before")
+)
+
+const (
+	fileLoading  = 1
+	fileLoaded   = 2
+	fileCompared = 3
+
+	lineNew     = 1
+	lineMatched = 2
+	lineBreak   = 3
+)
+
+// loadBatch is how many lines one transaction writes or compares: the one
+// writer of SQLite also serves the terminals and must not be held long.
+const loadBatch = 200
+
+// Load takes a file in: it is read to its end once, and only then written line
+// by line and, as a whole, counted. A load that was interrupted is carried on.
+// ErrRepeated and ErrAnother change nothing.
+func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Totals, error) {
+	var totals clearing.Totals
+	if f.Source != Bank && !e.knows(f.Source) {
+		return totals, fmt.Errorf("%w: %s is of %q, which is no source here (clearing.sources)", ErrFile, f.Name, f.Source)
+	}
+	for r, err := range f.Records() {
+		if err != nil {
+			return totals, fmt.Errorf("%w: %s: %w", ErrFile, f.Name, err)
+		}
+		if err := totals.Add(&r); err != nil {
+			return totals, fmt.Errorf("%w: %s: line %d: the sum does not fit: %w", ErrFile, f.Name, r.Line, err)
+		}
+	}
+	id, err := e.openFile(ctx, &f, totals, now)
+	if err != nil {
+		return totals, err
+	}
+	batch := make([]clearing.Record, 0, loadBatch)
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		if err := e.db.Write(ctx, func(tx store.Tx) error { return e.insert(tx, id, &f, batch) }); err != nil {
+			return fmt.Errorf("reconcile: loading %s: %w", f.Name, err)
+		}
+		batch = batch[:0]
+		return nil
+	}
+	written := 0
+	for r, err := range f.Records() {
+		if err != nil {
+			return totals, fmt.Errorf("reconcile: %s changed while it was loaded: %w", f.Name, err)
+		}
+		batch = append(batch, r)
+		if written++; len(batch) == loadBatch {
+			if err := flush(); err != nil {
+				return totals, err
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return totals, err
+	}
+	if written != totals.Count {
+		return totals, fmt.Errorf("reconcile: %s changed while it was loaded: %d lines, then %d", f.Name, totals.Count, written)
+	}
+	err = e.db.Write(ctx, func(tx store.Tx) error {
+		var n int
+		if err := tx.QueryRow("select count(*) from recon_line where file = $1", id).Scan(&n); err != nil {
+			return err
+		}
+		if n != totals.Count {
+			return fmt.Errorf("%d of %d lines are there", n, totals.Count)
+		}
+		_, err := tx.Exec("update recon_file set state = $1 where id = $2 and state = $3", fileLoaded, id, fileLoading)
+		return err
+	})
+	if err != nil {
+		return totals, fmt.Errorf("reconcile: loading %s: %w", f.Name, err)
+	}
+	return totals, nil
+}
+
+func (e *Engine) knows(source string) bool {
+	for _, s := range e.cfg.Sources {
+		if s.Name == source {
+			return true
+		}
+	}
+	return false
+}
+
+// openFile finds the row of a file that is being loaded, or makes it.
+func (e *Engine) openFile(ctx context.Context, f *File, t clearing.Totals, now time.Time) (id int64, err error) {
+	err = e.db.Write(ctx, func(tx store.Tx) error {
+		id = store.NewID()
+		if _, err := tx.Exec(`insert into recon_file (id, source, date, name, sha, lines, amount, fees, net, state, loaded)
+			values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11) on conflict do nothing`,
+			id, f.Source, f.Date, f.Name, f.SHA, t.Count, t.Amount, t.IssuerFee+t.NetworkFee+t.BrandFee, t.Net, fileLoading, now.UnixMicro()); err != nil {
+			return err
+		}
+		var name, sha string
+		var source string
+		var date calendar.Date
+		var state int
+		if err := tx.QueryRow("select id, name, sha, state, source, date from recon_file where source = $1 and date = $2 or sha = $3 order by sha = $3 desc limit 1", f.Source, f.Date, f.SHA).
+			Scan(&id, &name, &sha, &state, &source, &date); err != nil {
+			return err
+		}
+		switch {
+		case sha == f.SHA && state == fileLoading && source == f.Source && date == f.Date:
+			return nil
+		case sha == f.SHA:
+			return fmt.Errorf("%w: %w: as %s, %s's of %s", ErrFile, ErrRepeated, name, source, date)
+		case state != fileLoading:
+			return fmt.Errorf("%w: %w: %s's of %s is %s; what it got wrong comes in a later day's file", ErrFile, ErrAnother, source, date, name)
+		}
+		// One that never counted is replaced.
+		if _, err := tx.Exec("delete from recon_line where file = $1", id); err != nil {
+			return err
+		}
+		_, err := tx.Exec("update recon_file set name = $1, sha = $2, lines = $3, amount = $4, fees = $5, net = $6, loaded = $7 where id = $8",
+			f.Name, f.SHA, t.Count, t.Amount, t.IssuerFee+t.NetworkFee+t.BrandFee, t.Net, now.UnixMicro(), id)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("reconcile: %s: %w", f.Name, err)
+	}
+	return id, nil
+}
+
+const theirColumns = "id, file, n, source, date, kind, rrn, ours, terminal, merchant, amount, issuer_fee, network_fee, brand_fee, state"
+
+func (e *Engine) insert(tx store.Tx, file int64, f *File, batch []clearing.Record) error {
+	for i := range batch {
+		r := &batch[i]
+		ours := int64(0)
+		if f.Source != Bank {
+			if id, ok := e.cfg.ID(r.RRN); ok {
+				if ours = id; r.Kind == clearing.Reversal {
+					ours = -id
+				}
+			}
+		}
+		if _, err := tx.Exec("insert into recon_line ("+theirColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15) on conflict (file, n) do nothing",
+			store.NewID(), file, r.Line, f.Source, f.Date, string(r.Kind), r.RRN, ours, r.Terminal, r.Merchant, r.Amount, r.IssuerFee, r.NetworkFee, r.BrandFee, lineNew); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// theirs is a line of a file as it is stored.
+type theirs struct {
+	id, file, n      int64
+	source           string
+	date             calendar.Date
+	kind             clearing.Kind
+	rrn              string
+	ours             int64
+	terminal         string
+	merchant         string
+	amount           money.Amount
+	issuer, net, brd money.Amount // fees
+	state            int
+}
+
+func (t *theirs) fee() money.Amount     { return t.issuer + t.net + t.brd }
+func (t *theirs) settles() money.Amount { return t.amount - t.fee() }
+
+func scanTheirs(r *store.Rows, t *theirs) error {
+	return r.Scan(&t.id, &t.file, &t.n, &t.source, &t.date, &t.kind, &t.rrn, &t.ours, &t.terminal, &t.merchant, &t.amount, &t.issuer, &t.net, &t.brd, &t.state)
+}

@@ -1,0 +1,206 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"acquirer/audit"
+	"acquirer/calendar"
+	"acquirer/ledger"
+	"acquirer/money"
+	"acquirer/settlement"
+	"acquirer/store"
+)
+
+var (
+	// ErrTwoPeople says that the person who asked may not confirm.
+	ErrTwoPeople = errors.New("reconcile: a second person must confirm it")
+	// ErrAction says that a break cannot have the action, or is past it.
+	ErrAction = errors.New("reconcile: the break cannot be resolved so")
+)
+
+// Who does something, and from where, for the audit log.
+type Who struct {
+	Name string
+	From string // command line, console
+}
+
+// Resolve says what becomes of a break. The first person asks; a second one who
+// names the same action confirms, and it is booked. Another action replaces
+// what was asked. done reports that it is booked.
+func (e *Engine) Resolve(ctx context.Context, id int64, a Action, note string, who Who, now time.Time) (b Break, done bool, err error) {
+	err = e.db.Write(ctx, func(tx store.Tx) error {
+		done = false
+		open, err := settlement.LockTx(tx)
+		if err != nil {
+			return err
+		}
+		if b, err = readBreak(tx, id); err != nil {
+			return err
+		}
+		switch {
+		case who.Name == "":
+			return fmt.Errorf("%w: say who you are", ErrAction)
+		case b.State == Resolved:
+			return fmt.Errorf("%w: it was resolved by %s: %s", ErrAction, b.DoneBy, b.Action)
+		case !slices.Contains(b.Suggested(), a):
+			return fmt.Errorf("%w: a %s of %s can go to %v, not to %q", ErrAction, b.Kind, b.Theirs, b.Suggested(), a)
+		}
+		op := "reconcile resolve"
+		switch {
+		case b.Action != a:
+			b.Action, b.AskedBy, b.Note = a, who.Name, note
+			op += " ask"
+		case b.AskedBy == who.Name:
+			return fmt.Errorf("%w: %s asked for it", ErrTwoPeople, who.Name)
+		default:
+			if err := e.book(ctx, tx, &b, max(calendar.DateOf(now), open), now); err != nil {
+				return err
+			}
+			if note != "" {
+				b.Note = note
+			}
+			b.State, b.DoneBy, b.Done, b.Held, done = Resolved, who.Name, now, false, true
+		}
+		if err := b.update(tx); err != nil {
+			return err
+		}
+		_, err = audit.Record(tx, audit.Entry{Who: who.Name, From: who.From, Op: op, Subject: b.Key, Detail: string(a) + " " + note, Result: audit.Done})
+		return err
+	})
+	if err != nil {
+		return Break{}, false, fmt.Errorf("reconcile: break %d: %w", id, err)
+	}
+	if done && b.Kind == TerminalBatch && e.cfg.ResolveTerminal != nil {
+		var x int64
+		if _, err := fmt.Sscanf(b.Key, "terminal/%d", &x); err != nil {
+			return b, done, fmt.Errorf("reconcile: break %s names no upload: %w", b.Key, err)
+		}
+		err = e.cfg.ResolveTerminal(ctx, x, now)
+	}
+	return b, done, err
+}
+
+func readBreak(tx store.Tx, id int64) (Break, error) {
+	rows, err := tx.Query("select "+breakColumns+" from recon_break where id = $1 for update", id)
+	all, err := store.All(rows, err, scanBreak)
+	if err != nil {
+		return Break{}, err
+	}
+	if len(all) == 0 {
+		return Break{}, store.ErrNotFound
+	}
+	return all[0], nil
+}
+
+// book posts what an action means, under keys made from the break.
+func (e *Engine) book(ctx context.Context, tx store.Tx, b *Break, date calendar.Date, now time.Time) error {
+	wallet := e.wallet(b.Source)
+	diff := b.net()
+	expect := func(what string, date calendar.Date, by int64) error {
+		return settlement.ExpectTx(tx, "recon/"+b.Key+"/"+what, date, wallet, money.Amount(by))
+	}
+	post := func(t ledger.Transfer) error {
+		_, err := ledger.PostTx(tx, []ledger.Transfer{t})
+		return err
+	}
+	owe := func() error {
+		_, err := settlement.OweTx(tx, "recon/"+b.Key, b.Merchant, diff, 0, string(b.Kind)+" "+b.RRN, now)
+		return err
+	}
+	release := func() error {
+		if !b.Held {
+			return nil
+		}
+		settles, err := settlement.ReleaseTx(tx, b.line, date)
+		if err != nil || settles == 0 {
+			return err
+		}
+		return expect("run", settles, -(b.Ours - b.OurFee).Fen())
+	}
+	switch b.Kind {
+	case Long, Duplicate, LateReversal, Amount:
+		if b.Kind == Amount {
+			if err := release(); err != nil {
+				return err
+			}
+		}
+		switch {
+		case b.Action == ToMerchant && b.Merchant == "":
+			return fmt.Errorf("%w: the file names no merchant", ErrAction)
+		case diff > 0 && b.Action == ToMerchant:
+			return errors.Join(owe(), post(ledger.LongResolved(b.Key, date, wallet, b.Merchant, diff)))
+		case diff > 0: // the network takes it back from what it owes
+			return errors.Join(expect("back", date, -diff.Fen()), post(ledger.LongResolved(b.Key, date, wallet, "", diff)))
+		case diff < 0 && b.Action == ToMerchant:
+			return errors.Join(owe(), post(ledger.ShortResolved(b.Key, date, b.Merchant, -diff)))
+		case diff < 0:
+			return post(ledger.ShortResolved(b.Key, date, "", -diff))
+		}
+		return nil
+	case Short:
+		// It may have been resolved before it was old enough to be in suspense.
+		if err := postDifference(tx, b, wallet, date); err != nil {
+			return err
+		}
+		switch {
+		case b.Action == ToLoss:
+			return errors.Join(release(), post(ledger.ShortResolved(b.Key, date, "", -diff)))
+		case b.Held:
+			dropped, err := settlement.DropTx(tx, b.line, date)
+			if err == nil && !dropped {
+				err = errors.New("its line is not held any more")
+			}
+			return errors.Join(err, post(ledger.ShortFound(b.Key, date, wallet, -diff)))
+		default:
+			return errors.Join(owe(), post(ledger.ShortResolved(b.Key, date, b.Merchant, -diff)))
+		}
+	}
+	return nil
+}
+
+// SignOff signs a compared day: the first person made the reconciliation, a
+// second checks it. Nothing of the day may be open for people. signed reports
+// that both have.
+func (e *Engine) SignOff(ctx context.Context, date calendar.Date, who Who, now time.Time) (signed bool, err error) {
+	err = e.db.Write(ctx, func(tx store.Tx) error {
+		signed = false
+		var maker, checker string
+		var open int
+		err := tx.QueryRow("select maker, checker from recon_day where date = $1 for update", date).Scan(&maker, &checker)
+		if errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("%w: the day was not compared", ErrIncomplete)
+		}
+		if err != nil {
+			return err
+		}
+		if err := tx.QueryRow("select count(*) from recon_break where date = $1 and state = $2", date, int(Open)).Scan(&open); err != nil {
+			return err
+		}
+		column := "maker = $1, made = $2"
+		switch {
+		case who.Name == "":
+			return fmt.Errorf("%w: say who you are", ErrAction)
+		case open > 0:
+			return fmt.Errorf("%w: %d breaks of the day are open; resolve them first", ErrAction, open)
+		case checker != "":
+			return fmt.Errorf("%w: %s and %s have signed it", ErrAction, maker, checker)
+		case maker == who.Name:
+			return fmt.Errorf("%w: %s has signed it", ErrTwoPeople, maker)
+		case maker != "":
+			column, signed = "checker = $1, checked = $2", true
+		}
+		if _, err := tx.Exec("update recon_day set "+column+" where date = $3", who.Name, now.UnixMicro(), date); err != nil {
+			return err
+		}
+		_, err = audit.Record(tx, audit.Entry{Who: who.Name, From: who.From, Op: "reconcile sign-off", Subject: date.String(), Result: audit.Done})
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("reconcile: signing %s off: %w", date, err)
+	}
+	return signed, nil
+}

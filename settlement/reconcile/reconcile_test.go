@@ -1,0 +1,389 @@
+package reconcile
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"acquirer/calendar"
+	"acquirer/money"
+	"acquirer/settlement"
+	"acquirer/settlement/clearing"
+	"acquirer/store"
+	"acquirer/store/storetest"
+)
+
+const feeOf100 = 48 // issuer 45, network 3
+
+// A week in which nothing goes wrong has no breaks.
+func TestNothingWrong(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		for _, d := range []calendar.Date{wednesday, thursday, friday} {
+			for range 5 {
+				w.sale(alice, d, 100_00)
+				w.scan(alice, d, 20_00)
+			}
+			if day := w.night(d); day.Breaks != 0 || day.Ours != 10 || day.Theirs != 10 || day.Matched != 10 || len(day.Missing) != 0 {
+				t.Errorf("%s: %+v", d, day)
+			}
+			if signed, err := w.e.SignOff(t.Context(), d, Who{Name: "maker"}, at(d, 30)); err != nil || signed {
+				t.Errorf("maker: %v, %v", signed, err)
+			}
+			if _, err := w.e.SignOff(t.Context(), d, Who{Name: "maker"}, at(d, 30)); !errors.Is(err, ErrTwoPeople) {
+				t.Errorf("the maker twice: %v", err)
+			}
+			if signed, err := w.e.SignOff(t.Context(), d, Who{Name: "checker"}, at(d, 31)); err != nil || !signed {
+				t.Errorf("checker: %v, %v", signed, err)
+			}
+		}
+		w.wants("1101=0.00 1102=0.00 1901=0.00 2301=0.00")
+	})
+}
+
+// story is what goes wrong with one sale, and how it ends.
+type story struct {
+	name   string
+	begin  func(w *town) // before the files of Wednesday
+	kind   Kind
+	held   bool
+	open   State         // after Wednesday
+	later  func(w *town) // before the files of Thursday
+	then   State         // after Thursday
+	action Action        // of two people on Friday, when it is not resolved
+	loses  money.Amount  // written off in the end
+	pays   money.Amount  // what the merchants are paid in the end, before fees of 0.60 a sale of 100.00
+	extra  func(w *town) // looks
+}
+
+// Every kind of break: found, rightly named, its money kept out of payouts,
+// the network's payment expected as its file says, and in the end nothing is
+// left in suspense or owed by the network.
+func TestStories(t *testing.T) {
+	stories := []story{
+		{name: "long, given back", kind: Long, open: Waiting, then: Waiting, action: ToPayer,
+			begin: func(w *town) {
+				w.tell("north", clearing.Record{Kind: clearing.Sale, RRN: "000000009999", Amount: 100_00, IssuerFee: 45, NetworkFee: 3, Merchant: alice})
+			}},
+		{name: "long, delivered", kind: Long, open: Waiting, then: Waiting, action: ToMerchant, pays: 100_00 - feeOf100,
+			begin: func(w *town) {
+				w.tell("north", clearing.Record{Kind: clearing.Sale, RRN: "000000009999", Amount: 100_00, IssuerFee: 45, NetworkFee: 3, Merchant: alice})
+			}},
+		{name: "long, declined here", kind: Long, open: Waiting, then: Waiting, action: ToPayer,
+			begin: func(w *town) {
+				w.seen["000000009999"] = WasDeclined
+				w.tell("north", clearing.Record{Kind: clearing.Sale, RRN: "000000009999", Amount: 100_00, Merchant: alice})
+			},
+			extra: func(w *town) {
+				if b := w.only(Query{}); !strings.Contains(b.Detail, "declined") {
+					w.t.Errorf("detail %q", b.Detail)
+				}
+			}},
+		{name: "the file is before us", kind: Long, open: Waiting, then: Resolved, pays: 100_00,
+			begin: func(w *town) {
+				w.tell("north", clearing.Record{Kind: clearing.Sale, RRN: "000000000077", Amount: 100_00, IssuerFee: 45, NetworkFee: 3, Merchant: alice})
+			},
+			later: func(w *town) {
+				w.txn = 76
+				f, _ := w.sale(alice, thursday, 100_00)
+				w.drop("north", f.RRN)
+			}},
+		{name: "short, never comes, written off", kind: Short, held: true, open: Waiting, then: Waiting, action: ToLoss, loses: 100_00 - feeOf100, pays: 100_00,
+			begin: func(w *town) { f, _ := w.sale(alice, wednesday, 100_00); w.drop("north", f.RRN) }},
+		{name: "short, the merchant bears it", kind: Short, held: true, open: Waiting, then: Waiting, action: ToMerchant,
+			begin: func(w *town) { f, _ := w.sale(alice, wednesday, 100_00); w.drop("north", f.RRN) }},
+		{name: "short, comes a day late", kind: Short, held: true, open: Waiting, then: Resolved, pays: 100_00,
+			begin: func(w *town) {
+				f, _ := w.sale(alice, wednesday, 100_00)
+				r := w.drop("north", f.RRN)
+				w.files["late"] = append(w.files["late"], r)
+			},
+			later: func(w *town) { w.tell("north", w.files["late"][0]) }},
+		{name: "short, paid already, comes a day late", kind: Short, open: Waiting, then: Resolved, pays: 100_00,
+			begin: func(w *town) {
+				f, _ := w.sale(early, wednesday, 100_00)
+				w.files["late"] = append(w.files["late"], w.drop("north", f.RRN))
+				if _, err := w.books.CatchUp(w.t.Context()); err != nil {
+					w.t.Fatal(err)
+				}
+				if _, err := w.books.PayEarly(w.t.Context(), wednesday, 1600, at(wednesday, 16)); err != nil {
+					w.t.Fatal(err)
+				}
+			},
+			later: func(w *town) { w.tell("north", w.files["late"][0]) }},
+		{name: "short, comes late with another amount", kind: Short, held: true, open: Waiting, then: Resolved, action: ToMerchant, pays: 90_00 + 5,
+			begin: func(w *town) {
+				f, _ := w.sale(alice, wednesday, 100_00)
+				w.files["late"] = append(w.files["late"], w.drop("north", f.RRN))
+			},
+			later: func(w *town) {
+				r := w.files["late"][0]
+				r.Amount, r.IssuerFee = 90_00, 40
+				w.tell("north", r)
+			}},
+		{name: "amount higher there", kind: Amount, held: true, open: Open, then: Open, action: ToPayer, pays: 100_00,
+			begin: func(w *town) { _, r := w.sale(alice, wednesday, 100_00); r.Amount = 110_00 }},
+		{name: "amount lower there, the merchant bears it", kind: Amount, held: true, open: Open, then: Open, action: ToMerchant, pays: 90_00,
+			begin: func(w *town) { _, r := w.sale(alice, wednesday, 100_00); r.Amount = 90_00 }},
+		{name: "amount lower there, the house bears it", kind: Amount, held: true, open: Open, then: Open, action: ToLoss, loses: 10_00, pays: 100_00,
+			begin: func(w *town) { _, r := w.sale(alice, wednesday, 100_00); r.Amount = 90_00 }},
+		{name: "a small difference of fees", kind: Fee, open: Resolved, then: Resolved, pays: 100_00,
+			begin: func(w *town) { _, r := w.sale(alice, wednesday, 100_00); r.IssuerFee = 46 }},
+		{name: "fees differ", kind: Fee, open: Open, then: Open, action: Accept, pays: 100_00,
+			begin: func(w *town) { _, r := w.sale(alice, wednesday, 100_00); r.IssuerFee, r.BrandFee = 60, 5 }},
+		{name: "a wallet's fee", kind: Fee, open: Open, then: Open, action: Accept, pays: 100_00,
+			begin: func(w *town) { _, r := w.scan(alice, wednesday, 100_00); r.IssuerFee = 20 }},
+		{name: "twice in the file", kind: Duplicate, open: Open, then: Open, action: ToPayer, pays: 100_00,
+			begin: func(w *town) { _, r := w.sale(alice, wednesday, 100_00); w.tell("north", *r) }},
+		{name: "a day after day twice", kind: Duplicate, open: 0, then: Open, action: ToPayer, pays: 100_00,
+			begin: func(w *town) { _, r := w.sale(alice, wednesday, 100_00); w.files["late"] = []clearing.Record{*r} },
+			later: func(w *town) { w.tell("north", w.files["late"][0]) }},
+		{name: "reversed here, their reversal comes", kind: LateReversal, open: Waiting, then: Resolved,
+			begin: func(w *town) {
+				f, r := w.sale(alice, wednesday, 100_00)
+				f.Taken, f.At, f.On = true, at(wednesday, 13), wednesday
+				w.fact(f)
+				w.seen[f.RRN] = WasReversed
+				back := *r
+				back.Kind, back.Amount, back.IssuerFee, back.NetworkFee = clearing.Reversal, -r.Amount, -r.IssuerFee, -r.NetworkFee
+				w.files["late"] = append(w.files["late"], back)
+			},
+			later: func(w *town) { w.tell("north", w.files["late"][0]) }},
+		{name: "reversed here, their reversal keeps the fee", kind: LateReversal, open: Waiting, then: Resolved,
+			begin: func(w *town) {
+				f, r := w.sale(alice, wednesday, 100_00)
+				f.Taken, f.At, f.On = true, at(wednesday, 13), wednesday
+				w.fact(f)
+				w.seen[f.RRN] = WasReversed
+				back := *r
+				back.Kind, back.Amount, back.IssuerFee, back.NetworkFee = clearing.Reversal, -r.Amount, 0, 0
+				w.files["late"] = append(w.files["late"], back)
+			},
+			later: func(w *town) { w.tell("north", w.files["late"][0]) }},
+		{name: "reversed there, not here", kind: LateReversal, open: 0, then: Open, action: ToMerchant, pays: feeOf100,
+			begin: func(w *town) { w.sale(alice, wednesday, 100_00) },
+			later: func(w *town) {
+				w.tell("north", clearing.Record{Kind: clearing.Reversal, RRN: "000000000001", Amount: -100_00, IssuerFee: -45, NetworkFee: -3, Merchant: alice})
+			}},
+		{name: "paid and cancelled at the wallet on the same day", open: 0, then: 0,
+			begin: func(w *town) {
+				w.tell("alipay", clearing.Record{Kind: clearing.Sale, RRN: "000000009999", Amount: 100_00, IssuerFee: 20})
+				w.tell("alipay", clearing.Record{Kind: clearing.Reversal, RRN: "000000009999", Original: "000000009999", Amount: -100_00, IssuerFee: -20})
+			}},
+		{name: "a void is the wallet's cancel", open: 0, then: 0,
+			begin: func(w *town) {
+				f, _ := w.scan(alice, wednesday, 100_00)
+				void := f
+				w.txn++
+				void.Txn, void.RRN, void.Does, void.Original = w.txn, "000000000002", settlement.Voids, f.Txn
+				w.fact(void)
+				w.tell("alipay", clearing.Record{Kind: clearing.Reversal, RRN: f.RRN, Original: f.RRN, Amount: -100_00})
+			}},
+		{name: "taken back after it was settled, and there too", open: 0, then: 0, pays: 0,
+			begin: func(w *town) { w.sale(alice, wednesday, 100_00) },
+			later: func(w *town) {
+				f := w.facts[len(w.facts)-1]
+				for i := range w.facts {
+					if w.facts[i].RRN == "000000000001" {
+						f = w.facts[i]
+					}
+				}
+				f.Taken, f.At, f.On = true, at(thursday, 13), thursday
+				w.fact(f)
+				w.tell("north", clearing.Record{Kind: clearing.Reversal, RRN: f.RRN, Amount: -100_00, IssuerFee: -45, NetworkFee: -3, Merchant: alice})
+			}},
+	}
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		if db.Postgres() {
+			stories = append(stories[:0:0], stories[0], stories[4], stories[6], stories[8], stories[11], stories[15], stories[17], stories[20])
+		}
+		for i, s := range stories {
+			t.Run(s.name, func(t *testing.T) {
+				if db.Postgres() {
+					if i > 0 {
+						db = storetest.Postgres(t, schemas...)
+					}
+				} else {
+					db = storetest.SQLite(t, schemas...)
+				}
+				tell(t, newTown(t, db), s)
+			})
+		}
+	})
+}
+
+func tell(t *testing.T, w *town, s story) {
+	s.begin(w)
+	state := func() (State, Break) {
+		all, err := w.e.Breaks(t.Context(), Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(all) == 0 {
+			return 0, Break{}
+		}
+		return all[0].State, all[0]
+	}
+	w.sale(alice, wednesday, 500_00) // so that something is left of the day's net
+	w.night(wednesday)
+	got, b := state()
+	if got != s.open || got != 0 && (b.Kind != s.kind || got != Resolved && b.Held != s.held) {
+		t.Fatalf("after Wednesday: %s %s, held %v; want %s %s, %v: %+v", got, b.Kind, b.Held, s.open, s.kind, s.held, b)
+	}
+	if s.extra != nil {
+		s.extra(w)
+	}
+	if s.later != nil {
+		s.later(w)
+	}
+	w.sale(alice, thursday, 500_00)
+	w.night(thursday)
+	if got, b = state(); got != s.then || got != 0 && b.Kind != s.kind {
+		t.Fatalf("after Thursday: %s %s, want %s %s: %+v", got, b.Kind, s.then, s.kind, b)
+	}
+	w.sale(alice, friday, 500_00)
+	w.night(friday)
+	if s.action != "" {
+		all, err := w.e.Breaks(t.Context(), Query{State: Open})
+		if err != nil || len(all) != 1 {
+			t.Fatalf("open on Friday: %+v, %v", all, err)
+		}
+		w.resolve(all[0], s.action, saturday)
+		if s.action == ToPayer { // the network takes it back with what it pays next
+			w.back = all[0].net()
+		}
+	}
+	w.sale(alice, saturday, 500_00)
+	w.night(saturday)
+	if all, err := w.e.Breaks(t.Context(), Query{}); err != nil || len(all) > 0 && all[len(all)-1].State != Resolved {
+		t.Errorf("in the end: %+v, %v", all, err)
+	}
+	w.wants("1101=0.00 1102=0.00 1901=0.00 2301=0.00 5901=" + s.loses.String())
+	var paid money.Amount
+	for _, d := range []calendar.Date{wednesday, thursday, friday, saturday} {
+		days, _, err := w.books.Merchants(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range days {
+			paid += x.Gross - x.Taken
+		}
+	}
+	var others money.Amount
+	if err := w.db.Read(t.Context(), func(tx store.Tx) error {
+		return tx.QueryRow("select cast(coalesce(sum(amount), 0) as BIGINT) from settlement_item").Scan(&others)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := paid + others - 2000_00; got != s.pays {
+		t.Errorf("the merchants got %s of it (%s by lines, %s besides), want %s", got, paid-2000_00, others, s.pays)
+	}
+}
+
+// What is wrong with a file is said, and nothing of it is there.
+func TestFilesRefused(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		w.sale(alice, wednesday, 100_00)
+		var b bytes.Buffer
+		out, err := clearing.NewWriter(&b, clearing.Header{Source: "north", Acquirer: "1", Date: wednesday})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 * loadBatch {
+			if err := out.Write(w.files["north"][0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := out.Close(); err != nil {
+			t.Fatal(err)
+		}
+		text := b.Bytes()
+		for name, damaged := range map[string][]byte{
+			"truncated":     text[:len(text)-200],
+			"wrong trailer": bytes.Replace(text, []byte("\nT|600|"), []byte("\nT|601|"), 1),
+			"encoding":      bytes.Replace(text, []byte("10000001"), []byte("1000000\xb5"), 1),
+		} {
+			_, err := w.e.Load(t.Context(), inMemory("north", wednesday, damaged), at(wednesday, 24))
+			var where *clearing.Error
+			if !errors.As(err, &where) || where.Line == 0 || where.Column == 0 {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		var rows int
+		if err := db.Read(t.Context(), func(tx store.Tx) error {
+			return tx.QueryRow("select (select count(*) from recon_line) + (select count(*) from recon_file)").Scan(&rows)
+		}); err != nil || rows != 0 {
+			t.Errorf("%d rows are there, %v", rows, err)
+		}
+		if _, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 25)); !errors.Is(err, ErrIncomplete) {
+			t.Errorf("compared without files: %v", err)
+		}
+		if err := w.e.Gate(t.Context(), wednesday); !errors.Is(err, ErrIncomplete) {
+			t.Errorf("the gate: %v", err)
+		}
+		if _, err := w.books.CloseDay(t.Context(), wednesday, at(wednesday, 26), false); !errors.Is(err, settlement.ErrGate) {
+			t.Errorf("closed: %v", err)
+		}
+		good := w.file("north", wednesday)
+		w.load(good)
+		if _, err := w.e.Load(t.Context(), good, at(wednesday, 24)); !errors.Is(err, ErrRepeated) {
+			t.Errorf("the same file again: %v", err)
+		}
+		w.tell("north", clearing.Record{Kind: clearing.Sale, RRN: "1", Amount: 1})
+		if _, err := w.e.Load(t.Context(), w.file("north", wednesday), at(wednesday, 24)); !errors.Is(err, ErrAnother) {
+			t.Errorf("another file of the day: %v", err)
+		}
+		if _, err := w.e.Load(t.Context(), w.file("south", wednesday), at(wednesday, 24)); err == nil {
+			t.Error("a stranger's file was loaded")
+		}
+	})
+}
+
+// Only two different people move money, and only as the break allows.
+func TestTwoPeople(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db, func(c *Config) { c.StopAbove = 50_00 })
+		_, r := w.sale(alice, wednesday, 100_00)
+		w.tell("north", *r)
+		w.load(w.file("north", wednesday))
+		w.load(w.file("alipay", wednesday))
+		if _, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 25)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.e.Gate(t.Context(), wednesday); err == nil || !strings.Contains(err.Error(), "more than 50.00") {
+			t.Errorf("the gate above the limit: %v", err)
+		}
+		b := w.only(Query{})
+		if _, err := w.e.SignOff(t.Context(), wednesday, Who{Name: "ann"}, at(wednesday, 30)); !errors.Is(err, ErrAction) {
+			t.Errorf("signed with an open break: %v", err)
+		}
+		resolve := func(a Action, who string) error {
+			_, _, err := w.e.Resolve(t.Context(), b.ID, a, "", Who{Name: who}, at(wednesday, 30))
+			return err
+		}
+		for _, c := range []struct {
+			a    Action
+			who  string
+			want error
+		}{{ToLoss, "ann", ErrAction}, {ToPayer, "", ErrAction}, {ToPayer, "ann", nil}, {ToPayer, "ann", ErrTwoPeople}, {ToMerchant, "bob", nil}, {ToMerchant, "bob", ErrTwoPeople},
+			{ToPayer, "bob", nil}, {ToPayer, "ann", nil}, {ToPayer, "cid", ErrAction}} {
+			if err := resolve(c.a, c.who); !errors.Is(err, c.want) || c.want == nil && err != nil {
+				t.Errorf("%s by %s: %v, want %v", c.a, c.who, err, c.want)
+			}
+		}
+		if err := w.e.Gate(t.Context(), wednesday); err != nil {
+			t.Errorf("the gate: %v", err)
+		}
+		var entries int
+		if err := db.Read(t.Context(), func(tx store.Tx) error {
+			return tx.QueryRow("select count(*) from audit where op like 'reconcile %'").Scan(&entries)
+		}); err != nil || entries != 4 {
+			t.Errorf("%d entries in the log, %v", entries, err)
+		}
+		if standing, err := w.e.Standing(t.Context()); err != nil || len(standing) != 0 {
+			t.Errorf("standing %v, %v", standing, err)
+		}
+	})
+}

@@ -1,0 +1,191 @@
+package report
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"acquirer/calendar"
+	"acquirer/money"
+)
+
+// statement is a merchant's day or month: what it sold in which way, what was
+// taken and given back, what was paid, and what is carried over. It adds up:
+//
+//	opening + net of the days + other = paid + closing
+func (b *Books) statement(ctx context.Context, r *Request, s sheet) error {
+	facts, m, err := b.merchantFacts(r)
+	if err != nil {
+		return err
+	}
+	if plan, err := b.merchants.PlanOf(m, r.To); err == nil {
+		facts = append(facts, [2]string{"费率", plan.Summary()})
+	}
+	facts = append(facts, [2]string{"结算账户", m.Account.Bank + " " + m.Account.Masked + " " + m.Account.Name})
+	batches, err := b.batches(ctx, m.MID, r.From, r.To)
+	if err != nil {
+		return err
+	}
+	opening, err := b.carried(ctx, m.MID, r.From)
+	if err != nil {
+		return err
+	}
+	if err := s.begin(&head{"商户对账单", facts}); err != nil {
+		return err
+	}
+	days, methods, items, err := b.gather(ctx, m.MID, batches)
+	if err != nil {
+		return err
+	}
+	if err := summary(s, opening, batches, methods); err != nil {
+		return err
+	}
+	if err := byMethod(s, methods); err != nil {
+		return err
+	}
+	if err := byDay(s, batches, days); err != nil {
+		return err
+	}
+	if len(items) > 0 {
+		if err := s.table("其他款项", []Column{{"date", "日期", Date}, {"text", "说明", Text}, {"amount", "金额", Money}, {"key", "编号", Code}}); err != nil {
+			return err
+		}
+		for _, it := range items {
+			if err := s.row([]any{it.date, it.text, it.amount, it.key}); err != nil {
+				return err
+			}
+		}
+	}
+	return b.paidOut(ctx, s, batches)
+}
+
+// gather reads what stands behind the batches: by day, by way of paying, and the
+// items. A merchant has at most a few batches a day.
+func (b *Books) gather(ctx context.Context, mid string, batches []batch) (days map[calendar.Date]*methodSum, methods []methodSum, items []item, err error) {
+	days = map[calendar.Date]*methodSum{}
+	var seen []int64 // two speeds of one run
+	for i := range batches {
+		if slices.Contains(seen, batches[i].run) {
+			continue
+		}
+		seen = append(seen, batches[i].run)
+		some, err := b.methods(ctx, batches[i].run, mid)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		for j := range some {
+			at := slices.IndexFunc(methods, func(m methodSum) bool { return m.channel == some[j].channel && m.wallet == some[j].wallet })
+			if at < 0 {
+				methods = append(methods, some[j])
+			} else {
+				methods[at].add(&some[j])
+			}
+			day := days[batches[i].date]
+			if day == nil {
+				day = &methodSum{}
+				days[batches[i].date] = day
+			}
+			day.add(&some[j])
+		}
+		more, err := b.items(ctx, batches[i].run, mid)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		items = append(items, more...)
+	}
+	slices.SortFunc(methods, func(a, b methodSum) int {
+		return strings.Compare(method(a.channel, a.wallet), method(b.channel, b.wallet))
+	})
+	return days, methods, items, nil
+}
+
+func summary(s sheet, opening money.Amount, batches []batch, methods []methodSum) error {
+	var sold methodSum
+	for i := range methods {
+		sold.add(&methods[i])
+	}
+	sold.done()
+	var other, paid money.Amount
+	closing := opening
+	for i := range batches {
+		other, paid, closing = other+batches[i].other, paid+batches[i].paid, batches[i].carryOut
+	}
+	if err := s.table("汇总", []Column{{"item", "项目", Text}, {"count", "笔数", Count}, {"amount", "金额", Money}}); err != nil {
+		return err
+	}
+	for _, row := range [][]any{
+		{"期初结转", int64(0), opening}, {"消费", sold.sales, sold.sold}, {"撤销、冲正与退货", sold.backs, -sold.back},
+		{"手续费(按比例)", int64(0), -sold.rate}, {"手续费(每笔固定)", int64(0), -sold.fixed}, {"快速到账服务费", int64(0), -sold.speed},
+		{"其他款项", int64(0), other}, {"已结算打款", int64(0), -paid}, {"期末结转", int64(0), closing},
+	} {
+		if err := s.row(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func byMethod(s sheet, methods []methodSum) error {
+	if err := s.table("按支付方式", []Column{{"method", "支付方式", Text}, {"sales", "消费笔数", Count}, {"sold", "消费金额", Money}, {"backs", "退款笔数", Count},
+		{"back", "退款金额", Money}, {"fee", "手续费", Money}, {"net", "净额", Money}}); err != nil {
+		return err
+	}
+	for i := range methods {
+		m := &methods[i]
+		m.done()
+		if err := s.row([]any{method(m.channel, m.wallet), m.sales, m.sold, m.backs, m.back, m.fees, m.net}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func byDay(s sheet, batches []batch, days map[calendar.Date]*methodSum) error {
+	if err := s.table("按结算日", []Column{{"date", "结算日", Date}, {"sales", "消费笔数", Count}, {"sold", "消费金额", Money}, {"back", "退款金额", Money},
+		{"fee", "手续费", Money}, {"other", "其他款项", Money}, {"paid", "打款", Money}, {"carry", "结转", Money}}); err != nil {
+		return err
+	}
+	for i := 0; i < len(batches); {
+		date := batches[i].date
+		var other, paid, carry money.Amount
+		for ; i < len(batches) && batches[i].date == date; i++ {
+			other, paid, carry = other+batches[i].other, paid+batches[i].paid, batches[i].carryOut
+		}
+		day := days[date]
+		if day == nil {
+			day = &methodSum{} // items alone
+		}
+		day.done()
+		if err := s.row([]any{date, day.sales, day.sold, day.back, day.fees, other, paid, carry}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// paidOut lists the payouts of the batches, with those that replaced them.
+func (b *Books) paidOut(ctx context.Context, s sheet, batches []batch) error {
+	if err := s.table("打款明细", []Column{{"payout", "打款单号", Code}, {"date", "结算日", Date}, {"due", "打款日", Date}, {"speed", "到账方式", Text},
+		{"amount", "金额", Money}, {"state", "状态", Text}, {"account", "收款账户", Code}, {"reason", "说明", Text}}); err != nil {
+		return err
+	}
+	for i := range batches {
+		if batches[i].payout == "" {
+			continue
+		}
+		all, err := b.payouts(ctx, batches[i].payout)
+		if err != nil {
+			return err
+		}
+		for _, p := range all {
+			state := ""
+			if int(p.state) < len(stateNames) {
+				state = stateNames[p.state]
+			}
+			if err := s.row([]any{p.ref, p.date, p.due, speedNames[p.speed], p.amount, state, p.account, p.reason}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

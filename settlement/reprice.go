@@ -1,0 +1,213 @@
+package settlement
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"acquirer/calendar"
+	"acquirer/merchant"
+	"acquirer/money"
+	"acquirer/store"
+)
+
+// Comparison is what a merchant paid for its sales of a period, and what it
+// would have paid under another plan.
+type Comparison struct {
+	Merchant   string       `json:"merchant"`
+	Plan       string       `json:"plan"`
+	Sales      int64        `json:"sales"`
+	Amount     money.Amount `json:"amount"`
+	Was        money.Amount `json:"fee"`
+	Would      money.Amount `json:"fee_would_be"`
+	Difference money.Amount `json:"difference"`        // above zero: the merchant would have paid more
+	Refused    int64        `json:"refused,omitempty"` // sales that the other plan would not have let happen; their fee is left out
+}
+
+// Simulate prices the booked sales of business dates from to to again, by
+// another plan, merchant by merchant, the greatest difference first. of
+// restricts it to sales under one plan, "" takes all. Voided sales are left
+// out; refunds give back what the refund policy says of either fee.
+func (e *Engine) Simulate(ctx context.Context, plan *merchant.FeePlan, of string, from, to calendar.Date) ([]Comparison, error) {
+	by := map[string]*Comparison{}
+	err := e.eachSale(ctx, from, to, func(f *Fact, l *line, s *sums) error {
+		if of != "" && l.plan != of || s.amount == 0 && s.sold != 0 && s.back == 0 {
+			return nil
+		}
+		c := by[l.merchant]
+		if c == nil {
+			c = &Comparison{Merchant: l.merchant, Plan: l.plan}
+			by[l.merchant] = c
+		}
+		p := plan.Price(e.saleOf(f))
+		if p.Refusal != merchant.NotRefused {
+			c.Refused++
+			return nil
+		}
+		would, err := e.scaled(plan, l.speed, &p, s)
+		if err != nil {
+			return fmt.Errorf("settlement: transaction %d under plan %s: %w", f.Txn, plan.Code, err)
+		}
+		c.Sales++
+		c.Amount += s.amount
+		c.Was += s.rate + s.fixed + s.speedFee
+		c.Would += would
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Comparison, 0, len(by))
+	for _, c := range by {
+		c.Difference = c.Would - c.Was
+		out = append(out, *c)
+	}
+	slices.SortFunc(out, func(a, b Comparison) int {
+		return cmp.Or(cmp.Compare(b.Difference, a.Difference), cmp.Compare(a.Merchant, b.Merchant))
+	})
+	return out, nil
+}
+
+// scaled is the whole fee of a sale at a price, with its tips and refunds.
+func (e *Engine) scaled(plan *merchant.FeePlan, speed merchant.Speed, p *merchant.Price, s *sums) (money.Amount, error) {
+	rate, err := p.Percent.Share(s.sold, s.firstAmount)
+	if err != nil {
+		return 0, err
+	}
+	fixed := p.Fixed
+	if s.back > 0 && e.cfg.RefundFee != KeepFee {
+		if rate, err = rate.Share(s.sold-s.back, s.sold); err != nil {
+			return 0, err
+		}
+		if e.cfg.RefundFee == ReturnAll {
+			if fixed, err = fixed.Share(s.sold-s.back, s.sold); err != nil {
+				return 0, err
+			}
+		}
+	}
+	speedFee, _ := plan.SpeedFee(speed, s.sold, p.Fee) // one that the plan does not offer is paid at T1, free
+	return money.Sum(rate, fixed, speedFee)
+}
+
+// Repriced is what VerifyPrices found.
+type Repriced struct {
+	Sales int64    `json:"sales"`
+	Wrong []string `json:"wrong"` // the first of them, in words
+	Count int64    `json:"wrong_count"`
+}
+
+// VerifyPrices computes the fee of every booked sale of business dates from to
+// to again, by the plan version that its line names, and says which differ.
+func (e *Engine) VerifyPrices(ctx context.Context, from, to calendar.Date) (out Repriced, err error) {
+	out.Wrong = []string{}
+	plans := e.cfg.Merchants.Plans()
+	err = e.eachSale(ctx, from, to, func(f *Fact, l *line, _ *sums) error {
+		out.Sales++
+		plan, err := plans.Version(l.plan, l.planVersion)
+		what := ""
+		if err != nil {
+			what = err.Error()
+		} else {
+			p := plan.Price(e.saleOf(f))
+			fixed := min(p.Fixed, f.Amount)
+			if rate := min(p.Percent, f.Amount-fixed); rate != l.feeRate || fixed != l.feeFixed || f.Amount != l.amount {
+				what = fmt.Sprintf("booked %s + %s of %s, %s version %d takes %s + %s of %s", l.feeRate, l.feeFixed, l.amount, l.plan, l.planVersion, rate, fixed, f.Amount)
+			}
+		}
+		if what != "" {
+			if out.Count++; len(out.Wrong) < 20 {
+				out.Wrong = append(out.Wrong, fmt.Sprintf("transaction %d (RRN %s) of merchant %s: %s", f.Txn, f.RRN, f.Merchant, what))
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// saleOf is what the price of a fact depends on. The class is that of the
+// trade the merchant had signed by then.
+func (e *Engine) saleOf(f *Fact) merchant.Sale {
+	mcc := ""
+	if c, signed := e.cfg.Merchants.Terms(f.Merchant).On(f.Date); signed {
+		mcc = c.MCC
+	} else if m, known := e.cfg.Merchants.Merchant([]byte(f.Merchant)); known {
+		mcc = m.MCC
+	}
+	return merchant.Sale{Channel: f.Channel, CardType: f.CardType, Wallet: f.Wallet, Entry: f.Entry,
+		MCCClass: e.cfg.Merchants.Plans().MCCClass(mcc), Amount: f.Amount}
+}
+
+// eachSale walks the sales of business dates from to to that are booked with a
+// price and were not taken back, in the order of the journal. The journal says
+// how they were made, the line what they cost.
+func (e *Engine) eachSale(ctx context.Context, from, to calendar.Date, do func(*Fact, *line, *sums) error) error {
+	if !from.Valid() || !to.Valid() || to < from {
+		return fmt.Errorf("settlement: the dates from %s to %s are no period", from, to)
+	}
+	// Business dates begin before midnight; a sale is approved within minutes of being opened.
+	after, end := store.IDAt(from.Time().AddDate(0, 0, -1)), to.Time().AddDate(0, 0, 2)
+	for {
+		facts, err := e.cfg.Source.Facts(ctx, after, postBatch)
+		if err != nil {
+			return fmt.Errorf("settlement: reading the journal: %w", err)
+		}
+		if len(facts) == 0 {
+			return nil
+		}
+		lines, follow, err := e.booked(ctx, facts, from, to)
+		if err != nil {
+			return err
+		}
+		for i := range facts {
+			if lines[i].txn == 0 {
+				continue
+			}
+			if err := do(&facts[i], &lines[i], &follow[i]); err != nil {
+				return err
+			}
+		}
+		last := &facts[len(facts)-1]
+		if after = last.Cursor; last.At.After(end) {
+			return nil
+		}
+	}
+}
+
+// booked finds the lines of facts that are sales of the period.
+func (e *Engine) booked(ctx context.Context, facts []Fact, from, to calendar.Date) (lines []line, follow []sums, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		lines, follow = make([]line, len(facts)), make([]sums, len(facts))
+		for i := range facts {
+			f := &facts[i]
+			if f.Taken || f.Does != Sells || f.Date < from || f.Date > to {
+				continue
+			}
+			rows, err := tx.Query("select "+lineColumns+" from settlement_line where id = $1 and (run >= 0 or run = -3)", f.Txn)
+			found, err := store.All(rows, err, scanLine)
+			if err != nil {
+				return err
+			}
+			if len(found) == 0 {
+				continue // taken back, without a price, or not booked yet
+			}
+			taken := 0
+			if err := tx.QueryRow("select count(*) from settlement_line where id = $1", -f.Txn).Scan(&taken); err != nil {
+				return err
+			}
+			if taken > 0 {
+				continue // taken back after it was settled
+			}
+			if follow[i], err = sumOf(tx, f.Txn); err != nil {
+				return err
+			}
+			lines[i] = found[0]
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, errors.Join(errors.New("settlement: reading booked sales"), err)
+	}
+	return lines, follow, nil
+}
