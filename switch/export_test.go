@@ -24,3 +24,15 @@ func DaysOf(cutOff time.Duration, now time.Time, mmdd int) []calendar.Date {
 
 // TotalsOf is totalsOf.
 func TotalsOf(entries []*journal.Entry) spec.Totals { return totalsOf(entries) }
+
+// TracesMade is how many traces are made of transactions that end at these
+// moments.
+func TracesMade(at []time.Time) (n int) {
+	var t traces
+	for _, now := range at {
+		if t.due(now) {
+			n++
+		}
+	}
+	return n
+}
