@@ -123,7 +123,7 @@ type Config struct {
 	EchoMisses     int           // so many echoes in a row without answer close the line; 3
 	BackoffMin     time.Duration // before the first reconnect at most this, doubled each time; 200 ms
 	BackoffMax     time.Duration // 30 s
-	TimeoutStreak  int           // so many requests in a row without answer close the line, though its echoes are answered; 10
+	TimeoutStreak  int           // so many requests in a row without answer, over two Timeouts or longer, close the line, though its echoes are answered; 10
 	MaxInFlight    int           // the bulkhead: so many requests at once; 1024
 	QueueTimeout   time.Duration // beyond MaxInFlight, or behind a line that takes no bytes, a request waits so long and is then ErrUnreachable; 500 ms
 

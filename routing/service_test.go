@@ -148,6 +148,42 @@ func TestLateAnswersKeepTheLine(t *testing.T) {
 	})
 }
 
+// A burst that times out at once is no dead line: its late answers come all the
+// same. One of whose requests none is answered is, when that lasts.
+func TestABurstIsNoStreak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i, seen := house(t, func(c *Config) { c.Timeout, c.TimeoutStreak = time.Second, 3 }, func(p *peer) {
+			for {
+				m, err := p.welcome(nil)
+				if err != nil {
+					return
+				}
+				go func() {
+					time.Sleep(1100 * time.Millisecond)
+					_ = p.write(answerTo(m, "00"), key1) // a line that has ended needs no answer
+				}()
+			}
+		})
+		up(t, i)
+		for burst := range uint32(3) {
+			var callers sync.WaitGroup
+			for n := range uint32(30) {
+				callers.Go(func() {
+					var ans spec.Message
+					if err := i.Send(context.Background(), request(100*burst+n+1), &ans); !errors.Is(err, ErrUnanswered) {
+						t.Errorf("request %d: %v", n, err)
+					}
+				})
+			}
+			callers.Wait()
+			time.Sleep(time.Second)
+		}
+		if st := i.State().Lines[0]; st.Drops != 0 || seen.count(Late) != 90 {
+			t.Errorf("%d drops, %d late answers, want 0 and 90", st.Drops, seen.count(Late))
+		}
+	})
+}
+
 // A line that is drained ends what it has, signs off and stays down; the other
 // one carries on. Resumed, it comes back.
 func TestDrainAndResume(t *testing.T) {

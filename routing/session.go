@@ -48,6 +48,7 @@ type session struct {
 	gone chan struct{} // closed when the writer has ended: every call's state is final
 
 	streak   atomic.Int32 // requests without answer since the last one that had one
+	deaf     atomic.Int64 // nanoseconds from began to when the first of the streak was sent
 	heard    atomic.Int64 // nanoseconds from began to the last message
 	requests chan []byte  // from the issuer, for the handler
 	resigned chan struct{}
@@ -168,11 +169,19 @@ func (s *session) takeNoMore() {
 
 // unheard counts a request that had no answer in time. A line that is
 // connected and dead, or whose other end has lost its host, may answer echoes
-// for hours: after so many requests in a row it is closed and dialled again.
+// for hours: after so many requests in a row it is closed and dialled again. A
+// burst times out all at once, so the streak must also be as long as two
+// time-outs: by then an issuer that is only slow has answered something.
 func (s *session) unheard() {
-	if n := s.streak.Add(1); int(n) == s.link.issuer.cfg.TimeoutStreak {
+	cfg := &s.link.issuer.cfg
+	n, now := s.streak.Add(1), time.Since(s.began)
+	if n == 1 {
+		s.deaf.Store(int64(now - cfg.Timeout))
+	}
+	silence := now - time.Duration(s.deaf.Load())
+	if int(n) >= cfg.TimeoutStreak && silence >= 2*cfg.Timeout {
 		s.link.retire(s)
-		s.fail(fmt.Errorf("%d requests in a row without answer", n))
+		s.fail(fmt.Errorf("%d requests in a row without answer in %v", n, silence.Round(time.Millisecond)))
 	}
 }
 
