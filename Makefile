@@ -5,7 +5,7 @@ BIN     := bin/acquirer
 FUZZTIME ?= 30s
 SEEDS    ?= 50
 
-.PHONY: run build test lint bench fuzz simulate planted crash deps docs clean
+.PHONY: run build test lint bench drill fuzz simulate planted crash deps docs clean
 
 run: ## the demo world; prints what to look at
 	$(GO) run ./cmd/acquirer demo
@@ -24,6 +24,9 @@ lint: ## gofmt, vet, staticcheck
 
 bench: ## the message path as separate processes on loopback; the table of docs/performance.md
 	$(GO) test ./bench -run '^$$' -bench Table -benchtime 1x -timeout 30m
+
+drill: ## four issuers, three of them bad, under half the load the machine can take; the figures of docs/reliability.md
+	$(GO) test ./cmd/acquirer -run '^TestDrill$$' -count=1 -v -timeout 15m -drill 60s
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for p in $$($(GO) list ./...); do \

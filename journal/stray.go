@@ -27,21 +27,32 @@ type Stray struct {
 // end does not fill the disk.
 const maxStrays = 8
 
-// NoteStray keeps a message of an issuer with its transaction and reports
-// whether it did: not when there is no such transaction, or enough are kept.
-func (j *Journal) NoteStray(ctx context.Context, s Stray) (kept bool, err error) {
+// NoteStrays keeps messages of issuers with their transactions, in one write,
+// and reports of each whether it did: not when there is no such transaction, or
+// enough are kept.
+func (j *Journal) NoteStrays(ctx context.Context, strays []Stray) (kept []bool, err error) {
 	err = j.db.Write(ctx, func(tx store.Tx) error {
-		n, err := tx.Exec(`insert into stray (id, txn, at, issuer, line, kind, mti, code)
-			select $1, t.id, $3, $4, $5, $6, $7, $8 from txn t
-			where t.id = $2 and (select count(*) from stray s where s.txn = t.id) < $9`,
-			store.NewID(), s.Txn, micro(s.At), s.Issuer, int64(s.Line), s.Kind, s.MTI, s.Code, int64(maxStrays))
-		kept = n == 1
-		return err
+		kept = make([]bool, len(strays))
+		for i, s := range strays {
+			var err error
+			if kept[i], err = noteStray(tx, s); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
-		return false, fmt.Errorf("journal: keeping a message about %d: %w", s.Txn, err)
+		return nil, fmt.Errorf("journal: keeping %d messages of issuers: %w", len(strays), err)
 	}
 	return kept, nil
+}
+
+func noteStray(tx store.Tx, s Stray) (kept bool, err error) {
+	n, err := tx.Exec(`insert into stray (id, txn, at, issuer, line, kind, mti, code)
+		select $1, t.id, $3, $4, $5, $6, $7, $8 from txn t
+		where t.id = $2 and (select count(*) from stray s where s.txn = t.id) < $9`,
+		store.NewID(), s.Txn, micro(s.At), s.Issuer, int64(s.Line), s.Kind, s.MTI, s.Code, int64(maxStrays))
+	return n == 1, err
 }
 
 // Strays reads what was kept of a transaction's, in the order in which it came.

@@ -16,11 +16,11 @@ func TestStrays(t *testing.T) {
 		at := time.Now().Truncate(time.Microsecond)
 		note := func(s journal.Stray) bool {
 			t.Helper()
-			kept, err := j.NoteStray(t.Context(), s)
+			kept, err := j.NoteStrays(t.Context(), []journal.Stray{s})
 			if err != nil {
 				t.Fatal(err)
 			}
-			return kept
+			return kept[0]
 		}
 		late := journal.Stray{Txn: sale.ID, At: at, Issuer: "north", Line: 2, Kind: "late", MTI: "0210", Code: "00"}
 		if !note(late) {
@@ -33,6 +33,11 @@ func TestStrays(t *testing.T) {
 			if kept := note(journal.Stray{Txn: sale.ID, At: at, Issuer: "north", Line: 1, Kind: "duplicate", MTI: "0210", Code: "00"}); kept != (n < 7) {
 				t.Errorf("repeat %d: kept %v", n, kept)
 			}
+		}
+		second := sold(t, j, journal.Sale, 10000)
+		kept, err := j.NoteStrays(t.Context(), []journal.Stray{{Txn: second.ID, Kind: "late"}, {Txn: 1, Kind: "late"}, {Txn: second.ID, Kind: "duplicate"}})
+		if err != nil || len(kept) != 3 || !kept[0] || kept[1] || !kept[2] {
+			t.Errorf("three in one write: %v, %v", kept, err)
 		}
 		got, err := j.Strays(t.Context(), sale.ID)
 		if err != nil || len(got) != 8 || got[7].Kind != "duplicate" {

@@ -71,7 +71,7 @@ func newLoadCmd() *cobra.Command {
 	var (
 		line                    lineFlags
 		cfg                     load.Config
-		terminals               int
+		terminals, skip         int
 		mix, amount, keys, seed string
 		issuers                 []string
 		asJSON                  bool
@@ -117,7 +117,7 @@ sent, or of reversals.`,
 			if cfg.Min, cfg.Max, err = parseRange(amount); err != nil {
 				return usageError{err}
 			}
-			if cfg.Devices, err = devices(keys, seed, terminals, cmd.Flags().Changed("terminals")); err != nil {
+			if cfg.Devices, err = devices(keys, seed, skip, terminals, cmd.Flags().Changed("terminals")); err != nil {
 				return usageError{err}
 			}
 			for _, name := range issuers {
@@ -154,6 +154,7 @@ sent, or of reversals.`,
 	line.add(cmd)
 	f := cmd.Flags()
 	f.IntVar(&terminals, "terminals", 16, "how many terminals; with --keys, all of the file unless given")
+	f.IntVar(&skip, "skip", 0, "so many of the first terminals are left to another load")
 	f.Float64Var(&cfg.Rate, "rate", 0, "transactions per second, open loop")
 	f.IntVar(&cfg.Concurrency, "concurrency", 0, "terminals busy at once, closed loop (default all)")
 	f.DurationVar(&cfg.Duration, "duration", 10*time.Second, "how long")
@@ -171,25 +172,31 @@ sent, or of reversals.`,
 }
 
 // devices lists the terminals to drive.
-func devices(file, seed string, n int, counted bool) ([]load.Device, error) {
+func devices(file, seed string, skip, n int, counted bool) ([]load.Device, error) {
 	if n < 1 || n > 100000 {
 		return nil, fmt.Errorf("--terminals %d: must be 1 to 100000", n)
+	}
+	if skip < 0 || skip > 100000 {
+		return nil, fmt.Errorf("--skip %d: must be 0 to 100000", skip)
 	}
 	if file == "" {
 		if seed != "world" {
 			return nil, fmt.Errorf("--seed %q: the only seeded world is called world; other terminals come with --keys", seed)
 		}
-		return load.World(n), nil
+		return load.World(skip + n)[skip:], nil
 	}
 	all, err := load.ReadDevices(file)
 	if err != nil {
 		return nil, err
 	}
-	if !counted {
+	if skip >= len(all) {
+		return nil, fmt.Errorf("--skip %d: %s lists %d", skip, file, len(all))
+	}
+	if all = all[skip:]; !counted {
 		return all, nil
 	}
 	if n > len(all) {
-		return nil, fmt.Errorf("--terminals %d: %s lists %d", n, file, len(all))
+		return nil, fmt.Errorf("--terminals %d: %s lists %d behind --skip", n, file, len(all))
 	}
 	return all[:n], nil
 }

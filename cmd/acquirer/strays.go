@@ -34,7 +34,11 @@ func watchStrays(j *journal.Journal, log *slog.Logger) *strays {
 	s := &strays{journal: j, log: log, came: make(chan stray, 1024)}
 	s.done.Go(func() {
 		for one := range s.came {
-			s.write(one)
+			some := []stray{one}
+			for range len(s.came) {
+				some = append(some, <-s.came)
+			}
+			s.write(some)
 			if n := s.missed.Swap(0); n > 0 {
 				s.log.Error("issuers sent more messages without caller than could be written down", "missed", n)
 			}
@@ -54,22 +58,37 @@ func (s *strays) observe(m routing.Stray) {
 	}
 }
 
-func (s *strays) write(one stray) {
-	level, text := slog.LevelWarn, "a message of the issuer found no caller"
-	switch routing.StrayKind(one.Kind) {
-	case routing.Mismatch, routing.BadMAC:
-		level, text = slog.LevelError, "an answer of the issuer is wrong and was not taken"
-	}
-	kept := false
-	if id, ok := idOfRRN(one.rrn); ok {
-		one.Txn = id
-		var err error
-		if kept, err = s.journal.NoteStray(context.Background(), one.Stray); err != nil {
-			s.log.Error("it could not be kept with its transaction", "rrn", one.rrn, "error", err.Error())
+// write keeps and logs some of them.
+func (s *strays) write(some []stray) {
+	ctx := context.Background()
+	var ours []journal.Stray // that name a transaction of this house
+	for i := range some {
+		if id, ok := idOfRRN(some[i].rrn); ok {
+			some[i].Txn = id
+			ours = append(ours, some[i].Stray)
 		}
 	}
-	s.log.Log(context.Background(), level, text, "kind", one.Kind, "issuer", one.Issuer, "line", one.Line, "mti", one.MTI, "rc", one.Code,
-		"stan", one.stan, "rrn", one.rrn, "terminal", one.terminal, "kept", kept)
+	var kept []bool
+	if len(ours) > 0 {
+		var err error
+		if kept, err = s.journal.NoteStrays(ctx, ours); err != nil {
+			s.log.Error("messages of issuers could not be kept with their transactions; the next lines tell of them", "error", err.Error())
+			kept = make([]bool, len(ours))
+		}
+	}
+	for _, one := range some {
+		level, text := slog.LevelWarn, "a message of the issuer found no caller"
+		switch routing.StrayKind(one.Kind) {
+		case routing.Mismatch, routing.BadMAC:
+			level, text = slog.LevelError, "an answer of the issuer is wrong and was not taken"
+		}
+		stays := false
+		if one.Txn != 0 {
+			stays, kept = kept[0], kept[1:]
+		}
+		s.log.Log(ctx, level, text, "kind", one.Kind, "issuer", one.Issuer, "line", one.Line, "mti", one.MTI, "rc", one.Code,
+			"stan", one.stan, "rrn", one.rrn, "terminal", one.terminal, "kept", stays)
+	}
 }
 
 // close writes down what has come. No line is left that could hand more over.
