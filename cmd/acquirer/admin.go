@@ -27,6 +27,7 @@ func (a *admin) handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.v.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { a.say(w, a.healthy()) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.say(w, a.serving(r.Context())) })
+	mux.HandleFunc("POST /report", serveReport(a.v, a.token, a.v.log))
 	mux.HandleFunc("POST /errand/{errand}", doErrands(a.v.db, a.v.cfg, a.token, a.v.log))
 	mux.HandleFunc("GET /issuers", behindDoor(a.token, "acquirer lines", a.issuers))
 	mux.HandleFunc("POST /issuers/{name}/{order}", behindDoor(a.token, "acquirer lines", a.order))

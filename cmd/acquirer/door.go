@@ -146,18 +146,26 @@ func behindDoor(token, command string, h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// knock asks the process that has the database for an errand. The body of the
+// refusal is a process's answer that it does not do what it was asked.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("it answered %d: %s", r.status, r.text) }
+
+// knock asks the process that has the database for something. The body of the
 // answer is the caller's to close.
-func knock(ctx context.Context, path string, e errand) (*http.Response, error) {
+func knock(ctx context.Context, path, what string, ask any) (*http.Response, error) {
 	d, err := openedDoor(path)
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(e)
+	body, err := json.Marshal(ask)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL+"/errand/"+e.name(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL+"/"+what, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +174,8 @@ func knock(ctx context.Context, path string, e errand) (*http.Response, error) {
 	req.Close = true
 	resp, err := http.DefaultClient.Do(req)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = errors.Join(fmt.Errorf("%s/errand/%s answered %s", d.URL, e.name(), resp.Status), resp.Body.Close())
+		text, bad := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		err = errors.Join(&refusal{resp.StatusCode, strings.TrimSpace(string(text))}, bad, resp.Body.Close())
 	}
 	return resp, err
 }
@@ -174,7 +183,7 @@ func knock(ctx context.Context, path string, e errand) (*http.Response, error) {
 func sendThrough(ctx context.Context, path string, e errand) (r reply, err error) {
 	ctx, cancel := context.WithTimeout(ctx, errandTime)
 	defer cancel()
-	resp, err := knock(ctx, path, e)
+	resp, err := knock(ctx, path, "errand/"+e.name(), e)
 	if err != nil {
 		return r, err
 	}
