@@ -51,16 +51,16 @@ var plants = []struct {
 	{"open-forgotten", "what the last run left open is not owed at start", []by{{"journal", "TestWhatWasLeftOpenIsOwed", ""}}},
 	{"owed-dropped", "after enough tries a reversal counts as acknowledged", []by{{"switch", "TestFault27_", ""}}},
 	{"reversal-sent-once", "a reversal without an answer counts as acknowledged", []by{{"switch", "TestFault27_", ""}, street(4)}},
-	{"25-is-final", "an issuer that does not know the original yet is believed", []by{street(12)}},
+	{"25-is-final", "an issuer that does not know the original yet is believed", []by{street(24)}},
 	{"cancel-sent-once", "a wallet's order whose cancel was lost counts as cancelled", []by{street(12)}},
 	{"limit-outside-write", "two sales of one batch are held against the same counters", []by{{"limits", "TestAgreesWithTheObviousModel", "-rapid.nofailfile"}}},
 	{"quota-leaks", "a refused sale keeps its quota", []by{{"journal", "TestLimit", ""}}},
 	{"decided-outside-the-lock", "what follows a sale is decided without holding the sale", []by{{"journal", "TestRefundsAtOnce", ""}}},
 	{"voided-twice", "a voided sale may be voided again", []by{{"journal", "TestWhatMayFollow", ""}}},
-	{"mac-optional", "a message without DE 64 is served", []by{{"switch", "TestFault13", ""}, street(4)}},
+	{"mac-optional", "a message without DE 64 is served", []by{{"switch", "TestFault13", ""}, street(12)}},
 	{"old-keys-for-ever", "working keys stay good after newer ones were used", []by{{"switch", "TestFault18And19", ""}}},
 	{"chip-unread", "the amount that the chip signed may differ from DE 4", []by{{"switch", "TestLadder", ""}}},
-	{"another-amount", "an issuer's answer about another amount is taken", []by{{"routing", "TestOnlyTheAnswerIsTheAnswer", ""}, street(4)}},
+	{"another-amount", "an issuer's answer about another amount is taken", []by{{"routing", "TestOnlyTheAnswerIsTheAnswer", ""}}},
 	{"pan-in-log", "an account number is logged at debug level", []by{{"switch", "TestSecrets$", ""}, street(1)}},
 	{"fee-rounded-twice", "a fee is rounded to tenths before it is rounded to fen", []by{{"merchant", "TestPriceAgainstRationals", "-rapid.nofailfile"}}},
 	{"leg-dropped", "the ledger forgets a leg when it moves balances", []by{{"ledger", "TestAgainstAModel", "-rapid.nofailfile"}, street(1)}},
@@ -183,7 +183,9 @@ func TestPlanted(t *testing.T) {
 		for _, f := range p.found {
 			if !sound[f] {
 				if failed, _, out := run(f, ""); failed {
-					t.Fatalf("%s of %s fails without any bug:\n%s", f.run, f.pkg, out)
+					t.Errorf("%s of %s fails without any bug and proves nothing:\n%s", f.run, f.pkg, out)
+					all = false
+					continue
 				}
 				sound[f] = true
 			}

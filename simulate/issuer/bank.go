@@ -88,6 +88,7 @@ type bank struct {
 	mu         sync.Mutex
 	opening    money.Amount
 	completion int64 // percent of a hold that a completion may take
+	forgetful  bool  // Config.Forgetful
 	accounts   map[string]*account
 	books      []*Entry
 	byTrace    map[Trace]*Entry
@@ -95,8 +96,8 @@ type bank struct {
 	cleared    cleared
 }
 
-func newBank(opening money.Amount, completion int) *bank {
-	return &bank{opening: opening, completion: int64(completion), accounts: map[string]*account{}, byTrace: map[Trace]*Entry{}}
+func newBank(opening money.Amount, completion int, forgetful bool) *bank {
+	return &bank{opening: opening, completion: int64(completion), forgetful: forgetful, accounts: map[string]*account{}, byTrace: map[Trace]*Entry{}}
 }
 
 // alive reports whether e was approved and not reversed.
@@ -401,7 +402,9 @@ func (b *bank) reverse(original Trace, m *spec.Message, now time.Time) (code str
 	if e == nil {
 		e = entryOf(m, original, Reversal, now)
 		e.Code, e.State, e.Reversals = "25", Unknown, 1
-		b.enter(e)
+		if !b.forgetful {
+			b.enter(e)
+		}
 		return "25", e
 	}
 	e.Reversals++

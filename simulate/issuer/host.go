@@ -41,6 +41,7 @@ type Config struct {
 	Late         time.Duration // how late a late answer is; 0 for 40 s
 	Completion   int           // percent of a hold that a completion may take; 0 for 115
 	StrictATC    bool          // a chip whose counter went backwards is refused with 05; else the books note it
+	Forgetful    bool          // a reversal before its original leaves nothing behind: the original is then taken when it comes
 	CalmAmounts  bool          // amounts do not choose the weather
 	Weather      Weather       // at the start
 	Seed         uint64        // of the weather's dice
@@ -133,7 +134,7 @@ func New(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	return &Host{
-		cfg: cfg, log: cfg.Log.With("host", cfg.Name), vault: v, bank: newBank(cfg.Balance, cfg.Completion),
+		cfg: cfg, log: cfg.Log.With("host", cfg.Name), vault: v, bank: newBank(cfg.Balance, cfg.Completion, cfg.Forgetful),
 		sky:   sky{now: cfg.Weather, rng: rand.New(rand.NewPCG(cfg.Seed, 0))},
 		lines: map[*line]bool{}, waiting: map[uint32]func(string){}, quit: make(chan struct{}),
 	}, nil

@@ -128,7 +128,7 @@ func (w *walk) check(t *rapid.T) {
 func TestWalk(t *testing.T) {
 	is, _ := simcard.IssuerNamed("north")
 	rapid.Check(t, func(t *rapid.T) {
-		w := &walk{b: newBank(200, 115), cards: []card.PAN{is.PAN(1), is.PAN(2)}}
+		w := &walk{b: newBank(200, 115, false), cards: []card.PAN{is.PAN(1), is.PAN(2)}}
 		for _, pan := range w.cards {
 			w.b.account(pan)
 		}

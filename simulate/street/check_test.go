@@ -379,7 +379,8 @@ func sameDays(a, b []settlement.MerchantDay) bool {
 	})
 }
 
-// keepsSecrets looks for account numbers and tracks in what the house wrote (I16).
+// keepsSecrets looks for account numbers, tracks and PIN blocks in what the
+// house wrote (I16).
 func (w *world) keepsSecrets(clerks []*clerk) {
 	files, err := filepath.Glob(w.file + "*")
 	w.check(err)
@@ -388,6 +389,13 @@ func (w *world) keepsSecrets(clerks []*clerk) {
 		b, err := os.ReadFile(name)
 		w.check(err)
 		wrote[filepath.Base(name)] = string(b)
+	}
+	for where, text := range wrote {
+		for _, pin := range w.pins {
+			if hex := fmt.Sprintf("%x", pin); strings.Contains(text, pin) || strings.Contains(text, hex) || strings.Contains(text, strings.ToUpper(hex)) {
+				w.t.Errorf("I16: a PIN block is in %s", where)
+			}
+		}
 	}
 	for _, c := range clerks {
 		for _, card := range c.cards {

@@ -26,7 +26,7 @@ var kinds = []string{
 	"terminal message lost", "terminal message late", "terminal message doubled", "terminal message overtaken", "terminal line breaks", "terminal refuses a line",
 	"issuer message lost", "issuer message late", "issuer message doubled", "issuer message overtaken", "issuer line breaks", "issuer refuses a line",
 	"wallet message lost", "wallet message late", "wallet message doubled", "wallet message overtaken", "wallet line breaks", "wallet refuses a line",
-	"issuer silent", "issuer slow", "issuer flaps", "issuer drops its lines", "issuer loses reversals", "issuer rolls its keys", "amount that asks for trouble",
+	"issuer silent", "issuer slow", "issuer flaps", "issuer drops its lines", "issuer loses reversals", "issuer rolls its keys", "issuer forgets early reversals", "amount that asks for trouble",
 	"terminal signs in again", "terminal loses its power", "terminal idles", "wrong MAC", "no MAC", "request sent twice", "hangs up before the answer", "answer dropped", "request behind its reversal",
 	"frame replayed", "house killed", "house restarted", "clock set back", "night", "cut-off",
 }
@@ -57,8 +57,14 @@ func (w *world) has(rng *rand.Rand, fault string, p float64) bool {
 // weatherOf draws the next weather of one kind of line.
 func (w *world) weatherOf(rng *rand.Rand, line string, delay time.Duration) weather {
 	share := func(fault string, worst float64) float64 { return w.swarm[line+" "+fault] * worst * rng.Float64() }
+	// A message may outlive its terminal's patience; one to an issuer not the
+	// time after which the house takes a 25 for final (journal.Grace).
+	late := 100 * time.Second
+	if line == issuerLine {
+		late = time.Minute
+	}
 	return weather{delay: delay, jitter: 3 * delay, lost: share("message lost", 0.06), late: share("message late", 0.06), twice: share("message doubled", 0.15),
-		overtaken: share("message overtaken", 0.10), drops: share("line breaks", 0.03), refused: share("refuses a line", 0.4), lateness: 100 * time.Second}
+		overtaken: share("message overtaken", 0.10), drops: share("line breaks", 0.03), refused: share("refuses a line", 0.4), lateness: late}
 }
 
 // storm changes the weather of lines and issuers, and kills or restarts the

@@ -72,10 +72,15 @@ func (w *world) dialSwitch(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	nc.(*conn).tap = func(sent []byte) {
+		var m spec.Message
+		pin := len(sent) > 13 && spec.UnionPayPOS.Parse(&m, sent[13:]) == nil && m.Has(52)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if len(w.heard) < 400 {
 			w.heard = append(w.heard, bytes.Clone(sent))
+		}
+		if pin && len(w.pins) < 40 {
+			w.pins = append(w.pins, string(m.Bytes(52)))
 		}
 	}
 	return nc, nil

@@ -81,6 +81,7 @@ type world struct {
 	forged  map[terminal.Key]bool // sent with a wrong MAC, or none
 	cleared map[terminal.Key]bool // taken out of a terminal by hand
 	heard   [][]byte              // frames that terminals sent
+	pins    []string              // some of their PIN blocks
 	healing chan struct{}
 }
 
@@ -151,7 +152,7 @@ func newWorldAt(t *testing.T, seed uint64, file string, day time.Time, f *faults
 		}
 		routes = append(routes, route)
 		w.zmk[is.Name] = w.formKey(hsm.UseZMK, issuer.TestZMK(is.Name))
-		host, err := issuer.New(issuer.Config{Name: is.Name, Seed: seed + uint64(i), Log: slog.New(slog.DiscardHandler)})
+		host, err := issuer.New(issuer.Config{Name: is.Name, Seed: seed + uint64(i), Forgetful: w.has(rng, "issuer forgets early reversals", 1), Log: slog.New(slog.DiscardHandler)})
 		w.must(err)
 		w.issuers[is.Name] = host
 		l := w.net.listen(issuerLine, is.Name)
