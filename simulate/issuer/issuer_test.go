@@ -300,7 +300,7 @@ func TestCalmAmounts(t *testing.T) {
 }
 
 func TestWeatherByChance(t *testing.T) {
-	tw := newTown(t, func(c *Config, r *routing.Config) { c.Seed = 3; r.Timeout = time.Second })
+	tw := newTown(t, func(c *Config, r *routing.Config) { c.Seed, r.Timeout, r.TimeoutStreak = 3, time.Second, 1000 })
 	if err := tw.host.SetWeather(Weather{Silent: 0.5, Declined: 0.25}); err != nil {
 		t.Fatal(err)
 	}

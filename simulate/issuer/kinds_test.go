@@ -340,10 +340,9 @@ func TestChipKinds(t *testing.T) {
 		t.Errorf("books %+v", e)
 	}
 	for what, bad := range map[string]*routing.Request{
-		"an offline sale that the chip declined":      chip(ChipOfflineSale, money.Yuan(20), simcard.AAC),
-		"an offline sale that the chip wanted online": chip(ChipOfflineSale, money.Yuan(20), simcard.ARQC),
-		"a sale that the chip approved offline":       chip(Sale, money.Yuan(20), simcard.TC),
-		"a sale that the chip declined":               chip(Sale, money.Yuan(20), simcard.AAC),
+		"an offline sale that the chip declined": chip(ChipOfflineSale, money.Yuan(20), simcard.AAC),
+		"a sale that the chip approved offline":  chip(Sale, money.Yuan(20), simcard.TC),
+		"a sale that the chip declined":          chip(Sale, money.Yuan(20), simcard.AAC),
 	} {
 		if got, _, err := tw.send(bad); err != nil || got != "05" {
 			t.Errorf("%s: %s %v", what, got, err)
