@@ -126,7 +126,7 @@ type Config struct {
 	} `key:"settlement"`
 
 	Clearing struct {
-		Inbox     string `key:"inbox" default:"" doc:"folder where the files of networks, wallets and the bank are put, INBOX/SOURCE/name-with-date; what was read is moved to accepted, or refused with the reason beside it"`
+		Inbox     string `key:"inbox" default:"" doc:"folder where the files of networks, wallets and the bank are put, INBOX/SOURCE/name-with-date; what was read is moved to accepted, or refused with the reason beside it; the daily bills of wallets among clearing.sources are fetched into it"`
 		Sources   string `key:"sources" default:"" doc:"issuers and wallets whose files every business date needs, separated by commas: a date is closed after it was compared with them, and what does not match is not paid; empty closes at the cut-off without looking"`
 		Age       int    `key:"age" default:"3" doc:"working days that an item which one side lacks waits for a later file before people must decide"`
 		FeeLimit  string `key:"fee_limit" default:"0.02" doc:"yuan by which the fees of one record may differ without anybody looking"`

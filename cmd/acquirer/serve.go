@@ -260,6 +260,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 	background("owed", func() error { v.sw.RunOwed(ctx); return nil })
 	background("ledger", func() error { keep.run(ctx); return nil })
 	background("settlement", func() error { v.settler(ctx, 10*time.Second); return nil })
+	background("bills", func() error { v.billFetcher(ctx, 10*time.Minute); return nil })
 	if v.rail != nil {
 		background("instant payouts", func() error { v.payInstantly(ctx, 2*time.Second); return nil })
 	}

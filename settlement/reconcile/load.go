@@ -38,6 +38,10 @@ type File struct {
 	Records func() iter.Seq2[clearing.Record, error]
 }
 
+// NoBill ends the name of a file that stands for a wallet's word that it has no
+// bill of a day: nothing was paid or went back.
+const NoBill = ".nobill"
+
 // OpenFile recognises a file: a network's clearing file says whose it is and of
 // which day; for a ZM file (by its name), a wallet's bill and a statement that
 // does not, source and date must be given. The file must not change while it
@@ -88,6 +92,8 @@ func (e *Engine) OpenFile(path, source string, date calendar.Date) (f File, end 
 		f.Records = func() iter.Seq2[clearing.Record, error] { return statementRecords(whole()) }
 	case strings.Contains(f.Name, "ZM_"):
 		f.Records = func() iter.Seq2[clearing.Record, error] { return clearing.ReadZM(whole()) }
+	case e.wallet(source) != "" && filepath.Ext(path) == NoBill:
+		f.Records = func() iter.Seq2[clearing.Record, error] { return func(func(clearing.Record, error) bool) {} }
 	case e.wallet(source) != "":
 		f.Records = func() iter.Seq2[clearing.Record, error] { return billRecords(source, in, info.Size()) }
 	default:
