@@ -3,6 +3,7 @@ package switching_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -307,6 +308,21 @@ func (s *storyteller) walletBooks(name string) []string {
 	if out == nil {
 		out = []string{"nothing"}
 	}
+	return out
+}
+
+// cases are what the house has raised for people, by wallet and amount.
+func (s *storyteller) cases() []string {
+	s.street.mu.Lock()
+	defer s.street.mu.Unlock()
+	var out []string
+	for _, c := range s.street.cases {
+		out = append(out, fmt.Sprintf("%s at %s: %s", c.Kind, c.Wallet, c.Amount))
+	}
+	if out == nil {
+		return []string{"none"}
+	}
+	slices.Sort(out)
 	return out
 }
 

@@ -202,6 +202,8 @@ func (s *storyteller) do(words []string) []string {
 	case "wallet":
 		need(1)
 		return s.walletBooks(rest[0])
+	case "cases":
+		return s.cases()
 	case "journal":
 		return s.journal(ctx)
 	case "download", "upload", "obey", "heard", "ask", "set", "block", "downloaded":

@@ -45,11 +45,13 @@ type street struct {
 	wallets  *simwallet.Wallets
 	mu       sync.Mutex
 	cases    map[string]switching.Case // raised, by key
-	legs     map[string]switching.Leg
-	metrics  *prometheus.Registry
-	log      *syncBuffer
-	book     *terminal.Book
-	told     told // approvals that reached a wire instead of a terminal
+
+	refuseCase func() error // asked before a case is taken
+	legs       map[string]switching.Leg
+	metrics    *prometheus.Registry
+	log        *syncBuffer
+	book       *terminal.Book
+	told       told // approvals that reached a wire instead of a terminal
 
 	plan   *streetPlan
 	hsm    keyHSM
@@ -98,9 +100,10 @@ type streetPlan struct {
 	dialect       *spec.Dialect              // of the lines to issuers, instead of CUPS
 	routing       *routing.Rules
 	mayPanic      bool
-	wallets       bool         // the simulated wallets stand behind it
-	abroad        bool         // and an issuer of a foreign scheme
-	log           *slog.Logger // instead of the buffer that street.log reads
+	wallets       bool          // the simulated wallets stand behind it
+	cancelAfter   time.Duration // no cancel before this since the payment
+	abroad        bool          // and an issuer of a foreign scheme
+	log           *slog.Logger  // instead of the buffer that street.log reads
 }
 
 func withTimeout(d time.Duration) streetOption {
@@ -348,12 +351,17 @@ func (s *street) startWallets() {
 	ways := map[string]*wallet.Wallet{}
 	for _, name := range routing.Wallets {
 		ways[name], err = wallet.New(wallet.Config{Name: name, URL: s.wallets.URL(name), Wire: simwallet.TestWire(name, wallet.RSA), Timeout: slower * 200 * time.Millisecond,
-			Poll: 20 * time.Millisecond, Unknown: 20 * time.Millisecond, CancelAfter: time.Nanosecond})
+			Poll: 20 * time.Millisecond, Unknown: 20 * time.Millisecond, CancelAfter: cmp.Or(s.plan.cancelAfter, time.Nanosecond)})
 		must(s.t, err)
 	}
 	s.house.Raise = func(_ context.Context, c switching.Case) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if s.refuseCase != nil {
+			if err := s.refuseCase(); err != nil {
+				return err
+			}
+		}
 		if s.cases == nil {
 			s.cases = map[string]switching.Case{}
 		}
