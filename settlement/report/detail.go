@@ -77,10 +77,10 @@ func (b *Books) settled(ctx context.Context, run int64) (mids []string, err erro
 func (b *Books) inPayout(ctx context.Context, r *Request, s sheet) error {
 	var first string
 	var p struct {
-		run                                                  int64
-		date                                                 calendar.Date
-		merchant, speed                                      string
-		gross, fee, speedFee, other, carryIn, carryOut, paid money.Amount
+		run                                                           int64
+		date                                                          calendar.Date
+		merchant, speed                                               string
+		gross, fee, speedFee, other, arrears, carryIn, carryOut, paid money.Amount
 	}
 	err := b.db.Read(ctx, func(tx store.Tx) error {
 		for first = r.Payout; ; {
@@ -93,9 +93,9 @@ func (b *Books) inPayout(ctx context.Context, r *Request, s sheet) error {
 			}
 			first = parent
 		}
-		return tx.QueryRow(`select run, date, merchant, speed, gross, fee, speed_fee, other, carry_in, carry_out, paid from settlement_batch
+		return tx.QueryRow(`select run, date, merchant, speed, gross, fee, speed_fee, other, arrears, carry_in, carry_out, paid from settlement_batch
 			where id = (select batch from settlement_payout where ref = $1)`, first).
-			Scan(&p.run, &p.date, &p.merchant, &p.speed, &p.gross, &p.fee, &p.speedFee, &p.other, &p.carryIn, &p.carryOut, &p.paid)
+			Scan(&p.run, &p.date, &p.merchant, &p.speed, &p.gross, &p.fee, &p.speedFee, &p.other, &p.arrears, &p.carryIn, &p.carryOut, &p.paid)
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		return refuse("there is no payout %q of a batch", r.Payout)
@@ -113,7 +113,7 @@ func (b *Books) inPayout(ctx context.Context, r *Request, s sheet) error {
 	if err := s.table("打款构成", []Column{{"item", "项目", Text}, {"amount", "金额", Money}}); err != nil {
 		return err
 	}
-	for _, row := range [][]any{{"交易净额(未扣费)", p.gross}, {"手续费", -p.fee}, {"快速到账服务费", -p.speedFee}, {"其他款项", p.other},
+	for _, row := range [][]any{{"交易净额(未扣费)", p.gross}, {"手续费", -p.fee}, {"快速到账服务费", -p.speedFee}, {"其他款项", p.other}, {"转入或收回欠款", p.arrears},
 		{"期初结转", p.carryIn}, {"结转下期", -p.carryOut}, {"打款金额", p.paid}} {
 		if err := s.row(row); err != nil {
 			return err

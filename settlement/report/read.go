@@ -33,21 +33,22 @@ func (b *Books) runs(ctx context.Context, from, to calendar.Date) (all []run, er
 
 // batch is a merchant's part of a run at one speed.
 type batch struct {
-	run                         int64
+	id, run                     int64
 	date                        calendar.Date
 	speed                       merchant.Speed
 	lines                       int64
 	gross, fee, speedFee, other money.Amount
+	arrears                     money.Amount // debt that went to arrears, below zero what was collected of it
 	carryIn, carryOut, paid     money.Amount
 	payout, reason              string
 }
 
 func (b *Books) batches(ctx context.Context, mid string, from, to calendar.Date) (all []batch, err error) {
 	err = b.db.Read(ctx, func(tx store.Tx) error {
-		rows, err := tx.Query(`select run, date, speed, lines, gross, fee, speed_fee, other, carry_in, carry_out, paid, payout, reason
+		rows, err := tx.Query(`select id, run, date, speed, lines, gross, fee, speed_fee, other, arrears, carry_in, carry_out, paid, payout, reason
 			from settlement_batch where merchant = $1 and date >= $2 and date <= $3 order by id`, mid, from, to)
 		all, err = store.All(rows, err, func(r *store.Rows, x *batch) error {
-			return r.Scan(&x.run, &x.date, &x.speed, &x.lines, &x.gross, &x.fee, &x.speedFee, &x.other, &x.carryIn, &x.carryOut, &x.paid, &x.payout, &x.reason)
+			return r.Scan(&x.id, &x.run, &x.date, &x.speed, &x.lines, &x.gross, &x.fee, &x.speedFee, &x.other, &x.arrears, &x.carryIn, &x.carryOut, &x.paid, &x.payout, &x.reason)
 		})
 		return err
 	})
@@ -101,22 +102,39 @@ type payout struct {
 	state                       settlement.PayoutState
 }
 
-// payouts are the one with a reference and those that replaced it, in order.
-func (b *Books) payouts(ctx context.Context, ref string) (all []payout, err error) {
+const payoutSQL = "select ref, account, reason, child, date, due, speed, amount, state from settlement_payout where "
+
+func scanPayout(r *store.Rows, p *payout) error {
+	return r.Scan(&p.ref, &p.account, &p.reason, &p.child, &p.date, &p.due, &p.speed, &p.amount, &p.state)
+}
+
+// payouts are those of a batch, for an account that takes only so much a day
+// several, each followed by those that replaced it.
+func (b *Books) payouts(ctx context.Context, of *batch) (all []payout, err error) {
 	err = b.db.Read(ctx, func(tx store.Tx) error {
 		all = nil
-		for next := ref; next != ""; next = all[len(all)-1].child {
-			var p payout
-			if err := tx.QueryRow("select ref, account, reason, child, date, due, speed, amount, state from settlement_payout where ref = $1", next).
-				Scan(&p.ref, &p.account, &p.reason, &p.child, &p.date, &p.due, &p.speed, &p.amount, &p.state); err != nil {
-				return err
-			}
+		// The batch's reference, and with a letter behind it.
+		rows, err := tx.Query(payoutSQL+"ref >= $1 and ref < $2 and batch = $3 order by ref", of.payout, of.payout+"~", of.id)
+		own, err := store.All(rows, err, scanPayout)
+		if err != nil {
+			return err
+		}
+		for _, p := range own {
 			all = append(all, p)
+			for p.child != "" {
+				rows, err := tx.Query(payoutSQL+"ref = $1", p.child)
+				next, err := store.All(rows, err, scanPayout)
+				if err != nil || len(next) == 0 {
+					return err
+				}
+				p = next[0]
+				all = append(all, p)
+			}
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("report: reading payout %s: %w", ref, err)
+		return nil, fmt.Errorf("report: reading the payouts of %s: %w", of.payout, err)
 	}
 	return all, nil
 }

@@ -185,7 +185,7 @@ func TestStatement(t *testing.T) {
 	each(t, func(t *testing.T, s *street) {
 		p := s.json(Request{Report: "statement", Merchant: stall, From: friday, To: saturday})
 		same(t, "summary", p.rows("汇总", "item", "count", "amount"), "期初结转 0 0.00", "消费 4 650.00", "撤销、冲正与退货 1 -40.00", "手续费(按比例) 0 -3.35",
-			"手续费(每笔固定) 0 -6.00", "快速到账服务费 0 0.00", "其他款项 0 -100.00", "已结算打款 0 -500.65", "期末结转 0 0.00")
+			"手续费(每笔固定) 0 -6.00", "快速到账服务费 0 0.00", "其他款项 0 -100.00", "转入或收回欠款 0 0.00", "已结算打款 0 -500.65", "期末结转 0 0.00")
 		same(t, "methods", p.rows("按支付方式", "method", "sales", "sold", "backs", "back", "fee", "net"), "借记卡 1 200.00 0 0.00 1.00 199.00",
 			"微信支付 1 50.00 0 0.00 0.19 49.81", "贷记卡 2 400.00 1 40.00 8.16 351.84")
 		same(t, "days", p.rows("按结算日", "date", "sales", "sold", "back", "fee", "other", "paid", "carry"), "2026-11-20 3 350.00 40.00 4.55 0.00 305.45 0.00",
@@ -198,7 +198,7 @@ func TestStatement(t *testing.T) {
 		}
 		// A day that nothing was sold on is a statement too.
 		empty := s.json(Request{Report: "statement", Merchant: shop, From: saturday, To: saturday})
-		same(t, "an empty day", empty.rows("汇总", "item", "amount")[7:], "已结算打款 0.00", "期末结转 0.00")
+		same(t, "an empty day", empty.rows("汇总", "item", "amount")[8:], "已结算打款 0.00", "期末结转 0.00")
 	})
 }
 
@@ -212,14 +212,14 @@ func TestDetail(t *testing.T) {
 			"2026-11-20 消费 微信支付  000003  50.00 0.19 0.00 0.00 49.81 MICRO-2025 v1",
 			"2026-11-20 退货 贷记卡 621000******0018 000004 000000000001 -40.00 -0.24 0.00 0.00 -39.76 MICRO-2025 v1"}
 		others := []string{
-			"2026-11-20 消费 贷记卡 621000******0018 000005  30.00 0.18 0.00 0.01 29.81 ESIGN-STD v1",
-			"2026-11-20 撤销 贷记卡 621000******0018 000006 000000000005 -30.00 -0.18 0.00 -0.01 -29.81 ESIGN-STD v1",
+			"2026-11-20 消费 贷记卡 621000******0018 000005  30.00 0.18 0.00 0.00 29.82 ESIGN-STD v1", // the first sale is paid at T+1
+			"2026-11-20 撤销 贷记卡 621000******0018 000006 000000000005 -30.00 -0.18 0.00 0.00 -29.82 ESIGN-STD v1",
 			"2026-11-20 消费 贷记卡 621000******0018 000007  5000.00 30.00 0.00 2.49 4967.51 ESIGN-STD v1"}
 		same(t, "a day", day.rows("明细", keys...), append(append([]string{}, want...), others...)...)
 		ref := "20261120-" + stall + "-T1-0"
 		down := s.json(Request{Report: "detail", Payout: ref})
 		same(t, "a payout", down.rows("交易", keys...), want...)
-		same(t, "what it is made of", down.rows("打款构成", "item", "amount"), "交易净额(未扣费) 310.00", "手续费 -4.55", "快速到账服务费 0.00", "其他款项 0.00",
+		same(t, "what it is made of", down.rows("打款构成", "item", "amount"), "交易净额(未扣费) 310.00", "手续费 -4.55", "快速到账服务费 0.00", "其他款项 0.00", "转入或收回欠款 0.00",
 			"期初结转 0.00", "结转下期 0.00", "打款金额 305.45")
 		if got := down.rows("交易", "payout"); len(got) != 4 || got[0] != ref {
 			t.Errorf("payouts %v", got)
@@ -236,7 +236,8 @@ func TestOperatorsReports(t *testing.T) {
 			stall+" 标准 T+1 贷记卡 2 60.00 3.36 0.00 0.45 0.03 0.48 59.52 56.64 2.88",
 			stall+" 标准 T+1 借记卡 1 200.00 1.00 0.00 0.70 0.07 0.77 199.23 199.00 0.23",
 			stall+" 标准 T+1 微信支付 1 50.00 0.19 0.00 0.00 0.00 0.00 50.00 49.81 0.19",
-			shop+" 标准 D+0 贷记卡 3 5000.00 30.00 2.49 22.50 1.63 24.13 4975.87 4967.51 8.36")
+			shop+" 标准 D+0 贷记卡 1 5000.00 30.00 2.49 22.50 1.63 24.13 4975.87 4967.51 8.36",
+			shop+" 标准 T+1 贷记卡 2 0.00 0.00 0.00 0.00 0.00 0.00 0.00 0.00 0.00")
 		same(t, "totals", p.rows("合计", "item", "amount"), "交易金额 5310.00", "商户手续费 34.55", "到账服务费 2.49", "发卡行服务费 -23.65", "网络服务费 -1.73", "毛利 11.66", "差错费 0.00")
 		// The margin is what the ledger earned on that date.
 		income, err := s.engine.Ledger().DayIncome(t.Context(), friday)
@@ -360,12 +361,12 @@ func checkXLSX(t *testing.T, s *street, r Request) {
 	if got := fmt.Sprint(book.GetSheetList()); got != "[概要 汇总 按支付方式 按结算日 其他款项 打款明细]" {
 		t.Errorf("sheets %s", got)
 	}
-	for _, c := range [][3]string{{"概要", "B4", `'=王芳的"夜市"小摊,<b>`}, {"汇总", "C9", "-500.65"}, {"打款明细", "A2", "20261120-" + stall + "-T1-0"}} {
+	for _, c := range [][3]string{{"概要", "B4", `'=王芳的"夜市"小摊,<b>`}, {"汇总", "C10", "-500.65"}, {"打款明细", "A2", "20261120-" + stall + "-T1-0"}} {
 		if got, err := book.GetCellValue(c[0], c[1]); err != nil || got != c[2] {
 			t.Errorf("%s!%s is %q, %v; want %q", c[0], c[1], got, err, c[2])
 		}
 	}
-	if kind, err := book.GetCellType("汇总", "C9"); err != nil || kind != excelize.CellTypeUnset && kind != excelize.CellTypeNumber {
+	if kind, err := book.GetCellType("汇总", "C10"); err != nil || kind != excelize.CellTypeUnset && kind != excelize.CellTypeNumber {
 		t.Errorf("an amount is no number: %v, %v", kind, err)
 	}
 	if f, err := book.GetCellFormula("概要", "B4"); err != nil || f != "" {
@@ -556,4 +557,39 @@ func TestPDFWraps(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A class II account takes 10,000 yuan a day: its batch has several payouts.
+// One that was replaced stands above the one that replaced it.
+func TestPayoutsOfABatch(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		s := newStreet(t, db)
+		const mid = "898110054110003"
+		if err := s.books.merchants.Put(t.Context(), []merchant.Merchant{{MID: mid, Name: "二类户", MCC: "5944", Status: merchant.Active, Plan: "ESIGN-STD", Speed: merchant.T1,
+			Tier: merchant.Assessed, Account: merchant.Account{Sealed: []byte("x"), Class: 2}}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		s.sell(mid, friday, journal.Sale, journal.Debit, "north", 25_000_00, 0)
+		s.close(friday)
+		ref := "20261120-" + mid + "-T1-0"
+		if err := db.Write(t.Context(), func(tx store.Tx) error {
+			if _, err := tx.Exec("update settlement_payout set state = 7, child = 'again' where ref = $1", ref+"b"); err != nil {
+				return err
+			}
+			_, err := tx.Exec(`insert into settlement_payout (ref, batch, merchant, date, due, speed, amount, advance, reissue, parent, child, state, reason, bank_id, account, submitted, asked, finished, repaid, long)
+				select 'again', batch, merchant, date, due, speed, amount, 0, 1, ref, '', 5, '', '', account, 0, 0, 0, 0, 0 from settlement_payout where ref = $1`, ref+"b")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		p := s.json(Request{Report: "statement", Merchant: mid, From: friday, To: friday})
+		same(t, "payouts", p.rows("打款明细", "payout", "due", "amount", "state"), ref+" 2026-11-23 10000.00 待付", ref+"b 2026-11-24 10000.00 退票", "again 2026-11-24 10000.00 已付",
+			ref+"c 2026-11-25 4850.00 待付")
+		for _, part := range []string{ref + "c", "again"} {
+			down := s.json(Request{Report: "detail", Payout: part})
+			if n := len(down.rows("交易", "rrn")); n != 1 {
+				t.Errorf("%s goes down to %d transactions", part, n)
+			}
+		}
+	})
 }

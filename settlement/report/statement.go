@@ -12,7 +12,7 @@ import (
 // statement is a merchant's day or month: what it sold in which way, what was
 // taken and given back, what was paid, and what is carried over. It adds up:
 //
-//	opening + net of the days + other = paid + closing
+//	opening + net of the days + other + arrears = paid + closing
 func (b *Books) statement(ctx context.Context, r *Request, s sheet) error {
 	facts, m, err := b.merchantFacts(r)
 	if err != nil {
@@ -105,10 +105,10 @@ func summary(s sheet, opening money.Amount, batches []batch, methods []methodSum
 		sold.add(&methods[i])
 	}
 	sold.done()
-	var other, paid money.Amount
+	var other, arrears, paid money.Amount
 	closing := opening
 	for i := range batches {
-		other, paid, closing = other+batches[i].other, paid+batches[i].paid, batches[i].carryOut
+		other, arrears, paid, closing = other+batches[i].other, arrears+batches[i].arrears, paid+batches[i].paid, batches[i].carryOut
 	}
 	if err := s.table("汇总", []Column{{"item", "项目", Text}, {"count", "笔数", Count}, {"amount", "金额", Money}}); err != nil {
 		return err
@@ -116,7 +116,7 @@ func summary(s sheet, opening money.Amount, batches []batch, methods []methodSum
 	for _, row := range [][]any{
 		{"期初结转", int64(0), opening}, {"消费", sold.sales, sold.sold}, {"撤销、冲正与退货", sold.backs, -sold.back},
 		{"手续费(按比例)", int64(0), -sold.rate}, {"手续费(每笔固定)", int64(0), -sold.fixed}, {"快速到账服务费", int64(0), -sold.speed},
-		{"其他款项", int64(0), other}, {"已结算打款", int64(0), -paid}, {"期末结转", int64(0), closing},
+		{"其他款项", int64(0), other}, {"转入或收回欠款", int64(0), arrears}, {"已结算打款", int64(0), -paid}, {"期末结转", int64(0), closing},
 	} {
 		if err := s.row(row); err != nil {
 			return err
@@ -149,7 +149,7 @@ func byDay(s sheet, batches []batch, days map[calendar.Date]*methodSum) error {
 		date := batches[i].date
 		var other, paid, carry money.Amount
 		for ; i < len(batches) && batches[i].date == date; i++ {
-			other, paid, carry = other+batches[i].other, paid+batches[i].paid, batches[i].carryOut
+			other, paid, carry = other+batches[i].other+batches[i].arrears, paid+batches[i].paid, batches[i].carryOut
 		}
 		day := days[date]
 		if day == nil {
@@ -173,7 +173,7 @@ func (b *Books) paidOut(ctx context.Context, s sheet, batches []batch) error {
 		if batches[i].payout == "" {
 			continue
 		}
-		all, err := b.payouts(ctx, batches[i].payout)
+		all, err := b.payouts(ctx, &batches[i])
 		if err != nil {
 			return err
 		}
