@@ -70,6 +70,8 @@ func concerns(l Lang, now time.Time, o Overview, problem string) []concern {
 			add(act, "/lines", l.say("concern.issuer", is.Name))
 		case up < len(is.Lines):
 			add(watch, "/lines", l.named("concern.line", len(is.Lines)-up, is.Name))
+		case is.Breaker == "open":
+			add(act, "/lines", l.say("concern.breaker", is.Name))
 		}
 	}
 	if bad := o.Payouts.Returned + o.Payouts.Unknown; bad > 0 {

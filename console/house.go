@@ -168,6 +168,7 @@ type PayoutTotal struct{ Returned, Unknown, Held int }
 type Issuer struct {
 	Name     string
 	InFlight int
+	Breaker  string // closed, half-open or open; "" where there is none
 	Lines    []Line
 }
 

@@ -1,6 +1,8 @@
 package routing
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -30,6 +32,18 @@ func (p *Plan) Diff(before *Plan) []string {
 		out = append(out, "~ order of rules "+a+" -> "+b)
 	}
 	return out
+}
+
+// Digest is a number of what a plan says: the same for the same table and rules,
+// whatever files they came from.
+func (p *Plan) Digest() string {
+	h := sha256.New()
+	all := p.entries()
+	for _, name := range sortedKeys(all, nil) {
+		fmt.Fprintf(h, "%q %q\n", name, all[name])
+	}
+	fmt.Fprintf(h, "%q", p.order())
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // entries are all that a plan says, by a name of their own.

@@ -69,6 +69,16 @@ func (s Standing) String() string { return standingNames[s] }
 // MarshalText writes it in words.
 func (s Standing) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads the words.
+func (s *Standing) UnmarshalText(b []byte) error {
+	i := slices.Index(standingNames[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("routing: %q is no standing of an issuer", b)
+	}
+	*s = Standing(i)
+	return nil
+}
+
 // Way is one issuer that a transaction may go to.
 type Way struct {
 	Issuer   string
@@ -228,9 +238,9 @@ func (c *Chooser) Explain(p *Plan, pan card.PAN, q Query) (Explanation, error) {
 		return Explanation{Card: pan.Masked()}, ErrUnknownCard
 	}
 	q.PAN, q.Route = pan, route
-	e := Explanation{Card: pan.Masked(), BIN: route.String(), Name: route.Name, Kind: route.Kind, Own: route.Issuer, Number: "good"}
+	e := Explanation{Card: pan.Masked(), BIN: route.String(), Name: route.Name, Kind: route.Kind, Own: route.Issuer, Number: "good", Rules: []RuleVerdict{}, Ways: []WayVerdict{}}
 	if err := route.Check(pan); err != nil {
-		e.Number = err.Error()
+		e.Number = strings.TrimPrefix(err.Error(), "routing: ")
 	}
 	rule := p.Rules.matched(&q)
 	for i := range p.Rules.Rules {

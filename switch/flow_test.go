@@ -186,7 +186,7 @@ func (s *storyteller) do(words []string) []string {
 	case "route": // a routing file on one line; {} sends every card to its own issuer
 		rules, err := routing.ParseRules([]byte(strings.Join(rest, " ")))
 		must(s.t, err)
-		diff, err := s.street.sw.Reroute(s.street.sw.Plan().BINs, rules)
+		diff, err := s.street.sw.Reroute(s.street.sw.Plan().BINs, rules, nil)
 		must(s.t, err)
 		var seen []string
 		for _, line := range diff {

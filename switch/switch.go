@@ -177,6 +177,9 @@ func New(cfg Config, h House) (*Switch, error) {
 		b := routing.NewBreaker(cfg.Breaker)
 		s.breakers[name] = b
 		h.Metrics.MustRegister(breakerMetrics(name, b)...)
+		for _, result := range []string{"approved", "refused", "limit", "failed"} { // from 0 on, so that the first one is an increase
+			s.metrics.standIn.WithLabelValues(name, result)
+		}
 	}
 	plan, err := routing.NewPlan(h.BINs, h.Rules, s.issuerNames())
 	if err != nil {

@@ -22,13 +22,21 @@ import (
 
 // Reroute makes a BIN table and rules the ones that new transactions go by,
 // whole or not at all; what is on its way keeps those that it began with. Nil
-// rules send every card to its own issuer. It returns what is different now.
-func (s *Switch) Reroute(bins *routing.Table, rules *routing.Rules) ([]string, error) {
+// rules send every card to its own issuer. agree, when given, hears before they
+// count what is different; its error keeps the old ones. One call at a time.
+func (s *Switch) Reroute(bins *routing.Table, rules *routing.Rules, agree func(diff []string) error) ([]string, error) {
 	p, err := routing.NewPlan(bins, rules, s.issuerNames())
 	if err != nil {
 		return nil, err
 	}
-	return p.Diff(s.plan.Swap(p)), nil
+	diff := p.Diff(s.plan.Load())
+	if agree != nil {
+		if err := agree(diff); err != nil {
+			return diff, err
+		}
+	}
+	s.plan.Store(p)
+	return diff, nil
 }
 
 // Plan is what new transactions go by.

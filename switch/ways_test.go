@@ -231,7 +231,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	two, err := routing.ParseRules([]byte(`{"groups": [{"name": "g", "primary": "south"}, {"name": "w", "primary": "west"}],
 		"rules": [{"name": "mixed", "issuers": ["north"], "group": "g"}, {"name": "all", "group": "w"}]}`))
 	must(t, err)
-	_, err = s.sw.Reroute(here, one)
+	_, err = s.sw.Reroute(here, one, nil)
 	must(t, err)
 
 	var stop atomic.Bool
@@ -258,13 +258,13 @@ func TestReloadUnderLoad(t *testing.T) {
 		if i%2 == 1 {
 			table, rules = here, one
 		}
-		diff, err := s.sw.Reroute(table, rules)
+		diff, err := s.sw.Reroute(table, rules, nil)
 		if err != nil || len(diff) != len(rows)-1+4 { // west's own row stays
 			t.Fatalf("reload %d: %q %v", i, diff, err)
 		}
 		if bad, err := routing.ParseRules(fmt.Appendf(nil, `{"groups": [{"name": "g", "primary": "nobody%d"}]}`, i)); err != nil {
 			t.Fatal(err)
-		} else if _, err := s.sw.Reroute(table, bad); err == nil {
+		} else if _, err := s.sw.Reroute(table, bad, nil); err == nil {
 			t.Fatal("rules of an unknown issuer became active")
 		}
 		time.Sleep(time.Millisecond) // between reloads, for sales to go by each

@@ -31,6 +31,8 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("POST /errand/{errand}", doErrands(a.v.db, a.v.cfg, a.token, a.v.log))
 	mux.HandleFunc("GET /issuers", behindDoor(a.token, "acquirer lines", a.issuers))
 	mux.HandleFunc("POST /issuers/{name}/{order}", behindDoor(a.token, "acquirer lines", a.order))
+	mux.HandleFunc("GET /routes", behindDoor(a.token, "acquirer route", a.routes))
+	mux.HandleFunc("POST /routes/reload", behindDoor(a.token, "acquirer route", a.reroute))
 	return mux
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"acquirer/merchant"
 	"acquirer/money"
+	"acquirer/routing"
 
 	"acquirer/store"
 )
@@ -99,7 +100,14 @@ type Config struct {
 	} `key:"hsm"`
 
 	Routing struct {
-		BINs string `key:"bins" default:"" doc:"BIN table (CSV); without it the synthetic table of the demo street"`
+		BINs           string        `key:"bins" default:"" doc:"BIN table (CSV or JSON); without it the synthetic table of the demo street"`
+		Rules          string        `key:"rules" default:"" doc:"routing file (JSON, docs/routing.md): rules, groups of issuers, tariffs, stand-in; without it every card goes to the issuer of the BIN table"`
+		Watch          time.Duration `key:"watch" default:"5s" doc:"how often the two files are looked at for a change; 0 reloads them on SIGHUP and acquirer route reload alone"`
+		BreakerStreak  int           `key:"breaker_streak" default:"5" doc:"so many requests in a row without an answer open an issuer's breaker"`
+		BreakerPercent int           `key:"breaker_percent" default:"50" doc:"as does this part of the requests of one breaker_window"`
+		BreakerLeast   int           `key:"breaker_least" default:"20" doc:"which must be at least so many"`
+		BreakerWindow  time.Duration `key:"breaker_window" default:"30s" doc:"in which they are counted"`
+		BreakerPause   time.Duration `key:"breaker_pause" default:"10s" doc:"how long an open breaker lets nothing through before it sends one request to see"`
 	} `key:"routing"`
 
 	Settlement struct {
@@ -263,6 +271,9 @@ func (c Config) check() error {
 	bad(c.Switch.CompletionPercent >= 100 && c.Switch.CompletionPercent <= 200, "switch.completion_percent", "%d is not 100 to 200", c.Switch.CompletionPercent)
 	bad(c.Switch.TipPercent >= 1 && c.Switch.TipPercent <= 100, "switch.tip_percent", "%d is not 1 to 100", c.Switch.TipPercent)
 	bad(c.Switch.BadMACs >= 1 && c.Switch.RefundDays >= 1 && c.Switch.PreAuthDays >= 1 && c.Switch.PreAuthDays <= 300 && c.Switch.WalletPatience > 0, "switch.bad_macs", "counts, days (pre-authorisation up to 300) and patience must be above zero")
+	bad(c.Routing.Watch >= 0, "routing.watch", "must not be below zero")
+	err = c.breaker().Check()
+	bad(err == nil, "routing.breaker_streak", "%v", err)
 	bad(len(c.Switch.Acquirer) >= 8 && len(c.Switch.Acquirer) <= 11 && strings.Trim(c.Switch.Acquirer, "0123456789") == "", "switch.acquirer", "%q is not 8 to 11 digits", c.Switch.Acquirer)
 	bad(c.Switch.CutOff >= 0 && c.Switch.CutOff <= 24*time.Hour, "switch.cut_off", "%s is not a time of day", c.Switch.CutOff)
 	bad(c.Switch.WalletCutOff >= 0 && c.Switch.WalletCutOff <= 24*time.Hour, "switch.wallet_cut_off", "%s is not a time of day", c.Switch.WalletCutOff)
@@ -298,6 +309,12 @@ func (c Config) check() error {
 		return usageError{fmt.Errorf("config: %w", err)}
 	}
 	return nil
+}
+
+// breaker is when an issuer's breaker opens and closes.
+func (c Config) breaker() routing.BreakerConfig {
+	r := c.Routing
+	return routing.BreakerConfig{Streak: r.BreakerStreak, Percent: r.BreakerPercent, Least: r.BreakerLeast, Window: r.BreakerWindow, Pause: r.BreakerPause}
 }
 
 // passphrase reads the HSM's passphrase from its file or the environment.

@@ -86,9 +86,10 @@ func (h consoleHouse) Overview(ctx context.Context) (console.Overview, error) {
 	if o.Ledger.Lag < 2*time.Second {
 		o.Ledger.Lag = 0
 	}
-	for _, name := range v.bins.Issuers() {
+	breakers := v.sw.Breakers()
+	for _, name := range v.issuerOrder() {
 		st := v.legs[name].Issuer.State()
-		is := console.Issuer{Name: name, InFlight: st.InFlight}
+		is := console.Issuer{Name: name, InFlight: st.InFlight, Breaker: breakers[name].State}
 		for _, l := range st.Lines {
 			is.Lines = append(is.Lines, console.Line{Number: l.Line, Addr: l.Addr, Connected: l.Connected, SignedOn: l.SignedOn, Since: l.Since,
 				Echo: l.LastEcho, Drops: l.Drops, LastError: l.LastError})

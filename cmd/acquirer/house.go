@@ -25,7 +25,6 @@ import (
 	"acquirer/limits"
 	"acquirer/merchant"
 	"acquirer/money"
-	"acquirer/routing"
 	"acquirer/routing/wallet"
 	"acquirer/settlement"
 	"acquirer/settlement/reconcile"
@@ -49,7 +48,7 @@ type house struct {
 	books     *settlement.Engine
 	recon     *reconcile.Engine
 	rail      bankRail // nil without a bank
-	bins      *routing.Table
+	routing   *rerouter
 	keys      *keyBook // nil when the HSM is a device that keeps its own books
 	legs      map[string]switching.Leg
 	wallets   map[string]*wallet.Wallet
@@ -133,10 +132,8 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 	if err := v.openReconciler(); err != nil {
 		return nil, err
 	}
-	if v.bins, err = v.loadBINs(); err != nil {
-		return nil, err
-	}
-	if err := honest(cfg, v.bins.Routes()); err != nil {
+	bins, rules, err := loadRouting(cfg)
+	if err != nil {
 		return nil, err
 	}
 	if k, ok := h.(hsm.Keeper); ok {
@@ -161,6 +158,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 	if err != nil {
 		return nil, err
 	}
+	v.routing = newRerouter(v)
 	v.sw, err = switching.New(switching.Config{
 		MaxConnections: cfg.Terminals.MaxConnections, MaxFrame: cfg.Terminals.MaxFrame,
 		FrameTimeout: cfg.Terminals.FrameTimeout, IdleTimeout: cfg.Terminals.IdleTimeout, WriteTimeout: cfg.Terminals.WriteTimeout, TLS: tlsConfig,
@@ -169,10 +167,11 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 		BadMACs: cfg.Switch.BadMACs, Fallback: cfg.Switch.Fallback, FallbackCode: switching.ResponseCode(cfg.Switch.FallbackCode), RefuseReplays: cfg.Switch.RefuseReplays,
 		CompletionPPM: int64(cfg.Switch.CompletionPercent) * percent, TipPPM: int64(cfg.Switch.TipPercent) * percent,
 		RefundDays: cfg.Switch.RefundDays, PreAuthDays: cfg.Switch.PreAuthDays, WalletPatience: cfg.Switch.WalletPatience,
+		Breaker: cfg.breaker(),
 		Owed: switching.OwedConfig{Interval: cfg.Owed.Interval, Backoff: cfg.Owed.Backoff, BackoffMax: cfg.Owed.BackoffMax,
 			MaxAttempts: cfg.Owed.MaxAttempts, Concurrency: cfg.Owed.Concurrency},
 	}, switching.House{
-		Store: v.db, Journal: v.journal, Terminals: v.terminals, Downloads: v.downloads, BINs: v.bins, Legs: v.legs, Wallets: v.wallets, Raise: v.raise,
+		Store: v.db, Journal: v.journal, Terminals: v.terminals, Downloads: v.downloads, BINs: bins, Rules: rules, Legs: v.legs, Wallets: v.wallets, Raise: v.raise,
 		HSM: h, DataKey: dataKey, TokenKey: tokenKey, BaseKeys: cfg.baseKeys, Log: log, Metrics: v.metrics, Tell: v.tell(tape),
 	})
 	return v, err
@@ -236,13 +235,6 @@ func makeFolder(database string) error {
 		return fmt.Errorf("the database's folder: %w", err)
 	}
 	return nil
-}
-
-func (v *house) loadBINs() (*routing.Table, error) {
-	if v.cfg.Routing.BINs == "" {
-		return demoBINs()
-	}
-	return routing.LoadTable(v.cfg.Routing.BINs)
 }
 
 // terminalTLS is nil for plain TCP.

@@ -257,6 +257,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 		}
 		background("bank callbacks", func() error { return serveHTTP(ctx, l, handler) })
 	}
+	background("routing", func() error { v.routing.run(ctx); return nil })
 	background("owed", func() error { v.sw.RunOwed(ctx); return nil })
 	background("ledger", func() error { keep.run(ctx); return nil })
 	background("settlement", func() error { v.settler(ctx, 10*time.Second); return nil })
