@@ -191,6 +191,18 @@ func TestChooseAllocatesNothing(t *testing.T) {
 	}
 }
 
+func BenchmarkChoose(b *testing.B) {
+	p := plan(b, rulesText)
+	q := ask(b, p, southDebit, Query{Amount: 10000_00, MCC: "5411"})
+	c := chooser(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if c.Choose(p, &q, 7).N != 3 {
+			b.Fatal("other ways")
+		}
+	}
+}
+
 func TestExplain(t *testing.T) {
 	p := plan(t, rulesText)
 	q := Query{Amount: 10000_00, Entry: Chip, Currency: 156, MCC: "5411"}
