@@ -4,8 +4,9 @@ GO      ?= go
 BIN     := bin/acquirer
 FUZZTIME ?= 30s
 SEEDS    ?= 50
+MODEL    ?= 600000
 
-.PHONY: run build test lint bench drill fuzz simulate planted crash deps docs clean
+.PHONY: run build test lint bench drill fuzz simulate model planted crash deps docs clean
 
 run: ## the demo world; prints what to look at
 	$(GO) run ./cmd/acquirer demo
@@ -38,6 +39,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 simulate: ## streets in fake time: SEED=n runs one, SEEDS=n the first n, SEED and SEEDS n from there on (docs/reliability.md)
 	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo $${TMPDIR:-/tmp}) $(GO) test ./simulate/street -run '^TestStreet$$' -v -timeout 120m -street.seed=$(or $(SEED),1) -street.seeds=$(if $(SEED),$(if $(filter command line,$(origin SEEDS)),$(SEEDS),1),$(SEEDS))
+
+model: ## random days of settlement on both engines until MODEL transactions were sold on each (docs/reliability.md)
+	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo $${TMPDIR:-/tmp}) $(GO) test ./settlement -run '^TestRandomDays$$' -v -timeout 240m -rapid.checks=20 -rapid.nofailfile -model.sales=$(MODEL)
 
 planted: ## builds the tests with every planted bug and looks whether they find it (docs/reliability.md)
 	$(GO) test ./fault -run '^TestPlanted$$' -planted -v -timeout 120m

@@ -60,6 +60,18 @@ func (e *Engine) lockBooks(tx store.Tx, now time.Time) (calendar.Date, error) {
 	return max(calendar.BusinessDate(now, e.cfg.CutOff), open), err
 }
 
+// bookOn is the business date to book on: today's, or the open one when today's
+// is closed. It stays open until the transaction ends.
+func (e *Engine) bookOn(tx store.Tx, now time.Time) (calendar.Date, error) {
+	sql := "select open_date from settlement_state where id = 1"
+	if tx.Postgres() {
+		sql += " for share"
+	}
+	var open calendar.Date
+	err := tx.QueryRow(sql).Scan(&open)
+	return max(calendar.BusinessDate(now, e.cfg.CutOff), open), err
+}
+
 // Chargeback is an issuer's, or a wallet's, word that it takes a payment back.
 type Chargeback struct {
 	Key      string // names it for ever; a second chargeback of the same case has another

@@ -132,7 +132,7 @@ func (r *run) settleBatches(tx store.Tx, batches []batch) error {
 			if err != nil {
 				return err
 			}
-			if why != "" && b.speed == merchant.S0 {
+			if why != "" && r.seq >= seqInstant {
 				if err := r.putBack(tx, b, why); err != nil {
 					return err
 				}

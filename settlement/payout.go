@@ -443,6 +443,10 @@ func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is Pay
 	fault.Hit("payout.move.before")
 	var sold int64
 	err = e.db.Write(ctx, func(tx store.Tx) error {
+		date, err := e.bookOn(tx, now)
+		if err != nil {
+			return err
+		}
 		p, err := lockPayout(tx, a.Reference)
 		if err != nil {
 			return err
@@ -457,7 +461,6 @@ func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is Pay
 			p.bankID = a.BankID
 		}
 		p.asked = now.UnixMicro()
-		date := calendar.BusinessDate(now, e.cfg.CutOff)
 		transfers, task := p.next(a, now, date, e.cfg.PayoutCost, e.cfg.NotFoundAfter)
 		if task != nil {
 			if err := addTask(tx, *task); err != nil {
@@ -551,6 +554,10 @@ var ErrReissue = errors.New("settlement: the payout cannot be issued again")
 func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time, also ...func(tx store.Tx) error) (string, error) {
 	var child string
 	err := e.db.Write(ctx, func(tx store.Tx) error {
+		date, err := e.bookOn(tx, now)
+		if err != nil {
+			return err
+		}
 		p, err := lockPayout(tx, ref)
 		if err != nil {
 			return err
@@ -575,7 +582,7 @@ func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time, also ..
 		if err := n.insert(tx); err != nil {
 			return err
 		}
-		if _, err := ledger.PostTx(tx, n.booking(calendar.BusinessDate(now, e.cfg.CutOff), 0).Reserve()); err != nil {
+		if _, err := ledger.PostTx(tx, n.booking(date, 0).Reserve()); err != nil {
 			return err
 		}
 		p.child = child

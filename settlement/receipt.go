@@ -61,9 +61,13 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 	}
 	fault.Hit("settlement.receive.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
+		date, err := e.bookOn(tx, now)
+		if err != nil {
+			return err
+		}
 		var ref string
 		var received money.Amount
-		err := tx.QueryRow("select ref, received from settlement_receipt where date = $1 and wallet = $2", r.Date, r.Wallet).Scan(&ref, &received)
+		err = tx.QueryRow("select ref, received from settlement_receipt where date = $1 and wallet = $2", r.Date, r.Wallet).Scan(&ref, &received)
 		switch {
 		case err == nil && ref == r.Reference && received == r.Received:
 			return nil
@@ -86,7 +90,7 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 				return err
 			}
 		}
-		t, any := ledger.NetworkReceipt(r.Reference, calendar.BusinessDate(now, e.cfg.CutOff), r.Wallet, want, r.Received)
+		t, any := ledger.NetworkReceipt(r.Reference, date, r.Wallet, want, r.Received)
 		if !any {
 			return nil
 		}
@@ -118,12 +122,16 @@ func (e *Engine) repay(ctx context.Context, now time.Time) error {
 	}
 	for _, ref := range refs {
 		err := e.db.Write(ctx, func(tx store.Tx) error {
+			date, err := e.bookOn(tx, now)
+			if err != nil {
+				return err
+			}
 			p, err := lockPayout(tx, ref)
 			if err != nil || p.state != Paid || p.repaid {
 				return err
 			}
 			p.repaid = true
-			if _, err := ledger.PostTx(tx, p.booking(calendar.BusinessDate(now, e.cfg.CutOff), 0).Repaid()); err != nil {
+			if _, err := ledger.PostTx(tx, p.booking(date, 0).Repaid()); err != nil {
 				return err
 			}
 			return p.save(tx)
