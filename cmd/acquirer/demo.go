@@ -19,7 +19,6 @@ import (
 
 	"acquirer/hsm"
 	"acquirer/money"
-	"acquirer/routing/wallet"
 	"acquirer/simulate/bank"
 	"acquirer/simulate/card"
 	"acquirer/simulate/issuer"
@@ -77,10 +76,6 @@ and fails unless everything holds.`,
 	}
 	return cmd
 }
-
-// demoPause is how long a simulated wallet is left alone: a real one wants
-// seconds, which nobody would watch.
-const demoPause = duration(time.Second)
 
 // world is the demo: the house and everything around it.
 type world struct {
@@ -148,8 +143,9 @@ func (w *world) run(ctx context.Context, cfg Config, cmd *cobra.Command, keep st
 		err = errors.Join(err, w.wallets.Close(end))
 	}()
 	for _, name := range w.wallets.Names() {
-		cfg.wallets = append(cfg.wallets, walletConfig{Name: name, URL: w.wallets.URL(name), wire: simwallet.TestWire(name, wallet.RSA), Timeout: duration(cfg.Switch.IssuerTimeout),
-			Poll: demoPause, Unknown: demoPause, CancelAfter: demoPause})
+		way := simulatedWallet(name, w.wallets.URL(name))
+		way.Timeout = duration(cfg.Switch.IssuerTimeout)
+		cfg.wallets = append(cfg.wallets, way)
 	}
 	err = serve(ctx, cfg, log, h, seed, issuers, w.started)
 	if err == nil && w.transactions > 0 {

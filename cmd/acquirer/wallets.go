@@ -72,9 +72,18 @@ func loadWallets(cfg Config, seed *merchant.Seed, simulated map[string]string) (
 	}
 	var out []walletConfig
 	for name, at := range simulated {
-		out = append(out, walletConfig{Name: name, URL: at, wire: simwallet.TestWire(name, wallet.RSA)})
+		out = append(out, simulatedWallet(name, at))
 	}
 	return out, checkWallets(out)
+}
+
+// simulatedPause is how long a simulated wallet is left alone: a real one wants
+// seconds, which nobody would watch.
+const simulatedPause = duration(time.Second)
+
+// simulatedWallet is a simulated wallet with the TEST keys.
+func simulatedWallet(name, at string) walletConfig {
+	return walletConfig{Name: name, URL: at, wire: simwallet.TestWire(name, wallet.RSA), Poll: simulatedPause, Unknown: simulatedPause, CancelAfter: simulatedPause}
 }
 
 // readWallets takes the wallets of a seed file and reads their keys.

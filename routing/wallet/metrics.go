@@ -17,7 +17,7 @@ type Metrics struct {
 func NewMetrics() *Metrics {
 	return &Metrics{
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "acquirer_wallet_seconds",
-			Help:    "Time from a question to a wallet to its answer, by question: pay, query, cancel, refund.",
+			Help:    "Time from a question to a wallet to its answer, by question: pay, query, cancel, refund, refund_query, bill.",
 			Buckets: []float64{.0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}}, []string{"wallet", "question"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_wallet_failures_total",
 			Help: "Questions to a wallet without an answer: unreachable (nothing left the house) or unanswered (a payment is owed a cancel)."}, []string{"wallet", "outcome"}),

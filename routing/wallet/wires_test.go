@@ -318,3 +318,17 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// Whatever comes that no wallet has signed, it is no answer and no panic.
+func FuzzUnsigned(f *testing.F) {
+	for i, body := range []string{"<xml><return_code>SUCCESS</return_code><sign>A</sign></xml>", `{"alipay_trade_pay_response":{"code":"10000"},"sign":"AAAA"}`, "respCode=00&signature=AAAA",
+		"<!DOCTYPE xml [<!ENTITY a \"b\">]><xml><a>&a;</a></xml>", "<xml><a><b>1</b></a></xml>", "", "{"} {
+		f.Add(uint8(i), uint8(i), body)
+	}
+	f.Fuzz(func(t *testing.T, which, verb uint8, body string) {
+		name := routing.Wallets[int(which)%len(routing.Wallets)]
+		if r, err := wallet.Read(simwallet.TestWire(name, wallet.RSA), int(verb), payment(t, 1234), body); err == nil {
+			t.Errorf("%s takes %q for %+v", name, body, r)
+		}
+	})
+}

@@ -160,7 +160,7 @@ func newWorldAt(t *testing.T, seed uint64, file string, day time.Time, f *faults
 	}
 	w.bins, err = routing.NewTable(routes)
 	w.must(err)
-	w.wallets, err = simwallet.Serve(w.net.listen(walletLine, "wallets:80"), simwallet.Config{Seed: seed})
+	w.wallets, err = simwallet.Serve(w.net.listen(walletLine, "wallets:80"), simwallet.Config{Seed: seed, Strict: seed%2 == 1})
 	w.must(err)
 	w.seed = w.register()
 	return w
