@@ -87,7 +87,7 @@ func spawned(t *testing.T, env []string, cmd *exec.Cmd) *process {
 // clean leaves away what the tester's own environment says to the program.
 func clean(env []string) (out []string) {
 	for _, e := range env {
-		if !strings.HasPrefix(e, "ACQUIRER_") {
+		if !strings.HasPrefix(e, "ACQUIRER_") || strings.HasPrefix(e, "ACQUIRER_PLANT=") { // a planted bug is the program's
 			out = append(out, e)
 		}
 	}
