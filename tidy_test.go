@@ -18,7 +18,7 @@ import (
 var rows = map[string]int{
 	"cmd/acquirer": 3,
 
-	"switch": 2, "settlement": 2, "settlement/report": 2, "settlement/reconcile": 2, "portal": 2, "console": 2,
+	"switch": 2, "settlement": 2, "settlement/report": 2, "settlement/reconcile": 2, "settlement/dispute": 2, "portal": 2, "console": 2,
 	"settlement/bankfile": 1, "settlement/clearing": 1, "simulate/terminal": 2, "simulate/issuer": 2, "simulate/bank": 2, "simulate/wallet": 2, "simulate/load": 2, "simulate/card": 2, "simulate/iso87": 2, "bench/relay": 2,
 
 	"audit": 1, "merchant": 1, "journal": 1, "ledger": 1, "limits": 1, "risk": 1, "routing": 1, "download": 1, "hsm": 1, "hsm/payshield": 1, "hsm/hsmtest": 1,
@@ -38,6 +38,7 @@ var beside = map[[2]string]string{
 	{"hsm/payshield", "hsm/algo"}:           "a device in software computes with clear keys inside",
 	{"hsm/hsmtest", "hsm"}:                  "what every HSM does alike",
 	{"hsm/hsmtest", "hsm/algo"}:             "the other side of an HSM in those tests",
+	{"settlement/dispute", "settlement"}:    "a chargeback is settlement's to book",
 	{"settlement/reconcile", "settlement"}:  "what settlement has booked is what is compared",
 	{"simulate/terminal", "hsm/algo"}:       "a terminal's secure element computes with its own keys",
 	{"simulate/card", "hsm/algo"}:           "a chip computes its own cryptogram",

@@ -125,7 +125,7 @@ func (s *Server) signature(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the signature could not be read; the log says why", http.StatusServiceUnavailable)
 		return
 	}
-	drawn, err := drawSignature(packed)
+	drawn, err := DrawSignature(packed)
 	if err != nil {
 		s.complain(fmt.Errorf("console: the signature of transaction %d: %w", id, err))
 		http.Error(w, "the signature could not be drawn; the log says why", http.StatusInternalServerError)
@@ -138,8 +138,8 @@ func (s *Server) signature(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// drawSignature turns JBIG into PNG, one bit for a pixel.
-func drawSignature(packed []byte) ([]byte, error) {
+// DrawSignature turns a signature, JBIG, into PNG, one bit for a pixel.
+func DrawSignature(packed []byte) ([]byte, error) {
 	picture, err := jbig.Decode(packed)
 	if err != nil {
 		return nil, err

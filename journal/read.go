@@ -63,6 +63,13 @@ func (j *Journal) ByRRN(ctx context.Context, rrn string, from, to time.Time) ([]
 	return j.many(ctx, entries+"where t.id >= $1 and t.id < $2 and t.rrn = $3 order by t.id", store.IDAt(from), store.IDAt(to), rrn)
 }
 
+// ByIssuerTrace reads the transactions that went out under a trace number (DE 11
+// towards the issuer) and were opened between from and to. The span is walked,
+// as ByRRN does.
+func (j *Journal) ByIssuerTrace(ctx context.Context, trace int32, from, to time.Time) ([]*Entry, error) {
+	return j.many(ctx, entries+"where t.id >= $1 and t.id < $2 and t.trace = $3 order by t.id", store.IDAt(from), store.IDAt(to), trace)
+}
+
 // OfTerminal reads a terminal's transactions of a business date and batch, in
 // the order they were opened.
 func (j *Journal) OfTerminal(ctx context.Context, day calendar.Date, terminal string, batch int32) ([]*Entry, error) {

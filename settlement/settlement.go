@@ -247,3 +247,6 @@ func all(tx store.Tx, also []func(tx store.Tx) error) error {
 	}
 	return nil
 }
+
+// AddTaskTx adds a task for a person inside a transaction, once per key.
+func AddTaskTx(tx store.Tx, t Task) error { return addTask(tx, t) }

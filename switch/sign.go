@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"acquirer/hsm"
 	"acquirer/journal"
 	"acquirer/spec"
 	"acquirer/spec/jbig"
@@ -113,11 +114,17 @@ func (s *Switch) endSignature(w *work, rc ResponseCode, e *journal.Entry) {
 // Signature opens the picture of a transaction's signature, JBIG;
 // store.ErrNotFound when there is none.
 func (s *Switch) Signature(ctx context.Context, txn int64) ([]byte, error) {
-	kept, err := s.journal.SignatureOf(ctx, txn)
+	return ReadSignature(ctx, s.journal, s.hsm, s.dataKey, txn)
+}
+
+// ReadSignature is Signature for whoever has the journal, the HSM and the
+// house's data key, and no switch.
+func ReadSignature(ctx context.Context, j *journal.Journal, h hsm.HSM, dataKey hsm.Key, txn int64) ([]byte, error) {
+	kept, err := j.SignatureOf(ctx, txn)
 	if err != nil {
 		return nil, err
 	}
-	picture, err := s.hsm.Decrypt(ctx, s.dataKey, rowAAD(txn), kept.Sealed)
+	picture, err := h.Decrypt(ctx, dataKey, rowAAD(txn), kept.Sealed)
 	if err != nil {
 		return nil, fmt.Errorf("switch: the signature of %s cannot be opened: %w", rrnOf(txn), err)
 	}

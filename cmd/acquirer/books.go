@@ -232,6 +232,11 @@ func (v *house) settleDue(ctx context.Context, now time.Time) error {
 	if err := v.reconcileDue(ctx, now); err != nil {
 		return err
 	}
+	if n, err := v.disputes.Tick(ctx, now); err != nil {
+		return err
+	} else if n > 0 {
+		v.log.Info("deadlines of disputes came nearer or ended", "cases", n)
+	}
 	if ended := v.books.Ended(now); open <= ended { // also 0, before the first close: the day before is closed empty
 		switch day, err := v.books.CloseDay(ctx, ended, now, false); {
 		case errors.Is(err, settlement.ErrGate):

@@ -141,6 +141,10 @@ type Config struct {
 		StopAbove string `key:"stop_above" default:"0.00" doc:"yuan that a date's unresolved differences may come to before it waits for two signatures; 0.00 never waits"`
 	} `key:"clearing"`
 
+	Dispute struct {
+		Terms string `key:"terms" default:"" doc:"JSON file with the deadlines of networks, in days, by source; docs/clearing.md has the layout and what stands without one"`
+	} `key:"dispute"`
+
 	Admin struct {
 		Listen string `key:"listen" default:"127.0.0.1:9583" doc:"/metrics, /healthz, /readyz"`
 		Pprof  string `key:"pprof" default:"" doc:"loopback address for net/http/pprof; off when empty"`

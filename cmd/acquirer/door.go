@@ -38,6 +38,7 @@ var errands = map[string]func() errand{
 	"fees":      func() errand { return &feesCall{} },
 	"owed":      func() errand { return &owedCall{} },
 	"payout":    func() errand { return &payoutCall{} },
+	"dispute":   func() errand { return &disputeCall{} },
 	"reconcile": func() errand { return &reconcileCall{} },
 	"settle":    func() errand { return &termsCall{} },
 }

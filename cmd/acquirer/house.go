@@ -27,6 +27,7 @@ import (
 	"acquirer/money"
 	"acquirer/routing/wallet"
 	"acquirer/settlement"
+	"acquirer/settlement/dispute"
 	"acquirer/settlement/reconcile"
 	"acquirer/store"
 	switching "acquirer/switch"
@@ -47,6 +48,7 @@ type house struct {
 	ledger    *ledger.Ledger
 	books     *settlement.Engine
 	recon     *reconcile.Engine
+	disputes  *dispute.Engine
 	rail      bankRail // nil without a bank
 	routing   *rerouter
 	keys      *keyBook // nil when the HSM is a device that keeps its own books
@@ -67,7 +69,7 @@ type house struct {
 
 // schemas are every table there is, in the order in which they are made.
 func schemas() []store.Schema {
-	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, download.Schema, audit.Schema, reconcile.Schema}
+	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, download.Schema, audit.Schema, reconcile.Schema, dispute.Schema}
 }
 
 // openHouse opens the store, the HSM and the registry, loads the seed, and
@@ -132,6 +134,10 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 	if err := v.openReconciler(); err != nil {
 		return nil, err
 	}
+	if v.disputes, err = disputes(v.db, cfg, v.books); err != nil {
+		return nil, err
+	}
+	v.metrics.MustRegister(newCaseGauge(v.disputes))
 	bins, rules, err := loadRouting(cfg)
 	if err != nil {
 		return nil, err

@@ -90,5 +90,6 @@ Start with the demo world, which needs nothing else:
 	simulate.AddCommand(newSimulateIssuerCmd(), newSimulateWalletCmd(), newSimulateTerminalCmd(), newSimulateISO87Cmd(), newSimulateBankCmd())
 	root.AddCommand(newBenchCmd(), newDemoCmd(), newServeCmd(), newSettleCmd(), newReconcileCmd(), newBillCmd(), newOwedCmd(), newPayoutCmd(), newLinesCmd(), newAuditCmd(), simulate, newLoadCmd(), newDecodeCmd(), newEncodeCmd(), newSpecCmd(),
 		newFeesCmd(), newReportCmd(), newCalendarCmd(), newHSMCmd(), newConfigCmd(), newVersionCmd(), newRouteCmd())
+	root.AddCommand(newDisputeCmd())
 	return root
 }

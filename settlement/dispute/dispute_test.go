@@ -1,0 +1,472 @@
+package dispute
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"acquirer/audit"
+	"acquirer/calendar"
+	"acquirer/ledger"
+	"acquirer/merchant"
+	"acquirer/money"
+	"acquirer/settlement"
+	"acquirer/settlement/clearing"
+	"acquirer/store"
+	"acquirer/store/storetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+
+var schemas = []store.Schema{merchant.Schema, ledger.Schema, settlement.Schema, Schema, audit.Schema}
+
+const (
+	monday calendar.Date = 20261116
+	alice                = "898110054110001"
+)
+
+// court is a merchant who sold for 100.00 and 500.00, and the cases about it.
+type court struct {
+	t     *testing.T
+	db    *store.DB
+	books *settlement.Engine
+	e     *Engine
+	facts []settlement.Fact
+}
+
+func (w *court) Facts(_ context.Context, after int64, limit int) ([]settlement.Fact, error) {
+	from := min(int(after), len(w.facts))
+	return slices.Clone(w.facts[from:min(from+limit, len(w.facts))]), nil
+}
+func (w *court) From(cursor int64) int64                                     { return cursor }
+func (w *court) Undecided(context.Context, calendar.Date) (n int, err error) { return 0, nil }
+func (w *court) CutOver(context.Context, calendar.Date) error                { return nil }
+
+func at(d calendar.Date) time.Time { return d.Time().Add(12 * time.Hour) }
+
+func newCourt(t *testing.T, db *store.DB, terms Terms) *court {
+	t.Helper()
+	reg, err := merchant.OpenRegistry(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reg.Put(t.Context(), []merchant.Merchant{{MID: alice, Name: "shop", MCC: "5999", Status: merchant.Active, Plan: "ESIGN-STD", Speed: merchant.T1, Tier: merchant.Assessed,
+		Account: merchant.Account{Sealed: []byte("6228480400000000"), Name: "owner", Bank: "ABC", Class: 1}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	w := &court{t: t, db: db}
+	if w.books, err = settlement.New(settlement.Config{DB: db, Source: w, Merchants: reg}); err != nil {
+		t.Fatal(err)
+	}
+	if w.e, err = New(Config{DB: db, Books: w.books, Terms: map[string]Terms{"north": terms}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, amount := range []int64{100_00, 500_00} {
+		w.facts = append(w.facts, settlement.Fact{Cursor: int64(i + 1), At: at(monday), On: monday, Txn: int64(i + 1), Date: monday, RRN: fmt.Sprintf("%012d", i+1), Merchant: alice,
+			Terminal: "10000001", Issuer: "north", Channel: merchant.Card, CardType: merchant.Credit, Amount: money.Amount(amount)})
+	}
+	if _, err := w.books.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+var (
+	ann = Who{Name: "ann", From: "test"}
+	bob = Who{Name: "bob", From: "test"}
+)
+
+// do plays steps, one a line: a day after Monday, what, and words. What comes
+// from the network is taken twice, as a file that is imported again.
+func (w *court) do(script string) {
+	w.t.Helper()
+	for line := range strings.Lines(script) {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		day, err := strconv.Atoi(f[0])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		now := at(monday.AddDays(day))
+		switch what := f[1]; what {
+		case "retrieval", "chargeback", "second_chargeback", "pre_arbitration", "ruling-won", "ruling-lost":
+			it := Item{Key: line, Source: "north", Stage: Stage(what), Amount: money.Amount(100_00), Reason: "4853", Date: calendar.DateOf(now),
+				Payment: Payment{Txn: 1, RRN: "000000000001", Merchant: alice, Amount: money.Amount(100_00)}}
+			if strings.HasPrefix(what, "ruling") {
+				it.Stage, it.Won = Arbitration, what == "ruling-won"
+			}
+			if what == "chargeback" {
+				it.Fee = 5_00
+			}
+			var first Case
+			for i := range 2 {
+				c, err := w.e.Take(w.t.Context(), it, now)
+				if err != nil {
+					w.t.Fatalf("%s: %v", line, err)
+				}
+				if i == 1 && (c.ID != first.ID || c.State != first.State || c.Stage != first.Stage) {
+					w.t.Fatalf("%s: the second time %+v, first %+v", line, c, first)
+				}
+				first = c
+			}
+		case "evidence":
+			if _, err := w.e.Export(w.t.Context(), io.Discard, w.one().ID, nil, nil, ann, now); err != nil {
+				w.t.Fatalf("%s: %v", line, err)
+			}
+		case "fulfil", "represent", "arbitrate", "accept":
+			if _, err := w.e.Answer(w.t.Context(), w.one().ID, Action(what), ann, now); err != nil {
+				w.t.Fatalf("%s: %v", line, err)
+			}
+		case "close":
+			for _, who := range []Who{ann, bob} {
+				if _, done, err := w.e.Close(w.t.Context(), w.one().ID, State(f[2]), "by letter", who, now); err != nil || done != (who == bob) {
+					w.t.Fatalf("%s: %v, %v", line, done, err)
+				}
+			}
+		case "tick":
+			if _, err := w.e.Tick(w.t.Context(), now); err != nil {
+				w.t.Fatal(err)
+			}
+		case "is":
+			c := w.one()
+			got := fmt.Sprintf("%s %s", c.Stage, c.State)
+			if c.Late {
+				got += " late"
+			}
+			if want := strings.Join(f[2:], " "); got != want {
+				w.t.Fatalf("%s is %s", strings.TrimSpace(line), got)
+			}
+		case "has":
+			for _, x := range f[2:] {
+				code, amount, _ := strings.Cut(x, "=")
+				n, err := strconv.Atoi(code)
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				b, err := w.books.Ledger().Balance(w.t.Context(), ledger.Account(n), "")
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				if got := b.Net(ledger.Account(n)).String(); got != amount {
+					w.t.Errorf("%s: account %s is %s", strings.TrimSpace(line), code, got)
+				}
+			}
+		default:
+			w.t.Fatalf("step %q", line)
+		}
+	}
+	problems, err := w.books.CheckAll(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r, err := w.books.Ledger().Verify(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if problems = append(problems, r.Problems...); len(problems) > 0 {
+		w.t.Fatalf("the books are wrong:\n%s", strings.Join(problems, "\n"))
+	}
+}
+
+func (w *court) one() Case {
+	w.t.Helper()
+	all, err := w.e.Cases(w.t.Context(), Query{})
+	if err != nil || len(all) != 1 {
+		w.t.Fatalf("%d cases, %v", len(all), err)
+	}
+	return all[0]
+}
+
+// Every way through the stages, with the merchant's money: 2101 is what it is
+// owed, 2104 what is held, 1101 what the network owes, 5105 the network's fees.
+// The sales are 600.00 less a fee of 3.60, costs 2.90: 596.40 and 597.11 at first.
+func TestWaysThroughACase(t *testing.T) {
+	ways := map[string]string{
+		"retrieval that nothing follows": `
+			1 retrieval
+			1 has 2101=496.40 2104=100.00
+			2 evidence
+			2 fulfil
+			2 is retrieval answered
+			32 tick
+			32 is retrieval answered
+			33 tick
+			33 is retrieval closed
+			33 has 2101=596.40 2104=0.00`,
+		"retrieval, chargeback, represented, won": `
+			1 retrieval
+			2 evidence
+			2 fulfil
+			10 chargeback
+			10 is chargeback open
+			10 has 2101=496.40 2104=0.00 5105=5.00 1101=492.11
+			12 represent
+			12 is chargeback answered
+			12 has 2101=496.40 2104=100.00 1101=592.11
+			43 tick
+			43 is chargeback won
+			43 has 2101=596.40 2104=0.00 1101=592.11 5105=5.00`,
+		"chargeback, second chargeback, arbitration won": `
+			1 chargeback
+			2 evidence
+			2 represent
+			5 second_chargeback
+			5 is second_chargeback open
+			5 has 2101=496.40 2104=0.00 1101=492.11
+			6 arbitrate
+			20 ruling-won
+			20 is second_chargeback won
+			20 has 2101=596.40 2104=0.00 1101=592.11`,
+		"second chargeback, arbitration lost": `
+			1 chargeback
+			2 evidence
+			2 represent
+			5 second_chargeback
+			6 arbitrate
+			20 ruling-lost
+			20 is second_chargeback lost
+			20 has 2101=496.40 2104=0.00 1101=492.11`,
+		"pre-arbitration without a second chargeback, given in": `
+			1 chargeback
+			2 evidence
+			2 represent
+			5 pre_arbitration
+			5 has 2101=496.40 2104=100.00 1101=592.11
+			6 accept
+			6 is pre_arbitration lost
+			6 has 2101=496.40 2104=0.00 1101=492.11`,
+		"pre-arbitration, ruled for us": `
+			1 chargeback
+			2 evidence
+			2 represent
+			5 pre_arbitration
+			6 arbitrate
+			20 ruling-won
+			20 has 2101=596.40 2104=0.00 1101=592.11`,
+		"accepted at once": `
+			1 chargeback
+			1 accept
+			1 is chargeback lost
+			1 has 2101=496.40 1101=492.11`,
+		"not answered in time": `
+			1 chargeback
+			31 tick
+			31 is chargeback open
+			32 tick
+			32 is chargeback lost
+			32 has 2101=496.40`,
+		"a retrieval not answered in time forfeits the representment": `
+			1 retrieval
+			22 tick
+			22 is retrieval answered late
+			25 chargeback
+			25 is chargeback open late
+			26 accept
+			26 is chargeback lost late
+			26 has 2101=496.40 2104=0.00`,
+		"the issuer gives in by letter": `
+			1 chargeback
+			3 close won
+			3 is chargeback won
+			3 has 2101=596.40 1101=592.11`,
+		"closed by two people": `
+			1 retrieval
+			3 close closed
+			3 has 2101=596.40 2104=0.00`,
+	}
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		for name, script := range ways {
+			t.Run(name, func(t *testing.T) {
+				if db.Postgres() {
+					if !strings.Contains(name, "arbitration") {
+						t.Skip("SQLite tells it")
+					}
+					db = storetest.Postgres(t, schemas...)
+				} else {
+					db = storetest.SQLite(t, schemas...)
+				}
+				newCourt(t, db, Terms{}).do(script)
+			})
+		}
+	})
+}
+
+// What a case cannot do is refused, and moves nothing.
+func TestRefused(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newCourt(t, db, Terms{})
+		w.do("1 chargeback")
+		id := w.one().ID
+		now := at(monday.AddDays(2))
+		if _, err := w.e.Answer(t.Context(), id, Represent, ann, now); !errors.Is(err, ErrEvidence) {
+			t.Errorf("without evidence: %v", err)
+		}
+		if _, err := w.e.Answer(t.Context(), id, Fulfil, ann, now); !errors.Is(err, ErrAction) {
+			t.Errorf("a chargeback was fulfilled: %v", err)
+		}
+		if _, err := w.e.Answer(t.Context(), id, GiveIn, ann, at(monday.AddDays(40))); !errors.Is(err, ErrAction) {
+			t.Errorf("after the last day: %v", err)
+		}
+		for _, it := range []Item{
+			{Key: "a", Source: "north", Stage: Second, Payment: Payment{Txn: 1, RRN: "1", Merchant: alice, Amount: money.Amount(100_00)}, Date: monday},
+			{Key: "b", Source: "north", Stage: Arbitration, Payment: Payment{Txn: 2, RRN: "2", Merchant: alice, Amount: money.Amount(500_00)}, Date: monday},
+			{Key: "c", Source: "north", Stage: Chargeback, Payment: Payment{Txn: 2, RRN: "2", Merchant: alice, Amount: money.Amount(500_00)}, Amount: money.Amount(500_01), Date: monday},
+		} {
+			if _, err := w.e.Take(t.Context(), it, now); !errors.Is(err, ErrAction) {
+				t.Errorf("%s of %d: %v", it.Stage, it.Payment.Txn, err)
+			}
+		}
+		if _, _, err := w.e.Close(t.Context(), id, Lost, "", ann, now); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := w.e.Close(t.Context(), id, Lost, "", ann, now); !errors.Is(err, ErrTwoPeople) {
+			t.Errorf("one person closed it: %v", err)
+		}
+		if err := w.e.Attach(t.Context(), id, "../x", []byte("x"), ann, now); !errors.Is(err, ErrAction) {
+			t.Errorf("a strange name: %v", err)
+		}
+		w.do("2 has 2101=496.40 1101=492.11")
+	})
+}
+
+// The clock reminds at half, four fifths and the end of it, once each; working
+// days count as the calendar has them.
+func TestReminders(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newCourt(t, db, Terms{Represent: 10, WorkingDays: true})
+		w.do("0 chargeback") // Monday; ten working days later is Monday the 30th
+		if c := w.one(); c.Due != 20261130 {
+			t.Fatalf("due %s", c.Due)
+		}
+		levels := map[int]int{}
+		for day := range 15 {
+			for range 2 {
+				w.do(fmt.Sprintf("%d tick", day))
+			}
+			levels[day] = w.one().Reminded
+		}
+		for day, want := range map[int]int{6: 0, 7: 50, 10: 80, 13: 80, 14: 100} {
+			if levels[day] != want {
+				t.Errorf("%d days on, it was reminded at %d %%, want %d", day, levels[day], want)
+			}
+		}
+		tasks, err := w.books.Tasks(t.Context(), 100)
+		if err != nil || len(tasks) != 4 { // the case and three reminders
+			t.Errorf("%d tasks, %v", len(tasks), err)
+		}
+		if counts, next, err := w.e.Standing(t.Context()); err != nil || counts[Chargeback][Open] != 1 || next != 20261130 {
+			t.Errorf("standing %v, next %s, %v", counts, next, err)
+		}
+	})
+}
+
+// The package holds every file with its SHA-256, and the case knows the
+// package's.
+func TestEvidence(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newCourt(t, db, Terms{})
+		w.do("1 chargeback")
+		c := w.one()
+		now := at(monday.AddDays(2))
+		for range 2 {
+			if err := w.e.Attach(t.Context(), c.ID, "delivery.jpg", []byte("photo"), ann, now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var b bytes.Buffer
+		sha, err := w.e.Export(t.Context(), &b, c.ID, []File{{Name: "slip.html", Content: []byte("<p>slip"), From: "receipt"}}, []string{"signature: none was taken"}, bob, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := sha256.Sum256(b.Bytes()); hex.EncodeToString(sum[:]) != sha || w.one().Proof != sha {
+			t.Errorf("the package's SHA-256 is %x, said %s, kept %s", sum, sha, w.one().Proof)
+		}
+		z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		content := map[string][]byte{}
+		for _, f := range z.File {
+			r, err := f.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if content[f.Name], err = io.ReadAll(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var m Manifest
+		if err := json.Unmarshal(content["manifest.json"], &m); err != nil {
+			t.Fatal(err)
+		}
+		if m.Case.ID != c.ID || len(m.Files) != 2 || len(m.Missing) != 1 || len(m.Events) == 0 {
+			t.Errorf("%+v", m)
+		}
+		for _, f := range m.Files {
+			if sum := sha256.Sum256(content[f.Name]); hex.EncodeToString(sum[:]) != f.SHA || len(content[f.Name]) != f.Size {
+				t.Errorf("%s: %+v", f.Name, f)
+			}
+		}
+	})
+}
+
+// A network's error file opens and moves cases; again it changes nothing; a
+// damaged one nothing at all.
+func TestImport(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newCourt(t, db, Terms{})
+		var b bytes.Buffer
+		z := clearing.NewZME(&b, "01020000")
+		item := func(kind clearing.ErrorKind, stan uint32, rrn string) clearing.ErrorItem {
+			return clearing.ErrorItem{Kind: kind, STAN: stan, Sent: "1117120000", Amount: money.Amount(100_00), OriginalSTAN: 1, OriginalSent: "1116120000", OriginalRRN: rrn, Reason: "4853", Merchant: alice}
+		}
+		for _, x := range []clearing.ErrorItem{item(clearing.Chargeback, 1, "000000000001"), item(clearing.Chargeback, 2, "000000009999"), item(clearing.SecondChargeback, 3, "000000000002"), item(clearing.Claim, 4, "000000000001")} {
+			if err := z.Write(x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		find := func(_ context.Context, x clearing.ErrorItem) (Payment, error) {
+			n, err := strconv.Atoi(x.OriginalRRN)
+			if err != nil || n > 2 {
+				return Payment{}, ErrUnknown
+			}
+			return Payment{Txn: int64(n), RRN: x.OriginalRRN, Merchant: alice, Amount: money.Amount(100_00)}, nil
+		}
+		from := func(text []byte) func() iter.Seq2[clearing.ErrorItem, error] {
+			return func() iter.Seq2[clearing.ErrorItem, error] { return clearing.ReadZME(bytes.NewReader(text)) }
+		}
+		now := at(monday.AddDays(1))
+		var where *clearing.Error
+		if _, err := w.e.Import(t.Context(), "north", monday.AddDays(1), from(b.Bytes()[:b.Len()-10]), find, now); !errors.As(err, &where) {
+			t.Errorf("a damaged file: %v", err)
+		}
+		if all, err := w.e.Cases(t.Context(), Query{}); err != nil || len(all) != 0 {
+			t.Errorf("it opened %+v, %v", all, err)
+		}
+		for range 2 {
+			got, err := w.e.Import(t.Context(), "north", monday.AddDays(1), from(b.Bytes()), find, now)
+			if want := (Imported{Items: 4, Taken: 1, Ours: 1, Unknown: 1, Unfit: 1}); err != nil || got != want {
+				t.Errorf("%+v, %v; want %+v", got, err, want)
+			}
+		}
+		w.do("1 is chargeback open\n1 has 2101=496.40 1101=497.11")
+	})
+}
