@@ -117,6 +117,17 @@ func (e *Engine) priceFollower(tx store.Tx, l *line) error {
 		}
 		l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee = -s.rate, -s.fixed, -s.speedFee, -s.issuerFee, -s.networkFee
 	case effectRefund:
+		if s.wallet != "" { // what the wallet keeps follows what is left
+			before, err := s.amount.MulPPM(e.cfg.WalletPPM)
+			if err != nil {
+				return fmt.Errorf("settlement: the wallet's fee of refund %d: %w", l.txn, err)
+			}
+			after, err := (s.amount + l.amount).MulPPM(e.cfg.WalletPPM)
+			if err != nil {
+				return fmt.Errorf("settlement: the wallet's fee of refund %d: %w", l.txn, err)
+			}
+			l.issuerFee = after - before
+		}
 		if e.cfg.RefundFee == KeepFee {
 			return nil
 		}

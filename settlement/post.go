@@ -116,7 +116,11 @@ func (e *Engine) price(f *Fact) (line, error) {
 	} else {
 		l.speed = merchant.T1
 	}
-	if f.Channel != merchant.QR {
+	if f.Channel == merchant.QR {
+		if l.issuerFee, err = f.Amount.MulPPM(e.cfg.WalletPPM); err != nil {
+			return l, fmt.Errorf("settlement: the wallet's fee of transaction %d: %w", f.Txn, err)
+		}
+	} else {
 		cost, err := e.cfg.Tariff.Cost(f.CardType == merchant.Debit, sale.MCCClass == "exempt", f.Amount)
 		if err != nil {
 			return l, fmt.Errorf("settlement: costs of transaction %d: %w", f.Txn, err)

@@ -111,6 +111,7 @@ type Config struct {
 	ArrearsOver   money.Amount
 	OnInstant     func(took time.Duration) // hears how long after its sale an S0 payout was paid
 	PayoutCost    money.Amount             // what the bank takes for a payout
+	WalletPPM     int64                    // what a wallet keeps of a payment, and gives back of it with a refund, in ppm
 	QueryEvery    time.Duration            // between two questions about an unknown payout
 	SubmitTimeout time.Duration            // after which a submitted payout without an answer is unknown; default 1 minute
 	NotFoundAfter time.Duration            // after which a payout the bank does not know has failed; default 24 hours

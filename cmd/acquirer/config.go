@@ -122,6 +122,7 @@ type Config struct {
 		Cooling   time.Duration `key:"cooling" default:"24h" doc:"how long payouts wait after a merchant's settlement account was changed"`
 		OldDebt   int           `key:"arrears_days" default:"30" doc:"age of a merchant's debt at which it is moved to arrears; 0 for never"`
 		Debt      string        `key:"arrears_over" default:"5000.00" doc:"yuan; a greater debt is moved to arrears at once. 0.00 for never"`
+		WalletPPM int           `key:"wallet_ppm" default:"0" doc:"what wallets keep of a payment, in ppm (3800 is 0.38 %); bills that have another fee are differences"`
 		RefundFee string        `key:"refund_fee" default:"return_pct" doc:"what of a merchant's fee comes back with a refund: keep, return_pct (the part by rate, by share) or return_all"`
 		Bank      string        `key:"bank" default:"" doc:"the payout bank: its URL, or file:DIR for a bank that takes and gives files (docs/payouts.md); without it nothing is paid"`
 		Format    string        `key:"bank_format" default:"pain.001" doc:"what orders are in files: pain.001 (ISO 20022) or csv"`
@@ -297,6 +298,7 @@ func (c Config) check() error {
 	bad(c.Settlement.FastAfter >= 0 && c.Settlement.FastRow >= 0 && c.Settlement.OldDebt >= 0 && c.Settlement.Cooling >= 0, "settlement.fast_after_days", "days and the cooling must not be below zero")
 	_, _, err = parseHours(c.Settlement.BankHours)
 	bad(err == nil || c.Settlement.BankHours == "", "settlement.bank_hours", "%v", err)
+	bad(c.Settlement.WalletPPM >= 0 && c.Settlement.WalletPPM <= 100_000, "settlement.wallet_ppm", "must be 0 to 100000")
 	_, err = parseWindows(c.Settlement.Windows)
 	bad(err == nil, "settlement.windows", "%v", err)
 	bad(c.Settlement.Timeout > 0, "settlement.timeout", "must be above zero")

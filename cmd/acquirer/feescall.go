@@ -266,5 +266,5 @@ func (c *feesCall) terms(reg *merchant.Registry, today calendar.Date) (*termsRow
 // plainBooks are the books of a database, without a bank.
 func plainBooks(db *store.DB, cfg Config, reg *merchant.Registry) (*settlement.Engine, error) {
 	return settlement.New(settlement.Config{DB: db, Source: settlement.FromJournal(journal.New(db, nil), switching.EntryOf), Merchants: reg,
-		CutOff: cfg.Switch.CutOff, RefundFee: settlement.RefundFee(cfg.Settlement.RefundFee)})
+		CutOff: cfg.Switch.CutOff, RefundFee: settlement.RefundFee(cfg.Settlement.RefundFee), WalletPPM: int64(cfg.Settlement.WalletPPM)})
 }

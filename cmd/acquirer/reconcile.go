@@ -57,7 +57,7 @@ func plainReconciler(ctx context.Context, db *store.DB, cfg Config) (*reconcile.
 	}
 	j := journal.New(db, nil)
 	books, err := settlement.New(settlement.Config{DB: db, Source: settlement.FromJournal(j, switching.EntryOf), Merchants: reg,
-		CutOff: cfg.Switch.CutOff, WalletCutOff: cfg.Switch.WalletCutOff, RefundFee: settlement.RefundFee(cfg.Settlement.RefundFee)})
+		CutOff: cfg.Switch.CutOff, WalletCutOff: cfg.Switch.WalletCutOff, RefundFee: settlement.RefundFee(cfg.Settlement.RefundFee), WalletPPM: int64(cfg.Settlement.WalletPPM)})
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func (c Config) terms(to *settlement.Config) (err error) {
 		}
 	}
 	to.CutOff, to.WalletCutOff, to.RefundFee = c.Switch.CutOff, c.Switch.WalletCutOff, settlement.RefundFee(s.RefundFee)
+	to.WalletPPM = int64(s.WalletPPM)
 	to.FastAfter, to.FastStreak, to.Cooling, to.ArrearsDays = s.FastAfter, s.FastRow, s.Cooling, s.OldDebt
 	return nil
 }

@@ -127,15 +127,17 @@ type Bank struct {
 	news     chan string // references to call back about
 	unheard  atomic.Int64
 
-	mu      sync.Mutex
-	day     int
-	balance money.Amount
-	payouts map[string]*Payout
-	order   []*Payout
-	changes []Payout // as they were
-	moves   []move   // on our account, in their order
-	shut    bool     // on request
-	files   exchange
+	mu        sync.Mutex
+	day       int
+	balance   money.Amount
+	payouts   map[string]*Payout
+	order     []*Payout
+	changes   []Payout // as they were
+	moves     []move   // on our account, in their order
+	misstate  []Misstatement
+	misstated []Misstated
+	shut      bool // on request
+	files     exchange
 }
 
 // move is a movement on our account.

@@ -256,7 +256,7 @@ func (b *Bank) tellMoves() error {
 	if b.files.csv {
 		write = movesCSV
 	}
-	err := b.put("NTF", func(id string, s Spoiling) []byte { return write(id, b.cfg.Account, moves, s) })
+	err := b.put("NTF", func(id string, s Spoiling) []byte { return write(id, b.cfg.Account, moves, time.Now(), s) })
 	if err == nil {
 		b.files.booked = len(b.moves)
 	}
@@ -348,7 +348,7 @@ func statusXML(id, message string, changes []Payout, spoil Spoiling) []byte {
 	return []byte(b.String())
 }
 
-func movesXML(id, account string, moves []move, spoil Spoiling) []byte {
+func movesXML(id, account string, moves []move, now time.Time, spoil Spoiling) []byte {
 	var b strings.Builder
 	var sum money.Amount
 	for _, m := range moves {
@@ -357,7 +357,7 @@ func movesXML(id, account string, moves []move, spoil Spoiling) []byte {
 	if spoil == BadSum {
 		sum++
 	}
-	now := time.Now().In(calendar.Beijing)
+	now = now.In(calendar.Beijing)
 	fmt.Fprintf(&b, `%s<Document xmlns="urn:iso:std:iso:20022:tech:xsd:camt.054.001.08"><BkToCstmrDbtCdtNtfctn>%s<Ntfctn><Id>%s</Id><CreDtTm>%s</CreDtTm><Acct><Id><Othr><Id>%s</Id></Othr></Id></Acct><TxsSummry><TtlNtries><NbOfNtries>%d</NbOfNtries><Sum>%s</Sum></TtlNtries></TxsSummry>`+"\n",
 		xml.Header, header(id), esc(id), now.Format(time.RFC3339), esc(account), len(moves), sum)
 	for i, m := range moves {
@@ -408,8 +408,8 @@ func statusCSV(id, message string, changes []Payout, spoil Spoiling) []byte {
 	return sealCSV(rows, sum, spoil)
 }
 
-func movesCSV(id, account string, moves []move, spoil Spoiling) []byte {
-	day := time.Now().In(calendar.Beijing).Format("2006-01-02")
+func movesCSV(id, account string, moves []move, now time.Time, spoil Spoiling) []byte {
+	day := now.In(calendar.Beijing).Format("2006-01-02")
 	rows := [][]string{{"H", "STATEMENT", "1", id, account, day}}
 	var sum money.Amount
 	for i, m := range moves {
@@ -427,10 +427,40 @@ func movesCSV(id, account string, moves []move, spoil Spoiling) []byte {
 	return sealCSV(rows, sum, spoil)
 }
 
+// Misstatement is something that a statement has wrong.
+type Misstatement string
+
+// A statement may leave a payout out, have one that nobody ordered, or one twice.
+const (
+	LeftOut  Misstatement = "left out"
+	Invented Misstatement = "invented"
+	Doubled  Misstatement = "doubled"
+)
+
+// Misstated is what a statement had wrong.
+type Misstated struct {
+	What      Misstatement `json:"what"`
+	Reference string       `json:"reference"`
+}
+
+// Misstate orders something wrong for the next statement that has payouts.
+func (b *Bank) Misstate(wrong ...Misstatement) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.misstate = append(b.misstate, wrong...)
+}
+
+// Misstatements lists what the statements so far had wrong.
+func (b *Bank) Misstatements() []Misstated {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.misstated)
+}
+
 // Statement is a day's movements on our account as a bank gives them out,
 // camt-like XML or CSV as docs/payouts.md lays it out; day counts from the
-// bank's first, 0.
-func (b *Bank) Statement(w io.Writer, id string, day int, asCSV bool) error {
+// bank's first, 0, and is dated as on says.
+func (b *Bank) Statement(w io.Writer, id string, day int, on time.Time, asCSV bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var moves []move
@@ -443,6 +473,31 @@ func (b *Bank) Statement(w io.Writer, id string, day int, asCSV bool) error {
 	if asCSV {
 		write = movesCSV
 	}
-	_, err := w.Write(write(id, b.cfg.Account, moves, Fine))
+	_, err := w.Write(write(id, b.cfg.Account, b.wrong(moves), on, Fine))
 	return err
+}
+
+// wrong carries out what is ordered, each on a payout of its own. b.mu is held.
+func (b *Bank) wrong(moves []move) []move {
+	spoilt := map[string]bool{}
+	for _, what := range slices.Clone(b.misstate) {
+		at := slices.IndexFunc(moves, func(m move) bool { return m.kind == "payout" && !spoilt[m.ref] })
+		if at < 0 {
+			break
+		}
+		m := moves[at]
+		switch what {
+		case LeftOut:
+			moves = slices.Delete(moves, at, at+1)
+		case Invented:
+			m.ref, m.bankID = fmt.Sprintf("NOBODYS-%d", len(b.misstated)+1), fmt.Sprintf("X%09d", len(b.misstated)+1)
+			moves = append(moves, m)
+		case Doubled:
+			moves = append(moves, m)
+		}
+		spoilt[m.ref] = true
+		b.misstate = slices.Delete(b.misstate, 0, 1)
+		b.misstated = append(b.misstated, Misstated{what, m.ref})
+	}
+	return moves
 }

@@ -81,6 +81,7 @@ type books struct {
 	typing time.Duration
 	limit  int
 	ppm    int64
+	now    func() time.Time
 
 	mu      sync.Mutex
 	orders  map[key]*Order
@@ -94,7 +95,7 @@ type books struct {
 var errFull = errors.New("simwallet: the books are full")
 
 func newBooks(cfg *Config) *books {
-	return &books{asks: cfg.Asks, typing: cfg.Typing, limit: cfg.Limit, ppm: cfg.FeePPM, orders: map[key]*Order{}, used: map[key]*Order{}, refunds: map[key]*Order{}, changed: make(chan struct{})}
+	return &books{asks: cfg.Asks, typing: cfg.Typing, limit: cfg.Limit, ppm: cfg.FeePPM, now: cfg.Now, orders: map[key]*Order{}, used: map[key]*Order{}, refunds: map[key]*Order{}, changed: make(chan struct{})}
 }
 
 // tell wakes whoever awaits. b.mu is held.
@@ -111,7 +112,7 @@ func (b *books) add(o *Order) error {
 	b.order = append(b.order, o)
 	b.orders[key{o.Wallet, o.Number}] = o
 	seq := len(b.order)
-	o.At = time.Now()
+	o.At = b.now()
 	o.Transaction = fmt.Sprintf("%s%s%015d", o.Wallet[:1], o.At.Format("20060102"), seq)
 	return nil
 }
@@ -174,7 +175,7 @@ func (b *books) pay(n *Order, failure string) (o Order, ok bool, err error) {
 func (b *books) end(o *Order, s State, failure string) {
 	o.State, o.Failure = s, failure
 	if s == Paid {
-		o.PaidAt = time.Now()
+		o.PaidAt = b.now()
 		o.Fee = b.feeOf(o.Amount)
 	}
 	b.tell()
@@ -279,7 +280,8 @@ func (b *books) giveBack(o *Order, id string, amount money.Amount) {
 	before := b.feeOf(o.Amount - o.Refunded)
 	o.Refunded += amount
 	b.backs++
-	back := Refund{id, fmt.Sprintf("%s%s%015dR", o.Wallet[:1], time.Now().Format("20060102"), b.backs), amount, before - b.feeOf(o.Amount-o.Refunded), time.Now()}
+	now := b.now()
+	back := Refund{id, fmt.Sprintf("%s%s%015dR", o.Wallet[:1], now.Format("20060102"), b.backs), amount, before - b.feeOf(o.Amount-o.Refunded), now}
 	o.Refunds = append(o.Refunds[:len(o.Refunds):len(o.Refunds)], back)
 	if id != "" {
 		b.refunds[key{o.Wallet, id}] = o

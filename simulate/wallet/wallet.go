@@ -63,18 +63,19 @@ func TestKeys(name, kind string) Keys {
 // Config of the wallets. Zero durations and numbers take the defaults named
 // beside them.
 type Config struct {
-	Keys        map[string]Keys // of each wallet that is served; nil for all of routing.Wallets with their TestKeys
-	Asks        int             // queries until a buyer who types comes to an end; 2
-	Typing      time.Duration   // how long a buyer of .81 types; 2 s
-	Late        time.Duration   // how late a late answer is; 10 s
-	Silence     time.Duration   // longest a silent question holds its connection; 1 minute
-	Skew        time.Duration   // how far the time of a question may be off, where it has one; 5 minutes
-	Limit       int             // orders the books take; a million
-	FeePPM      int64           // what a wallet keeps of a payment, ppm; 2,000
-	Strict      bool            // a cancel of an order that nobody knows is answered so, and closes nothing
-	CalmAmounts bool            // amounts do not choose the weather
-	Weather     Weather         // at the start
-	Seed        uint64          // of the weather's dice
+	Keys        map[string]Keys  // of each wallet that is served; nil for all of routing.Wallets with their TestKeys
+	Asks        int              // queries until a buyer who types comes to an end; 2
+	Typing      time.Duration    // how long a buyer of .81 types; 2 s
+	Late        time.Duration    // how late a late answer is; 10 s
+	Silence     time.Duration    // longest a silent question holds its connection; 1 minute
+	Skew        time.Duration    // how far the time of a question may be off, where it has one; 5 minutes
+	Limit       int              // orders the books take; a million
+	FeePPM      int64            // what a wallet keeps of a payment, ppm; 2,000
+	Now         func() time.Time // its clock, for the dates of its books and bills; time.Now
+	Strict      bool             // a cancel of an order that nobody knows is answered so, and closes nothing
+	CalmAmounts bool             // amounts do not choose the weather
+	Weather     Weather          // at the start
+	Seed        uint64           // of the weather's dice
 }
 
 // Wallets are running wallets.
@@ -120,6 +121,9 @@ func Serve(l net.Listener, cfg Config) (*Wallets, error) {
 			return nil, err
 		}
 		tongues[name] = t
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	if cfg.FeePPM == 0 {
 		cfg.FeePPM = 2_000
