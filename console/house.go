@@ -41,6 +41,9 @@ type House interface {
 	// at most n open differences of any; date 0 is the business date that is
 	// open now. Asked once a second for each date that is watched.
 	Batches(ctx context.Context, date calendar.Date, n int) (Batches, error)
+	// Report makes a report of the settlement; ErrReport when it cannot be asked
+	// for like that. It may take minutes, and ctx says how many.
+	Report(ctx context.Context, q ReportQuery) (ReportFile, error)
 	// Resolve marks a difference as dealt with, or returns ErrNotFound; a
 	// second time changes nothing.
 	Resolve(ctx context.Context, id int64) error

@@ -3,8 +3,10 @@ package console
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +29,7 @@ type street struct {
 	signed   map[int64][]byte  // JBIG
 	batches  Batches
 	resolved []int64
+	reports  []ReportQuery
 	fail     error // what every question is answered with, when set
 	asked    map[string]int
 }
@@ -359,4 +362,18 @@ func (s *street) Resolve(_ context.Context, id int64) error {
 	s.batches.Differences = slices.Delete(slices.Clone(s.batches.Differences), i, i+1)
 	s.resolved = append(s.resolved, id)
 	return nil
+}
+
+func (s *street) Report(_ context.Context, q ReportQuery) (ReportFile, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reports = append(s.reports, q)
+	switch {
+	case s.fail != nil:
+		return ReportFile{}, s.fail
+	case q.Report == "statement" && q.Merchant == "":
+		return ReportFile{}, fmt.Errorf("%w: name its MID", ErrReport)
+	}
+	text := "a report"
+	return ReportFile{Name: q.Report + "-20260213-1a2b3c4d." + q.Format, Size: int64(len(text)), Body: io.NopCloser(strings.NewReader(text))}, nil
 }

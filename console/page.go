@@ -74,6 +74,7 @@ type page struct {
 	Batches    Batches
 	Detail     Detail
 	Receipt    Receipt
+	Form       reportForm
 	Lead       string // of an error page
 	Back       int64  // the transaction that an error page leads back to; 0 for the street
 }

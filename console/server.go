@@ -38,6 +38,7 @@ type Server struct {
 
 	hub    hub
 	glance glance
+	making chan struct{} // a place for each report that is being made
 
 	complained struct {
 		mu   sync.Mutex
@@ -55,6 +56,7 @@ func New(cfg Config) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	s.making = make(chan struct{}, reportsAtOnce)
 	if s.most <= 0 {
 		s.most = 32
 	}
@@ -121,6 +123,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /settlement", s.show("settlement"))
 	mux.HandleFunc("GET /batches", s.show("batches"))
 	mux.HandleFunc("POST /batches/differences/{id}/resolve", s.resolve)
+	mux.HandleFunc("GET /reports", s.show("reports"))
+	mux.HandleFunc("GET /reports/file", s.report)
 	mux.HandleFunc("GET /transactions/{id}", s.show("transaction"))
 	mux.HandleFunc("GET /transactions/{id}/receipt", s.show("receipt"))
 	mux.HandleFunc("GET /transactions/{id}/signature.png", s.signature)
@@ -235,6 +239,9 @@ func (s *Server) show(name string) http.HandlerFunc {
 			return
 		}
 		p.Here = *r.URL
+		if name == "reports" {
+			p.Form = formOf(r, p.Overview.BusinessDate)
+		}
 		if _, live := regions[name]; live {
 			p.Live = v.live()
 		}
@@ -301,6 +308,8 @@ func (s *Server) gather(ctx context.Context, v sight, whole bool) (*page, error)
 			return nil, err
 		}
 		p.Title = v.lang.say("receipt.title", yuan(p.Receipt.Amount))
+	case "reports":
+		p.Title = v.lang.say("reports.title")
 	case "batches":
 		if p.Batches, err = s.house.Batches(ask, v.date, batchRows); err != nil {
 			return nil, err

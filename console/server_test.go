@@ -234,6 +234,8 @@ func TestPagesInBothLanguages(t *testing.T) {
 		{"/batches", inChinese, []string{"终端批结算", "老王牛肉面", "不平", "待补签名", "平", "¥12,345,678.90", "112 笔", "¥100.00", "应签未签", "已处理", "外卡"}},
 		{"/batches", inEnglish, []string{"not balanced", "signatures asked for", "12 records uploaded", "1 record uploaded", "not ended", "Foreign", "1 txn", "-1 records", "not in the journal"}},
 		{"/batches?date=2026-02-13", inEnglish, []string{"Batches of 2026-02-13", "No terminal has settled", "date=2026-02-12", "date=2026-02-14", "not signed"}},
+		{"/reports", inChinese, []string{"商户对账单", "备付金日报", "下载", `name="payout"`, `value="xlsx"|>xlsx<`}},
+		{"/reports?merchant=898110054110001&date=2026-02-13", inEnglish, []string{`value="898110054110001"`, `value="2026-02-13"`, "Costs and margin", "Trial balance"}},
 		{"/transactions/77", inEnglish, []string{"No such transaction", "Number 77 is not in the journal"}},
 	} {
 		res, body := ask(t, "GET", base+c.path, c.header)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"acquirer/journal"
 	"acquirer/routing"
 	"acquirer/settlement"
+	"acquirer/settlement/report"
 	"acquirer/spec"
 	switching "acquirer/switch"
 )
@@ -279,4 +281,16 @@ func (h consoleHouse) Settlement(ctx context.Context, date calendar.Date) (conso
 var payoutStates = map[settlement.PayoutState]console.PayoutState{
 	0: console.PayoutNone, settlement.Created: console.PayoutDue, settlement.Submitted: console.PayoutSent, settlement.InProcess: console.PayoutSent,
 	settlement.Unknown: console.PayoutUnknown, settlement.Paid: console.PayoutPaid, settlement.Failed: console.PayoutHeld, settlement.CameBack: console.PayoutReturned,
+}
+
+// Report implements console.House.
+func (h consoleHouse) Report(ctx context.Context, q console.ReportQuery) (console.ReportFile, error) {
+	file, f, err := h.v.openReport(ctx, report.Request{Report: q.Report, Merchant: q.Merchant, Payout: q.Payout, From: q.From, To: q.To, Format: q.Format})
+	if errors.Is(err, report.ErrRequest) {
+		return console.ReportFile{}, fmt.Errorf("%w: %w", console.ErrReport, err)
+	}
+	if err != nil {
+		return console.ReportFile{}, err
+	}
+	return console.ReportFile{Name: f.Name, Size: f.Size, Body: file}, nil
 }
