@@ -263,6 +263,18 @@ func TestPostgresMustPromiseDurability(t *testing.T) {
 	}
 }
 
+// Fault 45: a copy that cannot be written to is no database to decide on.
+func TestFault45_Standby(t *testing.T) {
+	db, err := store.Open(t.Context(), storetest.PostgresURL(t)+"&options=-c%20default_transaction_read_only%3Don")
+	if err == nil {
+		db.Close()
+		t.Fatal("a database that can only be read was opened")
+	}
+	if !strings.Contains(err.Error(), "standby") {
+		t.Errorf("%v, want an error that says why", err)
+	}
+}
+
 // A server that ends the connection while it commits may have committed or
 // not: only an ERROR, after which the connection lives on, is a no.
 func TestServerEndsTheConnectionInsideCommit(t *testing.T) {

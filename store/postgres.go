@@ -115,9 +115,11 @@ func firstConnection(ctx context.Context, pool *pgxpool.Pool) error {
 func inspect(ctx context.Context, c *pgx.Conn, node, me string) error {
 	var commit, fsync, isolation string
 	var twins int
+	var replica bool
 	err := c.QueryRow(ctx, `select current_setting('synchronous_commit'), current_setting('fsync'), current_setting('default_transaction_isolation'),
+		pg_is_in_recovery() or current_setting('transaction_read_only') = 'on',
 		(select count(*) from pg_stat_activity where datname = current_database() and starts_with(application_name, $1) and application_name <> $2)`,
-		node, me).Scan(&commit, &fsync, &isolation, &twins)
+		node, me).Scan(&commit, &fsync, &isolation, &replica, &twins)
 	switch {
 	case err != nil:
 		return err
@@ -125,6 +127,8 @@ func inspect(ctx context.Context, c *pgx.Conn, node, me string) error {
 		return fmt.Errorf("store: synchronous_commit is %s: an answered approval could be lost; set it to on", commit)
 	case fsync != "on":
 		return fmt.Errorf("store: fsync is %s: an answered approval could be lost; set it to on", fsync)
+	case replica:
+		return errors.New("store: the database is read only, a standby perhaps: money is never decided on a copy; connect to the primary (target_session_attrs=read-write)")
 	case isolation != "read committed":
 		return fmt.Errorf("store: default_transaction_isolation is %q: want read committed", isolation)
 	case twins > 0:

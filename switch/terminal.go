@@ -76,6 +76,9 @@ func (s *Switch) ServeDialect(ctx context.Context, l net.Listener, d *spec.Diale
 // word of a closed list. An idle terminal holds two bytes here and no buffer.
 func (s *Switch) serveTerminal(ctx context.Context, conn net.Conn, d *spec.Dialect) (why string) {
 	defer s.closeQuietly(conn)
+	if err := s.shakeHands(ctx, conn); err != nil {
+		return s.readEnded(conn, err)
+	}
 	frames := d.Frames()
 	for !s.conns.stopped() {
 		length, err := s.awaitFrame(conn, &frames)
@@ -95,6 +98,22 @@ func (s *Switch) serveTerminal(ctx context.Context, conn net.Conn, d *spec.Diale
 		}
 	}
 	return "shutdown"
+}
+
+// shakeHands is TLS's beginning, under the frame deadline: who dials and says
+// nothing must not stay for as long as a terminal that idles (fault 5).
+func (s *Switch) shakeHands(ctx context.Context, conn net.Conn) error {
+	c, over := conn.(*tls.Conn)
+	if !over {
+		return nil
+	}
+	if err := conn.SetDeadline(time.Now().Add(s.cfg.FrameTimeout)); err != nil {
+		return err
+	}
+	if s.conns.stopped() { // after the deadline: stopAccepting sets its own
+		return net.ErrClosed
+	}
+	return c.HandshakeContext(ctx)
 }
 
 // converse answers one frame and writes its log line. It returns why the
