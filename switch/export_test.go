@@ -36,3 +36,6 @@ func TracesMade(at []time.Time) (n int) {
 	}
 	return n
 }
+
+// Backoff is how long a record of what is owed rests after so many tries.
+var Backoff = backoff
