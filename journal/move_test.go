@@ -34,6 +34,17 @@ func TestMove(t *testing.T) {
 		}
 		move(s, false)
 
+		// A crash behind the move and before the answer: owed to the second.
+		crashed := sale(100)
+		mustOpen(t, j, crashed, journal.Fresh)
+		move(crashed, true)
+		if n, err := j.OweOpenAtStart(t.Context()); err != nil || n != 1 {
+			t.Errorf("%d were left open: %v", n, err)
+		}
+		if list, err := j.ClaimFor(t.Context(), "south", 10, time.Minute); err != nil || len(list) != 2 {
+			t.Errorf("owed to south: %v %v", list, err)
+		}
+
 		closed := sale(100)
 		mustOpen(t, j, closed, journal.Fresh)
 		mustClose(t, j, closed, approved(closed), true)
@@ -162,5 +173,9 @@ func TestStoodIn(t *testing.T) {
 		}
 		state(t, j, s, journal.Owed)
 		claim(s, 0)
+		if err := j.Hurry(t.Context(), s.ID); err != nil {
+			t.Fatal(err)
+		}
+		claim(s, 1)
 	})
 }

@@ -305,6 +305,21 @@ func (j *Journal) Postpone(ctx context.Context, debt int64, at time.Time, note s
 	return j.reschedule(ctx, debt, at, note, 1)
 }
 
+// Hurry makes what waited for the end of a transaction's advice due now: the
+// advice was called off while it was on its way, and whoever was sending it has
+// ended.
+func (j *Journal) Hurry(ctx context.Context, txn int64) error {
+	now := micro(time.Now())
+	err := j.db.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec("update owed set due = $2 where txn = $1 and state = 4 and leased = 0 and due > $2", txn, now)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("journal: hurrying what is owed for %d: %w", txn, err)
+	}
+	return nil
+}
+
 func (j *Journal) reschedule(ctx context.Context, debt int64, at time.Time, note string, back int) error {
 	fault.Hit("owed.reschedule.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {

@@ -49,7 +49,10 @@ func (s *street) balanced() {
 			if e.State != issuer.Approved {
 				continue
 			}
-			if _, twice := issuers[e.RRN]; twice {
+			if was, twice := issuers[e.RRN]; twice && e.Kind == issuer.Refund && was.amount == e.Amount.Fen() {
+				delete(issuers, e.RRN) // a sale of stand-in that it was told of and that was taken back
+				continue
+			} else if twice {
 				s.t.Errorf("issuer %s approved %s twice", name, e.RRN)
 			}
 			issuers[e.RRN] = claim{e.Amount.Fen(), e.Approval}

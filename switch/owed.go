@@ -13,6 +13,7 @@ import (
 	"acquirer/journal"
 	"acquirer/routing"
 	"acquirer/spec"
+	"acquirer/store"
 )
 
 // OwedConfig is how reversals are sent to issuers.
@@ -211,7 +212,7 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 	case e.Debt.Delivery() && !busy(code):
 		result = "refused"
 		s.giveUp(ctx, e, "the issuer refused the advice with "+string(code))
-	case code == RCNoOriginal && (fault.Planted("25-is-final") || time.Now().After(e.Deadline.Add(journal.Grace))):
+	case code == RCNoOriginal && (fault.Planted("25-is-final") || time.Now().After(s.over(e))):
 		result = "unknown_there"
 		s.acknowledge(ctx, e, "the issuer has no such original")
 	case code == RCNoOriginal:
@@ -280,11 +281,28 @@ func (s *Switch) giveUp(ctx context.Context, e *journal.Entry, note string) {
 }
 
 // settled reports a list that could not be updated; the lease ends and the
-// record comes due again, since a reversal may be repeated.
+// record comes due again, since a reversal may be repeated. An advice that was
+// called off while it was on its way is not on the list any more; what gives
+// its sale back waited for this.
 func (s *Switch) settled(e *journal.Entry, what string, err error) {
+	if errors.Is(err, store.ErrNotFound) && e.StoodIn() {
+		ctx, cancel := s.storeContext(context.Background())
+		defer cancel()
+		err = s.journal.Hurry(ctx, e.ID)
+		s.ringOwed()
+	}
 	if err != nil {
 		s.log.Error("a reversal could not be "+what+"; it comes due again", "rrn", e.RRN, "error", err.Error())
 	}
+}
+
+// over is when nothing of a transaction can be on its way to its issuer any
+// more, so that "no such original" is final (fault 28).
+func (s *Switch) over(e *journal.Entry) time.Time {
+	if e.StoodIn() { // its advice may have left until it was called off
+		return e.Debt.Created.Add(s.longest() + journal.Grace)
+	}
+	return e.Deadline.Add(journal.Grace)
 }
 
 // buildOwed lays what is owed into m.

@@ -29,6 +29,31 @@ func TestSoak(t *testing.T) {
 	soak(t, length)
 }
 
+// TestSoakRouted is TestSoak with everything that routing may do: alternates
+// for all, weights, breakers that open soon, and stand-in for two issuers.
+func TestSoakRouted(t *testing.T) {
+	t.Parallel()
+	length := 4 * time.Second
+	if testing.Short() {
+		length = 1500 * time.Millisecond
+	}
+	rules := withRouting(t, `{"groups": [{"name": "safe", "primary": "own", "alternates": ["west"]}, {"name": "shared", "equals": [{"issuer": "own", "weight": 2}, {"issuer": "west", "weight": 1}]}],
+		"rules": [{"name": "stripe", "entries": ["stripe", "keyed"], "to_amount": "30.00", "group": "shared"}, {"name": "north", "issuers": ["north"], "group": "safe"}],
+		"stand_in": [{"issuer": "south", "amount": "60.00", "count": 1000, "sum": "60000.00", "entries": ["chip", "contactless", "stripe"], "kinds": ["debit"]},
+			{"issuer": "east", "amount": "60.00", "count": 1000, "sum": "60000.00", "entries": ["chip", "contactless", "stripe"], "kinds": ["debit"]}]}`)
+	s := soak(t, length, rules, func(p *streetPlan) {
+		p.breaker = routing.BreakerConfig{Streak: 3, Percent: 50, Least: 10, Window: time.Second, Pause: 200 * time.Millisecond}
+	})
+	moved, stoodIn, opened := s.metric("acquirer_route_failovers_total"), s.metric("acquirer_stand_in_total", "approved"), 0
+	for _, b := range s.sw.Breakers() {
+		opened += int(b.Opened)
+	}
+	t.Logf("%v went to another issuer at the door, %v were approved by the house, breakers opened %d times", moved, stoodIn, opened)
+	if opened == 0 && !testing.Short() {
+		t.Error("no breaker opened in the whole soak")
+	}
+}
+
 // TestSoakOnPostgreSQL is TestSoak on the other engine.
 func TestSoakOnPostgreSQL(t *testing.T) {
 	t.Parallel()
@@ -47,7 +72,7 @@ func TestFlowsOnPostgreSQL(t *testing.T) {
 	eachFlow(t, func(t *testing.T) []streetOption { return []streetOption{withStore(storetest.PostgresURL(t))} })
 }
 
-func soak(t *testing.T, length time.Duration, options ...streetOption) {
+func soak(t *testing.T, length time.Duration, options ...streetOption) *street {
 	const timeout = 150 * time.Millisecond
 	secrets := newCanaries()
 	s := newStreet(t, append(options, withTerminals(16), withTimeout(timeout), withLine(secrets.tap),
@@ -118,6 +143,7 @@ func soak(t *testing.T, length time.Duration, options ...streetOption) {
 	}
 	s.balanced()
 	s.keepsSecrets(secrets)
+	return s
 }
 
 // tally counts what terminals did, and what came of it.

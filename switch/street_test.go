@@ -99,6 +99,7 @@ type streetPlan struct {
 	carries       map[string][]string        // by issuer
 	dialect       *spec.Dialect              // of the lines to issuers, instead of CUPS
 	routing       *routing.Rules
+	breaker       routing.BreakerConfig // instead of one that never opens
 	mayPanic      bool
 	wallets       bool          // the simulated wallets stand behind it
 	cancelAfter   time.Duration // no cancel before this since the payment
@@ -194,7 +195,7 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 	}
 	// The weather of other tests breaks no breaker: those that are about them set
 	// their own.
-	s.config.Breaker = routing.BreakerConfig{Streak: 1000, Percent: 100, Least: 1000, Window: time.Minute, Pause: slower * time.Second}
+	s.config.Breaker = cmp.Or(p.breaker, routing.BreakerConfig{Streak: 1000, Percent: 100, Least: 1000, Window: time.Minute, Pause: slower * time.Second})
 	if p.config != nil {
 		p.config(&s.config)
 	}
