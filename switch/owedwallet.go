@@ -91,7 +91,7 @@ func (s *Switch) raiseIfLate(ctx context.Context, e *journal.Entry, r wallet.Res
 	if !paid || e.Outcome != nil && e.Outcome.Reason == journal.Approved {
 		return nil // not paid; or approved and taken back by its terminal
 	}
-	s.log.Warn("an order was paid after its cancel was decided; the cancel gives it back", "rrn", e.RRN, "wallet", e.Issuer, "amount", e.Amount.String())
+	s.log.Warn("an order was paid after its cancel was decided", "rrn", e.RRN, "wallet", e.Issuer, "amount", e.Amount.String())
 	if s.raise == nil {
 		return nil
 	}
