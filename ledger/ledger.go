@@ -227,6 +227,19 @@ func pendingLegs(tx store.Tx, t *Transfer) ([]Leg, error) {
 	return decodeLegs(text)
 }
 
+// LegsTx reads the legs of the transfer with a key; ErrNotFound of store when
+// nothing was booked under it.
+func LegsTx(tx store.Tx, key string) ([]Leg, error) {
+	var text string
+	if err := tx.QueryRow("select legs from ledger_transfer where key = $1", key).Scan(&text); err != nil {
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("ledger: reading transfer %q: %w", key, err)
+	}
+	return decodeLegs(text)
+}
+
 // Balance is what stands on an account. Pending amounts are reserved, not moved.
 type Balance struct {
 	Debit, Credit, PendingDebit, PendingCredit money.Amount

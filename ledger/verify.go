@@ -101,10 +101,10 @@ func (r *Report) balances(stored map[Account]*sums) {
 		if s.control.PendingDebit < 0 || s.control.PendingCredit < 0 {
 			r.problem("%s: reserved amounts are below zero: %+v", a, s.control)
 		}
-		switch a {
-		case ClientBank, NetworkReceivable, QRReceivable:
+		switch held, owed := a.safeguards(); {
+		case held:
 			r.Safeguarded += s.control.Net(a)
-		case MerchantPayable, PayoutInTransit, PayoutReturned, MerchantFrozen, MerchantDeposit:
+		case owed:
 			r.Owed += s.control.Net(a)
 		}
 	}

@@ -582,6 +582,9 @@ func (m *model) judge() {
 	ctx := m.t.Context()
 	m.noteClosed()
 	m.settledOnce()
+	if r, err := m.e.VerifyJournal(ctx); err != nil || len(r.Problems) > 0 || r.Behind > 0 || r.Facts < len(m.sales)+m.followers {
+		m.rt.Fatalf("the ledger against the journal: %+v, %v", r, err)
+	}
 	owed := m.owed
 	paid := map[string]money.Amount{}
 	var total money.Amount

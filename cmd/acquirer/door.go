@@ -36,6 +36,7 @@ type errand interface {
 var errands = map[string]func() errand{
 	"audit":     func() errand { return &auditCall{} },
 	"fees":      func() errand { return &feesCall{} },
+	"ledger":    func() errand { return &ledgerCall{} },
 	"owed":      func() errand { return &owedCall{} },
 	"payout":    func() errand { return &payoutCall{} },
 	"dispute":   func() errand { return &disputeCall{} },

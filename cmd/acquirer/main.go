@@ -88,7 +88,7 @@ Start with the demo world, which needs nothing else:
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	simulate.AddCommand(newSimulateIssuerCmd(), newSimulateWalletCmd(), newSimulateTerminalCmd(), newSimulateISO87Cmd(), newSimulateBankCmd())
-	root.AddCommand(newBenchCmd(), newDemoCmd(), newServeCmd(), newSettleCmd(), newReconcileCmd(), newBillCmd(), newOwedCmd(), newPayoutCmd(), newLinesCmd(), newAuditCmd(), simulate, newLoadCmd(), newDecodeCmd(), newEncodeCmd(), newSpecCmd(),
+	root.AddCommand(newBenchCmd(), newDemoCmd(), newServeCmd(), newSettleCmd(), newLedgerCmd(), newReconcileCmd(), newBillCmd(), newOwedCmd(), newPayoutCmd(), newLinesCmd(), newAuditCmd(), simulate, newLoadCmd(), newDecodeCmd(), newEncodeCmd(), newSpecCmd(),
 		newFeesCmd(), newReportCmd(), newCalendarCmd(), newHSMCmd(), newConfigCmd(), newVersionCmd(), newRouteCmd())
 	root.AddCommand(newDisputeCmd())
 	return root

@@ -91,6 +91,17 @@ func TestSettle(t *testing.T) {
 	if code != 0 || !strings.Contains(text, "to pay          96.40 in 1 payouts") || !strings.Contains(text, "books           right") {
 		t.Errorf("in words: %d %s\n%s", code, problem, text)
 	}
+	for _, c := range []struct{ args, says string }{
+		{"verify", "1 facts compared, 0 not booked yet"}, {"verify --json", `"problems":[]`}, {"trial-balance --date 2026-11-20", "safeguarded 99.52, owed to merchants 96.40"},
+		{"trial-balance --date 2026-11-23 --json", `"account":1001,"name":"client bank deposit","book":"CLIENT","side":"D","opening":"0.00","debit":"99.52","credit":"96.40","closing":"3.12"`},
+	} {
+		if text, problem, code := call(t, newLedgerCmd(), append(strings.Fields(c.args), "--database", cfg.Database)...); code != 0 || !strings.Contains(text, c.says) {
+			t.Errorf("ledger %s: exit %d %s\n%s", c.args, code, problem, text)
+		}
+	}
+	if _, problem, code := call(t, newLedgerCmd(), "trial-balance", "--date", "friday"); code != 2 || !strings.Contains(problem, "2026-02-13") {
+		t.Errorf("trial balance of friday: %d %s", code, problem)
+	}
 	for _, c := range []struct {
 		args string
 		code int

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"acquirer/calendar"
+	"acquirer/ledger"
+	"acquirer/money"
+	"acquirer/settlement"
+	"acquirer/store"
+)
+
+// newLedgerCmd is `acquirer ledger`.
+func newLedgerCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "ledger",
+		Short:   "The double entry: verify it from its first transfer, balances of a date",
+		Example: "  acquirer ledger verify",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newLedgerVerifyCmd(), newTrialBalanceCmd())
+	return cmd
+}
+
+// ledgerCall is an errand about the ledger.
+type ledgerCall struct {
+	Do   string        `json:"do"` // verify or trial-balance
+	Date calendar.Date `json:"date"`
+}
+
+// ledgerAnswer is what came of it.
+type ledgerAnswer struct {
+	Verified *ledgerVerified `json:"verified,omitempty"`
+	Daily    *ledger.Daily   `json:"daily,omitempty"`
+}
+
+// ledgerVerified is what verify found, as --json prints it.
+type ledgerVerified struct {
+	Transfers   int          `json:"transfers"` // recomputed, from the first
+	Facts       int          `json:"facts"`     // of the journal, from the first
+	Behind      int          `json:"behind"`    // facts that are not booked yet
+	Safeguarded money.Amount `json:"safeguarded"`
+	Owed        money.Amount `json:"owed"`
+	Problems    []string     `json:"problems"`
+}
+
+func (c *ledgerCall) name() string { return "ledger" }
+
+func (c *ledgerCall) run(ctx context.Context, db *store.DB, cfg Config, _ string) (any, error) {
+	books, err := booksAlone(ctx, db, cfg)
+	if err != nil {
+		return nil, err
+	}
+	switch c.Do {
+	case "verify":
+		v, err := verifyLedger(ctx, books)
+		return ledgerAnswer{Verified: v}, err
+	case "trial-balance":
+		if c.Date == 0 {
+			if c.Date, err = books.OpenDate(ctx); err != nil {
+				return nil, err
+			}
+			c.Date = max(c.Date, calendar.BusinessDate(time.Now(), cfg.Switch.CutOff))
+		}
+		d, err := books.Ledger().Daily(ctx, c.Date)
+		return ledgerAnswer{Daily: d}, err
+	}
+	return nil, usageError{fmt.Errorf("%q is nothing that can be done with the ledger", c.Do)}
+}
+
+// verifyLedger recomputes the ledger from its first transfer and from the
+// journal, and adds every batch up.
+func verifyLedger(ctx context.Context, books *settlement.Engine) (*ledgerVerified, error) {
+	r, err := books.Ledger().Verify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	j, err := books.VerifyJournal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	batches, err := books.CheckAll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &ledgerVerified{Transfers: r.Transfers, Facts: j.Facts, Behind: j.Behind, Safeguarded: r.Safeguarded, Owed: r.Owed, Problems: []string{}}
+	out.Problems = append(append(append(out.Problems, r.Problems...), j.Problems...), batches...)
+	return out, nil
+}
+
+func newLedgerVerifyCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Recompute the whole ledger, from its first transfer and from the journal",
+		Long: `verify reads every transfer from the first: each balances in both books, pending
+ones were ended at most once, and all balances, days and control accounts are
+what the transfers make them. Then it reads the journal from its first
+transaction: what was approved has exactly its transfer over its amount, what was
+taken back its reversal, and nothing else is booked. Then every batch is the sum
+of its lines and is what was paid and carried over.
+
+Exit status 1 when anything is wrong.`,
+		Example: `  acquirer ledger verify
+  acquirer ledger verify --json --database postgres://acquirer@db/acquirer`,
+		Args: cobra.NoArgs,
+	}
+	addConfigFlags(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print the result as JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var a ledgerAnswer
+		if err := send(cmd, &ledgerCall{Do: "verify"}, &a); err != nil {
+			return err
+		}
+		var err error
+		if v := a.Verified; *asJSON {
+			err = json.NewEncoder(cmd.OutOrStdout()).Encode(v)
+		} else {
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "transfers    %d recomputed\njournal      %d facts compared, %d not booked yet\nsafeguarded  %s of %s owed to merchants\n", v.Transfers, v.Facts, v.Behind, v.Safeguarded, v.Owed)
+		}
+		if err == nil && len(a.Verified.Problems) > 0 {
+			err = fmt.Errorf("the ledger is wrong: %s", strings.Join(a.Verified.Problems, "; "))
+		}
+		return err
+	}
+	return cmd
+}
+
+func newTrialBalanceCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "trial-balance",
+		Short: "Every account of a business date: opening, movements, closing; and the safeguarding check",
+		Long: `trial-balance shows what each account began a business date with, what was booked,
+and what it ended with, each on its normal side; both books, and whether what is
+safeguarded covers what is owed to merchants. A closed date does not change.`,
+		Example: `  acquirer ledger trial-balance --date 2026-11-20
+  acquirer ledger trial-balance --json`,
+		Args: cobra.NoArgs,
+	}
+	addConfigFlags(cmd)
+	date := cmd.Flags().String("date", "", "business date, like 2026-11-20 (default: the open one)")
+	asJSON := cmd.Flags().Bool("json", false, "print the balances as JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c := ledgerCall{Do: "trial-balance"}
+		if *date != "" {
+			var err error
+			if c.Date, err = calendar.ParseDate(*date); err != nil {
+				return usageError{fmt.Errorf("--date: %w", err)}
+			}
+		}
+		var a ledgerAnswer
+		if err := send(cmd, &c, &a); err != nil {
+			return err
+		}
+		if *asJSON {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(a.Daily)
+		}
+		return printDaily(cmd.OutOrStdout(), a.Daily)
+	}
+	return cmd
+}
+
+func printDaily(w io.Writer, d *ledger.Daily) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "business date %s\n\n%-6s  %-32s  %s  %16s  %16s  %16s  %16s\n", d.Date, "book", "account", " ", "opening", "debit", "credit", "closing")
+	sums := map[string][2]money.Amount{} // closing debits and credits by book
+	for _, l := range d.Lines {
+		fmt.Fprintf(&b, "%-6s  %-32s  %s  %16s  %16s  %16s  %16s\n", l.Book, fmt.Sprintf("%d %s", l.Account, l.Name), l.Side, l.Opening, l.Debit, l.Credit, l.Closing)
+		s := sums[l.Book]
+		if l.Side == "D" {
+			s[0] += l.Closing
+		} else {
+			s[1] += l.Closing
+		}
+		sums[l.Book] = s
+	}
+	for _, book := range []string{"CLIENT", "OWN"} {
+		fmt.Fprintf(&b, "\n%-6s  debit balances %s, credit balances %s", book, sums[book][0], sums[book][1])
+	}
+	fmt.Fprintf(&b, "\n\nsafeguarded %s, owed to merchants %s", d.Safeguarded, d.Owed)
+	if short := d.Short(); short > 0 {
+		fmt.Fprintf(&b, ": %s of our own money is missing there", short)
+	}
+	_, err := io.WriteString(w, b.String()+"\n")
+	return err
+}
