@@ -205,7 +205,7 @@ func (s *Switch) open(ctx context.Context, w *work, t *journal.Transaction, opti
 // today is the business date that is open: the clock's, unless the journal is
 // past it.
 func (s *Switch) today(d journal.Dates, now time.Time) calendar.Date {
-	return max(calendar.BusinessDate(now, s.cutOff(d)), s.journal.OpenDate(d))
+	return max(calendar.BusinessDate(now.Add(-s.cfg.Behind), s.cutOff(d)), s.journal.OpenDate(d))
 }
 
 func (s *Switch) cutOff(d journal.Dates) time.Duration {

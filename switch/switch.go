@@ -58,6 +58,7 @@ type Config struct {
 	Acquirer         string        // DE 32, 8 to 11 digits
 	CutOff           time.Duration // time of day, Beijing, at which cards change their business date
 	WalletCutOff     time.Duration // and wallets; 0 is midnight
+	Behind           time.Duration // business dates are asked for as of so long ago: for who plays dates that are past
 	Breaker          routing.BreakerConfig
 	Owed             OwedConfig
 }

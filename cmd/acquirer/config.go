@@ -161,9 +161,13 @@ type Config struct {
 		File   string `key:"file" default:"" doc:"log file; standard error when empty"`
 	} `key:"log"`
 
-	demo     bool               // set by acquirer demo
-	baseKeys []merchant.BaseKey // of the seed
-	wallets  []walletConfig     // of the seed, or set by acquirer demo
+	demo bool // set by acquirer demo
+	// Set by acquirer demo --days: dates are closed by hand, and the switch's
+	// clock is so far behind that the journal's rows alone say which is open.
+	byHand    bool
+	clockBack time.Duration
+	baseKeys  []merchant.BaseKey // of the seed
+	wallets   []walletConfig     // of the seed, or set by acquirer demo
 }
 
 // setting is one leaf of Config with its dotted key.

@@ -32,6 +32,7 @@ func newDemoCmd() *cobra.Command {
 		asJSON       bool
 		terminals    int
 		keep         string
+		days         int
 	)
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -42,9 +43,16 @@ what to look at and keeps a gentle flow of transactions going until it is interr
 
 With --transactions it runs so many instead and ends; with --settle it then closes
 the day, pays the merchants, compares the journal with the issuers' own books,
-and fails unless everything holds.`,
+and fails unless everything holds.
+
+With --days it plays so many business dates one after the other, from 2026-09-29 over
+the holiday of October: issuers, wallets and the bank write their files from their own
+books, with faults of every kind in them, each date is compared with its files before it
+is settled, and dates without trade follow until nothing waits any more. It fails unless
+the differences found are those that were caused, each rightly named.`,
 		Example: `  acquirer demo
-  acquirer demo --transactions 500 --settle --json`,
+  acquirer demo --transactions 500 --settle --json
+  acquirer demo --days 5 --transactions 2000 --settle --json`,
 		Args: cobra.NoArgs,
 	}
 	addConfigFlags(cmd)
@@ -53,6 +61,7 @@ and fails unless everything holds.`,
 	f.BoolVar(&settle, "settle", false, "close the day, pay and reconcile after --transactions")
 	f.BoolVar(&asJSON, "json", false, "print the result of --transactions as JSON")
 	f.IntVar(&terminals, "terminals", seedTerminals, "how many terminals are registered; the first 24 stand on the street")
+	f.IntVar(&days, "days", 0, "with --transactions and --settle: play so many business dates, with files and their faults; at most 12")
 	f.StringVar(&keep, "keep", "", "keep database, key and log in this folder, and go on with what it holds; without it they go when the demo ends")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if settle && transactions == 0 {
@@ -60,6 +69,9 @@ and fails unless everything holds.`,
 		}
 		if transactions < 0 || terminals < streetTerminals {
 			return usageError{fmt.Errorf("--transactions must not be negative and --terminals not below %d", streetTerminals)}
+		}
+		if days != 0 && (days < 1 || days > 12 || !settle || transactions < days) {
+			return usageError{errors.New("--days is 1 to 12 and needs --settle and as many --transactions")}
 		}
 		cfg, err := loadConfig(cmd.Flags())
 		if err != nil {
@@ -71,7 +83,7 @@ and fails unless everything holds.`,
 		if cfg.HSM.Kind != "software" {
 			return usageError{fmt.Errorf("hsm.kind is %s: the demo makes a software HSM of its own; run acquirer serve --seed demo for another", cfg.HSM.Kind)}
 		}
-		w := &world{out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr(), json: asJSON, transactions: transactions, settle: settle, terminals: terminals}
+		w := &world{out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr(), json: asJSON, transactions: transactions, settle: settle, terminals: terminals, days: days}
 		return w.run(cmd.Context(), cfg, cmd, keep)
 	}
 	return cmd
@@ -83,6 +95,8 @@ type world struct {
 	json, settle  bool
 	transactions  int
 	terminals     int
+	days          int       // how many dates are played; 0 is the one day of the clock
+	play          *dayByDay // with days
 
 	issuers map[string]*issuer.Host
 	bank    *simbank.Bank
@@ -103,6 +117,13 @@ func (w *world) run(ctx context.Context, cfg Config, cmd *cobra.Command, keep st
 		return err
 	}
 	w.arrange(&cfg, cmd, folder)
+	now := time.Now
+	if w.days > 0 {
+		if err := w.arrangeDays(&cfg, folder); err != nil {
+			return err
+		}
+		now = w.play.clock
+	}
 	log, closeLog, err := openLog(cfg, cmd.ErrOrStderr())
 	if err != nil {
 		return err
@@ -134,7 +155,7 @@ func (w *world) run(ctx context.Context, cfg Config, cmd *cobra.Command, keep st
 		err = errors.Join(err, w.bank.Close(end))
 	}()
 	cfg.Settlement.Bank = w.bank.URL()
-	if w.wallets, err = simwallet.Start("127.0.0.1:0", simwallet.Config{Late: cfg.Switch.IssuerTimeout + time.Second}); err != nil {
+	if w.wallets, err = simwallet.Start("127.0.0.1:0", simwallet.Config{Late: cfg.Switch.IssuerTimeout + time.Second, Now: now}); err != nil {
 		return err
 	}
 	defer func() {
@@ -266,7 +287,11 @@ func (w *world) started(ctx context.Context, r running) error {
 		}
 	}
 	if w.transactions > 0 {
-		if err := w.day(ctx, r); err != nil {
+		play := w.day
+		if w.days > 0 {
+			play = w.playDays
+		}
+		if err := play(ctx, r); err != nil {
 			return err
 		}
 		return errFinished
@@ -312,6 +337,11 @@ type demoResult struct {
 	PaidTotal           money.Amount `json:"paid_total"`
 	InvariantViolations int          `json:"invariant_violations"`
 
+	// With --days.
+	Injected     int          `json:"faults_injected,omitempty"`
+	Breaks       []breakFound `json:"breaks,omitempty"`
+	RefusedFiles int          `json:"files_refused,omitempty"`
+
 	found []string // what was wrong, in words
 }
 
@@ -336,6 +366,11 @@ payouts       %d, %s yuan
 invariants    %d violated
 `, r.Transactions, r.Approved, r.Declined, r.Reversed, r.OwedOpen, r.LedgerBalanced, r.IssuerMismatches, r.Payouts, r.PaidTotal, r.InvariantViolations); err != nil {
 		return err
+	}
+	if w.days > 0 && !w.json {
+		if _, err := fmt.Fprintf(w.out, "breaks        %d found, %d faults were put in, %d files refused\n", len(r.Breaks), r.Injected, r.RefusedFiles); err != nil {
+			return err
+		}
 	}
 	var errs []error
 	if r.OwedOpen > 0 {

@@ -169,7 +169,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 		MaxConnections: cfg.Terminals.MaxConnections, MaxFrame: cfg.Terminals.MaxFrame,
 		FrameTimeout: cfg.Terminals.FrameTimeout, IdleTimeout: cfg.Terminals.IdleTimeout, WriteTimeout: cfg.Terminals.WriteTimeout, TLS: tlsConfig,
 		TimeoutCode: switching.ResponseCode(cfg.Switch.TimeoutCode), ReversalNotFound: switching.ResponseCode(cfg.Switch.ReversalNotFound),
-		Acquirer: cfg.Switch.Acquirer, CutOff: cfg.Switch.CutOff, WalletCutOff: cfg.Switch.WalletCutOff,
+		Acquirer: cfg.Switch.Acquirer, CutOff: cfg.Switch.CutOff, WalletCutOff: cfg.Switch.WalletCutOff, Behind: cfg.clockBack,
 		BadMACs: cfg.Switch.BadMACs, Fallback: cfg.Switch.Fallback, FallbackCode: switching.ResponseCode(cfg.Switch.FallbackCode), RefuseReplays: cfg.Switch.RefuseReplays,
 		CompletionPPM: int64(cfg.Switch.CompletionPercent) * percent, TipPPM: int64(cfg.Switch.TipPercent) * percent,
 		RefundDays: cfg.Switch.RefundDays, PreAuthDays: cfg.Switch.PreAuthDays, WalletPatience: cfg.Switch.WalletPatience,

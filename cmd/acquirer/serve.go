@@ -260,9 +260,11 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 	background("routing", func() error { v.routing.run(ctx); return nil })
 	background("owed", func() error { v.sw.RunOwed(ctx); return nil })
 	background("ledger", func() error { keep.run(ctx); return nil })
-	background("settlement", func() error { v.settler(ctx, 10*time.Second); return nil })
-	background("bills", func() error { v.billFetcher(ctx, 10*time.Minute); return nil })
-	if v.rail != nil {
+	if !cfg.byHand {
+		background("settlement", func() error { v.settler(ctx, 10*time.Second); return nil })
+		background("bills", func() error { v.billFetcher(ctx, 10*time.Minute); return nil })
+	}
+	if v.rail != nil && !cfg.byHand {
 		background("instant payouts", func() error { v.payInstantly(ctx, 2*time.Second); return nil })
 	}
 	background("registry", func() error {

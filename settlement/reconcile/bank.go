@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"acquirer/calendar"
 	"acquirer/settlement"
 	"acquirer/store"
 )
@@ -89,9 +90,22 @@ func (c *comparison) judge(tx store.Tx, t *theirs) (*Break, error) {
 	return b, nil
 }
 
-// bank looks for payouts that we booked as paid and no statement has. Days
-// without a statement have none to miss.
+// bank looks for payouts that we booked as paid on the date, or on the few days
+// before (after their statement was written), and no statement has. Days without
+// a statement have none to miss.
 func (c *comparison) bank(ctx context.Context) error {
+	for day := c.date.AddDays(-statementLag); day <= c.date; day = day.AddDays(1) {
+		if err := c.paidOn(ctx, day); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// statementLag is for how many days a payout is looked for anew.
+const statementLag = 3
+
+func (c *comparison) paidOn(ctx context.Context, day calendar.Date) error {
 	after := ""
 	for {
 		n := 0
@@ -100,7 +114,7 @@ func (c *comparison) bank(ctx context.Context) error {
 			if err := tx.QueryRow("select count(*) from recon_file where source = $1 and date = $2 and state > $3", Bank, c.date, fileLoading).Scan(&files); err != nil || files == 0 {
 				return err
 			}
-			paid, err := settlement.PaidOnTx(tx, c.date, after, loadBatch)
+			paid, err := settlement.PaidOnTx(tx, day, after, loadBatch)
 			if err != nil {
 				return err
 			}

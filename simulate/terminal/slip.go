@@ -274,3 +274,16 @@ func (t *Terminal) permit(x *Transaction) error {
 	}
 	return fmt.Errorf("terminal %s: %s: %w", t.cfg.TID, x.Kind, why)
 }
+
+// Lose forgets the last transaction of a kind in the batch, as a terminal does
+// whose memory fails: its totals and its upload lack it from now on. False when
+// there is none.
+func (t *Terminal) Lose(kind Kind) (Slip, bool) {
+	for i, s := range slices.Backward(t.state.Slips) {
+		if s.Kind == kind && s.Changed == 0 {
+			t.state.Slips = slices.Delete(t.state.Slips, i, i+1)
+			return s, true
+		}
+	}
+	return Slip{}, false
+}
