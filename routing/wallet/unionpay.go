@@ -101,6 +101,9 @@ func (x *UnionPay) answer(q *question, body []byte) (Result, error) {
 	if p["orderId"] != number {
 		return Result{}, errors.New("it is about another order")
 	}
+	if kind := p["txnType"]; kind != "" && kind != unionpayKinds[q.verb][1] {
+		return Result{}, errors.New("it answers another question: txnType " + cut(kind))
+	}
 	code, words := p["respCode"], cut(p["respCode"]+" "+p["respMsg"])
 	if q.verb == query || q.verb == refundQuery {
 		if code == "00" { // the query went well; what it is about is in origRespCode

@@ -93,8 +93,12 @@ func (x *WeChat) answer(q *question, body []byte) (Result, error) {
 		r, err = x.state(p, r)
 	case cancel:
 		// Whether it had been paid, the answer does not say: Unknown.
-		if p["recall"] == "Y" {
+		switch p["recall"] {
+		case "N":
+		case "Y":
 			return Result{}, &said{Undecided, "recall: " + words}
+		default:
+			return Result{}, errors.New("it answers another question: no recall")
 		}
 	case refund:
 		// Taken over: Unknown until the refund is asked for.

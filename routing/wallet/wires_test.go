@@ -110,6 +110,7 @@ func TestAnswers(t *testing.T) {
 			{we, cancel, []string{"recall=N", "out_trade_no=R1 refund_count=1 out_refund_no_0=X refund_status_0=SUCCESS"}, wallet.Refunded, ""},
 			{we, cancel, []string{"recall=N", "result_code=FAIL err_code=REFUNDNOTEXIST"}, wallet.Closed, ""},
 			{we, cancel, []string{"recall=N", "result_code=FAIL err_code=SYSTEMERROR"}, wallet.Unknown, string(wallet.Undecided)},
+			{we, cancel, []string{paid[we] + " trade_state=SUCCESS"}, wallet.Unknown, string(wallet.Distrusted)}, // a query's answer, come twice
 			{we, cancel, []string{"result_code=FAIL err_code=SYSTEMERROR recall=Y"}, wallet.Unknown, string(wallet.Undecided)},
 			{we, cancel, []string{"result_code=FAIL err_code=USERPAYING recall=Y"}, wallet.Unknown, string(wallet.Undecided)},
 			{we, cancel, []string{"result_code=FAIL err_code!=REVERSE_EXPIRE recall=N"}, wallet.Unknown, string(wallet.Refused)},
@@ -171,6 +172,7 @@ func TestAnswers(t *testing.T) {
 			{union, query, []string{"respCode=00"}, wallet.Unknown, string(wallet.Distrusted)},
 			{union, cancel, []string{"origRespCode=00"}, wallet.Refunded, ""},
 			{union, cancel, []string{"origRespCode=01"}, wallet.Closed, ""},
+			{union, cancel, []string{"txnType=00 origRespCode=00"}, wallet.Unknown, string(wallet.Distrusted)}, // a query's answer, come twice
 			{union, cancel, []string{"respCode=04"}, wallet.Unknown, string(wallet.Undecided)},
 			{union, cancel, []string{"respCode=05"}, wallet.Unknown, string(wallet.Undecided)},
 			{union, cancel, []string{"respCode=34"}, wallet.NoOrder, ""},
