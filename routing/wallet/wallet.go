@@ -365,9 +365,12 @@ func (w *Wallet) Refund(ctx context.Context, o Order, back Refund) (Result, erro
 	if err != nil || r.State != Unknown {
 		return r, err
 	}
-	// It is taken over, which is not yet done.
+	// It is taken over, which is not yet done. Whoever cannot ask does not know.
 	q.verb = refundQuery
-	return w.ask(ctx, q, w.cfg.Timeout)
+	if r, err = w.ask(ctx, q, w.cfg.Timeout); errors.Is(err, routing.ErrUnreachable) {
+		err = w.fail(true, Undecided, errors.New(err.Error()))
+	}
+	return r, err
 }
 
 func orderNumber(s string) bool {

@@ -141,6 +141,33 @@ func TestCancelNotTooEarly(t *testing.T) {
 	})
 }
 
+// A refund that the wallet has taken over is not undone by a question that
+// does not get there.
+func TestRefundTakenOverAndNoLineLeft(t *testing.T) {
+	for name, taken := range map[string]string{routing.WeChat: "out_trade_no=R1 out_refund_no=B1 refund_fee=200", routing.UnionPayQR: "orderId=B1 txnAmt=200"} {
+		s := openShop(t, name, wallet.RSA)
+		s.does = func(rw http.ResponseWriter, _ *http.Request, question string, _ int) {
+			rw.Header().Set("Connection", "close")
+			_, _ = io.WriteString(rw, s.signed(question, taken))
+		}
+		dials := 0
+		w := s.way(t, func(c *wallet.Config) {
+			dial := c.Dial
+			c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+				if dials++; dials > 1 {
+					return nil, errors.New("no line")
+				}
+				return dial(ctx, addr)
+			}
+		})
+		o := order(1234)
+		r, err := w.Refund(t.Context(), o, wallet.Refund{Number: "B1", Amount: 200, Made: o.Made})
+		if dials != 2 || !errors.Is(err, routing.ErrUnanswered) || errors.Is(err, routing.ErrUnreachable) {
+			t.Errorf("%s: %+v, %v after %d dials", name, r, err, dials)
+		}
+	}
+}
+
 // What left the house and what did not (faults 22 to 24).
 func TestLeaving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
