@@ -118,7 +118,15 @@ var rrn = regexp.MustCompile(`\b[0-9A-Z]{12}\b`)
 // tellOf logs what the house and the wallets said of the transactions that a
 // violation names.
 func (w *world) tellOf(violation string) {
-	for _, number := range rrn.FindAllString(violation, 2) {
+	numbers := rrn.FindAllString(violation, 2)
+	for _, o := range w.wallets.Orders() {
+		for _, back := range o.Refunds {
+			if slices.Contains(numbers, o.Number) && back.ID != "" {
+				numbers = append(numbers, back.ID)
+			}
+		}
+	}
+	for _, number := range numbers {
 		for line := range bytes.Lines(w.log.bytes()) {
 			if bytes.Contains(line, []byte(number)) {
 				w.t.Logf("%s: %s", number, bytes.TrimSpace(line))
