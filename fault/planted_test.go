@@ -24,7 +24,7 @@ var (
 	plantOne = flag.String("planted.bug", "", "only these, with commas between")
 )
 
-// by is a test that must find a bug: a package, what -run gives, and its flags.
+// by is a test that must find a bug: its package, its name, and its flags.
 type by struct{ pkg, run, flags string }
 
 // street is a few seeds of the simulated street.
@@ -38,30 +38,30 @@ var plants = []struct {
 	bug, what string
 	found     []by
 }{
-	{"answer-before-commit", "the terminal hears an approval whose outcome is not written yet", []by{{"switch", "TestFault36", ""}, {"cmd/acquirer", "TestCrash/sqlite", ""}}},
+	{"answer-before-commit", "the terminal hears an approval whose outcome is not written yet", []by{{"switch", "TestFault36_DiskFull", ""}, {"cmd/acquirer", "TestCrash/sqlite", ""}}},
 	{"no-fsync", "SQLite answers before the disk has it", []by{{"store", "TestSQLiteStopsOnEveryFailedSync", ""}}},
-	{"doubt-is-a-no", "an error from COMMIT is taken for a rollback", []by{{"switch", "TestFault43_Close", ""}}},
+	{"doubt-is-a-no", "an error from COMMIT is taken for a rollback", []by{{"switch", "TestFault43_CloseInDoubt", ""}}},
 	{"second-closer-wins", "no compare-and-set between answer, timeout and reversal", []by{{"journal", "TestThreeClosersOneWins", ""}}},
 	{"reversal-without-row", "a timeout owes a reversal and writes none", []by{{"journal", "TestJournalAgreesWithTheModel", "-rapid.nofailfile"}, street(4)}},
-	{"late-approval-revives", "an approval that comes after the timeout is told", []by{{"switch", "TestFault14", ""}}},
-	{"repeat-sent-twice", "a repeat of what is under way goes to the issuer too", []by{{"switch", "TestFault10", ""}}},
-	{"tombstone-ignored", "a reversal that comes first leaves nothing behind", []by{{"switch", "TestFault15", ""}, street(12)}},
+	{"late-approval-revives", "an approval that comes after the timeout is told", []by{{"switch", "TestFault14_ReversalInFlight", ""}}},
+	{"repeat-sent-twice", "a repeat of what is under way goes to the issuer too", []by{{"switch", "TestFault10_RepeatInFlight", ""}}},
+	{"tombstone-ignored", "a reversal that comes first leaves nothing behind", []by{{"switch", "TestFault15_Tombstone", ""}, street(12)}},
 	{"reverses-another", "a reversal with another amount or card takes its original back", []by{{"journal", "TestEffects", ""}}},
-	{"undelivered-forgotten", "an approval that reached no terminal is left to stand", []by{{"switch", "TestFault2_", ""}}},
+	{"undelivered-forgotten", "an approval that reached no terminal is left to stand", []by{{"switch", "TestFault2_DisconnectBeforeTheAnswer", ""}}},
 	{"open-forgotten", "what the last run left open is not owed at start", []by{{"journal", "TestWhatWasLeftOpenIsOwed", ""}}},
-	{"owed-dropped", "after enough tries a reversal counts as acknowledged", []by{{"switch", "TestFault27_", ""}}},
-	{"reversal-sent-once", "a reversal without an answer counts as acknowledged", []by{{"switch", "TestFault27_", ""}, street(4)}},
+	{"owed-dropped", "after enough tries a reversal counts as acknowledged", []by{{"switch", "TestFault27_AReversalThatNobodyHears", ""}}},
+	{"reversal-sent-once", "a reversal without an answer counts as acknowledged", []by{{"switch", "TestFault27_ReversalsLost", ""}, street(4)}},
 	{"25-is-final", "an issuer that does not know the original yet is believed", []by{street(24)}},
 	{"cancel-sent-once", "a wallet's order whose cancel was lost counts as cancelled", []by{street(12)}},
 	{"limit-outside-write", "two sales of one batch are held against the same counters", []by{{"limits", "TestAgreesWithTheObviousModel", "-rapid.nofailfile"}}},
-	{"quota-leaks", "a refused sale keeps its quota", []by{{"journal", "TestLimit", ""}}},
+	{"quota-leaks", "a refused sale keeps its quota", []by{{"journal", "TestLimitHoldsUnder32Writers", ""}}},
 	{"decided-outside-the-lock", "what follows a sale is decided without holding the sale", []by{{"journal", "TestRefundsAtOnce", ""}}},
 	{"voided-twice", "a voided sale may be voided again", []by{{"journal", "TestWhatMayFollow", ""}}},
-	{"mac-optional", "a message without DE 64 is served", []by{{"switch", "TestFault13", ""}, street(12)}},
-	{"old-keys-for-ever", "working keys stay good after newer ones were used", []by{{"switch", "TestFault18And19", ""}}},
+	{"mac-optional", "a message without DE 64 is served", []by{{"switch", "TestFault13_EveryBit", ""}, street(12)}},
+	{"old-keys-for-ever", "working keys stay good after newer ones were used", []by{{"switch", "TestFault18And19_KeyRoll", ""}}},
 	{"chip-unread", "the amount that the chip signed may differ from DE 4", []by{{"switch", "TestLadder", ""}}},
 	{"another-amount", "an issuer's answer about another amount is taken", []by{{"routing", "TestOnlyTheAnswerIsTheAnswer", ""}}},
-	{"pan-in-log", "an account number is logged at debug level", []by{{"switch", "TestSecrets$", ""}, street(1)}},
+	{"pan-in-log", "an account number is logged at debug level", []by{{"switch", "TestSecrets", ""}, street(1)}},
 	{"fee-rounded-twice", "a fee is rounded to tenths before it is rounded to fen", []by{{"merchant", "TestPriceAgainstRationals", "-rapid.nofailfile"}}},
 	{"leg-dropped", "the ledger forgets a leg when it moves balances", []by{{"ledger", "TestAgainstAModel", "-rapid.nofailfile"}, street(1)}},
 	{"date-at-close", "a sale stands on the business date on which it was answered", []by{{"cmd/acquirer", "TestFactsOfTheJournal", ""}}},
@@ -103,7 +103,7 @@ func TestPlants(t *testing.T) {
 		delete(inCode, p.bug)
 		for _, f := range p.found {
 			top, _, _ := strings.Cut(f.run, "/")
-			if tests := testsOf(t, f.pkg); !slices.ContainsFunc(tests, func(name string) bool { return regexp.MustCompile(top).MatchString(name) }) {
+			if tests := testsOf(t, f.pkg); !slices.Contains(tests, top) {
 				t.Errorf("%s: package %s has no test %s", p.bug, f.pkg, f.run)
 			}
 		}
@@ -157,7 +157,7 @@ func TestPlanted(t *testing.T) {
 	run := func(f by, bug string) (failed bool, took time.Duration, out []byte) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 		defer cancel()
-		args := []string{"-test.run", "^" + strings.TrimSuffix(f.run, "$") + map[bool]string{true: "$"}[strings.HasSuffix(f.run, "$")], "-test.count=1", "-test.timeout=9m", "-test.v"}
+		args := []string{"-test.run", "^" + strings.ReplaceAll(f.run, "/", "$/^") + "$", "-test.count=1", "-test.timeout=9m", "-test.v"}
 		cmd := exec.CommandContext(ctx, binary(f.pkg), append(args, strings.Fields(f.flags)...)...)
 		cmd.Dir = filepath.Join("..", f.pkg)
 		cmd.Env = append(os.Environ(), "ACQUIRER_PLANT="+bug)
