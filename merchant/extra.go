@@ -36,6 +36,8 @@ func (x *Extra) check() error {
 	switch {
 	case x.Kind != SIMYear && x.Kind != Device && x.Kind != Repair && x.Kind != Deposit:
 		return fmt.Errorf("kind %q is not sim_year, device, repair or deposit", x.Kind)
+	case x.Amount > mostInPlan:
+		return fmt.Errorf("%s costs more than %s", x.Kind, mostInPlan)
 	case x.Amount < 0 || x.FreeDays < 0 || x.FreeDays > 3660:
 		return fmt.Errorf("the amount of %s must not be negative, and at most 3660 days are free", x.Kind)
 	case x.Kind == Deposit && x.Amount != 0:

@@ -111,6 +111,9 @@ func (p *Plans) With(r io.Reader) (*Plans, error) {
 	}
 	out := p.clone()
 	for class, codes := range file.Classes {
+		if !mccClass(class) {
+			return nil, fmt.Errorf("merchant: fee plans: class %q is not standard, discount or exempt", class)
+		}
 		for _, mcc := range codes {
 			if !digits(mcc, 4) {
 				return nil, fmt.Errorf("merchant: fee plans: MCC %q of class %s is not four digits", mcc, class)
@@ -121,7 +124,14 @@ func (p *Plans) With(r io.Reader) (*Plans, error) {
 			out.classes[mcc] = class
 		}
 	}
-	for _, plan := range file.Plans {
+	for i, plan := range file.Plans {
+		if plan == nil {
+			return nil, fmt.Errorf("merchant: fee plans: plan %d is null", i+1)
+		}
+		for j := range plan.Rules { // "any" is the empty matcher
+			r := &plan.Rules[j]
+			r.Wallet, r.MCCClass = unlessAny([]byte(r.Wallet)), unlessAny([]byte(r.MCCClass))
+		}
 		if err := plan.check(); err != nil {
 			return nil, err
 		}
@@ -204,6 +214,10 @@ func (p *FeePlan) check() error {
 			return bad("rule %d: entry %q is not contactless_no_pin or any", i+1, r.Entry)
 		case r.PPM < 0 || r.PPM > money.Million || r.Fixed < 0 || r.Min < 0 || r.Cap < 0 || r.MinAmount < 0 || r.From < 0 || r.To < 0:
 			return bad("rule %d: rates are 0 to 1000000 ppm and amounts not negative", i+1)
+		case r.MCCClass != "" && !mccClass(r.MCCClass):
+			return bad("rule %d: mcc_class %q is not standard, discount, exempt or any", i+1, r.MCCClass)
+		case max(r.Fixed, r.Min, r.Cap, r.MinAmount, r.From, r.To) > mostInPlan:
+			return bad("rule %d: an amount is above %s", i+1, mostInPlan)
 		case r.Cap > 0 && r.Min > r.Cap:
 			return bad("rule %d: the minimum %s is above the cap %s", i+1, r.Min, r.Cap)
 		case r.To > 0 && r.To <= r.From:
@@ -215,12 +229,18 @@ func (p *FeePlan) check() error {
 	for i := range p.SettleFees {
 		s := &p.SettleFees[i]
 		if s.Speed != T1 && s.Speed != D1 && s.Speed != D0 && s.Speed != S0 || s.Base != BaseNet && s.Base != BaseGross ||
-			s.PPM < 0 || s.PPM > money.Million || s.Fixed < 0 || s.Cap < 0 {
-			return bad("settle fee %d: speed is T1, D1, D0 or S0, base net or gross, rates 0 to 1000000 ppm", i+1)
+			s.PPM < 0 || s.PPM > money.Million || s.Fixed < 0 || s.Cap < 0 || max(s.Fixed, s.Cap) > mostInPlan {
+			return bad("settle fee %d: speed is T1, D1, D0 or S0, base net or gross, rates 0 to 1000000 ppm, amounts at most %s", i+1, mostInPlan)
 		}
 	}
 	return nil
 }
+
+// mostInPlan is the greatest amount that a plan may name, so that fees never
+// overflow: a hundred million yuan.
+const mostInPlan = money.Amount(100_000_000_00)
+
+func mccClass(s string) bool { return s == "standard" || s == "discount" || s == "exempt" }
 
 // UnmarshalText reads "any" as the empty matcher.
 func (c *Channel) UnmarshalText(b []byte) error { *c = Channel(unlessAny(b)); return nil }

@@ -161,10 +161,12 @@ func (p *FeePlan) SpeedFee(speed Speed, amount, fee money.Amount) (money.Amount,
 			return 0, true
 		}
 		f, err := base.MulPPM(s.PPM)
+		if err == nil {
+			f, err = f.Add(s.Fixed)
+		}
 		if err != nil {
 			return 0, false
 		}
-		f += s.Fixed
 		if s.Cap > 0 {
 			f = min(f, s.Cap)
 		}

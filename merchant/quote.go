@@ -101,6 +101,16 @@ func (q *Quote) explain(price Price) string {
 	return ""
 }
 
+// Explain is the formula of a sale's fee with its numbers and its result:
+// "100.00 x 0.60% + 3.00 = 3.60"; "" for a sale that the plan has no price for.
+func (p *FeePlan) Explain(s Sale) string {
+	price := p.Price(s)
+	if price.Rule == nil || price.Refusal == OutOfRange {
+		return ""
+	}
+	return price.Rule.formula(s.Amount) + " = " + price.Fee.String()
+}
+
 // formula writes the rule with its numbers: "min(20.00, 50000.00 x 0.50%)".
 func (r *Rule) formula(amount money.Amount) string {
 	s := amount.String() + " x " + Percent(r.PPM)

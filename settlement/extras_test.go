@@ -175,6 +175,22 @@ func TestSimulate(t *testing.T) {
 		if r, err := e.VerifyPrices(ctx, friday, saturday); err != nil || r.Sales != 6 || r.Count != 0 {
 			t.Errorf("verified %+v, %v", r, err)
 		}
+		// FEE-11: each transaction says its fee and how it comes about.
+		for _, c := range []struct {
+			txn  int64
+			want Fee
+		}{
+			{refunded.Txn, Fee{"MICRO-2025", 1, 3_60, 0, 96_40, "100.00 x 0.60% + 3.00 = 3.60"}},
+			{refunded.Txn + 1, Fee{"MICRO-2025", 1, -20, 0, -33_13, ""}}, // 33.33 of it refunded
+			{late.Txn + 1, Fee{"ESIGN-STD", 1, 32_49, 2_49, 4967_51, "5000.00 x 0.60% = 30.00"}},
+		} {
+			if got, booked, err := e.FeeOf(ctx, c.txn, merchant.Sale{Channel: merchant.Card, CardType: merchant.Credit}); err != nil || !booked || got != c.want {
+				t.Errorf("transaction %d: %+v %v, %v; want %+v", c.txn, got, booked, err, c.want)
+			}
+		}
+		if _, booked, err := e.FeeOf(ctx, 1<<40, merchant.Sale{}); err != nil || booked {
+			t.Errorf("a transaction that is not there: %v, %v", booked, err)
+		}
 		if _, err := e.Simulate(ctx, &dear, "", saturday, friday); err == nil {
 			t.Error("a period that ends before it begins")
 		}

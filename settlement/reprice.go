@@ -211,3 +211,39 @@ func (e *Engine) booked(ctx context.Context, facts []Fact, from, to calendar.Dat
 	}
 	return lines, follow, nil
 }
+
+// Fee is what a booked transaction costs its merchant, below zero what comes
+// back with it.
+type Fee struct {
+	Plan    string
+	Version int
+	Total   money.Amount // with the fee for speed
+	Speed   money.Amount // of it, the fee for speed
+	Net     money.Amount
+	Formula string // of a sale's fee, by the version it was booked with
+}
+
+// FeeOf is the fee of a transaction; false while it is not booked, and when it
+// has no price or was taken back before it was settled. how is how the card or
+// code was taken: its amount and class are filled in.
+func (e *Engine) FeeOf(ctx context.Context, txn int64, how merchant.Sale) (f Fee, booked bool, err error) {
+	var found []line
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query("select "+lineColumns+" from settlement_line where id = $1 and (run >= 0 or run = $2)", txn, lineHeld)
+		found, err = store.All(rows, err, scanLine)
+		return err
+	})
+	if err != nil || len(found) == 0 {
+		return f, false, err
+	}
+	l := &found[0]
+	f = Fee{Plan: l.plan, Version: l.planVersion, Speed: l.speedFee, Total: l.feeRate + l.feeFixed + l.speedFee}
+	f.Net = l.amount - f.Total
+	if l.effect == effectSale {
+		sale := e.saleOf(&Fact{Merchant: l.merchant, Date: l.txnDate, Channel: how.Channel, CardType: how.CardType, Wallet: l.wallet, Entry: how.Entry, Amount: l.amount})
+		if plan, err := e.cfg.Merchants.Plans().Version(l.plan, l.planVersion); err == nil {
+			f.Formula = plan.Explain(sale)
+		}
+	}
+	return f, true, nil
+}

@@ -10,6 +10,7 @@ import (
 	"acquirer/calendar"
 	"acquirer/console"
 	"acquirer/journal"
+	"acquirer/merchant"
 	"acquirer/routing"
 	"acquirer/settlement"
 	"acquirer/settlement/report"
@@ -162,6 +163,11 @@ func (h consoleHouse) Transaction(ctx context.Context, id int64) (console.Detail
 			d.Facts = append(d.Facts, console.Fact{Name: console.Words{ZH: "说明", EN: "note"}, Value: o.Note})
 		}
 	}
+	fee, err := h.feeOf(ctx, &e.Transaction)
+	if err != nil {
+		return console.Detail{}, err
+	}
+	d.Facts = append(d.Facts, fee...)
 	if w := e.Debt; w != nil {
 		name, why, tries := "reversal", console.Words{ZH: "冲正原因", EN: "reversed because"}, console.Words{ZH: "冲正次数", EN: "reversal tries"}
 		if w.Delivery() {
@@ -195,6 +201,33 @@ func (h consoleHouse) Transaction(ctx context.Context, id int64) (console.Detail
 	}
 	d.Steps = append(steps, d.Steps...)
 	return d, nil
+}
+
+// feeOf is what the transaction cost its merchant, with the formula (FEE-11);
+// nothing before it is booked.
+func (h consoleHouse) feeOf(ctx context.Context, t *journal.Transaction) ([]console.Fact, error) {
+	how := merchant.Sale{Channel: merchant.Card, CardType: merchant.Credit, Entry: switching.EntryOf(t.EntryMode)}
+	switch t.Channel {
+	case journal.Debit:
+		how.CardType = merchant.Debit
+	case journal.QR:
+		how.Channel, how.CardType = merchant.QR, ""
+	}
+	f, booked, err := h.v.books.FeeOf(ctx, t.ID, how)
+	if err != nil || !booked {
+		return nil, err
+	}
+	text := f.Total.String()
+	if f.Formula != "" {
+		text = f.Formula
+	}
+	if f.Speed != 0 {
+		text += fmt.Sprintf("; + %s = %s", f.Speed, f.Total)
+	}
+	return []console.Fact{
+		{Name: console.Words{ZH: "商户手续费", EN: "merchant's fee"}, Value: fmt.Sprintf("%s (%s v%d)", text, f.Plan, f.Version)},
+		{Name: console.Words{ZH: "应结商户", EN: "merchant gets"}, Value: f.Net.String()},
+	}, nil
 }
 
 // strayWords says what a message was that found no caller.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,9 +45,11 @@ func newFeesQuoteCmd() *cobra.Command {
 		Short: "Price one sale under a fee plan, with the formula",
 		Long: `quote computes the whole price of a sale: the merchant's fee, the fee for the
 settlement speed, and what reaches the account. A sale whose fee is not below
-its amount is refused with the reason and exit status 1.`,
+its amount is refused with the reason and exit status 1. --channel all compares the
+ways of paying, the one that leaves the merchant most first.`,
 		Example: `  acquirer fees quote --plan MICRO-2025 --channel credit --amount 100.00
-  acquirer fees quote --plan ESIGN-STD --channel credit --speed D0 --amount 5000 --json`,
+  acquirer fees quote --plan ESIGN-STD --channel credit --speed D0 --amount 5000 --json
+  acquirer fees quote --plan MICRO-2025 --channel all --amount 20.00`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			plans := merchant.BuiltIn()
@@ -77,6 +82,9 @@ its amount is refused with the reason and exit status 1.`,
 			if err != nil {
 				return usageError{err}
 			}
+			if channel == "all" {
+				return compareQuotes(cmd, plan, v, sum, asJSON)
+			}
 			q, err := plan.Quote(channel, v, sum)
 			if err != nil {
 				return usageError{err}
@@ -86,7 +94,7 @@ its amount is refused with the reason and exit status 1.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&code, "plan", "", "code of the fee plan, such as MICRO-2025 or ESIGN-STD")
-	f.StringVar(&channel, "channel", "", "credit, debit or qr")
+	f.StringVar(&channel, "channel", "", "credit, debit, qr, or all to compare them")
 	f.StringVar(&amount, "amount", "", "the sale in yuan, like 100.00")
 	f.StringVar(&speed, "speed", "T1", "T1, D0 or S0")
 	f.StringVar(&date, "date", "", "business date whose version of the plan applies, like 2026-11-20 (default today)")
@@ -134,4 +142,33 @@ func printQuote(cmd *cobra.Command, q *merchant.Quote, asJSON bool) error {
 		return errors.New("sale refused: " + q.Reason)
 	}
 	return nil
+}
+
+// compareQuotes prices a sale in every way of paying, the one that leaves the
+// merchant most first and those that are refused last.
+func compareQuotes(cmd *cobra.Command, plan *merchant.FeePlan, speed merchant.Speed, amount money.Amount, asJSON bool) error {
+	var all []merchant.Quote
+	for _, channel := range []string{"credit", "debit", "qr"} {
+		q, err := plan.Quote(channel, speed, amount)
+		if err != nil {
+			return usageError{err}
+		}
+		all = append(all, q)
+	}
+	slices.SortStableFunc(all, func(a, b merchant.Quote) int {
+		return cmp.Or(cmp.Compare(len(a.Refused), len(b.Refused)), cmp.Compare(b.Net, a.Net))
+	})
+	if asJSON {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(all)
+	}
+	var b strings.Builder
+	for _, q := range all {
+		if q.Refused != merchant.NotRefused {
+			fmt.Fprintf(&b, "%-7s refused: %s\n", q.Channel, q.Reason)
+			continue
+		}
+		fmt.Fprintf(&b, "%-7s net %12s  fee %10s  %s\n", q.Channel, q.Net, q.Fee+q.SettleFee, q.Formula)
+	}
+	_, err := fmt.Fprint(cmd.OutOrStdout(), b.String())
+	return err
 }

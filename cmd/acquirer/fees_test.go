@@ -43,6 +43,17 @@ func TestFeesQuote(t *testing.T) {
 	if code != 0 || !strings.Contains(out, `"fee":"3.65"`) {
 		t.Errorf("version 2: exit %d: %s", code, out)
 	}
+	// Every way of paying, the cheapest first (FEE-12): small sums by code, large ones by debit card.
+	for amount, want := range map[string]string{"20.00": "qr debit credit", "50000": "debit qr credit", "1.00": "qr debit credit"} {
+		out, text, code := call(t, newFeesCmd(), "quote", "--plan", "MICRO-2025", "--channel", "all", "--amount", amount)
+		var order []string
+		for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
+			order = append(order, strings.Fields(line)[0])
+		}
+		if got := strings.Join(order, " "); code != 0 || got != want || amount == "1.00" && !strings.Contains(out, "credit  refused") {
+			t.Errorf("%s: exit %d, %s %s, want %s\n%s", amount, code, got, text, want, out)
+		}
+	}
 	// Refused: status 1, the reason, and with --json the quote all the same.
 	out, text, code := call(t, newFeesCmd(), "quote", "--plan", "MICRO-2025", "--channel", "credit", "--amount", "1.00", "--json")
 	var q struct{ Fee, Net, Refused, Reason string }

@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/xuri/excelize/v2"
 	"golang.org/x/image/font/sfnt"
+	"pgregory.net/rapid"
 
 	"acquirer/calendar"
 	"acquirer/journal"
@@ -592,4 +594,86 @@ func TestPayoutsOfABatch(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Whatever a merchant sells, gives back and is charged, day after day: its
+// statements add up and go on from each other, and the details are what the
+// statements say.
+func TestStatementsAddUp(t *testing.T) {
+	if given := flag.Lookup("rapid.checks"); given.Value.String() == given.DefValue { // each opens a database
+		if err := flag.Set("rapid.checks", "15"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, n := t.TempDir(), 0
+	rapid.Check(t, func(rt *rapid.T) {
+		n++
+		db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(dir, fmt.Sprint(n, ".db")), schemas...)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer db.Close()
+		s := newStreet(t, db)
+		days := rapid.IntRange(1, 4).Draw(rt, "days")
+		var sales []int64
+		var sums []money.Amount
+		for i := range days {
+			day := friday.AddDays(i)
+			for range rapid.IntRange(0, 4).Draw(rt, "transactions") {
+				amount := money.Amount(rapid.IntRange(4_00, 900_00).Draw(rt, "amount"))
+				channel := rapid.SampledFrom([]journal.Channel{journal.Credit, journal.Debit, journal.QR}).Draw(rt, "channel")
+				switch what := rapid.IntRange(0, 5).Draw(rt, "what"); {
+				case what == 0 && len(sales) > 0: // of a day before, too: the merchant may come to owe
+					at := rapid.IntRange(0, len(sales)-1).Draw(rt, "of")
+					if part := min(amount, sums[at]); part > 0 {
+						s.sell(stall, day, journal.Refund, journal.Credit, "north", part, sales[at])
+						sums[at] -= part
+					}
+				case what == 1:
+					if err := s.engine.ExtraFee(t.Context(), fmt.Sprint(i, " ", amount), stall, amount, "维修费", day.Time().Add(time.Hour)); err != nil {
+						rt.Fatal(err)
+					}
+				default:
+					sales, sums = append(sales, s.sell(stall, day, journal.Sale, channel, map[bool]string{true: "wechat", false: "north"}[channel == journal.QR], amount, 0)), append(sums, amount)
+				}
+			}
+			s.close(day)
+		}
+		carried := "0.00"
+		for i := range days + 1 { // each day, then all of them
+			from, to := friday.AddDays(i), friday.AddDays(i)
+			if i == days {
+				from, to, carried = friday, friday.AddDays(days-1), "0.00"
+			}
+			p := s.json(Request{Report: "statement", Merchant: stall, From: from, To: to})
+			var sum, net money.Amount
+			rows := p.rows("汇总", "amount")
+			for _, r := range rows[:len(rows)-1] {
+				sum += yuan(rt, r)
+			}
+			for _, r := range p.rows("按支付方式", "net") {
+				net += yuan(rt, r)
+			}
+			if closing := rows[len(rows)-1]; sum != yuan(rt, closing) || rows[0] != carried {
+				rt.Errorf("%s to %s: it comes to %s, opening %s (carried %s): %v", from, to, sum, rows[0], carried, rows)
+			} else {
+				carried = closing
+			}
+			detail := s.json(Request{Report: "detail", Merchant: stall, From: from, To: to})
+			for _, r := range detail.rows("明细", "net") {
+				net -= yuan(rt, r)
+			}
+			if net != 0 {
+				rt.Errorf("%s to %s: the details differ from the statement by %s", from, to, net)
+			}
+		}
+	})
+}
+
+func yuan(t interface{ Fatal(...any) }, s string) money.Amount {
+	a, err := money.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
