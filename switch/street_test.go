@@ -190,7 +190,7 @@ func newStreet(t testing.TB, options ...streetOption) *street {
 
 	s.config = switching.Config{
 		MaxConnections: 64, MaxFrame: 4096, FrameTimeout: slower * 2 * time.Second, IdleTimeout: slower * 20 * time.Second, WriteTimeout: slower * 2 * time.Second, StoreTimeout: slower * 5 * time.Second,
-		WalletPatience: slower * 400 * time.Millisecond, TimeoutCode: "98", ReversalNotFound: "25", Acquirer: "48020000", CutOff: 23 * time.Hour,
+		WalletPatience: slower * time.Second, TimeoutCode: "98", ReversalNotFound: "25", Acquirer: "48020000", CutOff: 23 * time.Hour,
 		Owed: switching.OwedConfig{Interval: 20 * time.Millisecond, Backoff: 20 * time.Millisecond, BackoffMax: 200 * time.Millisecond, MaxAttempts: 12, Concurrency: 4},
 	}
 	// The weather of other tests breaks no breaker: those that are about them set
@@ -347,11 +347,11 @@ func (s *street) startIssuer(ctx context.Context, h keyHSM, name string, timeout
 // startWallets starts the simulated wallets and the ways to them.
 func (s *street) startWallets() {
 	var err error
-	s.wallets, err = simwallet.Start("127.0.0.1:0", simwallet.Config{Late: time.Second, Typing: 50 * time.Millisecond})
+	s.wallets, err = simwallet.Start("127.0.0.1:0", simwallet.Config{Late: slower * 2 * time.Second, Typing: 50 * time.Millisecond})
 	must(s.t, err)
 	ways := map[string]*wallet.Wallet{}
 	for _, name := range routing.Wallets {
-		ways[name], err = wallet.New(wallet.Config{Name: name, URL: s.wallets.URL(name), Wire: simwallet.TestWire(name, wallet.RSA), Timeout: slower * 200 * time.Millisecond,
+		ways[name], err = wallet.New(wallet.Config{Name: name, URL: s.wallets.URL(name), Wire: simwallet.TestWire(name, wallet.RSA), Timeout: slower * 400 * time.Millisecond,
 			Poll: 20 * time.Millisecond, Unknown: 20 * time.Millisecond, CancelAfter: cmp.Or(s.plan.cancelAfter, time.Nanosecond)})
 		must(s.t, err)
 	}
