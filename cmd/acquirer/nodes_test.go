@@ -29,9 +29,8 @@ func TestFaultOfANode(t *testing.T) {
 		}
 	}
 	// The door is what a load balancer is: terminals know nothing else.
-	first, admin := s.terminal, s.metrics
 	second, secondAdmin := freeAddr(t), freeAddr(t)
-	door := proxy(t, "door", first)
+	door := proxy(t, "door", s.terminal)
 	s.terminal = door.Listen
 	instead := func(args []string, name, value string) []string {
 		args = slices.Clone(args)
@@ -50,35 +49,40 @@ func TestFaultOfANode(t *testing.T) {
 	inFlight := s.crash(one)
 	began := time.Now()
 	s.metrics = "http://" + secondAdmin + "/metrics"
-	left := s.metric(`acquirer_owed{state="due"}`)
-	if inFlight == 0 || left < 3 {
-		t.Errorf("the node died with %d transactions in flight and %v reversals owed: nothing is proved", inFlight, left)
+	if inFlight == 0 {
+		t.Error("the node died with nothing in flight: nothing is proved")
 	}
-	if err := door.Update(&toxiproxy.Proxy{Listen: door.Listen, Upstream: second, Enabled: true}); err != nil {
-		t.Fatal(err)
-	}
+	// Its terminals stay away until then, or they would take back themselves
+	// what they had heard no answer to.
 	weather(issuer.Weather{})
-	s.opened()
-	s.awaitSales(2 * crashTerminals)
 	if _, ok := two.stderr.await(s.ctx, "transactions were lost past their deadline"); !ok {
 		t.Fatalf("the dead node's transactions are not taken over:\n%s", two.stderr.tail(20))
 	}
-	t.Logf("%d in flight and %v reversals at the death of the first of %s; the second took its open transactions over after %s", inFlight, left, admin, time.Since(began).Round(time.Second))
+	t.Logf("%d in flight at the death of the first node; the second took over what it left open after %s", inFlight, time.Since(began).Round(time.Second))
+	if err := door.Update(&toxiproxy.Proxy{Listen: door.Listen, Upstream: second, Enabled: true}); err != nil {
+		t.Fatal(err)
+	}
+	s.opened()
+	s.awaitSales(2 * crashTerminals)
 	s.calm()
 	s.awaitNothingOwed(two)
 	if status := two.stop(t); status != 0 {
 		t.Errorf("told to stop, it ended with status %d:\n%s", status, two.stderr.tail(20))
 	}
 	e, v := s.evidence()
-	taken := 0
+	sent, open := 0, 0 // by the second, of the first
 	for _, j := range e.journal {
-		if j.Node == 1 && j.Debt != nil && j.Debt.Ended.After(began) {
-			taken++
+		switch {
+		case j.Node != 1 || j.Debt == nil || !j.Debt.Ended.After(began):
+		case j.Outcome.Closed.After(began):
+			open++
+		default:
+			sent++
 		}
 	}
-	t.Logf("%d transactions at the terminals: %v; %d reversals of the first node ended after its death", len(e.told), s.book.Count(), taken)
-	if taken < 3 {
-		t.Errorf("only %d reversals of the dead node were taken over", taken)
+	t.Logf("%d transactions at the terminals: %v; of the dead node's %d were left open and %d reversals on their way", len(e.told), s.book.Count(), open, sent)
+	if open == 0 || sent == 0 {
+		t.Error("the second node took over nothing of one kind: the test proves less than it should")
 	}
 	e.holds(t, v, s.database)
 }
