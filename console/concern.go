@@ -65,11 +65,13 @@ func concerns(l Lang, now time.Time, o Overview, problem string) []concern {
 		add(act, "/owed", l.say("concern.owed", l.about(now.Sub(o.Owed.Oldest))))
 	}
 	for _, is := range o.Issuers {
-		switch up := is.up(); {
+		switch up, want := is.up(), is.inService(); {
+		case want == 0 && len(is.Lines) > 0:
+			add(watch, "/lines", l.say("concern.drained", is.Name))
 		case up == 0:
 			add(act, "/lines", l.say("concern.issuer", is.Name))
-		case up < len(is.Lines):
-			add(watch, "/lines", l.named("concern.line", len(is.Lines)-up, is.Name))
+		case up < want:
+			add(watch, "/lines", l.named("concern.line", want-up, is.Name))
 		case is.Breaker == "open":
 			add(act, "/lines", l.say("concern.breaker", is.Name))
 		}
@@ -89,6 +91,17 @@ func (l Lang) named(key string, n int, name string) string {
 		key += ".1"
 	}
 	return l.say(key, name, n)
+}
+
+// inService counts the lines that nobody took out of service.
+func (i Issuer) inService() int {
+	n := 0
+	for _, line := range i.Lines {
+		if !line.Drained {
+			n++
+		}
+	}
+	return n
 }
 
 func (i Issuer) up() int {

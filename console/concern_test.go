@@ -70,6 +70,35 @@ func TestConcerns(t *testing.T) {
 	}
 }
 
+// Lines that an operator took out of service are no failure.
+func TestDrainedLines(t *testing.T) {
+	now := time.Now()
+	good := Ledger{Balanced: true, Checked: now}
+	up, out, down := Line{Number: 1, Connected: true, SignedOn: true}, Line{Number: 2, Drained: true}, Line{Number: 3}
+	for _, c := range []struct {
+		lines []Line
+		mood  string
+		says  string
+	}{
+		{[]Line{up, out}, "good", ""},
+		{[]Line{up, out, down}, "watch", "Issuer north has 1 line down"},
+		{[]Line{out}, "watch", "Issuer north is out of service"},
+		{[]Line{out, down}, "act", "north"},
+	} {
+		is := Issuer{Name: "north", Lines: c.lines}
+		var says []string
+		for _, x := range concerns(English, now, Overview{Ledger: good, Issuers: []Issuer{is}}, "") {
+			says = append(says, x.Text)
+		}
+		if got := strings.Join(says, ";"); is.Mood() != c.mood || (c.says == "") != (got == "") || !strings.Contains(got, c.says) {
+			t.Errorf("%+v: mood %s, %q, want %s, %q", c.lines, is.Mood(), got, c.mood, c.says)
+		}
+	}
+	if out.Mood() != "drained" {
+		t.Errorf("a drained line is %s", out.Mood())
+	}
+}
+
 func TestTimelineOfALateReversal(t *testing.T) {
 	at := time.Unix(1_771_000_000, 0)
 	d := Detail{Row: Row{At: at, Took: 4 * time.Millisecond}, Steps: []Step{

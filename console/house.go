@@ -181,6 +181,7 @@ type Line struct {
 	Addr      string
 	Connected bool
 	SignedOn  bool          // and carries traffic
+	Drained   bool          // taken out of service by an operator
 	Since     time.Time     // of the last change of the two
 	Echo      time.Duration // round trip of the last echo; 0 before the first
 	Drops     uint64        // how often it broke since the start

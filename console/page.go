@@ -230,9 +230,12 @@ func (i Issuer) Up() int { return i.up() }
 // Mood of an issuer: good, watch or act.
 func (i Issuer) Mood() string {
 	switch i.up() {
-	case len(i.Lines):
-		if len(i.Lines) > 0 {
+	case i.inService():
+		if i.inService() > 0 {
 			return "good"
+		}
+		if len(i.Lines) > 0 { // all were taken out of service
+			return "watch"
 		}
 	case 0:
 	default:
@@ -255,6 +258,8 @@ func (l Line) Mood() string {
 	switch {
 	case l.SignedOn:
 		return "up"
+	case l.Drained:
+		return "drained"
 	case l.Connected:
 		return "signing"
 	}

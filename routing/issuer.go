@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,6 +104,7 @@ func (e *SendError) Unwrap() error { return e.Err }
 type Config struct {
 	Name        string   // as the BIN table has it
 	Addrs       []string // one line each, "host:port"
+	Drained     []int    // lines, from 1, that begin out of service, as Drain leaves them
 	Institution string   // the issuer's institution code, header and DE 100; at most 11 digits
 	Acquirer    string   // ours, header and DE 33; at most 11 digits
 
@@ -262,9 +264,10 @@ func NewIssuer(cfg Config) (*Issuer, error) {
 	i.met = cfg.Metrics.of(i)
 	for n, addr := range cfg.Addrs {
 		l := &Link{issuer: i, number: n + 1, addr: addr, turned: make(chan struct{})}
-		l.state.Line, l.state.Addr, l.state.Since = n+1, addr, time.Now()
+		l.state.Line, l.state.Addr, l.state.Since, l.state.Drained = n+1, addr, time.Now(), slices.Contains(cfg.Drained, n+1)
 		i.links = append(i.links, l)
 		i.met.lineUp(n, false)
+		i.met.lineDrained(n, l.state.Drained)
 	}
 	if cfg.Keys != nil {
 		i.keyed.Store(cfg.Keys.Ready())

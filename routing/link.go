@@ -106,8 +106,7 @@ func (l *Link) retire(s *session) {
 
 // Drain takes a line of the issuer out of service, numbered from 1, or all of
 // them with 0. The line takes no more requests; when those in flight have ended
-// it signs off and is closed, and it stays down until Resume, or until the
-// switch starts again. What cannot go elsewhere is ErrUnreachable. State tells
+// it signs off and is closed, and it stays down until Resume. What cannot go elsewhere is ErrUnreachable. State tells
 // how far it is.
 func (i *Issuer) Drain(line int) error { return i.turn(line, true) }
 

@@ -94,7 +94,7 @@ func (h consoleHouse) Overview(ctx context.Context) (console.Overview, error) {
 		st := v.legs[name].Issuer.State()
 		is := console.Issuer{Name: name, InFlight: st.InFlight, Breaker: breakers[name].State}
 		for _, l := range st.Lines {
-			is.Lines = append(is.Lines, console.Line{Number: l.Line, Addr: l.Addr, Connected: l.Connected, SignedOn: l.SignedOn, Since: l.Since,
+			is.Lines = append(is.Lines, console.Line{Number: l.Line, Addr: l.Addr, Connected: l.Connected, SignedOn: l.SignedOn, Drained: l.Drained, Since: l.Since,
 				Echo: l.LastEcho, Drops: l.Drops, LastError: l.LastError})
 		}
 		o.Issuers = append(o.Issuers, is)

@@ -69,7 +69,7 @@ type house struct {
 
 // schemas are every table there is, in the order in which they are made.
 func schemas() []store.Schema {
-	return []store.Schema{keySchema, registrySchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, download.Schema, audit.Schema, reconcile.Schema, dispute.Schema}
+	return []store.Schema{keySchema, registrySchema, linesSchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, download.Schema, audit.Schema, reconcile.Schema, dispute.Schema}
 }
 
 // openHouse opens the store, the HSM and the registry, loads the seed, and
@@ -154,7 +154,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 		}
 	}
 	v.strays = watchStrays(v.journal, log)
-	if err := v.startIssuers(issuers); err != nil {
+	if err := v.startIssuers(ctx, issuers); err != nil {
 		return nil, err
 	}
 	if err := v.openWallets(); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -141,9 +142,13 @@ func (is *issuerConfig) speaks() (*spec.Dialect, []byte, error) {
 
 // startIssuers starts the lines of every issuer; they connect, sign on and
 // fetch their keys in the background.
-func (v *house) startIssuers(issuers []issuerConfig) error {
+func (v *house) startIssuers(ctx context.Context, issuers []issuerConfig) error {
 	met := routing.NewMetrics()
 	v.metrics.MustRegister(met)
+	drained, err := drainedLines(ctx, v.db)
+	if err != nil {
+		return err
+	}
 	for _, is := range issuers {
 		if _, twice := v.legs[is.Name]; twice {
 			return usageError{fmt.Errorf("issuer %s is there twice", is.Name)}
@@ -162,7 +167,7 @@ func (v *house) startIssuers(issuers []issuerConfig) error {
 		}
 		keys := switching.NewZoneKeys(v.hsm, is.ZMK, dialect, is.X919)
 		line, err := routing.NewIssuer(routing.Config{
-			Name: is.Name, Addrs: is.Lines, Institution: is.Institution, Acquirer: v.cfg.Switch.Acquirer, Dialect: dialect, Head: head,
+			Name: is.Name, Addrs: is.Lines, Drained: drained[is.Name], Institution: is.Institution, Acquirer: v.cfg.Switch.Acquirer, Dialect: dialect, Head: head,
 			Timeout: timeout, ConnectTimeout: time.Duration(is.ConnectTimeout), WriteTimeout: time.Duration(is.WriteTimeout), SignOnTimeout: time.Duration(is.SignOnTimeout),
 			EchoInterval: time.Duration(is.EchoInterval), EchoTimeout: time.Duration(is.EchoTimeout), EchoMisses: is.EchoMisses, TimeoutStreak: is.TimeoutStreak,
 			BackoffMin: time.Duration(is.BackoffMin), BackoffMax: time.Duration(is.BackoffMax),

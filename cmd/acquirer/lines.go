@@ -20,6 +20,7 @@ import (
 
 	"acquirer/audit"
 	"acquirer/routing"
+	"acquirer/store"
 )
 
 // issuers answers what every issuer's lines are doing.
@@ -56,16 +57,34 @@ func (a *admin) order(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("order %q is neither drain nor resume", order), http.StatusNotFound)
 		return
 	}
-	// It is written down first: what nobody could answer for is not done.
-	e := audit.Entry{Who: cmp.Or(r.Header.Get(operatorHeader), "unknown"), From: "admin address, " + r.RemoteAddr, Op: "lines " + order, Subject: name, Result: audit.Done}
-	if line > 0 {
-		e.Detail = fmt.Sprintf("line %d", line)
-	}
 	if line > leg.Issuer.Lines() {
 		http.Error(w, fmt.Sprintf("issuer %s has lines 1 to %d and no line %d", name, leg.Issuer.Lines(), line), http.StatusBadRequest)
 		return
 	}
-	if _, err := audit.Append(r.Context(), a.v.db, e); err != nil {
+	// It is written down first: what nobody could answer for is not done.
+	e := audit.Entry{Who: cmp.Or(r.Header.Get(operatorHeader), "unknown"), From: "command line, " + r.RemoteAddr, Op: "lines " + order, Subject: name, Result: audit.Done}
+	lines := []int{line}
+	if line > 0 {
+		e.Detail = fmt.Sprintf("line %d", line)
+	} else {
+		lines = lines[:0]
+		for n := range leg.Issuer.Lines() {
+			lines = append(lines, n+1)
+		}
+	}
+	if err := a.v.db.Write(r.Context(), func(tx store.Tx) error {
+		for _, n := range lines {
+			sql := "delete from drained_line where node = $1 and issuer = $2 and line = $3"
+			if order == "drain" {
+				sql = "insert into drained_line (node, issuer, line) values ($1, $2, $3) on conflict do nothing"
+			}
+			if _, err := tx.Exec(sql, int64(store.Node()), name, int64(n)); err != nil {
+				return err
+			}
+		}
+		_, err := audit.Record(tx, e)
+		return err
+	}); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
@@ -74,6 +93,41 @@ func (a *admin) order(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.say(w, nil)
+}
+
+// linesSchema remembers which lines of a node were taken out of service: a
+// restart does not put them back.
+var linesSchema = store.Schema{Name: "lines", Steps: []string{`
+create table drained_line (
+	node   INTEGER NOT NULL,
+	issuer TEXT NOT NULL,
+	line   INTEGER NOT NULL, -- from 1, as the seed lists them
+	primary key (node, issuer, line)
+)`}}
+
+// drainedLines are the lines of this node that are out of service, by issuer.
+func drainedLines(ctx context.Context, db *store.DB) (map[string][]int, error) {
+	drained := map[string][]int{}
+	err := db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query("select issuer, line from drained_line where node = $1", int64(store.Node()))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var name string
+			var line int64
+			if err := rows.Scan(&name, &line); err != nil {
+				return err
+			}
+			drained[name] = append(drained[name], int(line))
+		}
+		return rows.Close()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("which lines are out of service: %w", err)
+	}
+	return drained, nil
 }
 
 // operatorHeader carries who gives an order, as the command says it.
@@ -91,8 +145,7 @@ where it runs.
 drain takes one line, or all lines of an issuer, out of service: it takes no more
 requests, what is in flight ends, it signs off and is closed. With no other line
 its transactions are answered 91, and what is owed waits. It stays so until
-resume, or until that switch starts again. With several nodes each has lines of
-its own.`,
+resume, also over a restart. With several nodes each has lines of its own.`,
 		Example: "  acquirer lines list",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

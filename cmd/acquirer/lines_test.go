@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,7 +138,7 @@ func wayOut(t *testing.T, seed func(zmk hsm.Key) string) (*house, error) {
 	v := &house{hsm: box, metrics: prometheus.NewRegistry(), legs: map[string]switching.Leg{}, log: slog.New(slog.DiscardHandler)}
 	v.strays = watchStrays(nil, v.log)
 	v.cfg.Switch.Acquirer, v.cfg.Switch.IssuerTimeout = "48020000", 5*time.Second
-	if v.db, err = store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "lines.db"), audit.Schema); err != nil {
+	if v.db, err = store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "lines.db"), audit.Schema, linesSchema); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -145,7 +146,7 @@ func wayOut(t *testing.T, seed func(zmk hsm.Key) string) (*house, error) {
 			t.Error(err)
 		}
 	})
-	return v, v.startIssuers(issuers)
+	return v, v.startIssuers(t.Context(), issuers)
 }
 
 func (v *house) awaitLine(t *testing.T, what string, is func(routing.LineState) bool) {
@@ -277,6 +278,21 @@ func TestLinesCommands(t *testing.T) {
 	if s := lines(0, "list"); !strings.Contains(s, " drained ") {
 		t.Errorf("list says %s", s)
 	}
+	// The next process finds it out of service.
+	if drained, err := drainedLines(t.Context(), v.db); err != nil || len(drained) != 1 || !slices.Equal(drained["north"], []int{1}) {
+		t.Errorf("after a restart: %v, %v", err, drained)
+	}
+	again := *v
+	again.legs, again.metrics = map[string]switching.Leg{}, prometheus.NewRegistry()
+	if err := again.startIssuers(t.Context(), []issuerConfig{{Name: "north", Institution: "01020001", Lines: []string{at}}}); err != nil {
+		t.Fatal(err)
+	}
+	if st := again.legs["north"].Issuer.State().Lines[0]; !st.Drained || st.Connected {
+		t.Errorf("after a restart: %+v", st)
+	}
+	if err := again.legs["north"].Issuer.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
 	lines(0, "resume", "north")
 	v.awaitLine(t, "it is back", func(l routing.LineState) bool { return l.SignedOn && !l.Drained })
 	var states []routing.State
@@ -306,6 +322,9 @@ func TestLinesCommands(t *testing.T) {
 	}
 	if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusUnauthorized {
 		t.Errorf("without the token: %v, status %d", err, res.StatusCode)
+	}
+	if drained, err := drainedLines(t.Context(), v.db); err != nil || len(drained) != 0 {
+		t.Errorf("resumed, and after a restart: %v, %v", err, drained)
 	}
 	if st := v.legs["north"].Issuer.State(); st.Lines[0].Drained {
 		t.Error("it drained the line")
