@@ -8,6 +8,11 @@ import (
 
 // What asks for a hand, and what only for an eye. The rows stand in the order
 // in which concerns are told.
+func broken(state string, issuers []Issuer) []Issuer {
+	issuers[0].Breaker = state
+	return issuers
+}
+
 func TestConcerns(t *testing.T) {
 	now := time.Now()
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
@@ -43,6 +48,9 @@ func TestConcerns(t *testing.T) {
 		{"issuer without lines", Overview{Ledger: good, Issuers: line()}, "", "Issuer north has no line up", true, "/lines"},
 		{"line down", Overview{Ledger: good, Issuers: line(true, false)}, "", "Issuer north has 1 line down", false, "/lines"},
 		{"lines down", Overview{Ledger: good, Issuers: line(true, false, false)}, "", "Issuer north has 2 lines down", false, "/lines"},
+		{"breaker open", Overview{Ledger: good, Issuers: broken("open", line(true, true))}, "", "Issuer north does not answer; its breaker is open", true, "/lines"},
+		{"breaker open, and no line", Overview{Ledger: good, Issuers: broken("open", line(false))}, "", "Issuer north has no line up", true, "/lines"},
+		{"breaker closed", Overview{Ledger: good, Issuers: broken("closed", line(true))}, "", "", false, ""},
 		{"payouts", Overview{Ledger: good, Payouts: PayoutTotal{Returned: 1, Unknown: 1}}, "", "2 payouts were returned or their fate is unknown", true, "/settlement"},
 		{"held", Overview{Ledger: good, Payouts: PayoutTotal{Held: 1}}, "", "1 payout is held", false, "/settlement"},
 	} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -174,24 +175,28 @@ func honest(cfg Config, routes []routing.Route) error {
 		return nil
 	}
 	for _, r := range routes {
-		if !synthetic(r.BIN) {
+		if nobodys := synthetic(r.BIN); nobodys == "" || !strings.HasPrefix(cmp.Or(r.Last, r.BIN), nobodys) {
 			return usageError{fmt.Errorf("environment is production, hsm.kind is %s, and BIN %s of issuer %s may be on real cards: a software HSM may not process real cardholders' PINs (PCI PIN requirement 1; docs/hsm.md says what it cannot promise). "+
-				"Use a certified device, or the synthetic BINs (testdata/bin/bins.csv), or environment test", cfg.HSM.Kind, r.BIN, r.Issuer)}
+				"Use a certified device, or the synthetic BINs (testdata/bin/bins.csv), or environment test", cfg.HSM.Kind, r.String(), r.Issuer)}
 		}
 	}
 	return nil
 }
 
-func synthetic(bin string) bool {
-	if strings.HasPrefix(bin, "9999") || strings.HasPrefix(bin, simcard.Abroad.BIN) {
-		return true
+// synthetic is the beginning of a BIN that makes it nobody's; "" when it may be
+// somebody's.
+func synthetic(bin string) string {
+	for _, nobodys := range []string{"9999", simcard.Abroad.BIN} {
+		if strings.HasPrefix(bin, nobodys) {
+			return nobodys
+		}
 	}
 	for _, is := range simcard.Issuers {
 		if strings.HasPrefix(bin, is.BIN) {
-			return true
+			return is.BIN
 		}
 	}
-	return false
+	return ""
 }
 
 // parsePeriods reads hsm.periods: USE=DAYS, separated by commas.

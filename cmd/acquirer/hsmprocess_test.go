@@ -267,7 +267,10 @@ func TestHonest(t *testing.T) {
 
 	bad(t, 2, []string{"production", "software HSM"}, "demo", "--environment", "production", "--transactions", "1")
 
-	route := func(bin string) []routing.Route { return []routing.Route{{BIN: bin, Issuer: "bank"}} }
+	route := func(bin string) []routing.Route {
+		first, last, _ := strings.Cut(bin, "-")
+		return []routing.Route{{BIN: first, Last: last, Issuer: "bank"}}
+	}
 	for _, c := range []struct {
 		environment, kind, bin string
 		ok                     bool
@@ -275,6 +278,8 @@ func TestHonest(t *testing.T) {
 		{"production", "software", "622848", false}, {"production", "remote", "622848", false}, {"production", "software", "6210001", true},
 		{"production", "software", "621001", false}, {"production", "software", "999912", true}, {"production", "software", "9998", false},
 		{"production", "software", "62100", false}, {"production", "payshield", "622848", true}, {"test", "software", "622848", true},
+		{"production", "software", "999900-999999", true}, {"production", "software", "6210000-6210009", true},
+		{"production", "software", "621000-621001", false}, {"production", "software", "621000-999912", false},
 	} {
 		cfg := Config{Environment: c.environment}
 		cfg.HSM.Kind = c.kind
