@@ -302,3 +302,26 @@ func TestPriceDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// FEE-06, FEE-13: T+1 is free; the plans that ship take nothing for devices and
+// deposits, 100.00 for a repair, and nothing for a SIM card's first year.
+func TestNothingElseIsTaken(t *testing.T) {
+	for p := range BuiltIn().All() {
+		for _, amount := range []money.Amount{100_00, 50_000_00} {
+			if fee, offered := p.SpeedFee(T1, amount, 3_60); fee != 0 || !offered {
+				t.Errorf("%s v%d takes %s for T+1", p.Code, p.Version, fee)
+			}
+		}
+		for _, x := range p.Extras {
+			switch want := map[string]money.Amount{Repair: 100_00}[x.Kind]; {
+			case x.Amount != want:
+				t.Errorf("%s v%d takes %s for %s, want %s", p.Code, p.Version, x.Amount, x.Kind, want)
+			case x.Kind == SIMYear && x.FreeDays != 365:
+				t.Errorf("%s v%d: a SIM card is free for %d days", p.Code, p.Version, x.FreeDays)
+			}
+		}
+	}
+	if w := plan(t, "MICRO-2025", 1).Extra(Device).Waiver; w == nil || w.Sales != money.Yuan(1000) || w.WithinDays != 30 {
+		t.Errorf("the device's waiver is %+v", w)
+	}
+}
