@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -625,4 +626,29 @@ func TestCloseWithASilentQuestion(t *testing.T) {
 	if err := <-ended; !errors.Is(err, routing.ErrUnanswered) {
 		t.Errorf("the silent question: %v", err)
 	}
+}
+
+// Whatever is posted to a wallet, it is answered and nothing is booked that
+// nobody has signed.
+func FuzzPosted(f *testing.F) {
+	for i, body := range []string{"<xml><out_trade_no>R1</out_trade_no></xml>", "method=alipay.trade.pay&biz_content={}", "txnType=01&txnSubType=06&version=5.1.0", "", "%zz", "<!DOCTYPE a>"} {
+		f.Add(uint8(i), body)
+	}
+	s, err := Serve(NewPipe(), Config{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() {
+		if err := s.Close(context.Background()); err != nil {
+			f.Error(err)
+		}
+	})
+	paths := []string{"/wechat/pay/micropay", "/alipay/gateway.do", "/unionpay-qr/gateway/api/backTransReq.do", "/wechat/secapi/pay/refund", "/alipay", "/unionpay-qr/gateway/api/queryTrans.do", "/unionpay-qr/", "/wechat/pay/downloadbill"}
+	f.Fuzz(func(t *testing.T, which uint8, body string) {
+		w := httptest.NewRecorder()
+		s.server.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, paths[int(which)%len(paths)], strings.NewReader(body)))
+		if w.Code == http.StatusOK && w.Body.Len() == 0 || len(s.Orders()) != 0 {
+			t.Errorf("%s: HTTP %d %q, %d orders", body, w.Code, w.Body, len(s.Orders()))
+		}
+	})
 }
