@@ -329,7 +329,7 @@ func TestBrowser(t *testing.T) {
 			b.look(window.width, window.height, colours)
 			for _, lang := range []string{"zh", "en"} {
 				for _, p := range []struct{ name, path string }{{"street", "/"}, {"lines", "/lines"}, {"owed", "/owed"},
-					{"settlement", "/settlement"}, {"batches", "/batches"}, {"transaction", fmt.Sprintf("/transactions/%d", sale.ID)},
+					{"settlement", "/settlement"}, {"batches", "/batches"}, {"compared", "/compared"}, {"transaction", fmt.Sprintf("/transactions/%d", sale.ID)},
 					{"receipt", fmt.Sprintf("/transactions/%d/receipt", sale.ID)}, {"receipt-refund", fmt.Sprintf("/transactions/%d/receipt", refund.ID)}} {
 					b.open(base + p.path + "?lang=" + lang)
 					over := js[[]string](b, `[...document.querySelectorAll("body *")]

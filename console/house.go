@@ -44,6 +44,10 @@ type House interface {
 	// Report makes a report of the settlement; ErrReport when it cannot be asked
 	// for like that. It may take minutes, and ctx says how many.
 	Report(ctx context.Context, q ReportQuery) (ReportFile, error)
+	// Compared returns the last days that were compared with the books of others,
+	// and at most n differences and disputes that wait. Asked once a second while
+	// it is watched.
+	Compared(ctx context.Context, n int) (Compared, error)
 	// Resolve marks a difference as dealt with, or returns ErrNotFound; a
 	// second time changes nothing.
 	Resolve(ctx context.Context, id int64) error

@@ -20,10 +20,11 @@ var pageFiles embed.FS
 
 // How much is listed.
 const (
-	recentRows = 25
-	owedRows   = 200
-	todayRows  = 6
-	batchRows  = 300
+	recentRows   = 25
+	owedRows     = 200
+	todayRows    = 6
+	batchRows    = 300
+	comparedRows = 100
 )
 
 // sight is where somebody looks: a page, in a language.
@@ -46,6 +47,7 @@ var regions = map[string][]string{
 	"owed":        {"nav", "status", "owed"},
 	"settlement":  {"nav", "status", "settlement"},
 	"batches":     {"nav", "status", "batches"},
+	"compared":    {"nav", "status", "compared"},
 	"transaction": {"nav", "status", "transaction"},
 }
 
@@ -72,6 +74,7 @@ type page struct {
 	Owed       []Owed
 	Settlement Settlement
 	Batches    Batches
+	Compared   Compared
 	Detail     Detail
 	Receipt    Receipt
 	Form       reportForm

@@ -122,6 +122,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /owed", s.show("owed"))
 	mux.HandleFunc("GET /settlement", s.show("settlement"))
 	mux.HandleFunc("GET /batches", s.show("batches"))
+	mux.HandleFunc("GET /compared", s.show("compared"))
 	mux.HandleFunc("POST /batches/differences/{id}/resolve", s.resolve)
 	mux.HandleFunc("GET /reports", s.show("reports"))
 	mux.HandleFunc("GET /reports/file", s.report)
@@ -310,6 +311,11 @@ func (s *Server) gather(ctx context.Context, v sight, whole bool) (*page, error)
 		p.Title = v.lang.say("receipt.title", yuan(p.Receipt.Amount))
 	case "reports":
 		p.Title = v.lang.say("reports.title")
+	case "compared":
+		p.Title = v.lang.say("compared.title")
+		if p.Compared, err = s.house.Compared(ask, comparedRows); err != nil {
+			return nil, err
+		}
 	case "batches":
 		if p.Batches, err = s.house.Batches(ask, v.date, batchRows); err != nil {
 			return nil, err

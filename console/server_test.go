@@ -121,7 +121,7 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 	base, _ := start(t, house)
 	id := house.rows[0].ID
 	house.signed[id] = handwriting()
-	for _, path := range []string{"/", "/lines", "/owed", "/settlement", "/batches", fmt.Sprintf("/transactions/%d", id), fmt.Sprintf("/transactions/%d/receipt", id),
+	for _, path := range []string{"/", "/lines", "/owed", "/settlement", "/batches", "/compared", fmt.Sprintf("/transactions/%d", id), fmt.Sprintf("/transactions/%d/receipt", id),
 		fmt.Sprintf("/transactions/%d/signature.png", id), "/transactions/1/signature.png", "/static/console.js", "/static/console.css",
 		"/static/icon.svg", "/nowhere", "/transactions/1", "/?lang=en", "/live"} {
 		res, _ := ask(t, "GET", base+path, nil)
@@ -236,6 +236,8 @@ func TestPagesInBothLanguages(t *testing.T) {
 		{"/batches?date=2026-02-13", inEnglish, []string{"Batches of 2026-02-13", "No terminal has settled", "date=2026-02-12", "date=2026-02-14", "not signed"}},
 		{"/reports", inChinese, []string{"商户对账单", "备付金日报", "下载", `name="payout"`, `value="xlsx"|>xlsx<`}},
 		{"/reports?merchant=898110054110001&date=2026-02-13", inEnglish, []string{`value="898110054110001"`, `value="2026-02-13"`, "Costs and margin", "Trial balance"}},
+		{"/compared", inChinese, []string{"对账与争议", "短款", "604414000482", "¥100.00", "退付款人", "一次退单", "4853", "待我方答复", "缺 north 的文件", "99.9", "ann, bob", "待复核"}},
+		{"/compared", inEnglish, []string{"Reconciliation and disputes", "to the payer; to be confirmed", "ours to answer", "no file of north", "and a second person"}},
 		{"/transactions/77", inEnglish, []string{"No such transaction", "Number 77 is not in the journal"}},
 	} {
 		res, body := ask(t, "GET", base+c.path, c.header)
@@ -263,7 +265,7 @@ func TestPagesInBothLanguages(t *testing.T) {
 func TestRegionsHaveTheirPlace(t *testing.T) {
 	house := newStreet(time.Now())
 	base, _ := start(t, house)
-	paths := map[string]string{"street": "/", "lines": "/lines", "owed": "/owed", "settlement": "/settlement", "batches": "/batches", "transaction": fmt.Sprintf("/transactions/%d", house.rows[0].ID)}
+	paths := map[string]string{"street": "/", "lines": "/lines", "owed": "/owed", "settlement": "/settlement", "batches": "/batches", "compared": "/compared", "transaction": fmt.Sprintf("/transactions/%d", house.rows[0].ID)}
 	for name, list := range regions {
 		_, body := ask(t, "GET", base+paths[name], nil)
 		for _, region := range list {
