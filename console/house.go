@@ -241,6 +241,18 @@ type Settlement struct {
 	State     DayState
 	CutOff    time.Time
 	Merchants []MerchantDay
+	Holds     []Hold // those that stand, of whatever date
+}
+
+// Hold is a merchant's money that is kept out of payouts, by two people.
+type Hold struct {
+	Key       string
+	MID, Name string
+	Remains   money.Amount // neither released nor used
+	Sure      bool         // a second person has confirmed it
+	Release   bool         // somebody asked to release it; a second person may
+	By        string       // who asked for it
+	Reason    string
 }
 
 // MerchantDay is what a merchant sold on a business date and is paid for it.

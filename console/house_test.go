@@ -81,6 +81,7 @@ func newStreet(now time.Time) *street {
 	s.day.Merchants[4].Payout, s.day.Merchants[4].Reference = PayoutPaid, "P20260213-898110054110005-S0-17"
 	s.day.Merchants[4].PayOn = s.day.Date
 	s.day.Merchants[1].Payout = PayoutSent
+	s.day.Holds = []Hold{{Key: "case-4711", MID: shops[2].mid, Name: shops[2].name, Remains: 888_00, By: "li", Reason: "own <card>"}, {Key: "case-4712", MID: shops[2].mid, Name: shops[2].name, Remains: 1, Sure: true, Release: true}}
 	s.owed = []Owed{{ID: s.rows[11].ID, Since: now.Add(-14 * time.Second), TID: s.rows[11].TID, Merchant: s.rows[11].Merchant, PAN: s.rows[11].PAN,
 		Amount: s.rows[11].Amount, Issuer: s.rows[11].Issuer, Why: Words{"发卡方超时", "no answer in time"}, Attempts: 2, Next: now.Add(6 * time.Second), LastSaid: "no answer"}}
 	s.settle(now)

@@ -225,7 +225,7 @@ func TestPagesInBothLanguages(t *testing.T) {
 		{"/", inEnglish, []string{`<html lang="en">`, "All is in order", "all 8 lines up", "insufficient funds", "1 reversal or advice under way", "Today&#39;s settlement|Today's settlement", "demo", "up 1d 2h", "p99"}},
 		{"/lines", inEnglish, []string{"127.0.0.1:9001", "2 of 2 up", "0.31 ms", "north", "west"}},
 		{"/owed", inChinese, []string{"发卡方超时", house.owed[0].Merchant}},
-		{"/settlement", inEnglish, []string{"MICRO-2025", "¥12,345.67", "Total", "in transit", "P20260213-898110054110005-S0-17", "898110054110003"}},
+		{"/settlement", inEnglish, []string{"MICRO-2025", "¥12,345.67", "Total", "in transit", "P20260213-898110054110005-S0-17", "898110054110003", "¥888.00", "waits for a second person", "case-4711", "own &lt;card&gt;", "release waits for a second person"}},
 		{"/settlement?date=2026-02-13", inChinese, []string{"结算 2026-02-13", "已全部付款", "date=2026-02-12", "date=2026-02-14", `href="/settlement?date=2026-02-13&amp;lang=en"`}},
 		{tx, inChinese, []string{"时间线", "开账落盘", "604414000482", "9F26", "终端 → 收单", house.rows[2].PAN}},
 		{tx, inEnglish, []string{"Timeline", "open (durable)", "Retrieval reference number", "terminal → acquirer", "Fee"}},

@@ -300,6 +300,14 @@ func (h consoleHouse) Settlement(ctx context.Context, date calendar.Date) (conso
 		paid = paid && (m.Payout == console.PayoutPaid || m.Payout == console.PayoutNone)
 		s.Merchants = append(s.Merchants, m)
 	}
+	holds, err := h.v.books.Holds(ctx, "", false, 100)
+	if err != nil {
+		return console.Settlement{}, err
+	}
+	for _, x := range holds {
+		s.Holds = append(s.Holds, console.Hold{Key: x.Key, MID: x.Merchant, Name: h.v.merchantName(x.Merchant), Remains: x.Remains,
+			Sure: x.State == settlement.HoldSure, Release: x.FreeBy != "", By: x.AskedBy, Reason: x.Reason})
+	}
 	switch {
 	case closed && paid:
 		s.State = console.DayPaid
