@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/journal"
 	"acquirer/ledger"
 	"acquirer/limits"
@@ -181,7 +182,7 @@ func (s *Switch) askAll(ctx context.Context, w *work, t *journal.Transaction, q 
 				s.chips.note(card, atc)
 			}
 			return out
-		case errors.Is(err, routing.ErrUnanswered):
+		case errors.Is(err, routing.ErrUnanswered) && !fault.Planted("another-after-bytes"):
 			out := journal.Outcome{Reason: journal.Unanswered, Note: whyOf(err)}
 			if t.Advice() { // it counts as taken over
 				out.Additional, out.Settles = institutions(leg.Issuer.Institution(), s.cfg.Acquirer), int32(t.Day)%10000
@@ -218,6 +219,10 @@ func (s *Switch) moveTo(ctx context.Context, w *work, t *journal.Transaction, q 
 	deadline := time.Now().Add(moved.leg.Issuer.Timeout() + s.cfg.StoreTimeout)
 	step, cancel := s.storeContext(ctx)
 	defer cancel()
+	if fault.Planted("moved-in-memory") {
+		*q, t.Issuer, w.issuer = moved, name, name
+		return nil
+	}
 	ok, err := s.journal.Move(step, t.ID, name, deadline)
 	switch {
 	case err != nil:
