@@ -1,14 +1,12 @@
 package wallet
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -87,7 +85,7 @@ func (x *Alipay) ask(base string, q *question) (call, error) {
 
 func form(p map[string]string) []byte {
 	v := url.Values{}
-	for k := range maps.Keys(p) {
+	for k := range p {
 		v.Set(k, p[k])
 	}
 	return []byte(v.Encode())
@@ -191,8 +189,7 @@ func (x *Alipay) trust(q *question, body []byte) (*alipayAnswer, error) {
 		return nil, errors.New("its signature is missing or wrong; compare the keys of both sides")
 	}
 	a := new(alipayAnswer)
-	d := json.NewDecoder(bytes.NewReader(node))
-	if err := d.Decode(a); err != nil {
+	if err := json.Unmarshal(node, a); err != nil {
 		return nil, errors.New("its node is not the JSON that was expected")
 	}
 	return a, nil
@@ -252,7 +249,7 @@ func (x *Alipay) bill(ctx context.Context, w *Wallet, q *question, to io.Writer)
 	if err != nil {
 		return err
 	}
-	if _, err := x.answer(q, body); err != nil {
+	if _, err := x.answer(q, body); err != nil { // the wallet's no, or no answer
 		return w.billError(err)
 	}
 	a, err := x.trust(q, body)
