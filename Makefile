@@ -6,7 +6,7 @@ FUZZTIME ?= 30s
 SEEDS    ?= 50
 MODEL    ?= 600000
 
-.PHONY: run build test lint bench drill fuzz simulate model planted crash deps docs clean
+.PHONY: run build test lint bench drill fuzz simulate model reconcile-million planted crash deps docs clean
 
 run: ## the demo world; prints what to look at
 	$(GO) run ./cmd/acquirer demo
@@ -42,6 +42,9 @@ simulate: ## streets in fake time: SEED=n runs one, SEEDS=n the first n, SEED an
 
 model: ## random days of settlement on both engines until MODEL transactions were sold on each (docs/reliability.md)
 	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo $${TMPDIR:-/tmp}) $(GO) test ./settlement -run '^TestRandomDays$$' -v -timeout 240m -rapid.checks=20 -rapid.nofailfile -model.sales=$(MODEL)
+
+reconcile-million: ## a clearing file of a million lines, loaded and compared in bounded memory (docs/clearing.md)
+	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo $${TMPDIR:-/tmp}) ACQUIRER_RECONCILE_LINES=1000000 $(GO) test ./settlement/reconcile -run '^TestManyLines$$' -v -timeout 60m
 
 planted: ## builds the tests with every planted bug and looks whether they find it (docs/reliability.md)
 	$(GO) test ./fault -run '^TestPlanted$$' -planted -v -timeout 120m

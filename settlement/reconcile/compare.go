@@ -50,7 +50,6 @@ type comparison struct {
 	date    calendar.Date
 	due     calendar.Date // until which an item may wait for a later file
 	now     time.Time
-	ours    int64
 	matched int64
 }
 
@@ -445,7 +444,6 @@ func (c *comparison) lines(ctx context.Context) error {
 		if !c.e.knows(l.Issuer) {
 			continue
 		}
-		c.ours++
 		known := 0
 		if err := c.e.db.Read(ctx, func(tx store.Tx) error {
 			return tx.QueryRow("select count(*) from recon_line where ours = $1 and ours <> 0 and source = $2 and state = 2", l.ID, l.Issuer).Scan(&known)
@@ -582,9 +580,14 @@ func (c *comparison) day(ctx context.Context) error {
 		if err := tx.QueryRow("select cast(coalesce(sum(lines), 0) as BIGINT) from recon_file where date = $1 and state > $2", c.date, fileLoading).Scan(&theirs); err != nil {
 			return err
 		}
+		// What is held is in no run: it is counted by its breaks.
+		var apart int64
+		if err := tx.QueryRow("select count(*) from recon_break where date = $1 and kind in ($2, $3)", c.date, string(Short), string(Amount)).Scan(&apart); err != nil {
+			return err
+		}
 		_, err := tx.Exec(`insert into recon_day (date, compared, ours, theirs, matched, maker, made, checker, checked) values ($1,$2,$3,$4,$5,'',0,'',0)
 			on conflict (date) do update set compared = excluded.compared, ours = excluded.ours, theirs = excluded.theirs, matched = excluded.matched`,
-			c.date, c.now.UnixMicro(), c.ours, theirs, c.matched)
+			c.date, c.now.UnixMicro(), c.matched+apart, theirs, c.matched)
 		return err
 	})
 }
