@@ -58,6 +58,8 @@ transaction: a void has the amount of its sale. Over HTTP (--control):
                  ZM with &format=zm, spoilt with &damage=truncated, trailer or encoding
   POST /misclear faults of its next clearing file: ["late","fee"]; also missing,
                  extra, amount, duplicate, stale
+  POST /dispute  an item of its next error file (ZME): {"rrn":"...","kind":"chargeback"}
+  GET  /errors   that file
 
 Its zone master key and its cards' keys are TEST keys that anybody can compute.`,
 		Example: `  acquirer simulate issuer --name north --listen 127.0.0.1:9501

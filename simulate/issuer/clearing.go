@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"acquirer/calendar"
 	"acquirer/ledger"
@@ -50,6 +51,8 @@ type cleared struct {
 	wishes   []FileFault
 	injected []Injected
 	invented int
+	errors   []clearing.ErrorItem // for the next error file
+	disputes int
 }
 
 // Misclear orders faults for the next clearing file, each once. One that finds
@@ -273,4 +276,49 @@ func (h *Host) acquirer() string {
 	h.bank.mu.Lock()
 	defer h.bank.mu.Unlock()
 	return h.bank.cleared.acquirer
+}
+
+// Dispute sends the acquirer an item with the next error file: of the approved
+// transaction with the RRN, for the whole of it. Won is the ruling of an
+// arbitration.
+func (h *Host) Dispute(rrn string, kind clearing.ErrorKind, reason string, fee money.Amount, won bool) error {
+	b := h.bank
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := slices.IndexFunc(b.books, func(e *Entry) bool { return e.RRN == rrn && e.approved })
+	if at < 0 {
+		return fmt.Errorf("issuer %s: nothing was approved under %q", h.cfg.Name, rrn)
+	}
+	e := b.books[at]
+	c := &b.cleared
+	c.disputes++
+	x := clearing.ErrorItem{Kind: kind, STAN: uint32(c.disputes), Sent: time.Now().In(calendar.Beijing).Format("0102150405"), PAN: e.PAN.Masked(), Amount: e.granted(),
+		OriginalSTAN: e.STAN, OriginalSent: fmt.Sprintf("%010d", e.Sent), OriginalRRN: e.RRN, Reason: reason, Fee: fee, Settle: -e.granted() - fee, Merchant: e.Merchant}
+	switch {
+	case kind == clearing.Retrieval || kind == clearing.PreArbitration:
+		x.Settle = 0
+	case kind == clearing.Arbitration && won:
+		x.Settle = e.granted()
+	}
+	if err := clearing.NewZME(io.Discard, "").Write(x); err != nil { // what cannot be written is refused now
+		return fmt.Errorf("issuer %s: %w", h.cfg.Name, err)
+	}
+	c.errors = append(c.errors, x)
+	return nil
+}
+
+// WriteErrors writes the items since the last error file as a ZME file.
+func (h *Host) WriteErrors(w io.Writer) error {
+	b := h.bank
+	b.mu.Lock()
+	items := b.cleared.errors
+	b.cleared.errors = nil
+	b.mu.Unlock()
+	z := clearing.NewZME(w, h.acquirer())
+	for _, x := range items {
+		if err := z.Write(x); err != nil {
+			return fmt.Errorf("issuer %s: %w", h.cfg.Name, err)
+		}
+	}
+	return z.Close()
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 
 	"acquirer/calendar"
+	"acquirer/money"
+	"acquirer/settlement/clearing"
 )
 
 // Handler serves the issuer to other processes:
@@ -23,6 +25,9 @@ import (
 //	                ?damage=truncated|trailer|encoding spoils it
 //	POST /misclear  orders faults of the next clearing file: ["late","fee"]
 //	GET  /misclears the faults that its files have
+//	POST /dispute   an item of the next error file: {"rrn":"...","kind":"chargeback","reason":"4853","fee":"5.00"};
+//	                kinds: retrieval, chargeback, second_chargeback, pre_arbitration, arbitration ("won":true)
+//	GET  /errors    the error file since the last one, ZME
 //	GET  /healthz   ok
 //
 // It knows no users: listen on a loopback address.
@@ -73,6 +78,30 @@ func (h *Host) Handler() http.Handler {
 			return
 		}
 		h.writeJSON(w, faults)
+	})
+	mux.HandleFunc("POST /dispute", func(w http.ResponseWriter, r *http.Request) {
+		var x struct {
+			RRN    string             `json:"rrn"`
+			Kind   clearing.ErrorKind `json:"kind"`
+			Reason string             `json:"reason"`
+			Fee    money.Amount       `json:"fee"`
+			Won    bool               `json:"won"`
+		}
+		err := decode(w, r, &x)
+		if err == nil {
+			err = h.Dispute(x.RRN, x.Kind, x.Reason, x.Fee, x.Won)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		h.writeJSON(w, x)
+	})
+	mux.HandleFunc("GET /errors", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/octet-stream")
+		if err := h.WriteErrors(w); err != nil {
+			h.log.Warn("an error file could not be sent", "error", err)
+		}
 	})
 	mux.HandleFunc("GET /misclears", func(w http.ResponseWriter, _ *http.Request) { h.writeJSON(w, h.Misclears()) })
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
