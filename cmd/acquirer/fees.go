@@ -28,7 +28,7 @@ imported once and never changed; announce tells its merchants, and it prices the
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newFeesQuoteCmd(), newFeesImportCmd(), newFeesListCmd(), newFeesAnnounceCmd(), newFeesNoticesCmd(), newFeesConsentCmd(),
+	cmd.AddCommand(newFeesQuoteCmd(), newFeesImportCmd(), newFeesListCmd(), newFeesAnnounceCmd(), newFeesNoticesCmd(), newFeesConsentCmd(), newFeesMoveCmd(),
 		newFeesChargeCmd(), newFeesSimulateCmd(), newFeesVerifyCmd())
 	return cmd
 }

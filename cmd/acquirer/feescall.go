@@ -19,7 +19,7 @@ import (
 
 // feesCall is what a person asks of the fee plans in the database.
 type feesCall struct {
-	Do       string        `json:"do"`             // import, list, terms, announce, notices, consent, charge, simulate or verify
+	Do       string        `json:"do"`             // import, list, terms, announce, notices, consent, move, charge, simulate or verify
 	Text     string        `json:"text,omitempty"` // of import: the plans, as JSON
 	Plan     string        `json:"plan,omitempty"`
 	Version  int           `json:"version,omitempty"`
@@ -125,7 +125,7 @@ func (c *feesCall) subject() string {
 	switch c.Do {
 	case "announce":
 		return fmt.Sprintf("plan %s version %d", c.Plan, c.Version)
-	case "consent", "charge":
+	case "consent", "charge", "move":
 		return "merchant " + c.Merchant
 	}
 	return ""
@@ -163,10 +163,34 @@ func (c *feesCall) change(ctx context.Context, db *store.DB, cfg Config, reg *me
 			a.Said = fmt.Sprintf("merchant %s %s to %s version %d; its price stays as it is", n.MID, n.Consent, n.Plan, n.Version)
 		}
 		return nil
+	case "move":
+		return c.move(ctx, reg, today, a)
 	case "charge":
 		return c.charge(ctx, db, cfg, reg, today, a)
 	}
 	return usageError{fmt.Errorf("fees: %q is nothing that can be done with fee plans", c.Do)}
+}
+
+// move gives a merchant another plan, whose version in force it signs.
+func (c *feesCall) move(ctx context.Context, reg *merchant.Registry, today calendar.Date, a *feesAnswer) error {
+	m, known := reg.Merchant([]byte(c.Merchant))
+	if !known {
+		return fmt.Errorf("%w: merchant %q", merchant.ErrUnknown, c.Merchant)
+	}
+	plan, err := reg.Plans().InForce(c.Plan, today)
+	if err != nil {
+		return usageError{err}
+	}
+	if _, offered := plan.SpeedFee(m.Speed, 0, 0); !offered {
+		return fmt.Errorf("plan %s does not settle at %s, which merchant %s has: change its speed first", plan.Code, m.Speed, m.MID)
+	}
+	moved := *m
+	moved.Plan = plan.Code
+	if err := reg.Put(ctx, []merchant.Merchant{moved}, nil); err != nil {
+		return err
+	}
+	a.Said = fmt.Sprintf("merchant %s has left %s and signed %s version %d: %s", m.MID, m.Plan, plan.Code, plan.Version, plan.Summary())
+	return nil
 }
 
 // charge takes an extra that the merchant's plan names, at its price.

@@ -172,6 +172,22 @@ that already prices a merchant's sales can no longer be objected to.`,
 	return cmd
 }
 
+func newFeesMoveCmd() *cobra.Command {
+	call := &feesCall{Do: "move"}
+	cmd := feesCommand(&cobra.Command{
+		Use:   "move",
+		Short: "Give a merchant another plan, whose version in force it signs",
+		Long: `move is for a merchant that asks for another plan, or that objected to a new version of
+its own. What it sells from now on is priced by the new plan; what is booked stays.`,
+		Example: `  acquirer fees move --merchant 898110054110001 --plan ESIGN-STD`,
+		Args:    cobra.NoArgs,
+	}, call, said)
+	cmd.Flags().StringVar(&call.Merchant, "merchant", "", "MID of the merchant")
+	cmd.Flags().StringVar(&call.Plan, "plan", "", "code of its new plan")
+	mustMark(cmd, "merchant", "plan")
+	return cmd
+}
+
 func newFeesChargeCmd() *cobra.Command {
 	call := &feesCall{Do: "charge"}
 	cmd := feesCommand(&cobra.Command{

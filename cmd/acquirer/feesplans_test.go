@@ -74,6 +74,11 @@ func TestFeesOfADatabase(t *testing.T) {
 		{"simulate --plan GOLD --from 2026-11-20 --to 2026-11-20", 2, "GOLD"},
 		{"simulate --plan GOLD --from 2026-11-20 --to 2026-11-19", 2, "before"},
 		{"verify --from 2026-11-20 --to 2026-11-20", 0, "1 sales, 0 wrong"},
+		{"move --merchant " + mid + " --plan ESIGN-STD", 0, "has left MICRO-2025 and signed ESIGN-STD version 1"},
+		{"move --merchant " + mid + " --plan GOLD", 2, "GOLD"},
+		{"move --merchant 1 --plan ESIGN-STD", 1, "not registered"},
+		{"list --merchant " + mid, 0, "pays by ESIGN-STD v1"},
+		{"verify --from 2026-11-20 --to 2026-11-20", 0, "1 sales, 0 wrong"},
 		{"list --database sqlite:" + dir + "/none.db", 1, "none.db"},
 	} {
 		out, problem, code := call(t, newFeesCmd(), strings.Fields(c.args)...)
