@@ -140,6 +140,9 @@ func takeFiles(ctx context.Context, e *reconcile.Engine, inbox string, now time.
 			return err
 		}
 		t, why := takeFile(ctx, e, inbox, path, now)
+		if errors.Is(why, fs.ErrNotExist) {
+			return nil // another node has taken it
+		}
 		if why != nil && !refuses(why) {
 			return why // the store's trouble, or the end: the file stays
 		}
@@ -201,7 +204,10 @@ func putAway(inbox, path string, why error) error {
 			return err
 		}
 	}
-	return os.Rename(path, name)
+	if err := os.Rename(path, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // reconcileDue takes the files that have come and compares the days that have

@@ -72,7 +72,8 @@ create table dispute_file (
 	who     TEXT not null,
 	content BYTEA not null,
 	unique (case_id, name)
-)`}}
+)`, `
+create unique index dispute_case_once on dispute_case (source, txn) where txn <> 0`}}
 
 // Stage is how far a case has gone.
 type Stage string
@@ -292,7 +293,6 @@ func (e *Engine) Take(ctx context.Context, it Item, now time.Time) (Case, error)
 	case c.ID == 0 && it.Stage != Retrieval && it.Stage != Chargeback:
 		return Case{}, fmt.Errorf("%w: a %s of %s, and no case is open for it", ErrAction, it.Stage, it.Payment.RRN)
 	case c.ID == 0:
-		// Made from what it is, so that the same item comes to the same case.
 		c = Case{ID: store.NewID(), Source: it.Source, Txn: it.Payment.Txn, RRN: it.Payment.RRN, Merchant: it.Payment.Merchant, Terminal: it.Payment.Terminal,
 			Wallet: it.Payment.Wallet, PAN: it.Payment.PAN, Amount: it.Amount, Opened: now}
 		if c, err = e.begin(ctx, c, it); err != nil {
@@ -307,6 +307,9 @@ func (e *Engine) Take(ctx context.Context, it Item, now time.Time) (Case, error)
 	case Retrieval:
 		if c.Stage != "" && c.Stage != Retrieval {
 			return c, fmt.Errorf("%w: a retrieval of case %d, which is a %s", ErrAction, c.ID, c.Stage)
+		}
+		if c.State == Closed { // asked for once more: the hold of the first time is over
+			c.round++
 		}
 		if err := e.holdFor(ctx, &c, "retrieval", "retrieval "+it.Reason, now); err != nil {
 			return c, err
@@ -387,7 +390,17 @@ func (e *Engine) caseOf(ctx context.Context, it *Item) (c Case, known bool, err 
 func (e *Engine) begin(ctx context.Context, c Case, it Item) (Case, error) {
 	c.Changed, c.State, c.Began = c.Opened, Open, it.Date
 	err := e.db.Write(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec("insert into dispute_case ("+caseColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23)", c.args()...)
+		n, err := tx.Exec("insert into dispute_case ("+caseColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23)
+			on conflict do nothing`, c.args()...)
+		if err != nil || n == 1 {
+			return err
+		}
+		// Another node has just opened it.
+		rows, err := tx.Query("select "+caseColumns+" from dispute_case where source = $1 and txn = $2", c.Source, c.Txn)
+		all, err := store.All(rows, err, scanCase)
+		if err == nil && len(all) == 1 {
+			c = all[0]
+		}
 		return err
 	})
 	if err != nil {

@@ -284,6 +284,17 @@ func TestWaysThroughACase(t *testing.T) {
 			3 close won
 			3 is chargeback won
 			3 has 2101=596.40 1101=592.11`,
+		"a retrieval a second time": `
+			1 retrieval
+			2 evidence
+			2 fulfil
+			33 tick
+			33 is retrieval closed
+			40 retrieval
+			40 is retrieval open
+			40 has 2101=496.40 2104=100.00
+			41 chargeback
+			41 has 2101=496.40 2104=0.00`,
 		"closed by two people": `
 			1 retrieval
 			3 close closed
