@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -353,5 +354,37 @@ func TestFeeIsNoMoreThanTheSale(t *testing.T) {
 			t.Errorf("friday %+v", d)
 		}
 		w.sound(e)
+	})
+}
+
+// STL-07: the state of every transaction's money, and why it is not there yet.
+func TestArrival(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		mid := w.register(1, 1, "ESIGN-STD", merchant.D0) // its first sale is T+1
+		sale := w.sale(mid, friday, 100_00)
+		if _, err := e.Arrival(ctx, sale.Txn); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("before it is booked: %v", err)
+		}
+		at := func(line LineState, states ...PayoutState) {
+			t.Helper()
+			a, err := e.Arrival(ctx, sale.Txn)
+			if err != nil || a.Line != line || a.Net != 99_40 || !strings.Contains(a.Reason, "first sale") || len(a.Payouts) != len(states) {
+				t.Fatalf("%+v, %v; want %s and %v", a, err, line, states)
+			}
+			for i, p := range a.Payouts {
+				if p.State != states[i] {
+					t.Errorf("payout %d is %s, want %s", i, p.State, states[i])
+				}
+			}
+		}
+		if _, err := e.CatchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		at(LineWaits)
+		w.close(e, friday)
+		at(LineSettled, Created)
+		w.pay(e, clock(monday, 10, 0))
+		at(LineSettled, Paid)
 	})
 }

@@ -2,6 +2,7 @@ package settlement
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -177,4 +178,54 @@ func (e *Engine) payouts(ctx context.Context, where string, args ...any) (views 
 		return nil, fmt.Errorf("settlement: reading payouts: %w", err)
 	}
 	return views, nil
+}
+
+// Arrival is where the money of one transaction stands: whether it is booked,
+// held, settled, and in which payouts.
+type Arrival struct {
+	Txn     int64          `json:"txn"`
+	Line    LineState      `json:"line"`
+	Speed   merchant.Speed `json:"speed"`
+	Date    calendar.Date  `json:"date"`              // business date it settles with
+	Net     money.Amount   `json:"net"`               // what the merchant has of it, before a fee for speed
+	Reason  string         `json:"reason,omitempty"`  // why it is paid later than its merchant's speed says, or not yet
+	Payouts []PayoutView   `json:"payouts,omitempty"` // of its batch, with those that replaced them
+}
+
+// Arrival looks up a transaction by the journal's id; ErrNotFound of store when
+// it moves no money or is not booked yet.
+func (e *Engine) Arrival(ctx context.Context, txn int64) (*Arrival, error) {
+	var a *Arrival
+	var batch int64
+	err := e.db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query("select "+lineColumns+" from settlement_line where id = $1", txn)
+		all, err := store.All(rows, err, scanLine)
+		if err != nil {
+			return err
+		}
+		if len(all) == 0 {
+			return store.ErrNotFound
+		}
+		l := &all[0]
+		a, batch = &Arrival{Txn: txn, Line: l.export().State, Speed: l.speed, Date: l.date, Net: l.amount - l.feeRate - l.feeFixed, Reason: l.note}, 0
+		if l.run <= 0 {
+			return nil
+		}
+		var reason string
+		err = tx.QueryRow("select id, reason from settlement_batch where run = $1 and merchant = $2 and speed = $3", l.run, l.merchant, l.speed).Scan(&batch, &reason)
+		if errors.Is(err, store.ErrNotFound) { // gathered, not netted yet
+			return nil
+		}
+		if a.Reason == "" {
+			a.Reason = reason
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("settlement: where the money of transaction %d is: %w", txn, err)
+	}
+	if batch != 0 {
+		a.Payouts, err = e.payouts(ctx, "batch = $1 order by length(ref), ref", batch)
+	}
+	return a, err
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,13 +34,13 @@ the merchant has given another card.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPayoutListCmd(), newPayoutShowCmd(), newPayoutReissueCmd(), newPayoutTasksCmd(), newPayoutDoneCmd())
+	cmd.AddCommand(newPayoutListCmd(), newPayoutShowCmd(), newPayoutArrivalCmd(), newPayoutReissueCmd(), newPayoutTasksCmd(), newPayoutDoneCmd())
 	return cmd
 }
 
 // payoutCall is an errand about payouts.
 type payoutCall struct {
-	Do       string `json:"do"` // list, show, reissue, tasks or done
+	Do       string `json:"do"` // list, show, arrival, reissue, tasks or done
 	Ref      string `json:"ref,omitempty"`
 	Merchant string `json:"merchant,omitempty"`
 	Note     string `json:"note,omitempty"`
@@ -47,6 +49,7 @@ type payoutCall struct {
 // payoutAnswer is what came of it.
 type payoutAnswer struct {
 	Payouts []settlement.PayoutView `json:"payouts,omitempty"`
+	Arrival *settlement.Arrival     `json:"arrival,omitempty"`
 	Tasks   []settlement.Task       `json:"tasks,omitempty"`
 	Said    string                  `json:"said,omitempty"`
 }
@@ -70,6 +73,12 @@ func (c *payoutCall) run(ctx context.Context, db *store.DB, cfg Config, who stri
 		}
 	case "show":
 		a.Payouts, err = books.PayoutChain(ctx, c.Ref)
+	case "arrival":
+		var id int64
+		if id, err = strconv.ParseInt(strings.ToUpper(c.Ref), 36, 64); err != nil {
+			return a, usageError{fmt.Errorf("%q is not an RRN of this house: 12 letters and digits", c.Ref)}
+		}
+		a.Arrival, err = books.Arrival(ctx, id)
 	case "reissue":
 		var child string
 		child, err = books.Reissue(ctx, c.Ref, time.Now(), c.record(who, "payout "+c.Ref))
@@ -133,6 +142,17 @@ func newPayoutShowCmd() *cobra.Command {
 	return payoutRun(cmd, func(args []string) payoutCall { return payoutCall{Do: "show", Ref: args[0]} })
 }
 
+func newPayoutArrivalCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "arrival RRN",
+		Short:   "Where the money of one transaction stands, and why it is not there yet",
+		Example: "  acquirer payout arrival 2WSLMB5IZITC",
+		Args:    cobra.ExactArgs(1),
+	}
+	addConfigFlags(cmd)
+	return payoutRun(cmd, func(args []string) payoutCall { return payoutCall{Do: "arrival", Ref: args[0]} })
+}
+
 func newPayoutReissueCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reissue REF",
@@ -192,7 +212,13 @@ func (a *payoutAnswer) print(w io.Writer, do string) error {
 		_, err := fmt.Fprintln(w, a.Said)
 		return err
 	}
-	if len(a.Payouts)+len(a.Tasks) == 0 {
+	if x := a.Arrival; x != nil {
+		if _, err := fmt.Fprintf(w, "%s  %s  business date %s  %s  %s\n", x.Net, x.Speed, x.Date, x.Line, x.Reason); err != nil {
+			return err
+		}
+		a.Payouts = x.Payouts
+	}
+	if a.Arrival == nil && len(a.Payouts)+len(a.Tasks) == 0 {
 		_, err := fmt.Fprintln(w, map[string]string{"tasks": "nothing waits for a person"}[do]+map[string]string{"list": "no payouts"}[do])
 		return err
 	}

@@ -53,7 +53,7 @@ func TestPayoutByFile(t *testing.T) {
 		}
 		return a
 	}
-	settle("2026-11-20T23:05:00+08:00")
+	settle("2026-11-21T00:05:00+08:00")
 	bank, err := simbank.Start("127.0.0.1:0", simbank.Config{Opening: money.Yuan(1000), Folder: files})
 	if err != nil {
 		t.Fatal(err)

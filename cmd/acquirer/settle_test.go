@@ -99,6 +99,11 @@ func TestSettle(t *testing.T) {
 			t.Errorf("ledger %s: exit %d %s\n%s", c.args, code, problem, text)
 		}
 	}
+	for rrn, want := range map[string]int{"not-an-rrn": 2, "2WSLMB5IZITC": 1} {
+		if _, problem, code := call(t, newPayoutCmd(), "arrival", rrn, "--database", cfg.Database); code != want {
+			t.Errorf("arrival of %s: exit %d %s", rrn, code, problem)
+		}
+	}
 	if _, problem, code := call(t, newLedgerCmd(), "trial-balance", "--date", "friday"); code != 2 || !strings.Contains(problem, "2026-02-13") {
 		t.Errorf("trial balance of friday: %d %s", code, problem)
 	}
