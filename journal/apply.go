@@ -429,7 +429,7 @@ func (o *op) original(tx store.Tx) (*Entry, error) {
 		k.Day = o.also
 		e, err = entryAt(tx, k)
 	}
-	if e != nil || err != nil {
+	if e != nil || err != nil || o.told {
 		return e, err
 	}
 	// Its caller may not know yet that the date has moved on.

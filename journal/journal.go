@@ -263,6 +263,7 @@ type op struct {
 	out  Outcome // how it closes
 	owe  Debt    // opClose: the debt, when out.Reason owes one; opReverse: why and when
 	also calendar.Date
+	told bool // opReverse: on no other date
 	byID bool
 
 	dated bool          // opOpen: on the business date that is open
@@ -495,6 +496,10 @@ type ReverseOption func(*op)
 
 // OriginalAlsoOn looks for the original on another business date too.
 func OriginalAlsoOn(day calendar.Date) ReverseOption { return func(o *op) { o.also = day } }
+
+// DateTold says that the terminal told the original's date: one with the same
+// trace number on the date that is open now is another transaction.
+func DateTold() ReverseOption { return func(o *op) { o.told = true } }
 
 // ChipSaid gives the reversal the chip data of the terminal's 0400 (DE 55).
 func ChipSaid(de55 []byte) ReverseOption { return func(o *op) { o.owe.Chip = de55 } }

@@ -35,6 +35,9 @@ func (s *Switch) reversal(ctx context.Context, w *work) {
 		return
 	}
 	options := []journal.ReverseOption{journal.OriginalAlsoOn(day)}
+	if o, ok := spec.FindOriginal(&w.req); ok && o.Date != 0 && !w.dialect.UnionPay() {
+		options = append(options, journal.DateTold())
+	}
 	if icc := reducedChip(w.req.Bytes(55)); icc != nil {
 		options = append(options, journal.ChipSaid(icc))
 	}
