@@ -10,26 +10,14 @@ import (
 
 	"acquirer/audit"
 	"acquirer/calendar"
-	"acquirer/hsm"
 	"acquirer/store"
 )
 
 // A new price from the file to the merchant's answer, a repair, and what the
 // price would have cost on the sale of a real day, all by the commands.
 func TestFeesOfADatabase(t *testing.T) {
-	dir := t.TempDir()
-	cfg := Config{Database: "sqlite:" + filepath.Join(dir, "a.db")}
-	cfg.HSM.File, cfg.HSM.PassphraseFile = filepath.Join(dir, "hsm.key"), filepath.Join(dir, "pass")
-	t.Setenv("ACQUIRER_HSM_PASSPHRASE", "")
-	t.Setenv("ACQUIRER_DATABASE", cfg.Database)
-	if err := os.WriteFile(cfg.HSM.PassphraseFile, []byte("correct horse battery staple\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	h, err := hsm.Create(cfg.HSM.File, []byte("correct horse battery staple"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaveADay(t, cfg, h, "6228480402564890018") // MICRO-2025, a credit card sale of 100.00 on 2026-11-20
+	cfg := leftDay(t, "6228480402564890018") // MICRO-2025, a credit card sale of 100.00 on 2026-11-20
+	dir := filepath.Dir(cfg.HSM.File)
 	if _, problem, code := call(t, newSettleCmd(), "--hsm-file", cfg.HSM.File, "--hsm-passphrase-file", cfg.HSM.PassphraseFile, "--date", "2026-11-20", "--as-of", "2026-11-21T00:05:00+08:00"); code != 0 {
 		t.Fatalf("settling: %s", problem)
 	}

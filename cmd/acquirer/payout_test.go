@@ -12,7 +12,6 @@ import (
 
 	"acquirer/audit"
 	"acquirer/calendar"
-	"acquirer/hsm"
 	"acquirer/money"
 	"acquirer/settlement"
 	simbank "acquirer/simulate/bank"
@@ -22,23 +21,11 @@ import (
 // A payout leaves in a file, comes back in one, is a task, and is issued again
 // by a person, who is in the operators' log.
 func TestPayoutByFile(t *testing.T) {
-	dir := t.TempDir()
-	t.Setenv("ACQUIRER_HSM_PASSPHRASE", "correct horse battery staple")
-	cfg := Config{Database: "sqlite:" + filepath.Join(dir, "a.db")}
-	cfg.HSM.File = filepath.Join(dir, "hsm.key")
-	secret, err := cfg.passphrase()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := hsm.Create(cfg.HSM.File, secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaveADay(t, cfg, h, "6228480402564890095") // comes back after a day
-	files := filepath.Join(dir, "bank")
+	cfg := leftDay(t, "6228480402564890095") // comes back after a day
+	files := filepath.Join(filepath.Dir(cfg.HSM.File), "bank")
 	settle := func(asOf string, more ...string) {
 		t.Helper()
-		args := append([]string{"--database", cfg.Database, "--hsm-file", cfg.HSM.File, "--date", "2026-11-20", "--as-of", asOf,
+		args := append([]string{"--date", "2026-11-20", "--as-of", asOf,
 			"--settlement-bank", "file:" + files, "--settlement-account-holder", "演示收单机构", "--settlement-account", "9999000000000001", "--settlement-account-bank", "演示银行"}, more...)
 		if _, problem, code := call(t, newSettleCmd(), args...); code != 0 {
 			t.Fatalf("settle as of %s: %d %s", asOf, code, problem)
@@ -46,7 +33,7 @@ func TestPayoutByFile(t *testing.T) {
 	}
 	ask := func(args ...string) payoutAnswer {
 		t.Helper()
-		text, problem, code := call(t, newPayoutCmd(), append(args, "--database", cfg.Database, "--json")...)
+		text, problem, code := call(t, newPayoutCmd(), append(args, "--json")...)
 		var a payoutAnswer
 		if err := json.Unmarshal([]byte(text), &a); err != nil || code != 0 {
 			t.Fatalf("%v: %d %s, %v", args, code, problem, err)
@@ -112,11 +99,11 @@ func TestPayoutByFile(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
 		{"show nothing", "payout list"}, {"reissue nothing", "payout list"}, {"done nothing", "payout tasks"}, {"reissue " + ref + "-R1", "is processing"},
 	} {
-		if _, problem, code := call(t, newPayoutCmd(), append(strings.Fields(c.args), "--database", cfg.Database)...); code != 1 || !strings.Contains(problem, c.says) {
+		if _, problem, code := call(t, newPayoutCmd(), strings.Fields(c.args)...); code != 1 || !strings.Contains(problem, c.says) {
 			t.Errorf("%s: exit %d, %q; want %q", c.args, code, problem, c.says)
 		}
 	}
-	if text, _, _ := call(t, newPayoutCmd(), "tasks", "--database", cfg.Database); text != "nothing waits for a person\n" {
+	if text, _, _ := call(t, newPayoutCmd(), "tasks"); text != "nothing waits for a person\n" {
 		t.Errorf("in words: %q", text)
 	}
 	db, err := store.Open(t.Context(), cfg.Database, schemas()...)

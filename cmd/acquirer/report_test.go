@@ -11,7 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"acquirer/hsm"
 	"acquirer/merchant"
 	"acquirer/store"
 )
@@ -19,19 +18,8 @@ import (
 // Reports of a settled day by the command: on the database itself, and through
 // the process that has it open. Both give the same files.
 func TestReport(t *testing.T) {
-	dir := t.TempDir()
-	cfg := Config{Database: "sqlite:" + filepath.Join(dir, "a.db")}
-	cfg.HSM.File, cfg.HSM.PassphraseFile = filepath.Join(dir, "hsm.key"), filepath.Join(dir, "pass")
-	t.Setenv("ACQUIRER_HSM_PASSPHRASE", "")
-	t.Setenv("ACQUIRER_DATABASE", cfg.Database)
-	if err := os.WriteFile(cfg.HSM.PassphraseFile, []byte("correct horse battery staple\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	h, err := hsm.Create(cfg.HSM.File, []byte("correct horse battery staple"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaveADay(t, cfg, h, "6228480402564890018") // a credit card sale of 100.00 on 2026-11-20
+	cfg := leftDay(t, "6228480402564890018") // a credit card sale of 100.00 on 2026-11-20
+	dir := filepath.Dir(cfg.HSM.File)
 	if _, problem, code := call(t, newSettleCmd(), "--hsm-file", cfg.HSM.File, "--hsm-passphrase-file", cfg.HSM.PassphraseFile, "--date", "2026-11-20", "--as-of", "2026-11-21T00:05:00+08:00"); code != 0 {
 		t.Fatalf("settling: %s", problem)
 	}

@@ -22,23 +22,9 @@ import (
 
 // A day in a database that a switch left behind, settled by the command, twice.
 func TestSettle(t *testing.T) {
-	dir := t.TempDir()
-	pass := filepath.Join(dir, "pass")
-	if err := os.WriteFile(pass, []byte("correct horse battery staple\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("ACQUIRER_HSM_PASSPHRASE", "")
-	cfg := Config{Database: "sqlite:" + filepath.Join(dir, "a.db")}
-	cfg.HSM.File, cfg.HSM.PassphraseFile = filepath.Join(dir, "hsm.key"), pass
+	cfg := leftDay(t, "6228480402564890018")
+	dir, pass := filepath.Dir(cfg.HSM.File), cfg.HSM.PassphraseFile
 	if err := os.WriteFile(filepath.Join(dir, "empty"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	secret, err := cfg.passphrase()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := hsm.Create(cfg.HSM.File, secret)
-	if err != nil {
 		t.Fatal(err)
 	}
 	bank, err := simbank.Start("127.0.0.1:0", simbank.Config{Opening: money.Yuan(1000)})
@@ -52,8 +38,6 @@ func TestSettle(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	leaveADay(t, cfg, h, "6228480402564890018")
-
 	args := []string{"--database", cfg.Database, "--hsm-file", cfg.HSM.File, "--hsm-passphrase-file", pass, "--settlement-bank", bank.URL(), "--date", "2026-11-20", "--json"}
 	var out settlementRun
 	run := func(more ...string) (string, int) {
@@ -120,6 +104,29 @@ func TestSettle(t *testing.T) {
 			t.Errorf("%s: exit %d %q, want %d and %q", c.args, code, problem, c.code, c.says)
 		}
 	}
+}
+
+// leftDay makes a house in a folder of its own, with a database in which
+// leaveADay left a day; commands find both by their settings.
+func leftDay(t *testing.T, account string) Config {
+	t.Helper()
+	dir := t.TempDir()
+	cfg := Config{Database: "sqlite:" + filepath.Join(dir, "a.db")}
+	cfg.HSM.File, cfg.HSM.PassphraseFile = filepath.Join(dir, "hsm.key"), filepath.Join(dir, "pass")
+	t.Setenv("ACQUIRER_HSM_PASSPHRASE", "")
+	t.Setenv("ACQUIRER_DATABASE", cfg.Database)
+	t.Setenv("ACQUIRER_HSM_FILE", cfg.HSM.File)
+	t.Setenv("ACQUIRER_HSM_PASSPHRASE_FILE", cfg.HSM.PassphraseFile)
+	const passphrase = "correct horse battery staple"
+	if err := os.WriteFile(cfg.HSM.PassphraseFile, []byte(passphrase+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, err := hsm.Create(cfg.HSM.File, []byte(passphrase))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaveADay(t, cfg, h, account)
+	return cfg
 }
 
 // leaveADay writes a merchant and one approved credit sale of 100.00 on
