@@ -46,7 +46,7 @@ func BenchmarkPurchase(b *testing.B) {
 							begun := time.Now()
 							t := sale(money.Yuan(1))
 							t.Merchant = fmt.Sprintf("8983100000%05d", i%50)
-							if got, err := j.Open(context.Background(), t); err != nil || got.Verdict != journal.Fresh {
+							if got, err := j.Open(context.Background(), t, journal.OnOpenDate()); err != nil || got.Verdict != journal.Fresh {
 								b.Errorf("open: %v %v", got, err)
 								return
 							}
