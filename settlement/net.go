@@ -126,6 +126,9 @@ func (r *run) settleBatches(tx store.Tx, batches []batch) error {
 		case merchant.D1:
 			b.due = r.date.AddDays(1)
 		}
+		if r.seq >= seqInstant { // behind the cut-off the business date is tomorrow's
+			b.due = min(b.due, calendar.DateOf(r.now))
+		}
 		b.advance = b.due < r.due
 		if b.advance && net > 0 {
 			why, err := r.tooFast(tx, b, net, funds)

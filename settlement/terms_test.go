@@ -187,6 +187,14 @@ func TestInstant(t *testing.T) {
 		refused(four, 10_00, "was changed")
 		at, later = clock(saturday, 22, 50), 0
 		refused(three, 10_00, "08:00 to 22:50")
+		// A bank that never closes pays behind the cut-off too.
+		w.cfg.BankFrom, w.cfg.BankTo = 0, 0
+		e = w.engine()
+		at = clock(saturday, 23, 30)
+		w.soldAt(mid, at, 100_00)
+		if p := instant(5 * time.Second); p.Paid != 1 || p.Total != 96_40 {
+			t.Errorf("paid %+v at 23:30", p)
+		}
 	})
 }
 
