@@ -433,11 +433,11 @@ func (s *crashStreet) sell(term *terminal.Terminal, c *simcard.Card, rng *rand.R
 	switch rng.IntN(60) {
 	case 0:
 		x.Fault = &terminal.Fault{DropAnswer: true}
-	case 1:
+	case 1, 2, 3:
 		x.Fault = &terminal.Fault{HangUp: true}
-	case 2:
+	case 4:
 		x.Fault = &terminal.Fault{WrongMAC: true}
-	case 3:
+	case 5:
 		x.Fault = &terminal.Fault{NoMAC: true}
 	}
 	s.inSale.Add(1)
