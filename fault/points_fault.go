@@ -7,6 +7,7 @@ package fault
 // cmd/acquirer). Hit refuses any other name.
 var Points = map[string]string{
 	"store.migrate":    "start",
+	"owed.mark":        "start",
 	"store.commit":     "street",
 	"store.checkpoint": "street",
 	"store.mark":       "street",
@@ -18,7 +19,6 @@ var Points = map[string]string{
 
 	"owed.let_go":     "street",
 	"owed.interrupt":  "street",
-	"owed.mark":       "street",
 	"owed.claim":      "street",
 	"owed.send":       "street",
 	"owed.reschedule": "street",

@@ -352,7 +352,7 @@ func (s *crashStreet) work(i int, rng *rand.Rand) {
 	}
 	var kept terminal.State
 	for s.awaitOpen() {
-		term, err := terminal.New(terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(s.terminal, nil),
+		term, err := terminal.New(terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: abrupt(terminal.DialTCP(s.terminal, nil)),
 			Timeout: 20 * time.Second, KeepSlips: true, State: kept, Save: func(st terminal.State) error { kept = st; return nil }, Book: &s.book})
 		if err != nil {
 			s.t.Error(err)
@@ -367,6 +367,18 @@ func (s *crashStreet) work(i int, rng *rand.Rand) {
 		}
 	}
 	s.t.Errorf("terminal %s did not come to rest", tid)
+}
+
+// abrupt makes a line that ends at once when its terminal hangs up, so that the
+// house knows that its answer did not arrive.
+func abrupt(dial terminal.Dialer) terminal.Dialer {
+	return func(ctx context.Context) (net.Conn, error) {
+		conn, err := dial(ctx)
+		if c, ok := conn.(*net.TCPConn); ok && err == nil {
+			err = c.SetLinger(0)
+		}
+		return conn, err
+	}
 }
 
 // shift signs in, reverses what an earlier shift left pending and sells, until
