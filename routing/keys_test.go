@@ -160,20 +160,24 @@ func TestRefusedKeys(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				keys := readyKeys()
-				var code string
-				done := make(chan bool)
+				answered := make(chan string, 1)
 				i, _ := house(t, func(cfg *Config) { cfg.Keys = keys }, func(p *peer) {
-					defer close(done)
 					m, err := p.read()
 					if err != nil || p.write(answerTo(m, "00"), nil) != nil || p.write(c.m, c.mac) != nil {
 						return
 					}
 					if a, err := p.read(); err == nil {
-						code = a.MTI().String() + a.Text(39)
+						select {
+						case answered <- a.MTI().String() + a.Text(39):
+						default: // of a later line
+						}
+					}
+					for err == nil { // the line stays up
+						_, err = p.read()
 					}
 				})
 				up(t, i)
-				<-done
+				code := <-answered
 				if code != "0810"+c.code {
 					t.Errorf("answered %s, want 0810 %s", code, c.code)
 				}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -445,7 +446,7 @@ type caseGauge struct {
 
 func newCaseGauge(e *dispute.Engine) *caseGauge {
 	return &caseGauge{e: e, cases: prometheus.NewDesc("acquirer_dispute_cases", "Disputes that are not over, by stage and state; open ones are ours to answer.", []string{"stage", "state"}, nil),
-		due: prometheus.NewDesc("acquirer_dispute_due_seconds", "Until the end of the last day on which the next open dispute can be answered; below zero when it is over. Absent when none is open.", nil, nil)}
+		due: prometheus.NewDesc("acquirer_dispute_due_seconds", "Until the end of the last day on which the next open dispute can be answered; below zero when it is over. +Inf when none is open.", nil, nil)}
 }
 
 // Describe implements prometheus.Collector.
@@ -465,7 +466,9 @@ func (g *caseGauge) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(g.cases, prometheus.GaugeValue, float64(counts[stage][state]), string(stage), string(state))
 		}
 	}
+	left := math.Inf(1)
 	if next != 0 {
-		ch <- prometheus.MustNewConstMetric(g.due, prometheus.GaugeValue, time.Until(next.AddDays(1).Time()).Seconds())
+		left = time.Until(next.AddDays(1).Time()).Seconds()
 	}
+	ch <- prometheus.MustNewConstMetric(g.due, prometheus.GaugeValue, left)
 }
