@@ -224,6 +224,35 @@ func TestFileWrittenAgain(t *testing.T) {
 	})
 }
 
+// A bank that never says a word about an order does not keep it from people.
+func TestOrderNeverAnswered(t *testing.T) {
+	eachFile(t, func(t *testing.T, w *world, _ *FileRail) {
+		e := w.engine()
+		ref := paidFriday(w, e, "92")
+		w.exchange(e, clock(monday, 10, 30))
+		if tasks, err := e.Tasks(t.Context(), 10); err != nil || len(tasks) != 0 {
+			t.Errorf("after half an hour: %+v, %v", tasks, err)
+		}
+		for range 2 {
+			w.pay(e, clock(monday, 11, 5))
+		}
+		tasks, err := e.Tasks(t.Context(), 10)
+		if err != nil || len(tasks) != 1 || tasks[0].Kind != "payout_slow" || tasks[0].Ref != ref {
+			t.Errorf("after an hour: %+v, %v", tasks, err)
+		}
+		if p := w.payout(e, ref); p.state != InProcess {
+			t.Errorf("it is %s", p.state)
+		}
+		if _, err := e.apply(t.Context(), Answer{Reference: ref, Status: Succeeded, Amount: 994_00}, clock(monday, 12, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if tasks, err := e.Tasks(t.Context(), 10); err != nil || len(tasks) != 0 {
+			t.Errorf("after it was paid: %+v, %v", tasks, err)
+		}
+		w.sound(e)
+	})
+}
+
 // An order is kept once; a crash before its message was made leaves it waiting.
 func TestOrderIsKept(t *testing.T) {
 	eachFile(t, func(t *testing.T, w *world, r *FileRail) {

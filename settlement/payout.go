@@ -470,6 +470,11 @@ func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is Pay
 		if _, err := ledger.PostTx(tx, transfers); err != nil {
 			return err
 		}
+		if was < Paid && p.state >= Paid { // nobody needs to ask any more
+			if _, err := tx.Exec("update settlement_task set done = $1 where key = $2 and done = 0", now.UnixMicro(), "payout_slow/"+p.ref); err != nil {
+				return err
+			}
+		}
 		return p.save(tx)
 	})
 	fault.Hit("payout.move.after")
@@ -510,6 +515,9 @@ func (p *payout) next(a Answer, now time.Time, date calendar.Date, cost money.Am
 			Text: fmt.Sprintf("the bank now rejects payout %s of %s, which it had paid: %s", p.ref, p.amount, a.Reason)}
 	case a.Status == Processing && underway:
 		p.state, p.reason = InProcess, a.Reason
+		if now.Sub(time.UnixMicro(p.submitted)) >= notFoundAfter {
+			task = person("payout_slow", fmt.Sprintf("payout %s of %s is still processing at the bank (%s); ask it by the reference", p.ref, p.amount, a.Reason))
+		}
 	case a.Status == NotFound && p.state == InProcess:
 		return nil, &Task{Key: "answer/" + p.ref + "/lost", Kind: "bank_answer", Merchant: p.merchant, Ref: p.ref, Created: now,
 			Text: fmt.Sprintf("the bank does not know payout %s of %s any more, which it was processing", p.ref, p.amount)}
