@@ -217,17 +217,11 @@ func (w *world) flow(ctx context.Context, r running) error {
 	return nil
 }
 
-// day runs the transactions asked for, then waits until nothing is owed, and
-// with --settle closes the day, pays and compares.
-func (w *world) day(ctx context.Context, r running) error {
-	clerks, err := w.clerks(ctx, r.terminal)
-	if err != nil {
-		return err
-	}
-	w.first = store.NewID()
-	date := r.house.today(time.Now())
+// sell lets the clerks do so many transactions together, take back what their
+// terminals did not hear the end of, and waits until nothing is owed.
+func (w *world) sell(ctx context.Context, r running, clerks []*clerk, transactions int) error {
 	var left atomic.Int64
-	left.Store(int64(w.transactions))
+	left.Store(int64(transactions))
 	var wg sync.WaitGroup
 	problems := make([]error, len(clerks))
 	for i, c := range clerks {
@@ -240,14 +234,29 @@ func (w *world) day(ctx context.Context, r running) error {
 					problems[i] = fmt.Errorf("terminal %s could not reverse its last sale: %w", c.term.TID(), err)
 				}
 			}
-			problems[i] = errors.Join(problems[i], c.term.Close())
 		})
 	}
 	wg.Wait()
 	if err := errors.Join(append(problems, ctx.Err())...); err != nil {
 		return err
 	}
-	if err := w.awaitNothingOwed(ctx, r); err != nil {
+	return w.awaitNothingOwed(ctx, r)
+}
+
+// day runs the transactions asked for, then waits until nothing is owed, and
+// with --settle closes the day, pays and compares.
+func (w *world) day(ctx context.Context, r running) error {
+	clerks, err := w.clerks(ctx, r.terminal)
+	if err != nil {
+		return err
+	}
+	w.first = store.NewID()
+	date := r.house.today(time.Now())
+	err = w.sell(ctx, r, clerks, w.transactions)
+	for _, c := range clerks {
+		err = errors.Join(err, c.term.Close())
+	}
+	if err != nil {
 		return err
 	}
 	if err := r.keeper.post(ctx); err != nil {

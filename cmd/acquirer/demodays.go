@@ -3,13 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -153,27 +151,7 @@ func (w *world) playDays(ctx context.Context, r running) error {
 // trade lets the clerks sell so much, take back what is owed, and settle their
 // terminals' batches. On the first day one terminal loses a slip before that.
 func (w *world) trade(ctx context.Context, r running, clerks []*clerk, transactions int, lose bool) error {
-	var left atomic.Int64
-	left.Store(int64(transactions))
-	var wg sync.WaitGroup
-	problems := make([]error, len(clerks))
-	for i, c := range clerks {
-		wg.Go(func() {
-			for left.Add(-1) >= 0 && ctx.Err() == nil {
-				_, _ = c.work(ctx) // refused, lost or late: the books below must hold whatever happened
-			}
-			if c.term.Pending() {
-				if _, err := c.term.Reverse(ctx, terminal.Reversal{}); err != nil {
-					problems[i] = fmt.Errorf("terminal %s could not reverse its last sale: %w", c.term.TID(), err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(append(problems, ctx.Err())...); err != nil {
-		return err
-	}
-	if err := w.awaitNothingOwed(ctx, r); err != nil {
+	if err := w.sell(ctx, r, clerks, transactions); err != nil {
 		return err
 	}
 	for _, c := range clerks {

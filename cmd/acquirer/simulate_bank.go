@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -125,19 +124,4 @@ func exchangeFiles(ctx context.Context, bank *simbank.Bank, every time.Duration)
 			}
 		}
 	}
-}
-
-// parseHours reads two times of day like "08:00-22:30".
-func parseHours(text string) (opens, closes time.Duration, err error) {
-	from, to, ok := strings.Cut(text, "-")
-	a, err1 := time.Parse("15:04", from)
-	b, err2 := time.Parse("15:04", to)
-	if !ok || err1 != nil || err2 != nil || !a.Before(b) {
-		return 0, 0, fmt.Errorf("%.40q is not like 08:00-22:30", text)
-	}
-	return sinceMidnight(a), sinceMidnight(b), nil
-}
-
-func sinceMidnight(t time.Time) time.Duration {
-	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute
 }

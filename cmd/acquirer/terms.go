@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,4 +99,20 @@ func (v *house) payInstantly(ctx context.Context, every time.Duration) {
 			}
 		}
 	}
+}
+
+// parseHours reads two times of day like "08:00-22:30".
+func parseHours(text string) (opens, closes time.Duration, err error) {
+	from, to, ok := strings.Cut(text, "-")
+	a, err1 := time.Parse("15:04", from)
+	b, err2 := time.Parse("15:04", to)
+	if !ok || err1 != nil || err2 != nil || !a.Before(b) {
+		return 0, 0, fmt.Errorf("%.40q is not like 08:00-22:30", text)
+	}
+	return sinceMidnight(a), sinceMidnight(b), nil
+}
+
+// sinceMidnight is the time of day of t.
+func sinceMidnight(t time.Time) time.Duration {
+	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute
 }

@@ -116,7 +116,7 @@ func readWallets(s *merchant.Seed) ([]walletConfig, error) {
 // timeOfDay reads 00:01 to 23:59.
 func timeOfDay(text string) (time.Duration, error) {
 	t, err := time.Parse("15:04", text)
-	d := time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute
+	d := sinceMidnight(t)
 	if err != nil || d == 0 {
 		return 0, fmt.Errorf("bill_from %q is not a time of day from 00:01 on, like 10:00", text)
 	}

@@ -1,6 +1,7 @@
 package bankfile
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"iter"
@@ -249,7 +250,7 @@ func (c *camt) transaction(e event) (out Entry, booked bool, err error) {
 	if n.detailSum, err = n.detailSum.Add(amount); err != nil {
 		return out, false, c.s.bad(e.path, err.Error())
 	}
-	out = Entry{Reference: d.ref, Amount: amount, Credit: n.credit, Booked: n.booked, BankID: shortened(first(d.bank, n.bank)), Reason: d.reason, Line: d.line}
+	out = Entry{Reference: d.ref, Amount: amount, Credit: n.credit, Booked: n.booked, BankID: shortened(cmp.Or(d.bank, n.bank)), Reason: d.reason, Line: d.line}
 	out.Kind = n.kind(d.ref != "", d.returned)
 	if out.Reference == "" && identifier(d.text, 70) {
 		out.Reference = d.text // a network's receipt names its day there
@@ -301,13 +302,6 @@ func (n *camtEntry) kind(named, returned bool) Kind {
 		return Payout
 	}
 	return Other
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // totals compares what was read with the summary.
