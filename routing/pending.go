@@ -239,7 +239,9 @@ func (i *Issuer) deliver(s *session, m *spec.Message, body []byte) {
 	}
 	i.mu.Unlock()
 	if m.MTI().Class() != 8 && (kind == "" || kind == Late || kind == Duplicate) {
-		s.streak.Store(0) // the line carries answers, and not to echoes alone
+		s.mu.Lock()
+		s.streak = 0 // the line carries answers, and not to echoes alone
+		s.mu.Unlock()
 	}
 	if kind != "" {
 		i.stray(kind, line, m)

@@ -43,12 +43,12 @@ type session struct {
 	open   int           // callers' requests that were handed to the session and have not ended
 	leaves bool          // it takes no more of them
 	idle   chan struct{} // closed when it takes no more and the last has ended
+	streak int           // requests without answer since the last one that had one
+	deaf   time.Time     // when the first of the streak was sent
 
 	wake chan struct{} // 1-buffered: the queue is not empty
 	gone chan struct{} // closed when the writer has ended: every call's state is final
 
-	streak   atomic.Int32 // requests without answer since the last one that had one
-	deaf     atomic.Int64 // nanoseconds from began to when the first of the streak was sent
 	heard    atomic.Int64 // nanoseconds from began to the last message
 	requests chan []byte  // from the issuer, for the handler
 	resigned chan struct{}
@@ -174,12 +174,13 @@ func (s *session) takeNoMore() {
 // time-outs: by then an issuer that is only slow has answered something.
 func (s *session) unheard() {
 	cfg := &s.link.issuer.cfg
-	n, now := s.streak.Add(1), time.Since(s.began)
-	if n == 1 {
-		s.deaf.Store(int64(now - cfg.Timeout))
+	s.mu.Lock()
+	if s.streak++; s.streak == 1 {
+		s.deaf = time.Now().Add(-cfg.Timeout)
 	}
-	silence := now - time.Duration(s.deaf.Load())
-	if int(n) >= cfg.TimeoutStreak && silence >= 2*cfg.Timeout {
+	n, silence := s.streak, time.Since(s.deaf)
+	s.mu.Unlock()
+	if n >= cfg.TimeoutStreak && silence >= 2*cfg.Timeout {
 		s.link.retire(s)
 		s.fail(fmt.Errorf("%d requests in a row without answer in %v", n, silence.Round(time.Millisecond)))
 	}
