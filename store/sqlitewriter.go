@@ -148,8 +148,11 @@ func (d *sqliteDB) commit(tx *sqliteTx) error {
 }
 
 // checkpointPages is how long the log grows before its pages are copied into
-// the database file: 32 MB.
-const checkpointPages = 8192
+// the database file: 4 MB. Everybody waits while they are. With 32 MB and half
+// a million sales in the journal that was 15 to 32 ms in every second, and was
+// the 99th percentile of all terminals; with 4 MB it is 6 ms, eight times as
+// often, and at 256 terminals costs two in a hundred of the throughput.
+const checkpointPages = 1024
 
 // checkpoint copies the log into the database file when it has grown, between
 // transactions and before anybody is told anything untrue: SQLite's own
