@@ -124,6 +124,13 @@ func (s *Switch) climb(ctx context.Context, w *work) (asked, journal.Reason, str
 		}
 	}
 
+	// A breaker that is open answers for its issuer: one write instead of two,
+	// and no PIN translated, while an issuer that is down is asked for thousands
+	// of times a second.
+	if s.barredAll(w, &q) {
+		return q, journal.Unreachable, string(routing.Barred)
+	}
+
 	// PIN, last: it costs the HSM most.
 	if q.pin {
 		return s.translatePIN(ctx, w, q)

@@ -198,6 +198,17 @@ func (s *Switch) askAll(ctx context.Context, w *work, t *journal.Transaction, q 
 	return out
 }
 
+// barredAll reports that every way's breaker is open and nobody answers for the
+// issuer, so that nothing will be sent. What is told or given back whether or
+// not the issuer is there is another matter, and so is a line that is down
+// while its breaker still counts what is asked in vain.
+func (s *Switch) barredAll(w *work, q *asked) bool {
+	if w.row.stands() || q.plan.Rules.StandsIn(w.route.Issuer) != nil {
+		return false
+	}
+	return !slices.ContainsFunc(q.ways.Ways[:q.ways.N], func(issuer string) bool { return s.breakers[issuer].Passes(s.legs[issuer].Issuer.Up()) })
+}
+
 func barred(issuer string) error { return &routing.SendError{Issuer: issuer, Why: routing.Barred} }
 
 // errDecided says that a transaction was closed, by its reversal, while a way

@@ -198,11 +198,16 @@ func TestBreakerWithoutAlternate(t *testing.T) {
 		w.ask(sale())
 	}
 	s.weather("north", issuer.Weather{})
-	if rc := w.ask(sale()).Text(39); rc != "91" {
-		t.Errorf("behind the open breaker: %s", rc)
+	behind := sale()
+	for range 2 { // and its repeat
+		if rc := w.ask(behind).Text(39); rc != "91" {
+			t.Errorf("behind the open breaker: %s", rc)
+		}
 	}
 	if e := s.lastEntry(); e.Outcome.Note != string(routing.Barred) || e.Debt != nil {
 		t.Errorf("the journal has %q, owed %v", e.Outcome.Note, e.Debt)
+	} else if e.SpentOn != 0 {
+		t.Error("it was opened, and limits spent, before it was refused: two writes where one will do")
 	}
 	s.balanced()
 	if n := len(s.issuers["north"].Books()); n != 2 {
