@@ -44,7 +44,8 @@ create table ledger_day (
 	debit   BIGINT not null,
 	credit  BIGINT not null,
 	primary key (date, account)
-)`}}
+)`, `
+create index ledger_transfer_close on ledger_transfer (date) where event = 'DAILY_CLOSE'`}}
 
 // Ledger posts transfers and reads balances. Its methods may be called from any
 // goroutine and any number of nodes.
@@ -469,19 +470,68 @@ func (l *Ledger) TrialBalance(ctx context.Context, at calendar.Date) (lines []Li
 	return lines, nil
 }
 
-// DayIncome is what a business date earned and cost, from its movements.
+// DayIncome is what a business date earned and cost, from its movements. What
+// daily closes carried away on it belongs to other days and is left out.
 func (l *Ledger) DayIncome(ctx context.Context, date calendar.Date) (i Income, err error) {
-	into := map[Account]*money.Amount{IncomeRate: &i.Rate, IncomeFixed: &i.Fixed, IncomeD0: &i.D0, IncomeDevice: &i.Device,
-		CostIssuer: &i.Issuer, CostNetwork: &i.Network, CostBrand: &i.Brand, CostErrors: &i.Errors}
 	err = l.db.Read(ctx, func(tx store.Tx) error {
-		rows, err := tx.Query("select account, debit, credit from ledger_day where date = $1", date)
-		lines, err := store.All(rows, err, func(r *store.Rows, l *Line) error { return r.Scan(&l.Account, &l.Balance.Debit, &l.Balance.Credit) })
-		for _, line := range lines {
-			if sum := into[line.Account]; sum != nil {
-				*sum = line.Balance.Net(line.Account)
-			}
-		}
+		i, err = DayIncomeTx(tx, date)
 		return err
 	})
 	return i, err
+}
+
+// DayIncomeTx is DayIncome inside a transaction.
+func DayIncomeTx(tx store.Tx, date calendar.Date) (i Income, err error) {
+	rows, err := tx.Query("select account, debit, credit from ledger_day where date = $1", date)
+	lines, err := store.All(rows, err, func(r *store.Rows, l *Line) error { return r.Scan(&l.Account, &l.Balance.Debit, &l.Balance.Credit) })
+	if err != nil {
+		return Income{}, fmt.Errorf("ledger: income of %s: %w", date, err)
+	}
+	for _, line := range lines {
+		if sum := i.of(line.Account); sum != nil {
+			*sum = line.Balance.Net(line.Account)
+		}
+	}
+	rows, err = tx.Query("select legs from ledger_transfer where event = 'DAILY_CLOSE' and date = $1", date)
+	closes, err := store.All(rows, err, func(r *store.Rows, text *string) error { return r.Scan(text) })
+	if err != nil {
+		return Income{}, fmt.Errorf("ledger: daily closes of %s: %w", date, err)
+	}
+	for _, text := range closes {
+		carried, err := decodeLegs(text)
+		if err != nil {
+			return Income{}, err
+		}
+		for _, leg := range carried {
+			sum := i.of(leg.Account)
+			switch {
+			case sum == nil:
+			case leg.Side == leg.Account.Side():
+				*sum -= leg.Amount
+			default:
+				*sum += leg.Amount
+			}
+		}
+	}
+	return i, nil
+}
+
+// SurplusTx is by how much the merchants' bank account and what networks and
+// wallets owe it are more than what it owes merchants; below zero what is
+// missing.
+func SurplusTx(tx store.Tx) (money.Amount, error) {
+	all, err := readSums(tx)
+	if err != nil {
+		return 0, fmt.Errorf("ledger: what is safeguarded: %w", err)
+	}
+	var surplus money.Amount
+	for a, s := range all {
+		switch held, owed := a.safeguards(); {
+		case held:
+			surplus += s.control.Net(a)
+		case owed:
+			surplus -= s.control.Net(a)
+		}
+	}
+	return surplus, nil
 }

@@ -127,8 +127,13 @@ func TestLifeOfASale(t *testing.T) {
 		if err != nil || income.Net() != 3_12 {
 			t.Errorf("the day earned %s, %v, want 3.12", income.Net(), err)
 		}
-		closing, _ := DailyClose(day, &income)
-		post(t, l, closing, Sweep("s", later, income.Net()))
+		closing, _ := DailyClose(day, later, &income)
+		post(t, l, closing, Sweep(day, later, income.Net()))
+		for date, want := range map[calendar.Date]money.Amount{day: income.Net(), later: 0} { // what is carried away is no cost of any day
+			if again, err := l.DayIncome(t.Context(), date); err != nil || again.Net() != want {
+				t.Errorf("after the close %s earned %s, %v, want %s", date, again.Net(), err, want)
+			}
+		}
 		wants(t, l, "4101=0.00 4102=0.00 5101=0.00 2501=0.00 1001=96.40 1002=3.12 4901=3.12")
 		if r := sound(t, l); r.Transfers != 10 || r.Safeguarded != r.Owed {
 			t.Errorf("report %+v", r)

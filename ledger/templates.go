@@ -331,17 +331,45 @@ func (i *Income) Net() money.Amount {
 	return i.Rate + i.Fixed + i.D0 + i.Device - i.Issuer - i.Network - i.Brand - i.Errors
 }
 
-// DailyClose moves a day's matched income and costs to what CLIENT owes OWN.
-func DailyClose(date calendar.Date, i *Income) (Transfer, bool) {
+// of is the sum of an account of income or costs; nil for any other.
+func (i *Income) of(a Account) *money.Amount {
+	switch a {
+	case IncomeRate:
+		return &i.Rate
+	case IncomeFixed:
+		return &i.Fixed
+	case IncomeD0:
+		return &i.D0
+	case IncomeDevice:
+		return &i.Device
+	case CostIssuer:
+		return &i.Issuer
+	case CostNetwork:
+		return &i.Network
+	case CostBrand:
+		return &i.Brand
+	case CostErrors:
+		return &i.Errors
+	}
+	return nil
+}
+
+// DailyClose moves a day's matched income and costs to what CLIENT owes OWN. The
+// day is closed; it is booked on a date that is open.
+func DailyClose(day, date calendar.Date, i *Income) (Transfer, bool) {
 	l := legs(d(IncomeRate, "", i.Rate), d(IncomeFixed, "", i.Fixed), d(IncomeD0, "", i.D0), d(IncomeDevice, "", i.Device),
 		c(CostIssuer, "", i.Issuer), c(CostNetwork, "", i.Network), c(CostBrand, "", i.Brand), c(CostErrors, "", i.Errors),
 		c(DueToOwnIncome, "", i.Net()))
-	return Transfer{Key: "close/" + date.String(), Event: EventClose, Date: date, Ref: date.String(), Kind: Posted, Legs: l}, len(l) > 0
+	return Transfer{Key: CloseKey(day), Event: EventClose, Date: date, Ref: day.String(), Kind: Posted, Legs: l}, len(l) > 0
 }
 
-// Sweep pays income from the client bank account to our own.
-func Sweep(key string, date calendar.Date, amount money.Amount) Transfer {
-	return Transfer{Key: "sweep/" + key, Event: EventSweep, Date: date, Ref: key, Kind: Posted,
+// CloseKey and SweepKey are the keys under which a day's income is booked.
+func CloseKey(day calendar.Date) string { return "close/" + day.String() }
+func SweepKey(day calendar.Date) string { return "sweep/" + day.String() }
+
+// Sweep pays a day's income from the client bank account to our own.
+func Sweep(day, date calendar.Date, amount money.Amount) Transfer {
+	return Transfer{Key: SweepKey(day), Event: EventSweep, Date: date, Ref: day.String(), Kind: Posted,
 		Legs: legs(d(DueToOwnIncome, "", amount), c(ClientBank, "", amount), d(OwnBank, "", amount), c(IncomeOwn, "", amount))}
 }
 

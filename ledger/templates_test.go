@@ -78,9 +78,9 @@ func TestTemplates(t *testing.T) {
 		{"fee difference at a wallet", []Transfer{FeeDifference("x", day, "alipay", -3, 0, 0)}, "C5101 3,D1102:alipay 3"},
 		{"short recovered", []Transfer{ShortResolved("x", day, alice, 5)}, "D2101" + m + " 5,C1901 5"},
 		{"short written off", []Transfer{ShortResolved("x", day, "", 5)}, "D5901 5,C1901 5"},
-		{"close", one(DailyClose(day, &Income{Rate: 60, Fixed: 300, Issuer: 45, Network: 3})), "D4101 60,D4102 300,C5101 45,C5102 3,C2501 312"},
-		{"close at a loss", one(DailyClose(day, &Income{Rate: 10, Issuer: 45})), "D4101 10,C5101 45,D2501 35"},
-		{"sweep", []Transfer{Sweep("x", day, 312)}, "D2501 312,C1001 312,D1002 312,C4901 312"},
+		{"close", one(DailyClose(day, later, &Income{Rate: 60, Fixed: 300, Issuer: 45, Network: 3})), "D4101 60,D4102 300,C5101 45,C5102 3,C2501 312"},
+		{"close at a loss", one(DailyClose(day, later, &Income{Rate: 10, Issuer: 45})), "D4101 10,C5101 45,D2501 35"},
+		{"sweep", []Transfer{Sweep(day, later, 312)}, "D2501 312,C1001 312,D1002 312,C4901 312"},
 		{"own funds", []Transfer{OwnFunds("x", day, 100)}, "D1002 100,C3001 100"},
 	} {
 		parts := make([]string, len(c.got))

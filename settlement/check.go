@@ -18,9 +18,22 @@ func (e *Engine) Check(ctx context.Context) (problems []string, err error) {
 }
 
 // CheckAll is Check and the history: every batch is the sum of its lines and
-// splits into what was paid and what was carried over.
+// splits into what was paid and what was carried over, and every signed date was
+// carried and swept as it earned.
 func (e *Engine) CheckAll(ctx context.Context) (problems []string, err error) {
-	return e.check(ctx, append(historyChecks[:len(historyChecks):len(historyChecks)], nowChecks...))
+	problems, err = e.check(ctx, append(historyChecks[:len(historyChecks):len(historyChecks)], nowChecks...))
+	if err != nil {
+		return nil, err
+	}
+	var earned []string
+	err = e.db.Read(ctx, func(tx store.Tx) (err error) {
+		earned, err = checkEarned(tx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("settlement: check of what was earned: %w", err)
+	}
+	return append(problems, earned...), nil
 }
 
 func (e *Engine) check(ctx context.Context, checks []check) (problems []string, err error) {

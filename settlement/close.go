@@ -75,7 +75,11 @@ func (e *Engine) CloseDay(ctx context.Context, date calendar.Date, now time.Time
 	if err := e.pass(ctx, date, force); err != nil {
 		return Day{}, err
 	}
-	return e.settle(ctx, date, 0, now)
+	day, err := e.settle(ctx, date, 0, now)
+	if err != nil {
+		return Day{}, err
+	}
+	return day, e.Earn(ctx, now)
 }
 
 // ends is when a business date has ended for cards and for wallets.

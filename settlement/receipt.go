@@ -104,7 +104,10 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 	if err := e.step("received"); err != nil {
 		return err
 	}
-	return e.repay(ctx, now)
+	if err := e.repay(ctx, now); err != nil {
+		return err
+	}
+	return e.Earn(ctx, now)
 }
 
 // repay returns to our own account what was advanced for days that the network

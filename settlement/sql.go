@@ -174,7 +174,26 @@ create table settlement_merchant (
 	streak     INTEGER not null,     -- days in a row with sales, up to last_date
 	fast_by    TEXT not null,        -- who enabled early payment
 	fast       BIGINT not null
-)`}}
+)`, `
+create table settlement_earned (   -- business dates that two people have signed
+	day    INTEGER primary key,
+	state  INTEGER not null,       -- 1 signed, 2 carried, 3 swept or nothing to sweep
+	net    BIGINT not null,        -- what was carried
+	signed BIGINT not null
+);
+create index settlement_earned_open on settlement_earned (day) where state < 3;
+create table settlement_apart (    -- income of lines that were held when their day was carried
+	line    BIGINT primary key,
+	day     INTEGER not null,      -- whose close left it out
+	rate    BIGINT not null,
+	fixed   BIGINT not null,
+	issuer  BIGINT not null,
+	network BIGINT not null,
+	carried INTEGER not null       -- the day whose close took it over; 0 none yet
+);
+create index settlement_apart_day on settlement_apart (day);
+create index settlement_apart_carried on settlement_apart (carried);
+create index settlement_line_held on settlement_line (date) where run = -3`}}
 
 // Where a line stands.
 const (

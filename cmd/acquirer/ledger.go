@@ -105,7 +105,8 @@ ones were ended at most once, and all balances, days and control accounts are
 what the transfers make them. Then it reads the journal from its first
 transaction: what was approved has exactly its transfer over its amount, what was
 taken back its reversal, and nothing else is booked. Then every batch is the sum
-of its lines and is what was paid and carried over.
+of its lines and is what was paid and carried over, and the income of every signed
+date was carried and swept once, as its movements make it.
 
 Exit status 1 when anything is wrong.`,
 		Example: `  acquirer ledger verify

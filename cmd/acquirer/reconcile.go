@@ -322,6 +322,9 @@ func printDay(w io.Writer, d *reconcile.Day) error {
 	switch {
 	case d.Checker != "":
 		fmt.Fprintf(&b, "signed          %s, %s\n", d.Maker, d.Checker)
+		if d.Earned != nil {
+			fmt.Fprintf(&b, "earned          %s, %s\n", d.Earned.Net, d.Earned.State)
+		}
 	case d.Maker != "":
 		fmt.Fprintf(&b, "signed          %s; a second person must sign\n", d.Maker)
 	}

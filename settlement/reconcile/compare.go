@@ -51,6 +51,14 @@ type comparison struct {
 	due     calendar.Date // until which an item may wait for a later file
 	now     time.Time
 	matched int64
+	booked  calendar.Date // what is found is booked on: the date, or the open one when the date is closed
+}
+
+// lock keeps closing and booking out, and says on which date is booked.
+func (c *comparison) lock(tx store.Tx) error {
+	open, err := settlement.LockTx(tx)
+	c.booked = max(c.date, open)
+	return err
 }
 
 // files goes through the lines of the date's files that were not compared yet.
@@ -58,7 +66,7 @@ func (c *comparison) files(ctx context.Context) error {
 	for {
 		n := 0
 		err := c.e.db.Write(ctx, func(tx store.Tx) error {
-			if _, err := settlement.LockTx(tx); err != nil {
+			if err := c.lock(tx); err != nil {
 				return err
 			}
 			rows, err := tx.Query("select "+theirColumns+` from recon_line where state = 1 and file in (select id from recon_file where date = $1 and state = $2) order by file, n limit $3`,
@@ -192,7 +200,7 @@ func (c *comparison) cancelled(tx store.Tx, t *theirs) (bool, error) {
 		if err := settlement.ExpectTx(tx, c.key("cancelled", t), t.date, c.e.wallet(t.source), t.settles()+pair[0].settles()); err != nil {
 			return false, err
 		}
-		if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.FeeDifference(c.key("cancelled", t), c.date, c.e.wallet(t.source), t.issuer+pair[0].issuer, t.net+pair[0].net, t.brd+pair[0].brd)}); err != nil {
+		if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.FeeDifference(c.key("cancelled", t), c.booked, c.e.wallet(t.source), t.issuer+pair[0].issuer, t.net+pair[0].net, t.brd+pair[0].brd)}); err != nil {
 			return false, err
 		}
 	}
@@ -255,7 +263,7 @@ func (c *comparison) amount(tx store.Tx, t *theirs, l *settlement.Line, short *B
 	switch {
 	case short != nil:
 		if short.State == Open || !short.Held {
-			if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.ShortFound(short.Key, c.date, wallet, -short.net())}); err != nil {
+			if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.ShortFound(short.Key, c.booked, wallet, -short.net())}); err != nil {
 				return err
 			}
 		}
@@ -287,7 +295,7 @@ func (c *comparison) fees(tx store.Tx, t *theirs, l *settlement.Line) error {
 	if t.net == 0 && t.brd == 0 { // a file that names one fee
 		issuer, network = more, 0
 	}
-	if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.FeeDifference(b.Key, c.date, wallet, issuer, network, t.brd)}); err != nil {
+	if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.FeeDifference(b.Key, c.booked, wallet, issuer, network, t.brd)}); err != nil {
 		return err
 	}
 	return errors.Join(settlement.ExpectTx(tx, "recon/"+b.Key, t.date, wallet, -more), c.mark(tx, t, lineMatched), b.insert(tx))
@@ -301,7 +309,7 @@ func (c *comparison) of(k Kind, t *theirs) Break {
 
 // difference books what a break settles more, or less, into suspense.
 func (c *comparison) difference(tx store.Tx, b *Break, wallet string) error {
-	return postDifference(tx, b, wallet, c.date)
+	return postDifference(tx, b, wallet, c.booked)
 }
 
 func postDifference(tx store.Tx, b *Break, wallet string, date calendar.Date) error {
@@ -368,9 +376,9 @@ func (c *comparison) reversal(tx store.Tx, t *theirs) error {
 		if err := settlement.ExpectTx(tx, "recon/"+b.Key+"/back", t.date, wallet, t.settles()); err != nil {
 			return err
 		}
-		transfers := []ledger.Transfer{ledger.LongResolved(b.Key, c.date, wallet, "", b.net())}
+		transfers := []ledger.Transfer{ledger.LongResolved(b.Key, c.booked, wallet, "", b.net())}
 		if rest := b.net() + t.settles(); rest != 0 { // fees that stay with the network
-			transfers = append(transfers, ledger.FeeDifference(b.Key, c.date, wallet, -rest, 0, 0))
+			transfers = append(transfers, ledger.FeeDifference(b.Key, c.booked, wallet, -rest, 0, 0))
 		}
 		if _, err := ledger.PostTx(tx, transfers); err != nil {
 			return err
@@ -388,7 +396,7 @@ func (c *comparison) reversal(tx store.Tx, t *theirs) error {
 func (c *comparison) found(tx store.Tx, t *theirs, l *settlement.Line, b *Break) error {
 	wallet := c.e.wallet(t.source)
 	if b.State == Open || !b.Held { // it is in suspense
-		if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.ShortFound(b.Key, c.date, wallet, -b.net())}); err != nil {
+		if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.ShortFound(b.Key, c.booked, wallet, -b.net())}); err != nil {
 			return err
 		}
 	}
@@ -424,7 +432,7 @@ func (c *comparison) lines(ctx context.Context) error {
 			return nil
 		}
 		err := c.e.db.Write(ctx, func(tx store.Tx) error {
-			if _, err := settlement.LockTx(tx); err != nil {
+			if err := c.lock(tx); err != nil {
 				return err
 			}
 			for i := range page {
@@ -477,11 +485,11 @@ func (c *comparison) line(tx store.Tx, l *settlement.Line) error {
 		}
 		// An earlier file had it, and its money came with that file's day.
 		wallet := c.e.wallet(l.Issuer)
-		if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.LongResolved(b.Key, c.date, wallet, "", b.net())}); err != nil {
+		if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.LongResolved(b.Key, c.booked, wallet, "", b.net())}); err != nil {
 			return err
 		}
 		if fee := b.TheirFee - l.IssuerFee - l.NetworkFee; fee != 0 {
-			if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.FeeDifference(b.Key, c.date, wallet, fee, 0, 0)}); err != nil {
+			if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.FeeDifference(b.Key, c.booked, wallet, fee, 0, 0)}); err != nil {
 				return err
 			}
 		}
@@ -510,7 +518,7 @@ func (c *comparison) line(tx store.Tx, l *settlement.Line) error {
 	if !b.Held { // paid already, by a run during the day
 		b.Detail = "no file has it, and it is paid already"
 		wallet := c.e.wallet(l.Issuer)
-		if err := errors.Join(postDifference(tx, &b, wallet, c.date), settlement.ExpectTx(tx, "recon/"+b.Key, c.date, wallet, -l.Net())); err != nil {
+		if err := errors.Join(postDifference(tx, &b, wallet, c.booked), settlement.ExpectTx(tx, "recon/"+b.Key, c.date, wallet, -l.Net())); err != nil {
 			return err
 		}
 	}
@@ -547,6 +555,9 @@ func (c *comparison) age(ctx context.Context) error {
 	for {
 		n := 0
 		err := c.e.db.Write(ctx, func(tx store.Tx) error {
+			if err := c.lock(tx); err != nil {
+				return err
+			}
 			rows, err := tx.Query("select "+breakColumns+" from recon_break where state = 1 and due < $1 order by id limit $2", c.date, loadBatch)
 			old, err := store.All(rows, err, scanBreak)
 			if err != nil {

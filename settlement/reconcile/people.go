@@ -163,11 +163,15 @@ func (e *Engine) book(ctx context.Context, tx store.Tx, b *Break, date calendar.
 }
 
 // SignOff signs a compared day: the first person made the reconciliation, a
-// second checks it. Nothing of the day may be open for people. signed reports
+// second checks it, and in the same write what the day earned is carried
+// (settlement.SignedTx). Nothing of the day may be open for people. signed reports
 // that both have.
 func (e *Engine) SignOff(ctx context.Context, date calendar.Date, who Who, now time.Time) (signed bool, err error) {
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		signed = false
+		if _, err := settlement.LockTx(tx); err != nil {
+			return err
+		}
 		var maker, checker string
 		var open int
 		err := tx.QueryRow("select maker, checker from recon_day where date = $1 for update", date).Scan(&maker, &checker)
@@ -195,6 +199,11 @@ func (e *Engine) SignOff(ctx context.Context, date calendar.Date, who Who, now t
 		}
 		if _, err := tx.Exec("update recon_day set "+column+" where date = $3", who.Name, now.UnixMicro(), date); err != nil {
 			return err
+		}
+		if signed {
+			if err := settlement.SignedTx(tx, date, now); err != nil {
+				return err
+			}
 		}
 		_, err = audit.Record(tx, audit.Entry{Who: who.Name, From: who.From, Op: "reconcile sign-off", Subject: date.String(), Result: audit.Done})
 		return err

@@ -100,7 +100,8 @@ create table recon_day (
 	made     BIGINT not null,
 	checker  TEXT not null,
 	checked  BIGINT not null
-)`}}
+)`, `
+insert into settlement_earned (day, state, net, signed) select date, 1, 0, checked from recon_day where checked > 0`}}
 
 // Kind says how two sides differ.
 type Kind string

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 	"acquirer/store/storetest"
 )
 
-const feeOf100 = 48 // issuer 45, network 3
+const feeOf100 money.Amount = 48 // issuer 45, network 3
 
 // A week in which nothing goes wrong has no breaks.
 func TestNothingWrong(t *testing.T) {
@@ -38,7 +39,39 @@ func TestNothingWrong(t *testing.T) {
 				t.Errorf("checker: %v, %v", signed, err)
 			}
 		}
-		w.wants("1101=0.00 1102=0.00 1901=0.00 2301=0.00")
+		w.wants("1101=0.00 1102=0.00 1901=0.00 2301=0.00 4101=0.00 5101=0.00 5102=0.00 2501=0.00 4901=" + (3 * (5*(60-feeOf100) + 5*8)).String())
+		if day, err := w.e.Day(t.Context(), friday); err != nil || day.Earned == nil || day.Earned.State != settlement.EarnedSwept {
+			t.Errorf("what Friday earned: %+v, %v", day.Earned, err)
+		}
+		w.sound()
+	})
+}
+
+// What a comparison finds after its date was closed by force is booked on the
+// open date: closed ones do not change, and what they earned does not either.
+func TestComparedAfterItsClose(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		_, r := w.sale(alice, wednesday, 100_00)
+		r.IssuerFee += 7
+		if _, err := w.books.CloseDay(t.Context(), wednesday, at(wednesday, 26), true); err != nil {
+			t.Fatal(err)
+		}
+		before, err := w.books.Ledger().TrialBalance(t.Context(), wednesday)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.load(w.file("north", wednesday))
+		w.load(w.file("alipay", wednesday))
+		if _, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 27)); err != nil {
+			t.Fatal(err)
+		}
+		after, err := w.books.Ledger().TrialBalance(t.Context(), wednesday)
+		if err != nil || !reflect.DeepEqual(before, after) {
+			t.Errorf("the closed date was %v and is %v, %v", before, after, err)
+		}
+		w.wants("5101=0.52")
+		w.sound()
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/money"
+	"acquirer/settlement"
 	"acquirer/store"
 )
 
@@ -42,7 +43,9 @@ type Day struct {
 	OpenSum  money.Amount  `json:"open_sum"` // of what is not resolved, whatever its sign
 	Maker    string        `json:"maker,omitempty"`
 	Checker  string        `json:"checker,omitempty"`
-	List     []Break       `json:"differences"` // the first ListLimit
+	// Earned is what became of the day's income, once both have signed.
+	Earned *settlement.Earned `json:"earned,omitempty"`
+	List   []Break            `json:"differences"` // the first ListLimit
 }
 
 // ListLimit bounds the breaks that a Day lists one by one.
@@ -62,6 +65,12 @@ func (e *Engine) Day(ctx context.Context, date calendar.Date) (d Day, err error)
 		}
 		if compared != 0 {
 			d.Compared = time.UnixMicro(compared)
+		}
+		switch earned, err := settlement.EarnedTx(tx, date); {
+		case err == nil:
+			d.Earned = &earned
+		case !errors.Is(err, store.ErrNotFound):
+			return err
 		}
 		rows, err := tx.Query(`select f.source, f.date, f.name, f.sha, f.lines, (select count(*) from recon_line l where l.file = f.id and l.state = 2), f.amount, f.fees, f.net, f.state, f.loaded
 			from recon_file f where f.date = $1 and f.state > $2 order by f.source`, date, fileLoading)
