@@ -216,6 +216,8 @@ func exporter(t *testing.T) string {
 				say("acquirer_issuer_line_up", is+`,line="`+line+`"`, 1)
 			}
 			say("acquirer_issuer_in_flight", is, float64(n%4))
+			say("acquirer_issuer_queued", is, 0)
+			say("acquirer_issuer_line_drained", is+`,line="1"`, 0)
 			say("acquirer_route_breaker_state", is, 0)
 			say("acquirer_stand_in_total", is+`,result="approved"`, 0)
 			histogram("acquirer_issuer_seconds", is, 43, .0025, .005, .01, .025)
@@ -247,12 +249,18 @@ func exporter(t *testing.T) string {
 			say("acquirer_owed", `state="`+state+`"`, 0)
 		}
 		say("acquirer_reconcile_breaks", `kind="amount",state="open"`, 0)
+		say("acquirer_dispute_cases", `stage="chargeback",state="open"`, 1)
+		for _, state := range []string{"created", "unknown", "returned"} {
+			say("acquirer_payouts", `state="`+state+`"`, 2)
+			say("acquirer_payouts_yuan", `state="`+state+`"`, 1994.5)
+		}
+		histogram("acquirer_instant_payout_seconds", "", 1, 10, 60, 120)
 		for _, use := range []string{"TMK", "ZMK", "TPK"} {
 			say("acquirer_hsm_key_expires_seconds", `use="`+use+`"`, 5e6)
 		}
 		for name, value := range map[string]float64{
 			"acquirer_terminal_connections": 20, "acquirer_transactions_in_flight": 2, "acquirer_mac_failures_total": 0, "acquirer_chip_replays_total": 0, "acquirer_owed_oldest_seconds": 0,
-			"acquirer_undelivered_total": 0, "acquirer_handler_panics_total": 0, "acquirer_ledger_balanced": 1, "acquirer_ledger_lag_seconds": .3, "acquirer_instant_oldest_seconds": 2,
+			"acquirer_undelivered_total": 0, "acquirer_handler_panics_total": 0, "acquirer_ledger_balanced": 1, "acquirer_ledger_lag_seconds": .3, "acquirer_instant_oldest_seconds": 2, "acquirer_instant_waiting": 1,
 			"acquirer_self_check_failures_total": 0, "acquirer_bank_files_refused_total": 0, "acquirer_routing_stale": 0, "acquirer_clearing_files_refused_total": 0, "acquirer_business_date_waits": 0, "acquirer_dispute_due_seconds": 1e6, "acquirer_store_in_doubt_total": 0, "acquirer_store_retries_total": 0,
 			"go_goroutines": 90, "go_memstats_heap_inuse_bytes": 4e7, "process_open_fds": 70, "process_max_fds": 20000,
 			"process_resident_memory_bytes": 9e7, "process_cpu_seconds_total": float64(n) / 10,

@@ -49,6 +49,21 @@ func TestPayoutWeather(t *testing.T) {
 				t.Errorf("weather %s is %s after the order, want %s", c.weather, got, c.first)
 			}
 		}
+		standing, err := e.PayoutsStanding(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed, err := e.PayoutsOpen(t.Context(), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range listed {
+			c := standing[v.State]
+			standing[v.State] = PayoutCount{c.Payouts - 1, c.Sum - v.Amount}
+		}
+		if len(listed) != 7 || len(standing) != 3 || standing[Unknown] != (PayoutCount{}) || standing[InProcess] != (PayoutCount{}) || standing[Failed] != (PayoutCount{}) {
+			t.Errorf("the list of %d is another than what was counted: over %+v", len(listed), standing)
+		}
 		if in := w.balance(e, ledger.PayoutInTransit, ""); in != 0 {
 			t.Errorf("in transit, posted: %s; unknown money is reserved, not moved", in)
 		}

@@ -148,6 +148,38 @@ func (e *Engine) PayoutsOpen(ctx context.Context, limit int) ([]PayoutView, erro
 	return e.payouts(ctx, "state < $1 or state > $1 and child = '' order by due, ref limit $2", Paid, limit)
 }
 
+// PayoutCount is how many payouts stand in a state, and what they come to.
+type PayoutCount struct {
+	Payouts int64
+	Sum     money.Amount
+}
+
+// PayoutsStanding counts those that PayoutsOpen lists, by state.
+func (e *Engine) PayoutsStanding(ctx context.Context) (map[PayoutState]PayoutCount, error) {
+	counts := map[PayoutState]PayoutCount{}
+	err := e.db.Read(ctx, func(tx store.Tx) error {
+		clear(counts)
+		for _, open := range []string{"state < 5", "state > 5 and child = ''"} { // the conditions of the two indexes
+			rows, err := tx.Query("select state, count(*), cast(sum(amount) as bigint) from settlement_payout where " + open + " group by state")
+			_, err = store.All(rows, err, func(r *store.Rows, _ *struct{}) error {
+				var s PayoutState
+				var c PayoutCount
+				err := r.Scan(&s, &c.Payouts, &c.Sum)
+				counts[s] = c
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("settlement: counting payouts: %w", err)
+	}
+	return counts, nil
+}
+
 // PayoutsOf lists up to limit payouts of a merchant, the latest first.
 func (e *Engine) PayoutsOf(ctx context.Context, mid string, limit int) ([]PayoutView, error) {
 	return e.payouts(ctx, "merchant = $1 order by due desc, ref desc limit $2", mid, limit)

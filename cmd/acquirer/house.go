@@ -137,7 +137,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 	if v.disputes, err = disputes(v.db, cfg, v.books); err != nil {
 		return nil, err
 	}
-	v.metrics.MustRegister(newCaseGauge(v.disputes))
+	v.metrics.MustRegister(newCaseGauge(v.disputes), newPayoutGauge(v.books))
 	bins, rules, err := loadRouting(cfg)
 	if err != nil {
 		return nil, err

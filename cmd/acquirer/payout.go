@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"acquirer/audit"
@@ -36,6 +37,39 @@ the merchant has given another card.`,
 	}
 	cmd.AddCommand(newPayoutListCmd(), newPayoutShowCmd(), newPayoutArrivalCmd(), newPayoutReissueCmd(), newPayoutTasksCmd(), newPayoutDoneCmd())
 	return cmd
+}
+
+// payoutGauge counts the payouts that are not at their end, at the moment of
+// asking.
+type payoutGauge struct {
+	e           *settlement.Engine
+	count, yuan *prometheus.Desc
+}
+
+func newPayoutGauge(e *settlement.Engine) *payoutGauge {
+	return &payoutGauge{e: e,
+		count: prometheus.NewDesc("acquirer_payouts", "Payouts that are not at their end, by state; failed and returned ones until they are issued again.", []string{"state"}, nil),
+		yuan:  prometheus.NewDesc("acquirer_payouts_yuan", "What they come to.", []string{"state"}, nil)}
+}
+
+// Describe implements prometheus.Collector.
+func (g *payoutGauge) Describe(ch chan<- *prometheus.Desc) { ch <- g.count; ch <- g.yuan }
+
+// Collect implements prometheus.Collector.
+func (g *payoutGauge) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	counts, err := g.e.PayoutsStanding(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(g.count, err)
+		return
+	}
+	for s := settlement.Created; s <= settlement.CameBack; s++ {
+		if s != settlement.Paid {
+			ch <- prometheus.MustNewConstMetric(g.count, prometheus.GaugeValue, float64(counts[s].Payouts), s.String())
+			ch <- prometheus.MustNewConstMetric(g.yuan, prometheus.GaugeValue, float64(counts[s].Sum.Fen())/100, s.String())
+		}
+	}
 }
 
 // payoutCall is an errand about payouts.
