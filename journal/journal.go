@@ -395,7 +395,13 @@ func (j *Journal) Move(ctx context.Context, id int64, issuer string, deadline ti
 		if err := tx.QueryRow("select count(*) from outcome where txn = $1", id).Scan(&closed); err != nil || closed > 0 {
 			return err
 		}
-		n, err := tx.Exec("update txn set issuer = $2, deadline = $3 where id = $1", id, issuer, micro(deadline))
+		e, err := entry(tx, entryByID, id)
+		if err != nil || e == nil {
+			return err
+		}
+		e.Issuer, e.Deadline = issuer, deadline
+		var a store.Args
+		n, err := tx.Exec("update txn set issuer = $2, deadline = $3, checksum = $4 where id = $1", id, issuer, micro(deadline), e.Transaction.args(&a).Checksum())
 		moved = n == 1
 		return err
 	})

@@ -13,12 +13,12 @@ import (
 // rare and takes the loop's path.
 
 const (
-	insertTxnSet = "insert into txn (" + txnColumns + `) select * from unnest($1::bigint[], $2::int[], $3::text[], $4::int[], $5::int[],
+	insertTxnSet = "insert into txn (" + txnColumns + `, checksum) select * from unnest($1::bigint[], $2::int[], $3::text[], $4::int[], $5::int[],
 		$6::int[], $7::text[], $8::int[], $9::int[], $10::int[], $11::bigint[], $12::int[], $13::bytea[], $14::text[], $15::bytea[],
-		$16::int[], $17::text[], $18::text[], $19::int[], $20::bigint[], $21::bytea[], $22::bigint[], $23::bigint[], $24::int[], $25::int[], $26::bigint[], $27::text[], $28::int[])
+		$16::int[], $17::text[], $18::text[], $19::int[], $20::bigint[], $21::bytea[], $22::bigint[], $23::bigint[], $24::int[], $25::int[], $26::bigint[], $27::text[], $28::int[], $29::int[])
 		on conflict (day, terminal, batch, stan, kind) do nothing`
-	insertOutcomeSet = "insert into outcome (" + outcomeColumns + `) select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::text[],
-		$6::text[], $7::bytea[], $8::int[], $9::bytea[], $10::text[], $11::bigint[], $12::bigint[])
+	insertOutcomeSet = "insert into outcome (" + outcomeColumns + `, checksum) select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::text[],
+		$6::text[], $7::bytea[], $8::int[], $9::bytea[], $10::text[], $11::bigint[], $12::bigint[], $13::int[])
 		on conflict (txn) do nothing`
 )
 
@@ -245,12 +245,13 @@ func insertTxns(tx store.Tx, ops []*op) (int64, error) {
 	n := len(ops)
 	id, opened, deadline, transmitted, amount := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	original, scheme := make([]int64, n), make([]string, n)
-	ints := make([]int32, 13*n) // one piece of memory for the thirteen small columns
+	ints := make([]int32, 14*n) // one piece of memory for the fourteen small columns
 	col := func(i int) []int32 { return ints[i*n : (i+1)*n : (i+1)*n] }
 	day, batch, stan, kind, mti, processing, entry := col(0), col(1), col(2), col(3), col(4), col(5), col(6)
-	currency, channel, trace, node, spent, condition := col(7), col(8), col(9), col(10), col(11), col(12)
+	currency, channel, trace, node, spent, condition, checksum := col(7), col(8), col(9), col(10), col(11), col(12), col(13)
 	terminal, merchant, masked, issuer, rrn := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	token, sealed, fingerprint := make([][]byte, n), make([][]byte, n), make([][]byte, n)
+	var a store.Args
 	for i, o := range ops {
 		t := &o.txn
 		id[i], day[i], terminal[i], batch[i], stan[i], kind[i] = t.ID, int32(t.Day), t.Terminal, t.Batch, t.STAN, int32(t.Kind)
@@ -259,24 +260,27 @@ func insertTxns(tx store.Tx, ops []*op) (int64, error) {
 		channel[i], issuer[i], rrn[i], trace[i], transmitted[i] = int32(t.Channel), t.Issuer, t.RRN, t.Trace, micro(t.Transmitted)
 		fingerprint[i], opened[i], deadline[i], node[i], spent[i] = t.Fingerprint[:], micro(t.Opened), micro(t.Deadline), t.Node, int32(t.SpentOn)
 		original[i], scheme[i], condition[i] = t.Original, t.Scheme, t.Condition
+		checksum[i] = t.args(&a).Checksum()
 	}
 	return tx.Exec(insertTxnSet, id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,
-		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent, original, scheme, condition)
+		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent, original, scheme, condition, checksum)
 }
 
 // insertOutcomes decides and records how ops close.
 func insertOutcomes(tx store.Tx, ops []*op) (int64, error) {
 	n := len(ops)
 	id, txn, closed, part := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
-	reason, settles := make([]int32, n), make([]int32, n)
+	reason, settles, checksum := make([]int32, n), make([]int32, n), make([]int32, n)
 	approval, code, additional, note := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	chip, extra := make([][]byte, n), make([][]byte, n)
+	var a store.Args
 	for i, p := range ops {
 		p.decide()
 		o := &p.out
 		id[i], txn[i], reason[i], approval[i], code[i], additional[i] = o.ID, p.txn.ID, int32(o.Reason), o.Approval, o.IssuerCode, o.Additional
 		chip[i], settles[i], extra[i], note[i], closed[i] = o.Chip, o.Settles, o.Extra, o.Note, micro(o.Closed)
 		part[i] = o.Part.Fen()
+		checksum[i] = o.args(&a, p.txn.ID).Checksum()
 	}
-	return tx.Exec(insertOutcomeSet, id, txn, reason, approval, code, additional, chip, settles, extra, note, closed, part)
+	return tx.Exec(insertOutcomeSet, id, txn, reason, approval, code, additional, chip, settles, extra, note, closed, part, checksum)
 }

@@ -144,7 +144,10 @@ create table cut_over (            -- every step of a business date
 	node INTEGER not null,
 	at BIGINT not null,
 	unique (dates, date)
-)`}}
+)`, `
+alter table txn add column checksum INTEGER;     -- of the columns before it
+alter table outcome add column checksum INTEGER; -- of the columns before it
+alter table owed add column checksum INTEGER     -- of those that never change`}}
 
 const (
 	txnColumns = `id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,
@@ -152,15 +155,25 @@ const (
 	txnCount       = 28
 	outcomeColumns = `id, txn, reason, approval, issuer_code, additional, chip, settles, extra, note, closed, part`
 	outcomeCount   = 12
+	owedKept       = `id, txn, issuer, why, created, approved, chip` // never changed
 	owedColumns    = `id, txn, issuer, why, created, due, tries, state, holder, leased, note, ended, approved, chip`
 	owedCount      = 14
 )
 
+// Summed are the tables whose rows can be read back against their checksums.
+// What changes of a debt while it is sent (due, tries, state, lease, note) is in
+// none; Check looks that its state is a possible one.
+var Summed = []store.Summed{
+	{Table: "txn", Columns: txnColumns, Sum: "checksum", Date: "day"},
+	{Table: "outcome", Columns: outcomeColumns, Sum: "checksum", Date: "coalesce((select t.day from txn t where t.id = outcome.txn), 0)"},
+	{Table: "owed", Columns: owedKept, Sum: "checksum", Date: "coalesce((select t.day from txn t where t.id = owed.txn), 0)"},
+}
+
 var (
-	insertTxn = "insert into txn (" + txnColumns + ") values (" + numbered(txnCount) +
+	insertTxn = "insert into txn (" + txnColumns + ", checksum) values (" + numbered(txnCount+1) +
 		") on conflict (day, terminal, batch, stan, kind) do nothing"
-	insertOutcome = "insert into outcome (" + outcomeColumns + ") values (" + numbered(outcomeCount) + ") on conflict (txn) do nothing"
-	insertOwed    = "insert into owed (" + owedColumns + ") values (" + numbered(owedCount) + ") on conflict (txn) do nothing"
+	insertOutcome = "insert into outcome (" + outcomeColumns + ", checksum) values (" + numbered(outcomeCount+1) + ") on conflict (txn) do nothing"
+	insertOwed    = "insert into owed (" + owedColumns + ", checksum) values (" + numbered(owedCount+1) + ") on conflict (txn) do nothing"
 
 	// entries reads a transaction with what became of it.
 	entryColumns = prefixed("t", txnColumns) + ", " + prefixed("o", outcomeColumns) + ", " + prefixed("w", owedColumns)
@@ -226,27 +239,38 @@ func clean(s string) string {
 	return s
 }
 
-func writeTxn(tx store.Tx, a *store.Args, t *Transaction) (fresh bool, err error) {
+// args are the columns of txn.
+func (t *Transaction) args(a *store.Args) *store.Args {
 	a.Reset().Int(t.ID).Int(int64(t.Day)).Text(t.Terminal).Int(int64(t.Batch)).Int(int64(t.STAN)).Int(int64(t.Kind)).Text(t.Merchant)
 	a.Int(int64(t.MTI)).Int(int64(t.ProcessingCode)).Int(int64(t.EntryMode)).Int(t.Amount.Fen()).Int(int64(t.Currency))
 	a.Bytes(t.PANToken[:]).Text(t.PANMasked).Bytes(t.PANSealed).Int(int64(t.Channel)).Text(t.Issuer).Text(t.RRN).Int(int64(t.Trace))
 	a.Int(micro(t.Transmitted)).Bytes(t.Fingerprint[:]).Int(micro(t.Opened)).Int(micro(t.Deadline)).Int(int64(t.Node)).Int(int64(t.SpentOn))
-	a.Int(t.Original).Text(t.Scheme).Int(int64(t.Condition))
+	return a.Int(t.Original).Text(t.Scheme).Int(int64(t.Condition))
+}
+
+// args are the columns of outcome.
+func (o *Outcome) args(a *store.Args, txn int64) *store.Args {
+	a.Reset().Int(o.ID).Int(txn).Int(int64(o.Reason)).Text(o.Approval).Text(o.IssuerCode).Text(o.Additional).Bytes(o.Chip)
+	return a.Int(int64(o.Settles)).Bytes(o.Extra).Text(o.Note).Int(micro(o.Closed)).Int(o.Part.Fen())
+}
+
+func writeTxn(tx store.Tx, a *store.Args, t *Transaction) (fresh bool, err error) {
+	t.args(a).Int(int64(a.Checksum()))
 	n, err := tx.ExecArgs(insertTxn, a)
 	return n == 1, err
 }
 
 func writeOutcome(tx store.Tx, a *store.Args, txn int64, o *Outcome) (won bool, err error) {
-	a.Reset().Int(o.ID).Int(txn).Int(int64(o.Reason)).Text(o.Approval).Text(o.IssuerCode).Text(o.Additional).Bytes(o.Chip)
-	a.Int(int64(o.Settles)).Bytes(o.Extra).Text(o.Note).Int(micro(o.Closed)).Int(o.Part.Fen())
+	o.args(a, txn).Int(int64(a.Checksum()))
 	n, err := tx.ExecArgs(insertOutcome, a)
 	return n == 1, err
 }
 
 func writeOwed(tx store.Tx, a *store.Args, t *Transaction, d *Debt, approved bool) (fresh bool, err error) {
 	was := int64(bit(approved && !d.Delivery()))
+	kept := a.Reset().Int(d.ID).Int(t.ID).Text(t.Issuer).Text(string(d.Why)).Int(micro(d.Created)).Int(was).Bytes(d.Chip).Checksum()
 	a.Reset().Int(d.ID).Int(t.ID).Text(t.Issuer).Text(string(d.Why)).Int(micro(d.Created)).Int(micro(d.Due)).Int(int64(d.Tries))
-	a.Int(int64(d.State)).Int(0).Int(0).Text(d.Note).Int(micro(d.Ended)).Int(was).Bytes(d.Chip)
+	a.Int(int64(d.State)).Int(0).Int(0).Text(d.Note).Int(micro(d.Ended)).Int(was).Bytes(d.Chip).Int(int64(kept))
 	n, err := tx.ExecArgs(insertOwed, a)
 	return n == 1, err
 }

@@ -45,7 +45,14 @@ create table ledger_day (
 	credit  BIGINT not null,
 	primary key (date, account)
 )`, `
-create index ledger_transfer_close on ledger_transfer (date) where event = 'DAILY_CLOSE'`}}
+create index ledger_transfer_close on ledger_transfer (date) where event = 'DAILY_CLOSE'`, `
+alter table ledger_transfer add column checksum INTEGER -- of the columns before it`}}
+
+const transferColumns = "id, key, event, date, ref, kind, resolves, legs, created"
+
+// Summed is the table whose rows can be read back against their checksums.
+// Balances are what the transfers make them: Verify adds them up.
+var Summed = []store.Summed{{Table: "ledger_transfer", Columns: transferColumns, Sum: "checksum", Date: "date"}}
 
 // Ledger posts transfers and reads balances. Its methods may be called from any
 // goroutine and any number of nodes.
@@ -133,15 +140,26 @@ type row struct {
 	fresh bool // inserted now, not known before
 }
 
+// args are the columns of ledger_transfer.
+func (r *row) args(a *store.Args, created int64) *store.Args {
+	a.Reset().Int(r.id).Text(r.t.Key).Text(string(r.t.Event)).Int(int64(r.t.Date)).Text(r.t.Ref).Int(int64(r.t.Kind))
+	if r.t.Resolves == "" {
+		a.Bytes(nil)
+	} else {
+		a.Text(r.t.Resolves)
+	}
+	return a.Text(r.legs).Int(created)
+}
+
 // insert writes the rows whose keys are new and marks them fresh.
 func insert(tx store.Tx, rows []row) error {
 	now := time.Now().UnixMicro()
+	var a store.Args
 	if !tx.Postgres() {
 		for i := range rows {
 			r := &rows[i]
-			n, err := tx.Exec(`insert into ledger_transfer (id, key, event, date, ref, kind, resolves, legs, created)
-				values ($1,$2,$3,$4,$5,$6,$7,$8,$9) on conflict (key) do nothing`,
-				r.id, r.t.Key, r.t.Event, r.t.Date, r.t.Ref, r.t.Kind, null(r.t.Resolves), r.legs, now)
+			n, err := tx.ExecArgs("insert into ledger_transfer ("+transferColumns+", checksum) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10) on conflict (key) do nothing",
+				r.args(&a, now).Int(int64(a.Checksum())))
 			if err != nil {
 				return resolvedTwice(err, r.t)
 			}
@@ -151,22 +169,22 @@ func insert(tx store.Tx, rows []row) error {
 	}
 	n := len(rows)
 	ids, keys, events, dates, refs := make([]int64, n), make([]string, n), make([]string, n), make([]int32, n), make([]string, n)
-	kinds, resolves, legs := make([]int16, n), make([]*string, n), make([]string, n)
+	kinds, resolves, legs, checksums := make([]int16, n), make([]*string, n), make([]string, n), make([]int32, n)
 	at := make(map[int64]int, n)
 	for i := range rows {
 		r := &rows[i]
 		ids[i], keys[i], events[i], dates[i], refs[i] = r.id, r.t.Key, string(r.t.Event), int32(r.t.Date), r.t.Ref
-		kinds[i], legs[i] = int16(r.t.Kind), r.legs
+		kinds[i], legs[i], checksums[i] = int16(r.t.Kind), r.legs, r.args(&a, now).Checksum()
 		if r.t.Resolves != "" {
 			resolves[i] = &r.t.Resolves
 		}
 		at[r.id] = i
 	}
-	out, err := tx.Query(`insert into ledger_transfer (id, key, event, date, ref, kind, resolves, legs, created)
-		select u.id, u.key, u.event, u.date, u.ref, u.kind, u.resolves, u.legs, $9
-		from unnest($1::bigint[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::smallint[], $7::text[], $8::text[])
-			as u(id, key, event, date, ref, kind, resolves, legs)
-		on conflict (key) do nothing returning id`, ids, keys, events, dates, refs, kinds, resolves, legs, now)
+	out, err := tx.Query("insert into ledger_transfer ("+transferColumns+`, checksum)
+		select u.id, u.key, u.event, u.date, u.ref, u.kind, u.resolves, u.legs, $9, u.checksum
+		from unnest($1::bigint[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::smallint[], $7::text[], $8::text[], $10::integer[])
+			as u(id, key, event, date, ref, kind, resolves, legs, checksum)
+		on conflict (key) do nothing returning id`, ids, keys, events, dates, refs, kinds, resolves, legs, now, checksums)
 	fresh, err := store.All(out, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
 	if err != nil {
 		return resolvedTwice(err, rows[0].t)
@@ -183,13 +201,6 @@ func resolvedTwice(err error, t *Transfer) error {
 		return fmt.Errorf("%w: %s of %q: it was ended before", ErrResolved, t.Event, t.Ref)
 	}
 	return err
-}
-
-func null(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
 }
 
 // compareOld makes sure that keys known before stand for the same thing. The

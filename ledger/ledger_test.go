@@ -386,6 +386,20 @@ func TestVerifyFinds(t *testing.T) {
 	})
 }
 
+// One byte of one column of a transfer is not what was written: it is named,
+// also where all sums are right (fault 38).
+func TestFault38_ChangedTransfer(t *testing.T) {
+	each(t, func(t *testing.T, l *Ledger) {
+		if _, err := l.PostSales(t.Context(), []Clearing{microSale(1, alice), microSale(2, alice)}); err != nil {
+			t.Fatal(err)
+		}
+		p := Payout{Ref: "x", Date: later, Merchant: alice, Amount: 1_00}
+		post(t, l, p.Reserve()...)
+		post(t, l, p.Failed()...)
+		storetest.EveryChangeIsFound(t, l.db, Summed)
+	})
+}
+
 // Random transfers against a map of balances.
 func TestAgainstAModel(t *testing.T) {
 	each(t, func(t *testing.T, l *Ledger) {

@@ -39,8 +39,8 @@ func (r *Rows) Next() bool {
 }
 
 // Scan reads the row into dest: pointers to integers, bool, string, []byte,
-// byte arrays, types made of those, or pointers to such pointers where NULL
-// may occur. A value that does not fit is an error.
+// byte arrays, types made of those, pointers to such pointers where NULL may
+// occur, or *any for int64, string, []byte or nil as it stands. A value that does not fit is an error.
 func (r *Rows) Scan(dest ...any) error {
 	if r.over {
 		return errors.New("store: Scan without a row")
@@ -107,7 +107,10 @@ func All[T any](rows *Rows, err error, scan func(*Rows, *T) error) ([]T, error) 
 // Args are the arguments of one statement, for paths where the boxes of
 // ...any would be felt. The zero Args is empty and ready; Reset makes it so
 // again and keeps its memory.
-type Args struct{ list []arg }
+type Args struct {
+	list   []arg
+	summed []byte // what Checksum reads
+}
 
 type arg struct {
 	kind  uint8
@@ -225,6 +228,9 @@ func plain(arg any, sets bool) (any, error) {
 // dest points to.
 func fill(dest, value any) error {
 	switch d := dest.(type) {
+	case *any:
+		*d = value
+		return nil
 	case *int64:
 		if v, ok := value.(int64); ok {
 			*d = v

@@ -333,3 +333,90 @@ func ServerCPU() time.Duration {
 	}
 	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100
 }
+
+// EveryChangeIsFound changes one byte of every column of one row of each table,
+// in the way of a disk and not of the program, and fails when db.CheckRows does
+// not name the row.
+func EveryChangeIsFound(t *testing.T, db *store.DB, tables []store.Summed) {
+	t.Helper()
+	check := func() *store.RowReport {
+		t.Helper()
+		r, err := db.CheckRows(t.Context(), tables, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := check(); r.Found != 0 || r.Without != 0 || r.Rows == 0 {
+		t.Fatalf("before anything was changed: %+v", r)
+	}
+	for _, s := range tables {
+		columns := strings.Split(s.Columns, ",")
+		for i := range columns {
+			columns[i] = strings.TrimSpace(columns[i])
+		}
+		values, dest := make([]any, len(columns)+1), make([]any, len(columns)+1)
+		for i := range values {
+			dest[i] = &values[i]
+		}
+		if err := db.Read(t.Context(), func(tx store.Tx) error {
+			return tx.QueryRow(fmt.Sprintf("select %s, %s from %s order by %s limit 1", s.Columns, s.Date, s.Table, columns[0])).Scan(dest...)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		set := func(column string, to any, id int64) {
+			t.Helper()
+			if err := db.Write(t.Context(), func(tx store.Tx) error {
+				n, err := tx.Exec(fmt.Sprintf("update %s set %s = $1 where %s = $2", s.Table, column, columns[0]), to, id)
+				if err == nil && n != 1 {
+					err = fmt.Errorf("%d rows changed", n)
+				}
+				return err
+			}); err != nil {
+				t.Fatalf("%s.%s: %v", s.Table, column, err)
+			}
+		}
+		date := fmt.Sprintf("business date %v", values[len(columns)])
+		for i, column := range columns {
+			id := values[0].(int64)
+			var bad any
+			switch v := values[i].(type) {
+			case nil:
+				bad = []byte("x")
+				if column == "resolves" {
+					bad = "x"
+				}
+			case int64:
+				if bad = v ^ 1; i == 0 {
+					bad = v ^ 1<<30 // its neighbour may be a row
+				}
+			case string:
+				bad = string(flipped([]byte(v)))
+			case []byte:
+				bad = flipped(v)
+			}
+			set(column, bad, id)
+			if i == 0 {
+				id = bad.(int64)
+			}
+			r := check()
+			if want := fmt.Sprintf("%s %d, ", s.Table, id); r.Found != 1 || !strings.HasPrefix(r.Problems[0], want) || column != "txn" && column != "day" && column != "date" && !strings.Contains(r.Problems[0], date) {
+				t.Errorf("%s.%s was %v and is %v: %+v, want %sof %s", s.Table, column, values[i], bad, r, want, date)
+			}
+			set(column, values[i], id)
+		}
+		if r := check(); r.Found != 0 {
+			t.Fatalf("after all was put back: %+v", r)
+		}
+	}
+}
+
+// flipped is b with another last byte; text stays text.
+func flipped(b []byte) []byte {
+	if len(b) == 0 {
+		return []byte("x")
+	}
+	b = append([]byte(nil), b...)
+	b[len(b)-1] ^= 1
+	return b
+}
