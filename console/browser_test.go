@@ -345,6 +345,17 @@ func TestBrowser(t *testing.T) {
 			}
 		}
 	}
+	// The list keeps to its column at every width, with the longest words in it.
+	long := house.sale(4, time.Now())
+	long.Type, long.PAN, long.Issuer, long.Amount, long.Took = "completion_notice", "622000*********9210", "unionpay-qr", 99_999_999, 25*time.Second
+	house.finish(tape, long)
+	for width := int64(721); width <= 1440; width += 60 - width%60 {
+		b.look(width, 900, "light")
+		b.open(base + "/?lang=en")
+		if room := js[[]int](b, `(table => [table.offsetWidth, table.parentElement.clientWidth])(document.querySelector(".recent table"))`); room[0] > room[1] {
+			t.Errorf("at %d pixels the list of transactions is %d wide and has %d", width, room[0], room[1])
+		}
+	}
 	for _, said := range b.messages() {
 		t.Errorf("the browser complains: %s", said)
 	}
