@@ -199,11 +199,14 @@ func settings() []setting {
 }
 
 // addConfigFlags gives cmd --config and one flag per setting, named like the
-// key with dashes: terminals.listen is --terminals-listen.
+// key with dashes: terminals.listen is --terminals-listen. There are so many that
+// --help shows only those that most calls need; acquirer config lists them all.
 func addConfigFlags(cmd *cobra.Command) {
-	cmd.Flags().String("config", "", "configuration file (YAML, TOML or JSON)")
+	cmd.Flags().String("config", "", "configuration file (YAML, TOML or JSON). Every setting of acquirer config is a flag too: terminals.listen is --terminals-listen")
 	for _, s := range settings() {
-		cmd.Flags().String(flagName(s.key), s.def, s.doc)
+		name := flagName(s.key)
+		cmd.Flags().String(name, s.def, s.doc)
+		cmd.Flags().Lookup(name).Hidden = s.key != "database" && s.key != "seed"
 	}
 }
 

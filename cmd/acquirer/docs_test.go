@@ -237,6 +237,9 @@ func TestEveryCommand(t *testing.T) {
 		if status != 0 || stderr != "" || !strings.Contains(stdout, "Usage:") {
 			t.Errorf("%s --help: status %d: %s%s", name, status, stdout, stderr)
 		}
+		if lines := strings.Count(stdout, "\n"); lines > 100 {
+			t.Errorf("%s --help has %d lines: who asks for help reads one or two screens", name, lines)
+		}
 		if c.Short == "" {
 			t.Errorf("%s has no one-line description", name)
 		}
