@@ -119,8 +119,9 @@ func newBillCmd() *cobra.Command {
 		Long: `bill fetches the bill of a wallet's day (midnight to midnight, Beijing) from the
 wallets of --seed, or reads a file that was fetched before, and prints its
 records. --out keeps the bill as the wallet gave it: the folder of clearing.inbox
-takes it as it is. A bill that is damaged or whose totals are not those of its
-lines is refused whole, with line and column; the exit status is then 1.`,
+takes it as it is. A bill that is damaged, of another day than --date, or whose
+totals are not those of its lines is refused whole, with line and column; the exit
+status is then 1.`,
 		Example: `  acquirer bill --seed street.json --wallet wechat --date 2026-08-07 --out wechat-2026-08-07.bill
   acquirer bill --wallet alipay --file alipay-2026-08-07.bill --json`,
 		Args: cobra.NoArgs,
@@ -128,7 +129,7 @@ lines is refused whole, with line and column; the exit status is then 1.`,
 	addConfigFlags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&name, "wallet", "", "wechat, alipay or unionpay-qr")
-	f.StringVar(&day, "date", "", "the day, like 2026-08-07; yesterday when left out")
+	f.StringVar(&day, "date", "", "the day, like 2026-08-07; left out, yesterday, or with --file whatever the file's is")
 	f.StringVar(&file, "file", "", "a bill to read instead of fetching one")
 	f.StringVar(&out, "out", "", "file to keep the fetched bill in; it must not exist")
 	f.BoolVar(&asJSON, "json", false, "one JSON object a record")
@@ -136,13 +137,16 @@ lines is refused whole, with line and column; the exit status is then 1.`,
 		if !slices.Contains(routing.Wallets, name) {
 			return usageError{fmt.Errorf("--wallet %q is none of %v", name, routing.Wallets)}
 		}
+		var date calendar.Date
+		if day != "" {
+			var err error
+			if date, err = calendar.ParseDate(day); err != nil {
+				return usageError{fmt.Errorf("--date: %w", err)}
+			}
+		}
 		if file == "" {
-			date := calendar.DateOf(time.Now()).AddDays(-1)
-			if day != "" {
-				var err error
-				if date, err = calendar.ParseDate(day); err != nil {
-					return usageError{fmt.Errorf("--date: %w", err)}
-				}
+			if date == 0 {
+				date = calendar.DateOf(time.Now()).AddDays(-1)
 			}
 			kept, end, err := fetchForPeople(cmd, name, date, out)
 			if err != nil {
@@ -151,7 +155,7 @@ lines is refused whole, with line and column; the exit status is then 1.`,
 			defer end()
 			file = kept
 		}
-		return printBill(cmd.OutOrStdout(), name, file, asJSON)
+		return printBill(cmd.OutOrStdout(), name, date, file, asJSON)
 	}
 	return cmd
 }
@@ -213,7 +217,7 @@ type billLine struct {
 	Fee          string `json:"fee"`
 }
 
-func printBill(w io.Writer, name, file string, asJSON bool) error {
+func printBill(w io.Writer, name string, day calendar.Date, file string, asJSON bool) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return fmt.Errorf("--file: %w", err)
@@ -223,7 +227,7 @@ func printBill(w io.Writer, name, file string, asJSON bool) error {
 	if err != nil {
 		return fmt.Errorf("--file: %w", err)
 	}
-	return printRecords(w, wallet.ReadBill(name, f, info.Size()), asJSON)
+	return printRecords(w, wallet.ReadBill(name, day, f, info.Size()), asJSON)
 }
 
 func printRecords(w io.Writer, bill iter.Seq2[wallet.BillRecord, error], asJSON bool) error {

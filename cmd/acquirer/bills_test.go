@@ -123,6 +123,9 @@ func TestBillsComeIntoTheInbox(t *testing.T) {
 		if code != 0 || !strings.Contains(out, `"kind":"pay","order":"R1"`) || !strings.Contains(out, `"amount":"12.34","fee":"0.02"`) {
 			t.Errorf("%s: exit %d, %s %s", name, code, out, text)
 		}
+		if out, text, code := call(t, newBillCmd(), "--wallet", name, "--file", bill(name), "--date", "2020-01-02"); code != 1 || out != "" || !strings.Contains(text, "the bill of 2020-01-02 is wanted") {
+			t.Errorf("%s of another day: exit %d, %s %s", name, code, out, text)
+		}
 	}
 	damaged := filepath.Join(inbox, "damaged")
 	whole, err := os.ReadFile(bill("unionpay-qr"))

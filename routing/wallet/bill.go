@@ -83,18 +83,18 @@ const (
 	maxBillLine = 16 << 10
 )
 
-// ReadBill reads a daily bill as FetchBill wrote it, a record at a time. The
-// bill is read twice: a damaged one, or one whose totals are not those of its
-// lines, yields a *BillError and not a single record. The bytes must not change
-// while it reads.
-func ReadBill(wallet string, file io.ReaderAt, size int64) iter.Seq2[BillRecord, error] {
+// ReadBill reads the daily bill of a day as FetchBill wrote it, a record at a
+// time; 0 reads that of any day. The bill is read twice: a damaged one, one of
+// another day, or one whose totals are not those of its lines, yields a *BillError
+// and not a single record. The bytes must not change while it reads.
+func ReadBill(wallet string, day calendar.Date, file io.ReaderAt, size int64) iter.Seq2[BillRecord, error] {
 	return func(yield func(BillRecord, error) bool) {
-		if err := scanBill(wallet, file, size, func(BillRecord) bool { return true }); err != nil {
+		if err := scanBill(wallet, day, file, size, func(BillRecord) bool { return true }); err != nil {
 			yield(BillRecord{}, err)
 			return
 		}
 		going := true
-		err := scanBill(wallet, file, size, func(r BillRecord) bool { going = yield(r, nil); return going })
+		err := scanBill(wallet, day, file, size, func(r BillRecord) bool { going = yield(r, nil); return going })
 		if err != nil && going {
 			yield(BillRecord{}, err)
 		}
@@ -102,8 +102,8 @@ func ReadBill(wallet string, file io.ReaderAt, size int64) iter.Seq2[BillRecord,
 }
 
 // scanBill reads a bill once and gives its records until take has enough.
-func scanBill(wallet string, file io.ReaderAt, size int64, take func(BillRecord) bool) error {
-	b := &billReader{wallet: wallet, take: take}
+func scanBill(wallet string, day calendar.Date, file io.ReaderAt, size int64, take func(BillRecord) bool) error {
+	b := &billReader{wallet: wallet, day: day, take: take}
 	var err error
 	switch wallet {
 	case routing.WeChat:
@@ -127,6 +127,7 @@ var errEnough = errors.New("enough")
 // billReader reads lines and says where it is.
 type billReader struct {
 	wallet string
+	day    calendar.Date // it must be of; 0 for any
 	take   func(BillRecord) bool
 	lines  *bufio.Scanner
 	line   int
@@ -169,7 +170,23 @@ func (b *billReader) end() error {
 	return nil
 }
 
+// of checks a date that the bill names against the day that is wanted.
+func (b *billReader) of(day calendar.Date, column int) error {
+	if b.day != 0 && day != b.day {
+		return b.bad(column, "it is of %s and the bill of %s is wanted: fetch that one, and keep it under its own day's name", day, b.day)
+	}
+	return nil
+}
+
+// give hands a record on. A payment stands in the bill of the day on which it
+// was paid. Money that went back may bear its payment's time (WeChat Pay), so
+// that it may be older.
 func (b *billReader) give(r BillRecord) error {
+	if day := calendar.DateOf(r.Time); r.Kind == BillPay || day > b.day {
+		if err := b.of(day, 0); err != nil {
+			return err
+		}
+	}
 	r.Wallet, r.Line = b.wallet, b.line
 	if !b.take(r) {
 		return errEnough
@@ -480,6 +497,13 @@ func (b *billReader) alipayLines() error {
 		if line, err = b.next("its header"); err != nil {
 			return err
 		}
+		if from, ok := strings.CutPrefix(line, "#起始日期：["); ok { // a bill without lines says its day too
+			if day, err := time.ParseInLocation("2006年01月02日", from[:min(len(from), len("2006年01月02日"))], calendar.Beijing); err != nil {
+				return b.bad(0, "%.40q is not a date like 2026年08月07日", from)
+			} else if err := b.of(calendar.DateOf(day), 0); err != nil {
+				return err
+			}
+		}
 	}
 	const paid, fee = "订单金额（元）", "服务费（元）"
 	names, err := b.columns(strings.Split(line, ","), "支付宝交易号", "商户订单号", "业务类型", "完成时间", paid, "退款批次号/请求号", fee)
@@ -603,8 +627,12 @@ func (b *billReader) unionpay(r io.Reader) error {
 	if len(h) != 3 || h[0] != "BILL" || h[1] != b.wallet {
 		return b.bad(0, "want BILL|%s|date", b.wallet)
 	}
-	if _, err := time.Parse("20060102", h[2]); err != nil {
+	day, err := time.ParseInLocation("20060102", h[2], calendar.Beijing)
+	if err != nil {
 		return b.bad(3, "%.20q is not a date like 20260807", h[2])
+	}
+	if err := b.of(calendar.DateOf(day), 3); err != nil {
+		return err
 	}
 	names := map[string]int{}
 	for i, n := range strings.Split("line|kind|order|refund|number|refund number|time|merchant|terminal|amount|fee", "|") {

@@ -90,7 +90,12 @@ func gzipped(t testing.TB, text string) []byte {
 
 // read takes a whole bill.
 func read(wallet string, bill []byte) (records []BillRecord, err error) {
-	for r, e := range ReadBill(wallet, bytes.NewReader(bill), int64(len(bill))) {
+	return readOf(wallet, 0, bill)
+}
+
+// readOf takes a whole bill, which must be of a day.
+func readOf(wallet string, day calendar.Date, bill []byte) (records []BillRecord, err error) {
+	for r, e := range ReadBill(wallet, day, bytes.NewReader(bill), int64(len(bill))) {
 		if e != nil {
 			err = e
 			continue
@@ -156,13 +161,62 @@ func TestReadBill(t *testing.T) {
 		}
 	}
 	n := 0
-	for range ReadBill(routing.WeChat, strings.NewReader(wechatBill), int64(len(wechatBill))) {
+	for range ReadBill(routing.WeChat, 20260807, strings.NewReader(wechatBill), int64(len(wechatBill))) {
 		if n++; n == 2 {
 			break
 		}
 	}
 	if _, err := read("paypal", nil); err == nil || n != 2 {
 		t.Errorf("paypal: %v; %d records before the end", err, n)
+	}
+}
+
+// A bill of another day than the one that is wanted is refused whole, by the
+// time of a payment or the date in its head.
+func TestBillOfAnotherDay(t *testing.T) {
+	const day calendar.Date = 20260807
+	empty := wechatHeader + "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额\n`0,`0.00,`0.00,`0.00,`0.00000,`0.00,`0.00\n"
+	quiet := alipayBill[:strings.Index(alipayBill, "2026080722001")] + "#----业务明细列表结束----\n#交易合计：0笔，商家实收共0.00元，商家优惠共0.00元\n#退款合计：0笔，商家实收退款共0.00元，商家优惠退款共0.00元\n"
+	for what, c := range map[string]struct {
+		wallet string
+		bill   []byte
+		line   int // where another day is found; 0: such a bill says no day
+	}{
+		"wechat":           {routing.WeChat, []byte(wechatBill), 2},
+		"wechat, empty":    {routing.WeChat, []byte(empty), 0},
+		"alipay":           {routing.Alipay, zipped(t, alipayBill), 3},
+		"alipay, empty":    {routing.Alipay, zipped(t, quiet), 3},
+		"alipay, no head":  {routing.Alipay, zipped(t, strings.Replace(alipayBill, "#起始日期", "#期", 1)), 6},
+		"alipay, bad head": {routing.Alipay, zipped(t, strings.Replace(alipayBill, "[2026年08", "[2026年13", 1)), 3},
+		"unionpay":         {routing.UnionPayQR, []byte(unionpayBill), 1},
+		"unionpay, empty":  {routing.UnionPayQR, []byte("BILL|unionpay-qr|20260807\nT|0|0|0|0\n"), 1},
+		"unionpay, a line": {routing.UnionPayQR, []byte(strings.Replace(unionpayBill, "BILL|unionpay-qr|20260807", "BILL|unionpay-qr|20260808", 1)), 2},
+	} {
+		if _, err := readOf(c.wallet, day, c.bill); what != "alipay, bad head" && what != "unionpay, a line" && err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		for _, other := range []calendar.Date{day.AddDays(-1), day.AddDays(1)} {
+			records, err := readOf(c.wallet, other, c.bill)
+			var bad *BillError
+			if c.line == 0 {
+				if err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+				continue
+			}
+			if !errors.As(err, &bad) || len(records) != 0 || bad.Line != c.line && what != "unionpay, a line" {
+				t.Errorf("%s wanted of %s: %d records, %v", what, other, len(records), err)
+			}
+		}
+	}
+	// Money that went back may bear its payment's time, but never a later day's.
+	back := strings.Replace(wechatBill, "`2026-08-07 12:10:00", "`2026-08-06 12:10:00", 1)
+	if got, err := readOf(routing.WeChat, day, []byte(back)); err != nil || len(got) != 4 {
+		t.Errorf("a refund of yesterday's payment: %d records, %v", len(got), err)
+	}
+	back = strings.Replace(wechatBill, "`2026-08-07 12:10:00", "`2026-08-08 00:00:00", 1)
+	if _, err := readOf(routing.WeChat, day, []byte(back)); err == nil {
+		t.Error("a refund of tomorrow was taken")
 	}
 }
 

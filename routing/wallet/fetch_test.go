@@ -142,7 +142,7 @@ func fetch(t *testing.T, w *wallet.Wallet, day calendar.Date) ([]wallet.BillReco
 	if err := w.FetchBill(t.Context(), day, &file); err != nil {
 		return nil, err
 	}
-	return all(wallet.ReadBill(w.Name(), bytes.NewReader(file.Bytes()), int64(file.Len())))
+	return all(wallet.ReadBill(w.Name(), day, bytes.NewReader(file.Bytes()), int64(file.Len())))
 }
 
 func all(bill iter.Seq2[wallet.BillRecord, error]) (out []wallet.BillRecord, failed error) {

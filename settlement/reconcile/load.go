@@ -95,7 +95,7 @@ func (e *Engine) OpenFile(path, source string, date calendar.Date) (f File, end 
 	case e.wallet(source) != "" && filepath.Ext(path) == NoBill:
 		f.Records = func() iter.Seq2[clearing.Record, error] { return func(func(clearing.Record, error) bool) {} }
 	case e.wallet(source) != "":
-		f.Records = func() iter.Seq2[clearing.Record, error] { return billRecords(source, in, info.Size()) }
+		f.Records = func() iter.Seq2[clearing.Record, error] { return billRecords(source, f.Date, in, info.Size()) }
 	default:
 		return File{}, nil, fmt.Errorf("reconcile: %s is no clearing file, no ZM file and no statement; for a wallet's bill name its source", f.Name)
 	}
@@ -117,10 +117,10 @@ func networkRecords(r io.Reader) iter.Seq2[clearing.Record, error] {
 }
 
 // billRecords are a wallet's. Money that went back by a refund has the refund's
-// number; by a cancel or void, its payment's.
-func billRecords(name string, r io.ReaderAt, size int64) iter.Seq2[clearing.Record, error] {
+// number; by a cancel or void, its payment's. One of another day is refused whole.
+func billRecords(name string, day calendar.Date, r io.ReaderAt, size int64) iter.Seq2[clearing.Record, error] {
 	return func(yield func(clearing.Record, error) bool) {
-		for b, err := range wallet.ReadBill(name, r, size) {
+		for b, err := range wallet.ReadBill(name, day, r, size) {
 			if err != nil {
 				yield(clearing.Record{}, err)
 				return

@@ -3,6 +3,8 @@ package reconcile
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -370,6 +372,37 @@ func TestFilesRefused(t *testing.T) {
 		}
 		if _, err := w.e.Load(t.Context(), w.file("south", wednesday), at(wednesday, 24)); err == nil {
 			t.Error("a stranger's file was loaded")
+		}
+	})
+}
+
+// A wallet's bill that is of another day than its name is refused whole, and the
+// right one is taken then.
+func TestBillOfAnotherDay(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db, func(c *Config) { c.Sources = append(c.Sources, Source{Name: "unionpay-qr", Wallet: true}) })
+		path := filepath.Join(t.TempDir(), "unionpay-qr-2026-11-18.bill")
+		try := func(paid string) error {
+			if err := os.WriteFile(path, []byte("BILL|unionpay-qr|20261118\nD|01|0ABC00000001||2026111812||"+paid+"120000|898110058120001|11000001|2500|5\nT|1|2500|0|5\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f, end, err := w.e.OpenFile(path, "unionpay-qr", wednesday)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = w.e.Load(t.Context(), f, at(wednesday, 33))
+			return errors.Join(err, end())
+		}
+		for _, other := range []string{"20261117", "20261119"} {
+			if err := try(other); !errors.Is(err, ErrFile) || !strings.Contains(err.Error(), "the bill of 2026-11-18 is wanted") {
+				t.Errorf("a payment of %s: %v", other, err)
+			}
+		}
+		if day, err := w.e.Day(t.Context(), wednesday); err != nil || len(day.Files) != 0 {
+			t.Errorf("files %+v, %v", day.Files, err)
+		}
+		if err := try("20261118"); err != nil {
+			t.Error(err)
 		}
 	})
 }
