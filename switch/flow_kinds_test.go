@@ -234,7 +234,7 @@ func (s *storyteller) batches(ctx context.Context, verb string, words []string) 
 		}
 		return out
 	case "settlings":
-		all, err := s.street.journal.Settlings(ctx, calendar.BusinessDate(time.Now(), 23*time.Hour))
+		all, err := s.street.journal.Settlings(ctx, calendar.BusinessDate(time.Now(), s.street.config.CutOff))
 		must(s.t, err)
 		var out []string
 		for _, st := range all {
