@@ -198,6 +198,10 @@ func (s *Switch) sendOwed(ctx context.Context, e *journal.Entry) {
 			s.acknowledge(ctx, e, whyOf(err))
 			return
 		}
+		if why := whyOf(err); why == string(routing.Busy) { // as in an outage, a wait for a place spends no try
+			s.settled(e, "rescheduled", s.journal.Postpone(ctx, e.Debt.ID, time.Now().Add(backoff(s.cfg.Owed, int(e.Debt.Tries))), why))
+			return
+		}
 		s.again(ctx, e, whyOf(err))
 		return
 	}
