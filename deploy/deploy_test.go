@@ -267,6 +267,10 @@ func exporter(t *testing.T) string {
 		} {
 			say(name, "", value)
 		}
+		for _, check := range []string{"pages", "rows"} {
+			say("acquirer_integrity_problems", `check="`+check+`"`, 0)
+			say("acquirer_integrity_age_seconds", `check="`+check+`"`, 40_000)
+		}
 		for _, invariant := range []string{"I1", "I3", "I8"} {
 			say("acquirer_invariant_violations_total", `invariant="`+invariant+`"`, 0)
 		}

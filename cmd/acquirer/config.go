@@ -70,6 +70,10 @@ type Config struct {
 		Concurrency int           `key:"concurrency" default:"8" doc:"reversals and advices in flight towards one issuer or wallet"`
 	} `key:"owed"`
 
+	Integrity struct {
+		At time.Duration `key:"at" default:"4h10m" doc:"time of day, Beijing, at which the database is read back for damage: its pages by the engine's own check (PostgreSQL needs the extension amcheck for it), rows of journal and ledger by their checksums"`
+	} `key:"integrity"`
+
 	HSM struct {
 		Kind           string `key:"kind" default:"software" doc:"software: keys in this process; remote: in a process of their own, acquirer hsm serve --socket; payshield: in devices, hsm.payshield"`
 		File           string `key:"file" default:"data/hsm.key" doc:"sealed master key of the software HSM; made by acquirer hsm init"`
@@ -288,6 +292,7 @@ func (c Config) check() error {
 	bad(err == nil, "routing.breaker_streak", "%v", err)
 	bad(len(c.Switch.Acquirer) >= 8 && len(c.Switch.Acquirer) <= 11 && strings.Trim(c.Switch.Acquirer, "0123456789") == "", "switch.acquirer", "%q is not 8 to 11 digits", c.Switch.Acquirer)
 	bad(c.Switch.CutOff >= 0 && c.Switch.CutOff <= 24*time.Hour, "switch.cut_off", "%s is not a time of day", c.Switch.CutOff)
+	bad(c.Integrity.At >= 0 && c.Integrity.At < 24*time.Hour, "integrity.at", "%s is not a time of day", c.Integrity.At)
 	bad(c.Switch.WalletCutOff >= 0 && c.Switch.WalletCutOff <= 24*time.Hour, "switch.wallet_cut_off", "%s is not a time of day", c.Switch.WalletCutOff)
 	bad(c.Settlement.RefundFee == "keep" || c.Settlement.RefundFee == "return_pct" || c.Settlement.RefundFee == "return_all", "settlement.refund_fee", "%q is none of keep, return_pct, return_all", c.Settlement.RefundFee)
 	bad(c.Owed.Interval > 0 && c.Owed.Backoff > 0 && c.Owed.BackoffMax >= c.Owed.Backoff && c.Owed.MaxAttempts > 0 && c.Owed.Concurrency > 0, "owed.backoff", "intervals and counts must be above zero, and backoff_max not below backoff")

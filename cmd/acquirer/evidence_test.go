@@ -263,6 +263,16 @@ func booksAgree(t *testing.T, v *house, entries []*journal.Entry) {
 	for _, p := range report.Problems {
 		t.Errorf("ledger: %s", p)
 	}
+	rows, err := v.db.CheckRows(ctx, summedTables, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows.Without > 0 || rows.Rows < len(entries) {
+		t.Errorf("%d rows have a checksum and %d none; the journal has %d transactions", rows.Rows, rows.Without, len(entries))
+	}
+	for _, p := range rows.Problems {
+		t.Errorf("damaged: %s", p)
+	}
 	problems, err := v.books.Check(ctx)
 	if err != nil {
 		t.Fatal(err)

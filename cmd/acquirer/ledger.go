@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +48,8 @@ type ledgerVerified struct {
 	Transfers   int          `json:"transfers"` // recomputed, from the first
 	Facts       int          `json:"facts"`     // of the journal, from the first
 	Behind      int          `json:"behind"`    // facts that are not booked yet
+	Rows        int          `json:"rows"`      // of journal and ledger, compared with their checksums
+	Without     int          `json:"without"`   // rows that have none
 	Safeguarded money.Amount `json:"safeguarded"`
 	Owed        money.Amount `json:"owed"`
 	Problems    []string     `json:"problems"`
@@ -61,7 +64,7 @@ func (c *ledgerCall) run(ctx context.Context, db *store.DB, cfg Config, _ string
 	}
 	switch c.Do {
 	case "verify":
-		v, err := verifyLedger(ctx, books)
+		v, err := verifyLedger(ctx, db, books)
 		return ledgerAnswer{Verified: v}, err
 	case "trial-balance":
 		if c.Date == 0 {
@@ -77,8 +80,8 @@ func (c *ledgerCall) run(ctx context.Context, db *store.DB, cfg Config, _ string
 }
 
 // verifyLedger recomputes the ledger from its first transfer and from the
-// journal, and adds every batch up.
-func verifyLedger(ctx context.Context, books *settlement.Engine) (*ledgerVerified, error) {
+// journal, adds every batch up, and reads the rows back.
+func verifyLedger(ctx context.Context, db *store.DB, books *settlement.Engine) (*ledgerVerified, error) {
 	r, err := books.Ledger().Verify(ctx)
 	if err != nil {
 		return nil, err
@@ -91,8 +94,12 @@ func verifyLedger(ctx context.Context, books *settlement.Engine) (*ledgerVerifie
 	if err != nil {
 		return nil, err
 	}
-	out := &ledgerVerified{Transfers: r.Transfers, Facts: j.Facts, Behind: j.Behind, Safeguarded: r.Safeguarded, Owed: r.Owed, Problems: []string{}}
-	out.Problems = append(append(append(out.Problems, r.Problems...), j.Problems...), batches...)
+	rows, err := db.CheckRows(ctx, summedTables, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := &ledgerVerified{Transfers: r.Transfers, Facts: j.Facts, Behind: j.Behind, Rows: rows.Rows, Without: rows.Without, Safeguarded: r.Safeguarded, Owed: r.Owed, Problems: []string{}}
+	out.Problems = slices.Concat(out.Problems, r.Problems, j.Problems, batches, rows.Problems)
 	return out, nil
 }
 
@@ -124,7 +131,7 @@ Exit status 1 when anything is wrong.`,
 		if v := a.Verified; *asJSON {
 			err = json.NewEncoder(cmd.OutOrStdout()).Encode(v)
 		} else {
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "transfers    %d recomputed\njournal      %d facts compared, %d not booked yet\nsafeguarded  %s of %s owed to merchants\n", v.Transfers, v.Facts, v.Behind, v.Safeguarded, v.Owed)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "transfers    %d recomputed\njournal      %d facts compared, %d not booked yet\nrows         %d compared with their checksums, %d have none\nsafeguarded  %s of %s owed to merchants\n", v.Transfers, v.Facts, v.Behind, v.Rows, v.Without, v.Safeguarded, v.Owed)
 		}
 		if err == nil && len(a.Verified.Problems) > 0 {
 			err = fmt.Errorf("the ledger is wrong: %s", strings.Join(a.Verified.Problems, "; "))

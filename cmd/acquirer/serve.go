@@ -169,7 +169,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 			return err
 		}
 	}
-	keep := newKeeper(v)
+	keep, inspect := newKeeper(v), newInspector(v)
 	// What the last run left open is owed before anybody can connect (W5).
 	if err := v.sw.Recover(ctx); err != nil {
 		return err
@@ -260,6 +260,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 	background("routing", func() error { v.routing.run(ctx); return nil })
 	background("owed", func() error { v.sw.RunOwed(ctx); return nil })
 	background("ledger", func() error { keep.run(ctx); return nil })
+	background("integrity", func() error { inspect.run(ctx, cfg.Integrity.At); return nil })
 	if !cfg.byHand {
 		background("settlement", func() error { v.settler(ctx, 10*time.Second); return nil })
 		background("bills", func() error { v.billFetcher(ctx, 10*time.Minute); return nil })

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"acquirer/calendar"
+	"acquirer/ledger"
+	"acquirer/store"
+	"acquirer/store/storetest"
+)
+
+// The daily inspection names a changed row in the log, and both engines' metric
+// says that somebody must look.
+func TestFault38_Inspection(t *testing.T) {
+	storetest.Each(t, schemas(), func(t *testing.T, db *store.DB) {
+		var log bytes.Buffer
+		x := newInspector(&house{db: db, metrics: prometheus.NewRegistry(), log: slog.New(slog.NewTextHandler(&log, nil))})
+		date := calendar.Date(20260213)
+		if err := ledger.New(db).Post(t.Context(), ledger.OwnFunds("opening", date, 1_00)); err != nil {
+			t.Fatal(err)
+		}
+		inspect := func(wantRows float64) {
+			t.Helper()
+			log.Reset()
+			err := x.inspect(t.Context())
+			if db.Postgres() && (err == nil || !strings.Contains(err.Error(), "amcheck")) || !db.Postgres() && err != nil {
+				t.Errorf("%v", err) // a new database of PostgreSQL has no amcheck
+			}
+			if got := damagedRows(t, x.v.metrics); got != wantRows {
+				t.Errorf("%v rows are damaged, want %v\n%s", got, wantRows, &log)
+			}
+		}
+		inspect(0)
+		if err := db.Write(t.Context(), func(tx store.Tx) error {
+			_, err := tx.Exec("update ledger_transfer set ref = ref || 'x'")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		inspect(1)
+		if !strings.Contains(log.String(), "damaged") || !strings.Contains(log.String(), fmt.Sprintf("business date %d", date)) {
+			t.Errorf("the log does not name it:\n%s", &log)
+		}
+	})
+}
+
+// damagedRows reads what an alarm reads.
+func damagedRows(t *testing.T, metrics *prometheus.Registry) float64 {
+	t.Helper()
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "acquirer_integrity_problems" && m.GetLabel()[0].GetValue() == "rows" {
+				return m.GetGauge().GetValue()
+			}
+		}
+	}
+	t.Fatal("acquirer_integrity_problems is not there")
+	return 0
+}
+
+func TestNextInspection(t *testing.T) {
+	at := func(text string) time.Time {
+		t.Helper()
+		when, err := time.ParseInLocation("2006-01-02 15:04:05", text, calendar.Beijing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return when
+	}
+	for from, want := range map[string]string{
+		"2026-02-13 04:09:59": "2026-02-13 04:10:00",
+		"2026-02-13 04:10:00": "2026-02-14 04:10:00",
+		"2026-12-31 23:59:59": "2027-01-01 04:10:00",
+	} {
+		if got := nextAt(at(from).UTC(), 4*time.Hour+10*time.Minute); !got.Equal(at(want)) {
+			t.Errorf("after %s: %s, want %s", from, got, want)
+		}
+	}
+}
