@@ -121,6 +121,9 @@ func (e *Engine) Chargeback(ctx context.Context, c Chargeback, now time.Time) er
 		if _, err := addItem(tx, &it, now); err != nil {
 			return err
 		}
+		if err := conduct(tx, c.Merchant, date, 0, 0, c.Amount); err != nil {
+			return err
+		}
 		book := ledger.Chargeback{Key: c.Key, Date: date, Merchant: c.Merchant, Wallet: c.Wallet, Amount: c.Amount, Held: held, Fee: c.Fee}
 		_, err = ledger.PostTx(tx, []ledger.Transfer{book.Book()})
 		return err
@@ -153,6 +156,9 @@ func (e *Engine) ChargebackWon(ctx context.Context, key string, amount money.Amo
 		}
 		it := item{key: "chargeback-won/" + key, merchant: lost.merchant, date: date, amount: amount, network: amount, wallet: lost.wallet, txn: lost.txn, text: "won"}
 		if fresh, err := addItem(tx, &it, now); err != nil || !fresh {
+			return err
+		}
+		if err := conduct(tx, lost.merchant, date, 0, 0, -amount); err != nil {
 			return err
 		}
 		book := ledger.Chargeback{Key: key, Date: date, Merchant: lost.merchant, Wallet: lost.wallet, Amount: amount}

@@ -38,13 +38,15 @@ func (r *run) net(ctx context.Context) (more bool, err error) {
 		if err := r.giveBack(tx, first, last); err != nil {
 			return err
 		}
-		rows, err := tx.Query(`select merchant, speed, cast(sum(lines) as BIGINT), cast(sum(gross) as BIGINT), cast(sum(fee) as BIGINT), cast(sum(speed_fee) as BIGINT), cast(sum(other) as BIGINT) from (
-				select merchant, speed, 1 as lines, amount as gross, fee_rate + fee_fixed as fee, speed_fee, 0 as other
+		rows, err := tx.Query(`select merchant, speed, cast(sum(lines) as BIGINT), cast(sum(gross) as BIGINT), cast(sum(fee) as BIGINT), cast(sum(speed_fee) as BIGINT), cast(sum(other) as BIGINT),
+				cast(sum(sales) as BIGINT), cast(sum(sold) as BIGINT), cast(sum(back) as BIGINT) from (
+				select merchant, speed, 1 as lines, amount as gross, fee_rate + fee_fixed as fee, speed_fee, 0 as other, case effect when 1 then 1 when 2 then -1 when 3 then -1 else 0 end as sales,
+					case effect when 4 then 0 else amount end as sold, case effect when 4 then -amount else 0 end as back
 					from settlement_line where run = $1 and run > 0 and merchant >= $2 and merchant <= $3
-				union all select merchant, 'T1', 0, 0, 0, 0, amount from settlement_item where run = $1 and run > 0 and merchant >= $2 and merchant <= $3
+				union all select merchant, 'T1', 0, 0, 0, 0, amount, 0, 0, 0 from settlement_item where run = $1 and run > 0 and merchant >= $2 and merchant <= $3
 			) x group by merchant, speed`, r.id, first, last)
 		batches, err := store.All(rows, err, func(rows *store.Rows, b *batch) error {
-			return rows.Scan(&b.merchant, &b.speed, &b.lines, &b.gross, &b.fee, &b.speedFee, &b.other)
+			return rows.Scan(&b.merchant, &b.speed, &b.lines, &b.gross, &b.fee, &b.speedFee, &b.other, &b.sales, &b.sold, &b.back)
 		})
 		if err != nil {
 			return err
@@ -87,6 +89,8 @@ type batch struct {
 	merchant      string
 	speed         merchant.Speed
 	lines         int64
+	sales         int64        // less voids
+	sold, back    money.Amount // gross is sold less back
 	gross         money.Amount
 	fee, speedFee money.Amount
 	other         money.Amount // chargebacks, other fees, holds and releases
@@ -131,9 +135,12 @@ func (r *run) settleBatches(tx store.Tx, batches []batch) error {
 		}
 		b.advance = b.due < r.due
 		if b.advance && net > 0 {
-			why, err := r.tooFast(tx, b, net, funds)
+			cause, why, err := r.tooFast(tx, b, net, funds)
 			if err != nil {
 				return err
+			}
+			if why != "" {
+				r.slowed(tx, cause)
 			}
 			if why != "" && r.seq >= seqInstant {
 				if err := r.putBack(tx, b, why); err != nil {
@@ -304,6 +311,9 @@ func (r *run) ref(b *batch, suffix string) string {
 }
 
 func (r *run) record(tx store.Tx, b *batch) error {
+	if err := conduct(tx, b.merchant, r.date, b.sales, b.sold, b.back); err != nil {
+		return err
+	}
 	if _, err := tx.Exec(`insert into settlement_batch (id, run, date, merchant, speed, lines, gross, fee, speed_fee, other, arrears, carry_in, carry_out, payout, paid, reason)
 		values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)`,
 		b.id, r.id, r.date, b.merchant, b.speed, b.lines, b.gross, b.fee, b.speedFee, b.other, b.arrears, b.carryIn, b.carryOut, b.ref, b.paid, b.reason); err != nil {

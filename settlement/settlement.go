@@ -100,16 +100,20 @@ type Config struct {
 	MinPayout    money.Amount  // less is carried over to the next day; default 0.01
 	// What an early payment may be: at most so much a day to one merchant, not to
 	// one whose first sale is fewer days ago or that has sold on fewer days in a
-	// row, and none for a reason that Risk gives ("" for none). 0 is no limit.
+	// row, not to one that is watched (Watch), and not to one that had RiskSales
+	// sales in 30 days, of which more than RiskPPM (ppm of the sum) was refunded or
+	// charged back. 0 is no limit.
 	AdvanceLimit          money.Amount
 	FastAfter, FastStreak int
-	Risk                  func(mid string) string
+	RiskPPM               int64
+	RiskSales             int
 	BankFrom, BankTo      time.Duration // times of day between which the bank pays S0 at once; equal: always
 	Cooling               time.Duration // how long payouts wait after the settlement account was changed
 	// A debt that is older, or more than so much, is moved to arrears; 0 never.
 	ArrearsDays   int
 	ArrearsOver   money.Amount
 	OnInstant     func(took time.Duration) // hears how long after its sale an S0 payout was paid
+	OnSlow        func(cause Slow)         // hears that a batch of S0 or D0 sales is paid T+1
 	PayoutCost    money.Amount             // what the bank takes for a payout
 	WalletPPM     int64                    // what a wallet keeps of a payment, and gives back of it with a refund, in ppm
 	QueryEvery    time.Duration            // between two questions about an unknown payout

@@ -193,7 +193,30 @@ create table settlement_apart (    -- income of lines that were held when their 
 );
 create index settlement_apart_day on settlement_apart (day);
 create index settlement_apart_carried on settlement_apart (carried);
-create index settlement_line_held on settlement_line (date) where run = -3`}}
+create index settlement_line_held on settlement_line (date) where run = -3`, `
+create table settlement_watch (    -- merchants that nobody is to be paid early for
+	merchant  TEXT not null,
+	reason    TEXT not null,
+	set_by    TEXT not null,
+	since     BIGINT not null,
+	until     BIGINT not null,     -- when it ends by itself; 0 never
+	asked_by  TEXT not null,       -- who asked that it is lifted
+	lifted_by TEXT not null,       -- empty when it ended by itself
+	lifted    BIGINT not null,     -- 0 while it stands
+	primary key (merchant, since)
+);
+create unique index settlement_watch_stands on settlement_watch (merchant) where lifted = 0;
+create table settlement_conduct (  -- what was settled of a merchant's date, and what was charged back on it
+	merchant TEXT not null,
+	date     INTEGER not null,
+	sales    BIGINT not null,      -- less what was voided
+	sold     BIGINT not null,
+	back     BIGINT not null,      -- refunds, and chargebacks that were not won
+	primary key (merchant, date)
+);
+insert into settlement_conduct (merchant, date, sales, sold, back)
+	select merchant, date, sum(case effect when 1 then 1 when 2 then -1 when 3 then -1 else 0 end), sum(case effect when 4 then 0 else amount end),
+		sum(case effect when 4 then -amount else 0 end) from settlement_line where run > 0 group by merchant, date`}}
 
 // Where a line stands.
 const (

@@ -58,43 +58,68 @@ func (e *Engine) fullToday(ctx context.Context, p *payout, now time.Time) (strin
 	return "", nil
 }
 
+// Slow is what kind of reason a batch is not paid early for.
+type Slow string
+
+// The kinds.
+const (
+	SlowMerchant Slow = "merchant" // not active, or its account has just changed
+	SlowHours    Slow = "hours"    // the bank does not pay at once now
+	SlowRisk     Slow = "risk"     // it is watched, or too much goes back
+	SlowAccount  Slow = "account"  // its account takes no more that day
+	SlowFunds    Slow = "funds"    // our own money does not cover it, or no more is lent to it
+)
+
+// SlowCauses lists them all.
+var SlowCauses = []Slow{SlowMerchant, SlowHours, SlowRisk, SlowAccount, SlowFunds}
+
 // tooFast says why a batch cannot be paid before the network pays; "" when it
 // can.
-func (r *run) tooFast(tx store.Tx, b *batch, net, funds money.Amount) (string, error) {
+func (r *run) tooFast(tx store.Tx, b *batch, net, funds money.Amount) (cause Slow, why string, err error) {
 	e := r.e
 	m, known := e.cfg.Merchants.Merchant([]byte(b.merchant))
 	switch {
 	case !known:
-		return "the merchant is not registered", nil
+		return SlowMerchant, "the merchant is not registered", nil
 	case m.Status != merchant.Active:
-		return "the merchant is " + string(m.Status), nil
+		return SlowMerchant, "the merchant is " + string(m.Status), nil
 	case b.speed == merchant.S0 && !e.bankPays(r.now):
-		return "the bank pays at once only from " + clockOf(e.cfg.BankFrom) + " to " + clockOf(e.cfg.BankTo), nil
+		return SlowHours, "the bank pays at once only from " + clockOf(e.cfg.BankFrom) + " to " + clockOf(e.cfg.BankTo), nil
 	case b.speed == merchant.S0 && e.cooling(m, r.now) != "":
-		return e.cooling(m, r.now), nil
+		return SlowMerchant, e.cooling(m, r.now), nil
 	}
-	if e.cfg.Risk != nil {
-		if why := e.cfg.Risk(b.merchant); why != "" {
-			return why, nil
-		}
+	if why, err := e.risky(tx, b.merchant, r.date, r.now); err != nil || why != "" {
+		return SlowRisk, why, err
 	}
 	if limit := e.dayLimit(b.merchant); limit > 0 {
 		room, err := roomOn(tx, b.merchant, b.due, limit)
 		if err != nil || net > room {
-			return "the account takes " + limit.String() + " a day", err
+			return SlowAccount, "the account takes " + limit.String() + " a day", err
 		}
 	}
 	if e.cfg.AdvanceLimit > 0 {
 		var lent money.Amount
 		err := tx.QueryRow("select cast(coalesce(sum(amount), 0) as BIGINT) from settlement_payout where merchant = $1 and due = $2 and advance = 1 and state < $3", b.merchant, b.due, Failed).Scan(&lent)
 		if err != nil || net > e.cfg.AdvanceLimit-lent {
-			return "no more than " + e.cfg.AdvanceLimit.String() + " a day is advanced to one merchant", err
+			return SlowFunds, "no more than " + e.cfg.AdvanceLimit.String() + " a day is advanced to one merchant", err
 		}
 	}
 	if net > funds {
-		return "own funds do not cover it", nil
+		return SlowFunds, "own funds do not cover it", nil
 	}
-	return "", nil
+	return "", "", nil
+}
+
+// slowed tells OnSlow once the write that slows a batch down is durable.
+func (r *run) slowed(tx store.Tx, cause Slow) {
+	if r.e.cfg.OnSlow == nil {
+		return
+	}
+	tx.After(func(fate error) {
+		if fate == nil {
+			r.e.cfg.OnSlow(cause)
+		}
+	})
 }
 
 // bankPays says whether the bank takes orders that it pays at once.

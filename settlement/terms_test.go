@@ -3,6 +3,7 @@ package settlement
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -109,15 +110,10 @@ func TestFirstSaleIsPaidLate(t *testing.T) {
 func TestInstant(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		var took []time.Duration
-		risky := ""
+		slow := map[Slow]int{}
 		w.cfg.OnInstant = func(d time.Duration) { took = append(took, d) }
 		w.cfg.BankFrom, w.cfg.BankTo, w.cfg.Cooling, w.cfg.AdvanceLimit = 8*time.Hour, 22*time.Hour+50*time.Minute, 24*time.Hour, 3_000_00
-		w.cfg.Risk = func(mid string) string {
-			if mid == risky {
-				return "a case of cash-out is open"
-			}
-			return ""
-		}
+		w.cfg.OnSlow = func(cause Slow) { slow[cause]++ }
 		e, ctx := w.engine(), t.Context()
 		w.fund(e, 5_000_00)
 		mid := w.merchant(1, "MICRO-2025", merchant.S0, "00")
@@ -181,9 +177,12 @@ func TestInstant(t *testing.T) {
 		e = w.engine()
 		refused(two, 11_000_00, "10000.00 a day")
 		refused(three, 4_000_00, "own funds")
-		risky = three
-		refused(three, 10_00, "cash-out")
-		risky = ""
+		must(t, e.Watch(ctx, Watch{Merchant: three, Reason: "a case of cash-out is open", SetBy: "li"}, at))
+		refused(three, 10_00, "watched since 2026-11-20: a case of cash-out")
+		for _, who := range []string{"li", "wang"} {
+			_, err := e.Unwatch(ctx, three, who, at)
+			must(t, err)
+		}
 		refused(four, 10_00, "was changed")
 		at, later = clock(saturday, 22, 50), 0
 		refused(three, 10_00, "08:00 to 22:50")
@@ -194,6 +193,9 @@ func TestInstant(t *testing.T) {
 		w.soldAt(mid, at, 100_00)
 		if p := instant(5 * time.Second); p.Paid != 1 || p.Total != 96_40 {
 			t.Errorf("paid %+v at 23:30", p)
+		}
+		if want := (map[Slow]int{SlowFunds: 3, SlowAccount: 1, SlowRisk: 1, SlowMerchant: 1, SlowHours: 1}); !maps.Equal(slow, want) {
+			t.Errorf("slowed down %v, want %v", slow, want)
 		}
 	})
 }

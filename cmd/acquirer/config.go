@@ -122,6 +122,8 @@ type Config struct {
 		Advance   string        `key:"advance_limit" default:"0.00" doc:"most yuan that one merchant is paid early in a day; more waits for T+1. 0.00 for no limit but our own funds"`
 		FastAfter int           `key:"fast_after_days" default:"0" doc:"days from a merchant's first sale before it is paid early (D+0, S0); the rule of 2016 says 90"`
 		FastRow   int           `key:"fast_streak_days" default:"0" doc:"days in a row with sales before a merchant is paid early; the rule of 2016 says 30"`
+		RiskPPM   int           `key:"risk_ppm" default:"300000" doc:"a merchant of whose sales of 30 days more than this was refunded or charged back, in ppm of the sum, is not paid early (D+0, S0) but T+1; 0 for no such rule"`
+		RiskSales int           `key:"risk_sales" default:"30" doc:"and which has had at least so many sales in those days"`
 		BankHours string        `key:"bank_hours" default:"08:00-22:50" doc:"when the bank pays S0 at once, Beijing; outside S0 sales wait for T+1. Empty for always"`
 		Cooling   time.Duration `key:"cooling" default:"24h" doc:"how long payouts wait after a merchant's settlement account was changed"`
 		OldDebt   int           `key:"arrears_days" default:"30" doc:"age of a merchant's debt at which it is moved to arrears; 0 for never"`
@@ -308,6 +310,7 @@ func (c Config) check() error {
 		bad(err == nil && amount >= 0, "settlement."+key, "%q is not an amount in yuan like 100.00", text)
 	}
 	bad(c.Settlement.FastAfter >= 0 && c.Settlement.FastRow >= 0 && c.Settlement.OldDebt >= 0 && c.Settlement.Cooling >= 0, "settlement.fast_after_days", "days and the cooling must not be below zero")
+	bad(c.Settlement.RiskPPM >= 0 && c.Settlement.RiskPPM <= 1_000_000 && c.Settlement.RiskSales >= 0, "settlement.risk_ppm", "must be 0 to 1000000, and risk_sales not below zero")
 	_, _, err = parseHours(c.Settlement.BankHours)
 	bad(err == nil || c.Settlement.BankHours == "", "settlement.bank_hours", "%v", err)
 	bad(c.Settlement.WalletPPM >= 0 && c.Settlement.WalletPPM <= 100_000, "settlement.wallet_ppm", "must be 0 to 100000")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"acquirer/audit"
+	"acquirer/calendar"
 	"acquirer/money"
 	"acquirer/settlement"
 	"acquirer/store"
@@ -18,18 +20,20 @@ import (
 
 // termsCall is an errand about a merchant's money: holds, and early payment.
 type termsCall struct {
-	Do       string       `json:"do"` // list, hold, confirm, refuse, ask-release, release or fast
+	Do       string       `json:"do"` // list, hold, confirm, refuse, ask-release, release, fast, watch, unwatch or watches
 	Key      string       `json:"key,omitempty"`
 	Merchant string       `json:"merchant,omitempty"`
 	Amount   money.Amount `json:"amount,omitempty"`
 	Reason   string       `json:"reason,omitempty"`
+	Until    time.Time    `json:"until,omitzero"` // of a watch
 	All      bool         `json:"all,omitempty"`
 }
 
 // termsAnswer is what came of it.
 type termsAnswer struct {
-	Holds []settlement.Hold `json:"holds,omitempty"`
-	Said  string            `json:"said,omitempty"`
+	Holds   []settlement.Hold  `json:"holds,omitempty"`
+	Watches []settlement.Watch `json:"watches,omitempty"`
+	Said    string             `json:"said,omitempty"`
 }
 
 const holdsShown = 10_000
@@ -64,6 +68,19 @@ func (c *termsCall) run(ctx context.Context, db *store.DB, cfg Config, who strin
 	case "fast":
 		err = books.AllowFast(ctx, c.Merchant, who, now, c.record(who))
 		a.Said = "merchant " + c.Merchant + " is paid early from its first sale on"
+	case "watch":
+		err = books.Watch(ctx, settlement.Watch{Merchant: c.Merchant, Reason: c.Reason, SetBy: who, Until: c.Until}, now, c.record(who))
+		a.Said = "merchant " + c.Merchant + " is watched: it is paid T+1 until two people lift that"
+	case "unwatch":
+		var lifted bool
+		lifted, err = books.Unwatch(ctx, c.Merchant, who, now, c.record(who))
+		if a.Said = "merchant " + c.Merchant + " is watched no more"; !lifted {
+			a.Said = "somebody else lifts it: acquirer settle unwatch " + c.Merchant
+		}
+	case "watches":
+		if a.Watches, err = books.Watches(ctx, c.Merchant, c.All, now, holdsShown); len(a.Watches) == 0 {
+			a.Said = "nobody is watched"
+		}
 	default:
 		err = usageError{fmt.Errorf("%q is nothing that can be done with a merchant's money", c.Do)}
 	}
@@ -76,7 +93,7 @@ func (c *termsCall) record(who string) func(tx store.Tx) error {
 	switch c.Do {
 	case "hold":
 		detail = fmt.Sprintf("%s of merchant %s: %s", c.Amount, c.Merchant, c.Reason)
-	case "fast":
+	case "fast", "watch", "unwatch":
 		subject = "merchant " + c.Merchant
 	}
 	return func(tx store.Tx) error {
@@ -172,6 +189,61 @@ for it all the same.`,
 	})
 }
 
+// watchCmds are `acquirer settle watch`, `unwatch` and `watches`.
+func watchCmds() []*cobra.Command {
+	watch := &cobra.Command{
+		Use:   "watch MID",
+		Short: "Pay a merchant's S0 and D+0 sales T+1 from now on",
+		Long: `watch keeps a merchant from being paid before the network pays, for the reason that
+stands at its sales then. One person sets it; two lift it (unwatch). Who does what
+is in the operators' log (acquirer audit list).`,
+		Example: `  acquirer settle watch 898110058120001 --why "many refunds to one card, ticket 4711" --until 2026-12-01`,
+		Args:    cobra.ExactArgs(1),
+	}
+	addConfigFlags(watch)
+	why := watch.Flags().String("why", "", "the reason, for the people who read it later")
+	until := watch.Flags().String("until", "", "last day, like 2026-12-01 (default: until it is lifted)")
+	unwatch := &cobra.Command{
+		Use:     "unwatch MID",
+		Short:   "Lift a merchant's watch, by two people",
+		Example: "  acquirer settle unwatch 898110058120001",
+		Args:    cobra.ExactArgs(1),
+	}
+	addConfigFlags(unwatch)
+	list := &cobra.Command{
+		Use:     "watches",
+		Short:   "The merchants that are watched, the newest first",
+		Example: "  acquirer settle watches --all --json",
+		Args:    cobra.NoArgs,
+	}
+	addConfigFlags(list)
+	of := list.Flags().String("merchant", "", "only this merchant's")
+	all := list.Flags().Bool("all", false, "those that have ended too")
+	return []*cobra.Command{
+		termsRun(watch, func(args []string) (termsCall, error) {
+			c := termsCall{Do: "watch", Merchant: args[0], Reason: *why}
+			if len(c.Merchant) != 15 || strings.TrimSpace(c.Reason) == "" {
+				return c, usageError{errors.New("a watch needs a MID of 15 characters and --why")}
+			}
+			if *until != "" {
+				last, err := calendar.ParseDate(*until)
+				if err != nil {
+					return c, usageError{fmt.Errorf("--until: %w", err)}
+				}
+				c.Until = last.AddDays(1).Time()
+			}
+			return c, nil
+		}),
+		termsRun(unwatch, func(args []string) (termsCall, error) {
+			if len(args[0]) != 15 {
+				return termsCall{}, usageError{fmt.Errorf("%q is not a MID of 15 characters", args[0])}
+			}
+			return termsCall{Do: "unwatch", Merchant: args[0]}, nil
+		}),
+		termsRun(list, func([]string) (termsCall, error) { return termsCall{Do: "watches", Merchant: *of, All: *all}, nil }),
+	}
+}
+
 // keyCmd is a command that does one thing to one hold.
 func keyCmd(use, short, example, do string) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.ExactArgs(1)}
@@ -204,7 +276,23 @@ func (a *termsAnswer) print(w io.Writer) error {
 		_, err := fmt.Fprintln(w, a.Said)
 		return err
 	}
-	if len(a.Holds) == 0 {
+	for _, x := range a.Watches {
+		state := "stands"
+		switch {
+		case !x.Lifted.IsZero() && x.LiftedBy == "":
+			state = "ended " + x.Lifted.Format("2006-01-02 15:04")
+		case !x.Lifted.IsZero():
+			state = "lifted by " + x.AskedBy + " and " + x.LiftedBy
+		case x.AskedBy != "":
+			state = x.AskedBy + " asks that it is lifted"
+		case !x.Until.IsZero():
+			state = "until " + x.Until.Format("2006-01-02 15:04")
+		}
+		if _, err := fmt.Fprintf(w, "%s  %s  by %s, %s: %s\n", x.Merchant, x.From.Format("2006-01-02 15:04"), x.SetBy, state, x.Reason); err != nil {
+			return err
+		}
+	}
+	if len(a.Holds) == 0 && len(a.Watches) == 0 {
 		_, err := fmt.Fprintln(w, "nothing is held")
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"acquirer/audit"
 	"acquirer/ledger"
+	"acquirer/merchant"
 	"acquirer/store"
 )
 
@@ -75,5 +77,59 @@ func TestSettleHold(t *testing.T) {
 	}
 	if got := strings.Join(ops, ","); err != nil || !strings.Contains(got, "settle release") || !strings.Contains(got, "settle ask-release,settle confirm,settle hold") {
 		t.Errorf("log %s, %v", got, err)
+	}
+}
+
+// A merchant is watched by one person and freed by two, and their log says so.
+func TestSettleWatch(t *testing.T) {
+	cfg := configOf(t, []string{"--database", "sqlite:" + filepath.Join(t.TempDir(), "acquirer.db")})
+	db, err := store.Open(t.Context(), cfg.Database, schemas()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mid = "898110058120001"
+	reg, err := merchant.OpenRegistry(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(reg.Put(t.Context(), []merchant.Merchant{{MID: mid, Name: "stall", MCC: "5812", Status: merchant.Active, Plan: "MICRO-2025", Speed: merchant.S0, Tier: merchant.Assessed,
+		Account: merchant.Account{Sealed: []byte("x"), Name: "owner", Bank: "ABC", Class: 1}}}, nil), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	run := func(code int, says string, args ...string) string {
+		t.Helper()
+		out, problem, got := call(t, newSettleCmd(), append(args, "--database", cfg.Database)...)
+		if got != code || !strings.Contains(out+problem, says) {
+			t.Errorf("%s: exit %d, %q %q; want %d and %q", strings.Join(args, " "), got, out, problem, code, says)
+		}
+		return out
+	}
+	run(0, "nobody is watched", "watches")
+	run(2, "--why", "watch", mid)
+	run(2, "--until", "watch", mid, "--why", "x", "--until", "soon")
+	run(2, "15 characters", "unwatch", "M1")
+	run(1, "not registered", "watch", "898110058120009", "--why", "x")
+	run(1, "no such watch", "unwatch", mid)
+	run(0, "two people", "watch", mid, "--why", "ticket 4711", "--until", "2999-12-31")
+	run(0, "somebody else", "unwatch", mid)
+	run(1, "second person", "unwatch", mid)
+	run(0, "asks that it is lifted: ticket 4711", "watches", "--merchant", mid)
+	db, err = store.Open(t.Context(), cfg.Database, schemas()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&termsCall{Do: "unwatch", Merchant: mid}).run(t.Context(), db, cfg, "wang"); err != nil {
+		t.Fatal(err)
+	}
+	var entries int
+	if err := errors.Join(db.Read(t.Context(), func(tx store.Tx) error {
+		return tx.QueryRow("select count(*) from audit where op in ('settle watch', 'settle unwatch') and subject = $1", "merchant "+mid).Scan(&entries)
+	}), db.Close()); err != nil || entries != 3 {
+		t.Errorf("%d entries in the log, %v", entries, err)
+	}
+	run(0, "nobody is watched", "watches")
+	var a termsAnswer
+	if err := json.Unmarshal([]byte(run(0, "wang", "watches", "--all", "--json")), &a); err != nil || len(a.Watches) != 1 || a.Watches[0].LiftedBy != "wang" || a.Watches[0].Until.IsZero() {
+		t.Errorf("watches %+v, %v", a.Watches, err)
 	}
 }

@@ -50,6 +50,7 @@ Exit status 1 when something is wrong with the books.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(newHoldCmd(), newReleaseCmd(), newFastCmd())
+	cmd.AddCommand(watchCmds()...)
 	addConfigFlags(cmd)
 	f := cmd.Flags()
 	date := f.String("date", "", "business date to close, like 2026-11-20 (default: the last one that has ended)")

@@ -34,6 +34,7 @@ func (c Config) terms(to *settlement.Config) (err error) {
 		}
 	}
 	to.CutOff, to.WalletCutOff, to.RefundFee = c.Switch.CutOff, c.Switch.WalletCutOff, settlement.RefundFee(s.RefundFee)
+	to.RiskPPM, to.RiskSales = int64(s.RiskPPM), s.RiskSales
 	to.WalletPPM = int64(s.WalletPPM)
 	to.FastAfter, to.FastStreak, to.Cooling, to.ArrearsDays = s.FastAfter, s.FastRow, s.Cooling, s.OldDebt
 	return nil
@@ -60,6 +61,7 @@ type instant struct {
 	took    prometheus.Histogram
 	waiting prometheus.Gauge
 	oldest  prometheus.Gauge
+	slow    *prometheus.CounterVec
 }
 
 func newInstant(r prometheus.Registerer) instant {
@@ -69,7 +71,12 @@ func newInstant(r prometheus.Registerer) instant {
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "acquirer_instant_waiting", Help: "S0 sales and payouts that are not paid yet."}),
 		oldest:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "acquirer_instant_oldest_seconds", Help: "Age of the oldest S0 sale that is not paid yet; 120 are promised."}),
 	}
-	r.MustRegister(i.took, i.waiting, i.oldest)
+	i.slow = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_instant_slowed_total",
+		Help: "Batches of S0 and D+0 sales that are paid T+1, by kind of reason: merchant, hours, risk, account, funds. The words stand at the line and the batch."}, []string{"cause"})
+	for _, cause := range settlement.SlowCauses {
+		i.slow.WithLabelValues(string(cause))
+	}
+	r.MustRegister(i.took, i.waiting, i.oldest, i.slow)
 	return i
 }
 
@@ -77,6 +84,13 @@ func newInstant(r prometheus.Registerer) instant {
 func (v *house) instantPaid(took time.Duration) {
 	if v.instant.took != nil {
 		v.instant.took.Observe(took.Seconds())
+	}
+}
+
+// slowedDown hears that sales are paid later than their merchant's speed says.
+func (v *house) slowedDown(cause settlement.Slow) {
+	if v.instant.slow != nil {
+		v.instant.slow.WithLabelValues(string(cause)).Inc()
 	}
 }
 
