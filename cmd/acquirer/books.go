@@ -222,60 +222,80 @@ func (v *house) settler(ctx context.Context, every time.Duration) {
 }
 
 // settleDue does what settlement owes at a moment. Every part of it may be
-// repeated: a date is closed once, a window paid once, a payout sent once.
+// repeated: a date is closed once, a window paid once, a payout sent once. No
+// part holds up another: a folder that cannot be read is no reason not to pay.
 func (v *house) settleDue(ctx context.Context, now time.Time) error {
-	today := v.today(now)
+	return errors.Join(v.reconcileDue(ctx, now), v.disputesDue(ctx, now), v.closeEnded(ctx, now), v.payWindows(ctx, now), v.payDue(ctx, now))
+}
+
+// disputesDue reminds of deadlines of disputes and ends what nobody answered.
+func (v *house) disputesDue(ctx context.Context, now time.Time) error {
+	n, err := v.disputes.Tick(ctx, now)
+	if n > 0 {
+		v.log.Info("deadlines of disputes came nearer or ended", "cases", n)
+	}
+	return err
+}
+
+// closeEnded closes the business date that has ended, when nothing keeps it
+// waiting.
+func (v *house) closeEnded(ctx context.Context, now time.Time) error {
 	open, err := v.books.OpenDate(ctx)
 	if err != nil {
 		return err
 	}
-	if err := v.reconcileDue(ctx, now); err != nil {
-		return err
+	ended := v.books.Ended(now)
+	if open > ended { // open is 0 before the first close: the day before is closed empty
+		return nil
 	}
-	if n, err := v.disputes.Tick(ctx, now); err != nil {
-		return err
-	} else if n > 0 {
-		v.log.Info("deadlines of disputes came nearer or ended", "cases", n)
-	}
-	if ended := v.books.Ended(now); open <= ended { // also 0, before the first close: the day before is closed empty
-		switch day, err := v.books.CloseDay(ctx, ended, now, false); {
-		case errors.Is(err, settlement.ErrGate):
-			v.waiting.Set(1)
-			if v.waits != err.Error() {
-				v.waits = err.Error()
-				v.log.Warn("a business date waits before it is settled", "why", v.waits)
-			}
-		case err != nil:
+	day, err := v.books.CloseDay(ctx, ended, now, false)
+	if err != nil {
+		v.waiting.Set(1)
+		if !errors.Is(err, settlement.ErrGate) {
 			return err
-		default:
-			v.waits = ""
-			v.waiting.Set(0)
-			v.log.Info("business date closed", "date", day.Date.String(), "transactions", day.Lines, "payouts", day.Payouts, "total", day.PayoutTotal.String())
-			if err := chargeExtras(ctx, v.books, day.Date, now, v.log); err != nil {
-				return err
-			}
-			if err := v.forgetCounters(ctx, calendar.DateOf(now).AddDays(-1)); err != nil {
-				return err
-			}
 		}
-	}
-	if calendar.DateOf(now) == today {
-		local := now.In(calendar.Beijing)
-		clock := local.Hour()*100 + local.Minute()
-		for _, window := range v.windows {
-			if clock < window || v.paidWindow >= int64(today)*10_000+int64(window) {
-				continue
-			}
-			if _, err := v.books.PayEarly(ctx, today, window, now); err != nil {
-				return err
-			}
-			v.paidWindow = int64(today)*10_000 + int64(window)
+		if v.waits != err.Error() {
+			v.waits = err.Error()
+			v.log.Warn("a business date waits before it is settled", "why", v.waits)
 		}
+		return nil
 	}
+	v.waits = ""
+	v.waiting.Set(0)
+	v.log.Info("business date closed", "date", day.Date.String(), "transactions", day.Lines, "payouts", day.Payouts, "total", day.PayoutTotal.String())
+	if err := chargeExtras(ctx, v.books, day.Date, now, v.log); err != nil {
+		return err
+	}
+	return v.forgetCounters(ctx, calendar.DateOf(now).AddDays(-1))
+}
+
+// payWindows pays D+0 merchants what they sold before the day's windows that
+// have passed.
+func (v *house) payWindows(ctx context.Context, now time.Time) error {
+	today := v.today(now)
+	if calendar.DateOf(now) != today {
+		return nil
+	}
+	local := now.In(calendar.Beijing)
+	clock := local.Hour()*100 + local.Minute()
+	for _, window := range v.windows {
+		if clock < window || v.paidWindow >= int64(today)*10_000+int64(window) {
+			continue
+		}
+		if _, err := v.books.PayEarly(ctx, today, window, now); err != nil {
+			return err
+		}
+		v.paidWindow = int64(today)*10_000 + int64(window)
+	}
+	return nil
+}
+
+// payDue sends the payouts that are due, where there is a bank.
+func (v *house) payDue(ctx context.Context, now time.Time) error {
 	if v.cfg.Settlement.Bank == "" {
 		return nil
 	}
-	_, err = v.books.Pay(ctx, now)
+	_, err := v.books.Pay(ctx, now)
 	return err
 }
 

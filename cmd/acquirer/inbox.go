@@ -244,13 +244,18 @@ func (v *house) reconcileDue(ctx context.Context, now time.Time) error {
 
 // openReconciler makes the reconciler and its metrics.
 func (v *house) openReconciler() (err error) {
+	if inbox := v.cfg.Clearing.Inbox; inbox != "" {
+		if err := os.MkdirAll(inbox, 0o700); err != nil {
+			return fmt.Errorf("clearing.inbox: %w", err)
+		}
+	}
 	if v.recon, err = reconciler(v.db, v.cfg, v.journal, v.books); err != nil {
 		return err
 	}
 	v.refusedFiles = prometheus.NewCounter(prometheus.CounterOpts{Name: "acquirer_clearing_files_refused_total",
 		Help: "Files of networks, wallets and the bank that were refused whole."})
 	v.waiting = prometheus.NewGauge(prometheus.GaugeOpts{Name: "acquirer_business_date_waits",
-		Help: "1 while an ended business date waits for files or signatures before it is settled."})
+		Help: "1 while an ended business date is not settled: it waits for files or signatures, or closing it fails."})
 	v.metrics.MustRegister(v.refusedFiles, v.waiting, &breakGauge{v: v, desc: prometheus.NewDesc("acquirer_reconcile_breaks",
 		"Differences to the books of others that are not resolved, by kind and state.", []string{"kind", "state"}, nil)})
 	return nil

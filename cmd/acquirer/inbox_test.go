@@ -98,3 +98,34 @@ func TestDateWaitsForItsFile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A folder of clearing files that has gone holds up nothing but what is in it:
+// the date is closed all the same, and the error is told.
+func TestInboxGone(t *testing.T) {
+	v := openForReading(t, "sqlite:"+filepath.Join(t.TempDir(), "house.db"))
+	inbox := filepath.Join(t.TempDir(), "put", "here")
+	v.cfg.Clearing.Inbox, v.cfg.Clearing.FeeLimit, v.cfg.Clearing.StopAbove = inbox, "0.02", "0.00"
+	v.cfg.Settlement.MinPayout, v.cfg.Settlement.RefundFee = "0.01", "return_pct"
+	v.metrics, v.log = prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
+	var err error
+	if v.books, err = v.openBooks(""); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.openReconciler(); err != nil {
+		t.Fatal(err)
+	}
+	if v.disputes, err = disputes(v.db, v.cfg, v.books); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(inbox); err != nil {
+		t.Fatalf("the folder was not made: %v", err)
+	}
+	const yesterday calendar.Date = 20261120
+	now := yesterday.AddDays(1).Time().Add(9 * time.Hour)
+	if err := v.settleDue(t.Context(), now); err == nil || !strings.Contains(err.Error(), inbox) {
+		t.Errorf("settling said %v, want the folder that is missing", err)
+	}
+	if open, err := v.books.OpenDate(t.Context()); err != nil || open <= yesterday {
+		t.Errorf("%s is open, %v: the date was held up", open, err)
+	}
+}
