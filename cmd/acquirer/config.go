@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -258,10 +259,32 @@ func loadConfig(flags *pflag.FlagSet) (Config, error) {
 		d.WeaklyTypedInput = true
 		d.DecodeHook = mapstructure.StringToTimeDurationHookFunc()
 	})
+	var wrong *mapstructure.DecodeError
+	if errors.As(err, &wrong) {
+		return Config{}, usageError{fmt.Errorf("config: %s (%s): %w", wrong.Name(), envName(wrong.Name()), wrong.Unwrap())}
+	}
 	if err != nil {
 		return Config{}, usageError{fmt.Errorf("config: %w", err)}
 	}
 	return c, c.check()
+}
+
+// strangeVariables are the variables of an environment that look like settings
+// and are none: a name with a slip in it would go unseen.
+func strangeVariables(environ []string) []string {
+	known := map[string]bool{"ACQUIRER_HSM_PASSPHRASE": true}
+	for _, s := range settings() {
+		known[envName(s.key)] = true
+	}
+	var out []string
+	for _, v := range environ {
+		name, _, _ := strings.Cut(v, "=")
+		if strings.HasPrefix(name, "ACQUIRER_") && !known[name] && !strings.HasPrefix(name, "ACQUIRER_WALLET_KEY_") {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // check refuses what would only fail later.
@@ -374,6 +397,9 @@ func newConfigCmd() *cobra.Command {
 		if *check {
 			if _, err := loadConfig(cmd.Flags()); err != nil {
 				return err
+			}
+			for _, name := range strangeVariables(os.Environ()) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "acquirer: %s is set and is the variable of no setting\n", name)
 			}
 			_, err := fmt.Fprintln(out, "configuration is good")
 			return err

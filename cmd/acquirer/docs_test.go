@@ -28,6 +28,33 @@ func readDoc(t *testing.T, name string) string {
 	return string(b)
 }
 
+// What is wrong with a configuration is said with its setting, whichever way it
+// came, and a call that cannot work is told how it is written.
+func TestConfigurationRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "acquirer.yaml")
+	if err := os.WriteFile(file, []byte("terminals:\n  lisen: 127.0.0.1:8583\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"config", "--check", "--config", file}, "terminals.lisen is not a setting"},
+		{[]string{"config", "--check", "--terminals-idle-timeout", "5"}, "terminals.idle_timeout (ACQUIRER_TERMINALS_IDLE_TIMEOUT): time: missing unit"},
+		{[]string{"config", "--check", "--node", "one"}, "node (ACQUIRER_NODE): "},
+		{[]string{"settle", "hold", "ask"}, "Usage: acquirer settle hold ask KEY"},
+	} {
+		status, stdout, stderr := runs(t, row.args...)
+		if status != 2 || stdout != "" || !strings.Contains(stderr, row.want) || strings.Contains(stderr, "\n\n") {
+			t.Errorf("%q: status %d, %q, want 2 and %q", row.args, status, stderr, row.want)
+		}
+	}
+	t.Setenv("ACQUIRER_TERMINALS_LISEN", "127.0.0.1:8583")
+	if status, _, stderr := runs(t, "config", "--check"); status != 0 || !strings.Contains(stderr, "ACQUIRER_TERMINALS_LISEN") {
+		t.Errorf("a variable with a slip: status %d, %q", status, stderr)
+	}
+}
+
 func TestConfigurationPage(t *testing.T) {
 	const name = "docs/configuration.md"
 	status, page, stderr := runs(t, "config", "--markdown")

@@ -150,7 +150,7 @@ resume, also over a restart. With several nodes each has lines of its own.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newLinesListCmd(), newLineOrderCmd("drain", "Take a line, or all of an issuer's, out of service"), newLineOrderCmd("resume", "Put a line, or all of an issuer's, back into service"))
+	cmd.AddCommand(newLinesListCmd(), newLineOrderCmd("drain", "is being drained", "Take a line, or all of an issuer's, out of service"), newLineOrderCmd("resume", "is resumed", "Put a line, or all of an issuer's, back into service"))
 	return cmd
 }
 
@@ -182,7 +182,7 @@ func newLinesListCmd() *cobra.Command {
 	return cmd
 }
 
-func newLineOrderCmd(order, short string) *cobra.Command {
+func newLineOrderCmd(order, done, short string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     order + " ISSUER",
 		Short:   short,
@@ -199,7 +199,10 @@ func newLineOrderCmd(order, short string) *cobra.Command {
 		case *line > 0:
 			path += fmt.Sprintf("?line=%d", *line)
 		}
-		_, err := askHouse(cmd, http.MethodPost, path)
+		if _, err := askHouse(cmd, http.MethodPost, path); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s; acquirer lines list shows it\n", args[0], done)
 		return err
 	}
 	return cmd

@@ -30,7 +30,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintln(stderr, "acquirer:", text)
 	}
 	if code == 2 {
-		fmt.Fprintln(stderr, "Run the command with --help for its flags and an example.")
+		fmt.Fprintf(stderr, "Usage: %s. See %s --help.\n", cmd.UseLine(), cmd.CommandPath())
 	}
 	return code
 }

@@ -54,6 +54,9 @@ whose issuers must then run (acquirer simulate issuer), and whose wallets may
 			return err
 		}
 		defer closeLog()
+		for _, name := range strangeVariables(os.Environ()) {
+			log.Warn("a variable of the environment is no setting", "variable", name)
+		}
 		h, err := openHSM(cmd.Context(), cfg, log)
 		if err != nil {
 			return err
