@@ -83,7 +83,8 @@ type Key struct {
 }
 
 // Transaction is one transaction as it was opened. It never changes, but that
-// another issuer may be asked while nothing has left for the first (Move).
+// another issuer may be asked while nothing has left for the first (Move), and
+// that what is sealed of it is forgotten when its time is over (Forget).
 type Transaction struct {
 	ID       int64  // store.NewID
 	Key             // unique
@@ -97,10 +98,12 @@ type Transaction struct {
 	Currency       int32  // DE 49, 156
 	Original       int64  // the transaction that this one follows: voids, refunds, completes, adjusts; 0 for none
 	Scheme         string // of a foreign card, as DE 63 has it: VIS, MCC, ...; "" for UnionPay and payment codes
+	Place          string // DE 59 A5, where the terminal said that it was; "" when it did not
+	Device         string // DE 59 A2, what it said of itself, as spec.TerminalInfo writes it; "" when it did not
 
 	PANToken  [16]byte // keyed token of the account number, for look-ups and limits
 	PANMasked string
-	PANSealed []byte // account number and expiry under the data key, for the reversal; nil when not needed
+	PANSealed []byte // account number, expiry and chip data under the data key, for the reversal and for disputes; nil when not needed, and once forgotten
 	Channel   Channel
 	Issuer    string // routing's name of where it goes; "" when it goes nowhere
 

@@ -78,7 +78,8 @@ func sale(amount money.Amount) *journal.Transaction {
 	t := &journal.Transaction{
 		Key:      journal.Key{Day: businessDay, Terminal: fmt.Sprintf("%08d", n%64), Batch: 1, STAN: n, Kind: journal.Sale},
 		Merchant: "898310000000001", MTI: 0x0200, ProcessingCode: 0, EntryMode: 51, Amount: amount, Currency: 156,
-		PANToken: [16]byte{byte(n), byte(n >> 8), byte(n >> 16), 1}, PANMasked: "622848******0002", PANSealed: make([]byte, 48),
+		PANToken: [16]byte{byte(n), byte(n >> 8), byte(n >> 16), 1}, PANMasked: "622848******0002", PANSealed: make([]byte, 220), // with what a chip says
+		Place: "+31.23037/+121.47370", Device: "A2025010020402008N91W0012",
 		Channel: journal.Credit, Issuer: "icbc", RRN: fmt.Sprintf("%012d", n), Trace: n % 1000000, Transmitted: now,
 		Opened: now, Deadline: now.Add(45 * time.Second), Node: int32(store.Node()), SpentOn: calendar.DateOf(now),
 	}

@@ -15,7 +15,7 @@ import (
 const (
 	insertTxnSet = "insert into txn (" + txnColumns + `, checksum) select * from unnest($1::bigint[], $2::int[], $3::text[], $4::int[], $5::int[],
 		$6::int[], $7::text[], $8::int[], $9::int[], $10::int[], $11::bigint[], $12::int[], $13::bytea[], $14::text[], $15::bytea[],
-		$16::int[], $17::text[], $18::text[], $19::int[], $20::bigint[], $21::bytea[], $22::bigint[], $23::bigint[], $24::int[], $25::int[], $26::bigint[], $27::text[], $28::int[], $29::int[])
+		$16::int[], $17::text[], $18::text[], $19::int[], $20::bigint[], $21::bytea[], $22::bigint[], $23::bigint[], $24::int[], $25::int[], $26::bigint[], $27::text[], $28::int[], $29::text[], $30::text[], $31::int[])
 		on conflict (day, terminal, batch, stan, kind) do nothing`
 	insertOutcomeSet = "insert into outcome (" + outcomeColumns + `, checksum) select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::text[],
 		$6::text[], $7::bytea[], $8::int[], $9::bytea[], $10::text[], $11::bigint[], $12::bigint[], $13::int[])
@@ -244,7 +244,7 @@ func closeSet(tx store.Tx, ops []*op, b *writing) error {
 func insertTxns(tx store.Tx, ops []*op) (int64, error) {
 	n := len(ops)
 	id, opened, deadline, transmitted, amount := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
-	original, scheme := make([]int64, n), make([]string, n)
+	original, scheme, place, device := make([]int64, n), make([]string, n), make([]string, n), make([]string, n)
 	ints := make([]int32, 14*n) // one piece of memory for the fourteen small columns
 	col := func(i int) []int32 { return ints[i*n : (i+1)*n : (i+1)*n] }
 	day, batch, stan, kind, mti, processing, entry := col(0), col(1), col(2), col(3), col(4), col(5), col(6)
@@ -259,11 +259,11 @@ func insertTxns(tx store.Tx, ops []*op) (int64, error) {
 		amount[i], currency[i], token[i], masked[i], sealed[i] = t.Amount.Fen(), t.Currency, t.PANToken[:], t.PANMasked, t.PANSealed
 		channel[i], issuer[i], rrn[i], trace[i], transmitted[i] = int32(t.Channel), t.Issuer, t.RRN, t.Trace, micro(t.Transmitted)
 		fingerprint[i], opened[i], deadline[i], node[i], spent[i] = t.Fingerprint[:], micro(t.Opened), micro(t.Deadline), t.Node, int32(t.SpentOn)
-		original[i], scheme[i], condition[i] = t.Original, t.Scheme, t.Condition
+		original[i], scheme[i], condition[i], place[i], device[i] = t.Original, t.Scheme, t.Condition, t.Place, t.Device
 		checksum[i] = t.args(&a).Checksum()
 	}
 	return tx.Exec(insertTxnSet, id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,
-		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent, original, scheme, condition, checksum)
+		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent, original, scheme, condition, place, device, checksum)
 }
 
 // insertOutcomes decides and records how ops close.

@@ -147,12 +147,17 @@ create table cut_over (            -- every step of a business date
 )`, `
 alter table txn add column checksum INTEGER;     -- of the columns before it
 alter table outcome add column checksum INTEGER; -- of the columns before it
-alter table owed add column checksum INTEGER     -- of those that never change`}}
+alter table owed add column checksum INTEGER     -- of those that never change`, `
+alter table txn add column place TEXT not null default '';  -- DE 59 A5
+alter table txn add column device TEXT not null default ''; -- DE 59 A2: type, serial number, version
+create table retained (            -- past its time and still sealed: owed, or in dispute
+	txn BIGINT primary key
+)`}}
 
 const (
 	txnColumns = `id, day, terminal, batch, stan, kind, merchant, mti, processing, entry, amount, currency, token, masked, sealed,
-		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent_on, original, scheme, condition`
-	txnCount       = 28
+		channel, issuer, rrn, trace, transmitted, fingerprint, opened, deadline, node, spent_on, original, scheme, condition, place, device`
+	txnCount       = 30
 	outcomeColumns = `id, txn, reason, approval, issuer_code, additional, chip, settles, extra, note, closed, part`
 	outcomeCount   = 12
 	owedKept       = `id, txn, issuer, why, created, approved, chip` // never changed
@@ -245,7 +250,7 @@ func (t *Transaction) args(a *store.Args) *store.Args {
 	a.Int(int64(t.MTI)).Int(int64(t.ProcessingCode)).Int(int64(t.EntryMode)).Int(t.Amount.Fen()).Int(int64(t.Currency))
 	a.Bytes(t.PANToken[:]).Text(t.PANMasked).Bytes(t.PANSealed).Int(int64(t.Channel)).Text(t.Issuer).Text(t.RRN).Int(int64(t.Trace))
 	a.Int(micro(t.Transmitted)).Bytes(t.Fingerprint[:]).Int(micro(t.Opened)).Int(micro(t.Deadline)).Int(int64(t.Node)).Int(int64(t.SpentOn))
-	return a.Int(t.Original).Text(t.Scheme).Int(int64(t.Condition))
+	return a.Int(t.Original).Text(t.Scheme).Int(int64(t.Condition)).Text(t.Place).Text(t.Device)
 }
 
 // args are the columns of outcome.
@@ -291,7 +296,7 @@ func scanEntry(rows *store.Rows, e *Entry) error {
 	t := &e.Transaction
 	err := rows.Scan(&t.ID, &t.Day, &t.Terminal, &t.Batch, &t.STAN, &t.Kind, &t.Merchant, &t.MTI, &t.ProcessingCode, &t.EntryMode,
 		&t.Amount, &t.Currency, &t.PANToken, &t.PANMasked, &t.PANSealed, &t.Channel, &t.Issuer, &t.RRN, &t.Trace, &transmitted,
-		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn, &t.Original, &t.Scheme, &t.Condition,
+		&t.Fingerprint, &opened, &deadline, &t.Node, &t.SpentOn, &t.Original, &t.Scheme, &t.Condition, &t.Place, &t.Device,
 		&o.id, &o.txn, &o.reason, &o.approval, &o.issuerCode, &o.additional, &o.chip, &o.settles, &o.extra, &o.note, &o.closed, &o.part,
 		&w.id, &w.txn, &w.issuer, &w.why, &w.created, &w.due, &w.tries, &w.state, &w.holder, &w.leased, &w.note, &w.ended, &w.approved, &w.chip)
 	if err != nil {

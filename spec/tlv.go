@@ -119,3 +119,35 @@ func AppendTLV(dst []byte, tag uint32, value []byte) []byte {
 	}
 	return append(dst, value...)
 }
+
+// expiryTag is the card's expiry date, which the message says itself.
+const expiryTag = 0x5F24
+
+// WithoutCard is DE 55 without what names a card or its holder (numbers,
+// tracks, names, documents, PIN data: the tags that Describe hides) and its
+// expiry date, and without templates, which may hold them: what may be kept of
+// a chip. It is de55 itself when there is nothing to leave out, and nil when it
+// cannot be read to its end.
+func WithoutCard(de55 []byte) []byte {
+	names := false
+	for t, err := range WalkTLV(de55) {
+		if err != nil {
+			return nil
+		}
+		names = names || namesCard(t.Tag)
+	}
+	if !names {
+		return de55
+	}
+	var kept []byte
+	for t := range WalkTLV(de55) {
+		if !namesCard(t.Tag) {
+			kept = AppendTLV(kept, t.Tag, t.Value)
+		}
+	}
+	return kept
+}
+
+func namesCard(tag uint32) bool {
+	return emvSecret[tag] != nil || tag == expiryTag || constructed(tag)
+}

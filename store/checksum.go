@@ -20,10 +20,15 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Checksum is that of the values of a row, in the order of their columns. The
+// Checksum is that of the values of a row, in the order of their columns, but
+// for empty texts at the end: a column of text that is added later is empty in
+// the rows before it, and leaves their checksums as they are. The
 // values are those that Exec takes; it panics for others, which no engine could
 // have stored.
 func Checksum(values ...any) int32 {
+	for len(values) > 0 && values[len(values)-1] == "" {
+		values = values[:len(values)-1]
+	}
 	b := make([]byte, 0, 512)
 	for _, v := range values {
 		p, err := plain(v, false)
@@ -44,13 +49,18 @@ func Checksum(values ...any) int32 {
 	return sum(b)
 }
 
-// Checksum is that of the arguments so far, in the order of their columns.
+// Checksum is that of the arguments so far, in the order of their columns, as
+// the function Checksum has it.
 func (a *Args) Checksum() int32 {
 	if a.summed == nil {
-		a.summed = make([]byte, 0, 512) // a transaction has some 350
+		a.summed = make([]byte, 0, 1024) // a transaction has some 600
+	}
+	n := len(a.list)
+	for n > 0 && a.list[n-1].kind == argText && a.list[n-1].text == "" {
+		n--
 	}
 	b := a.summed[:0]
-	for i := range a.list {
+	for i := range n {
 		switch v := &a.list[i]; {
 		case v.kind == argInt:
 			b = sumInt(b, v.num)

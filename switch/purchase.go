@@ -1,18 +1,15 @@
 package switching
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
 	"acquirer/calendar"
-	"acquirer/card"
 	"acquirer/fault"
 	"acquirer/journal"
 	"acquirer/money"
@@ -84,6 +81,7 @@ func (s *Switch) transaction(ctx context.Context, w *work, q *asked) (*journal.T
 	t.EntryMode = w.entryMode()
 	t.Condition = number(w.condition())
 	t.Currency = int32Of(m, 49)
+	t.Place, t.Device = w.told()
 	if w.row.does == journal.Sale || w.row.does == journal.PreAuth {
 		t.SpentOn = calendar.DateOf(now)
 	}
@@ -115,11 +113,8 @@ func (s *Switch) transaction(ctx context.Context, w *work, q *asked) (*journal.T
 		return t, nil
 	}
 	t.PANMasked = w.pan.Masked()
-	sealed := sealedCard{PAN: w.pan, Expiry: q.expiry}
-	if w.row.recorded() || w.row.does == journal.Refund || q.plan != nil && q.plan.Rules.StandsIn(w.route.Issuer) != nil { // it may have to be told later
-		sealed.Sequence, sealed.Chip = m.Text(23), m.Bytes(55)
-	}
-	t.PANSealed, err = s.sealCard(ctx, t.ID, &sealed)
+	// What the chip said may have to be told later, or proved.
+	t.PANSealed, err = s.sealCard(ctx, t.ID, &sealedCard{PAN: w.pan, Expiry: q.expiry, Sequence: m.Text(23), Chip: spec.WithoutCard(m.Bytes(55))})
 	return t, err
 }
 
@@ -494,44 +489,3 @@ func (s *Switch) landed(ctx context.Context, w *work, cause error) {
 	s.log.Warn("approval not delivered, reversed", "rrn", rrnOf(f.id), "effect", r.Effect.String(), "cause", why)
 	s.ringOwed()
 }
-
-// sealedCard is what must be known of a card after its transaction: the
-// reversal names it, the advice tells what its chip said.
-type sealedCard struct {
-	PAN      card.PAN
-	Expiry   card.Expiry
-	Sequence string // DE 23
-	Chip     []byte // DE 55
-}
-
-// sealCard seals a card for the row id.
-func (s *Switch) sealCard(ctx context.Context, id int64, c *sealedCard) ([]byte, error) {
-	clear := append(append([]byte(c.PAN.Reveal()), '='), c.Expiry...)
-	if c.Sequence != "" || len(c.Chip) > 0 {
-		clear = append(append(clear, '='), c.Sequence...)
-		clear = append(append(clear, '='), c.Chip...)
-	}
-	return s.hsm.Encrypt(ctx, s.dataKey, rowAAD(id), clear)
-}
-
-// openCard opens what sealCard sealed.
-func (s *Switch) openCard(ctx context.Context, e *journal.Entry) (c sealedCard, err error) {
-	clear, err := s.hsm.Decrypt(ctx, s.dataKey, rowAAD(e.ID), e.PANSealed)
-	if err != nil {
-		return c, fmt.Errorf("the card of %s cannot be opened: %w", e.RRN, err)
-	}
-	parts := bytes.SplitN(clear, []byte("="), 4)
-	if c.PAN, err = card.ParsePAN(parts[0]); err != nil {
-		return c, fmt.Errorf("the card of %s: %w", e.RRN, err)
-	}
-	if len(parts) > 1 {
-		c.Expiry = card.Expiry(parts[1])
-	}
-	if len(parts) > 3 {
-		c.Sequence, c.Chip = string(parts[2]), parts[3]
-	}
-	return c, nil
-}
-
-// rowAAD binds what is sealed to its row.
-func rowAAD(id int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(id)) }
