@@ -63,28 +63,28 @@ var served = map[string]struct {
 	whole      string
 	partly, no []int
 }{
-	"sale":              {"yes", []int{63}, append([]int{46}, unread...)},
-	"balance":           {"yes", []int{63}, unread},
-	"instalment":        {"yes", []int{63}, unread},
-	"points":            {"yes", []int{60, 63}, unread},
-	"void":              {"yes", []int{63}, unread},
-	"refund":            {"yes", []int{63}, unread},
-	"preauth":           {"yes", []int{63}, unread},
-	"preauth_void":      {"yes", []int{63}, unread},
-	"completion":        {"yes", []int{63}, unread},
-	"completion_void":   {"yes", []int{63}, unread},
-	"completion_notice": {"yes", nil, append([]int{63}, unread...)},
+	"sale":              {"yes", []int{59, 63}, append([]int{46}, unread...)},
+	"balance":           {"yes", []int{59, 63}, unread},
+	"instalment":        {"yes", []int{59, 63}, unread},
+	"points":            {"yes", []int{59, 60, 63}, unread},
+	"void":              {"yes", []int{59, 63}, unread},
+	"refund":            {"yes", []int{59, 63}, unread},
+	"preauth":           {"yes", []int{59, 63}, unread},
+	"preauth_void":      {"yes", []int{59, 63}, unread},
+	"completion":        {"yes", []int{59, 63}, unread},
+	"completion_void":   {"yes", []int{59, 63}, unread},
+	"completion_notice": {"yes", []int{59}, append([]int{63}, unread...)},
 	"offline_sale":      {"yes", nil, []int{37, 48, 61, 63}},
 	"adjust":            {"yes", nil, []int{48, 63}},
 	"tip":               {"yes", nil, []int{63}},
-	"chip_offline_sale": {"yes", nil, append([]int{63}, unread...)},
-	"ecash_load":        {"yes", []int{63}, unread},
-	"ecash_load_other":  {"yes", []int{63}, unread},
-	"ecash_cash_load":   {"yes", []int{63}, unread},
-	"ecash_load_void":   {"yes", []int{63}, unread},
-	"topup_check":       {"yes", []int{63}, unread},
-	"topup_cash":        {"yes", []int{63}, unread},
-	"topup_account":     {"yes", []int{63}, unread},
+	"chip_offline_sale": {"yes", []int{59}, append([]int{63}, unread...)},
+	"ecash_load":        {"yes", []int{59, 63}, unread},
+	"ecash_load_other":  {"yes", []int{59, 63}, unread},
+	"ecash_cash_load":   {"yes", []int{59, 63}, unread},
+	"ecash_load_void":   {"yes", []int{59, 63}, unread},
+	"topup_check":       {"yes", []int{59, 63}, unread},
+	"topup_cash":        {"yes", []int{59, 63}, unread},
+	"topup_account":     {"yes", []int{59, 63}, unread},
 	"qr_sale":           {"yes", []int{59}, []int{53, 63}},
 	"qr_void":           {"yes", nil, []int{63}},
 	"qr_refund":         {"yes", nil, []int{63}},
@@ -117,9 +117,9 @@ var served = map[string]struct {
 }
 
 // unread are the fields of a card transaction that the switch does not look at:
-// the terminal's clock, how long a PIN may be, track 3, what it tells of itself
-// and, in DE 62, of instalments, loads and cardholders.
-var unread = []int{12, 13, 26, 36, 48, 59, 62}
+// the terminal's clock, how long a PIN may be, track 3 and, in DE 62, what it
+// tells of instalments, loads and cardholders.
+var unread = []int{12, 13, 26, 36, 48, 62}
 
 // presencePage writes the presence rules of a dialect as a table.
 func presencePage(b *strings.Builder, d *Dialect) {
@@ -368,7 +368,8 @@ Partly, and what else is not taken further:
 - DE 63: the PIN block of an SM4 terminal (SM); operator and scheme are not looked at.
 - DE 60: 60.7 (account type) in every message; it matters for points.
 - DE 62 of instalments, loads and top-ups does not reach the issuer. DE 36 (track 3) is never used.
-- DE 59 of a payment by code: A3; the terminal's A2 and the place A5 are not looked at.
+- DE 59: A3 and A4 of payments by code. Of every transaction the place A5 and, of A2, device type, serial number and
+  version are kept for disputes; nothing else follows from them.
 - Reversal: DE 22 tells only a payment code from a card. Of DE 55 the counter (9F36) comes back in the answer; results of
   the chip (95, DF31) do not reach the issuer.
 - Uploads: amounts, trace numbers and cards are compared. Whether a card is foreign (DE 48, 62) is not, nor DE 4 beside

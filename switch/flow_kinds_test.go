@@ -277,6 +277,12 @@ func (s *storyteller) profile(ctx context.Context, name string, words []string) 
 			c.Profile.PIN = terminal.PINStyle(value)
 		case "batch":
 			t.Profile.Batch = value
+		case "place":
+			c.Profile.Device.Place = value
+		case "serial":
+			c.Profile.Device.Serial = value
+		case "version":
+			c.Profile.Device.Version = value
 		case "signature":
 			t.Profile.Signature = true
 		case "unlinked":

@@ -20,6 +20,7 @@ import (
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
 	"acquirer/spec"
+	switching "acquirer/switch"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write what happened into testdata/flows")
@@ -206,6 +207,8 @@ func (s *storyteller) do(words []string) []string {
 		return s.cases()
 	case "journal":
 		return s.journal(ctx)
+	case "kept":
+		return s.kept(ctx)
 	case "download", "upload", "obey", "heard", "ask", "set", "block", "downloaded":
 		need(map[string]int{"download": 2, "ask": 2}[verb])
 		need(1)
@@ -437,6 +440,35 @@ func (s *storyteller) journal(ctx context.Context) []string {
 		}
 		if e.Debt != nil {
 			line += ", owed because " + string(e.Debt.Why)
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+// kept is what the house has of each transaction in case of a dispute.
+func (s *storyteller) kept(ctx context.Context) []string {
+	entries, err := s.street.journal.Last(ctx, 50)
+	must(s.t, err)
+	slices.Reverse(entries)
+	var out []string
+	for _, e := range entries {
+		line := fmt.Sprintf("%s %s", e.Kind, e.Amount)
+		if e.Place != "" {
+			line += " at " + e.Place
+		}
+		if i := spec.ReadTerminalInfo([]byte(e.Device)); i != (spec.TerminalInfo{}) {
+			line += fmt.Sprintf(", terminal %q %q", i.Serial, i.Version)
+		}
+		de55, sequence, err := switching.ReadChip(ctx, s.street.house.HSM, s.street.house.DataKey, e)
+		must(s.t, err)
+		var tags []string
+		for t, err := range spec.WalkTLV(de55) {
+			must(s.t, err)
+			tags = append(tags, fmt.Sprintf("%X", t.Tag))
+		}
+		if tags != nil {
+			line += ", chip " + sequence + " " + strings.Join(tags, " ")
 		}
 		out = append(out, line)
 	}

@@ -151,6 +151,7 @@ type Config struct {
 
 	Dispute struct {
 		Terms string `key:"terms" default:"" doc:"JSON file with the deadlines of networks, in days, by source; docs/clearing.md has the layout and what stands without one"`
+		Keep  int    `key:"keep_days" default:"400" doc:"days that card number, chip data and signature of a transaction are kept, sealed, in case it is disputed; while a case runs or a reversal is owed they stay"`
 	} `key:"dispute"`
 
 	Admin struct {
@@ -311,6 +312,7 @@ func (c Config) check() error {
 	bad(c.Switch.FallbackCode == "45" || c.Switch.FallbackCode == "57", "switch.fallback_code", "%q is neither 45 nor 57", c.Switch.FallbackCode)
 	bad(c.Switch.CompletionPercent >= 100 && c.Switch.CompletionPercent <= 200, "switch.completion_percent", "%d is not 100 to 200", c.Switch.CompletionPercent)
 	bad(c.Switch.TipPercent >= 1 && c.Switch.TipPercent <= 100, "switch.tip_percent", "%d is not 1 to 100", c.Switch.TipPercent)
+	bad(c.Dispute.Keep >= max(c.Switch.RefundDays, c.Switch.PreAuthDays), "dispute.keep_days", "must not be below switch.refund_days and switch.preauth_days: what follows a sale needs its card")
 	bad(c.Switch.BadMACs >= 1 && c.Switch.RefundDays >= 1 && c.Switch.PreAuthDays >= 1 && c.Switch.PreAuthDays <= 300 && c.Switch.WalletPatience > 0, "switch.bad_macs", "counts, days (pre-authorisation up to 300) and patience must be above zero")
 	bad(c.Routing.Watch >= 0, "routing.watch", "must not be below zero")
 	err = c.breaker().Check()

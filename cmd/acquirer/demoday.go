@@ -39,14 +39,16 @@ func (w *world) clerks(ctx context.Context, addr string) ([]*clerk, error) {
 	batch := int(time.Now().Unix()%999_999) + 1
 	for i := range out {
 		tid, mid := simcard.SeedTerminal(i)
-		t, err := terminal.New(terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(addr, nil), Timeout: 15 * time.Second, KeepSlips: true, State: terminal.State{Batch: batch}})
+		shop := street[i/simcard.TerminalsPerMerchant]
+		t, err := terminal.New(terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(addr, nil), Timeout: 15 * time.Second, KeepSlips: true, State: terminal.State{Batch: batch},
+			Profile: terminal.Profile{Device: terminal.Device{Type: "04", Serial: seedSerial(i), Version: "1.0.0", Place: shop.place}}})
 		if err != nil {
 			return nil, err
 		}
 		if err := t.SignIn(ctx); err != nil {
 			return nil, fmt.Errorf("terminal %s could not sign in: %w", tid, err)
 		}
-		c := &clerk{term: t, rng: rand.New(rand.NewPCG(uint64(i), 7)), micro: street[i/simcard.TerminalsPerMerchant].plan == "MICRO-2025", codes: batch*100 + i*1_000_000_000}
+		c := &clerk{term: t, rng: rand.New(rand.NewPCG(uint64(i), 7)), micro: shop.plan == "MICRO-2025", codes: batch*100 + i*1_000_000_000}
 		for j, is := range simcard.Issuers {
 			for k := range 3 {
 				card, err := simcard.New(is.PAN(i*100 + j*10 + k))

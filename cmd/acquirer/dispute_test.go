@@ -5,16 +5,21 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"acquirer/calendar"
 	"acquirer/journal"
+	"acquirer/money"
 	"acquirer/settlement/clearing"
 	"acquirer/settlement/dispute"
+	"acquirer/spec"
 )
 
 // The commands, on a street's database: a chargeback by hand and one by file,
@@ -36,8 +41,12 @@ func TestDisputeCommands(t *testing.T) {
 			sales = append(sales, e)
 		}
 	}
-	if len(sales) < 2 {
-		t.Fatalf("%d sales", len(sales))
+	// The first case is about a chip that was read.
+	if chip := slices.IndexFunc(sales, func(e *journal.Entry) bool { return e.EntryMode/10 == 5 }); chip >= 0 {
+		sales[0], sales[chip] = sales[chip], sales[0]
+	}
+	if len(sales) < 3 || sales[0].EntryMode/10 != 5 {
+		t.Fatalf("%d sales, the first by %03d", len(sales), sales[0].EntryMode)
 	}
 	if err := v.db.Close(); err != nil {
 		t.Fatal(err)
@@ -82,9 +91,70 @@ func TestDisputeCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask("attach", id(0), note)
-	out := filepath.Join(t.TempDir(), "case.zip")
-	ask("evidence", id(0), "--out", out)
-	r, err := zip.OpenReader(out)
+	export := func(id string) map[string]string {
+		t.Helper()
+		out := filepath.Join(t.TempDir(), "case.zip")
+		ask("evidence", id, "--out", out)
+		return unzipped(t, out)
+	}
+	found := export(id(0))
+	for _, want := range []string{"manifest.json", "transaction.json", "slip.html", "delivery.txt", "location.json"} {
+		if found[want] == "" {
+			t.Errorf("%s is missing", want)
+		}
+	}
+	if !strings.Contains(found["slip.html"], sales[0].RRN) || !strings.Contains(found["slip.html"], sales[0].Sum().String()) || !strings.Contains(found["slip.html"], "*") {
+		t.Errorf("the slip: %s", found["slip.html"])
+	}
+	chipAndPlaceProved(t, sales[0], found)
+	if said := ask("answer", id(0), "represent"); !strings.Contains(said, "answered") {
+		t.Errorf("answered: %s", said)
+	}
+	if said := ask("show", id(0)); !strings.Contains(said, "evidence exported") || !strings.Contains(said, `"state": "answered"`) {
+		t.Errorf("shown: %s", said)
+	}
+	if said := ask("close", id(1), "closed"); !strings.Contains(said, "another person") {
+		t.Errorf("closed by one: %s", said)
+	}
+	// When its time is over what is sealed is forgotten, but not of what is in dispute.
+	v = openForReading(t, database)
+	v.cfg.Dispute.Keep, v.log = 400, slog.New(slog.DiscardHandler)
+	if v.disputes, err = dispute.New(dispute.Config{DB: v.db, Books: v.books}); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.forgetCards(t.Context(), time.Now().AddDate(0, 0, 401)); err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range sales {
+		if e, err := v.journal.Get(t.Context(), e.ID); err != nil || (e.PANSealed != nil) != (i < 2) {
+			t.Errorf("sale %d: sealed %v, %v", i, e.PANSealed != nil, err)
+		}
+	}
+	if err := v.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	chipAndPlaceProved(t, sales[0], export(id(0)))
+	ask("open", sales[2].RRN, "retrieval", "--ref", "N-3")
+	if err := json.Unmarshal([]byte(ask("list", "--json")), &cases); err != nil || len(cases) != 3 {
+		t.Fatalf("cases %+v, %v", cases, err)
+	}
+	if late := export(id(2)); !strings.Contains(late["manifest.json"], "not kept any more") || strings.Contains(late["chip.json"], `"request"`) {
+		t.Errorf("evidence of what was forgotten: %s, %s", late["manifest.json"], late["chip.json"])
+	}
+	for _, wrong := range [][]string{{"open", "nonsense", "chargeback"}, {"show", "x"}, {"list", "--state", "odd"}, {"import", name}, {"evidence", id(0)}} {
+		if status, _, stderr := runs(t, append(append([]string{"dispute"}, wrong...), "--database", database)...); status != 2 || stderr == "" {
+			t.Errorf("%v: status %d, %s", wrong, status, stderr)
+		}
+	}
+	if status, _, stderr := runs(t, "dispute", "answer", id(0), "represent", "--database", database); status != 1 || !strings.Contains(stderr, "answered") {
+		t.Errorf("answered twice: status %d, %s", status, stderr)
+	}
+}
+
+// unzipped reads an evidence package, by file.
+func unzipped(t *testing.T, path string) map[string]string {
+	t.Helper()
+	r, err := zip.OpenReader(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,29 +171,39 @@ func TestDisputeCommands(t *testing.T) {
 		}
 		found[f.Name] = string(b)
 	}
-	for _, want := range []string{"manifest.json", "transaction.json", "slip.html", "delivery.txt"} {
-		if found[want] == "" {
-			t.Errorf("%s is missing", want)
+	return found
+}
+
+// chipAndPlaceProved holds a package against a chip sale of the demo's street.
+func chipAndPlaceProved(t *testing.T, e *journal.Entry, found map[string]string) {
+	t.Helper()
+	var place proofOfPlace
+	if err := json.Unmarshal([]byte(found["location.json"]), &place); err != nil || place.Place == "" || !slices.ContainsFunc(street[:], func(s streetShop) bool { return s.place == place.Place }) ||
+		!strings.HasPrefix(place.Serial, "AQ") || place.Version != "1.0.0" || place.Type != "04" {
+		t.Errorf("location: %s, %v", found["location.json"], err)
+	}
+	var chip proofOfChip
+	if err := json.Unmarshal([]byte(found["chip.json"]), &chip); err != nil || chip.Request == nil || chip.Answer == nil {
+		t.Fatalf("chip: %s, %v", found["chip.json"], err)
+	}
+	tags := map[string]spec.Item{}
+	for _, tag := range chip.Request.Tags {
+		tags[tag.Field] = tag
+	}
+	for _, want := range []string{"55.9F26", "55.9F27", "55.9F10", "55.95", "55.9F36", "55.9F37"} { // cryptogram, CID, issuer's data, TVR, ATC, random number
+		if tags[want].Name == "" || tags[want].Value == "" {
+			t.Errorf("the chip's %s: %+v", want, tags[want])
 		}
 	}
-	if !strings.Contains(found["slip.html"], sales[0].RRN) || !strings.Contains(found["slip.html"], sales[0].Sum().String()) || !strings.Contains(found["slip.html"], "*") {
-		t.Errorf("the slip: %s", found["slip.html"])
+	if sum, err := strconv.ParseInt(tags["55.9F02"].Value, 10, 64); err != nil || money.Amount(sum) != e.Amount {
+		t.Errorf("the chip signed %s, of %s", tags["55.9F02"].Value, e.Amount)
 	}
-	if said := ask("answer", id(0), "represent"); !strings.Contains(said, "answered") {
-		t.Errorf("answered: %s", said)
-	}
-	if said := ask("show", id(0)); !strings.Contains(said, "evidence exported") || !strings.Contains(said, `"state": "answered"`) {
-		t.Errorf("shown: %s", said)
-	}
-	if said := ask("close", id(1), "closed"); !strings.Contains(said, "another person") {
-		t.Errorf("closed by one: %s", said)
-	}
-	for _, wrong := range [][]string{{"open", "nonsense", "chargeback"}, {"show", "x"}, {"list", "--state", "odd"}, {"import", name}, {"evidence", id(0)}} {
-		if status, _, stderr := runs(t, append(append([]string{"dispute"}, wrong...), "--database", database)...); status != 2 || stderr == "" {
-			t.Errorf("%v: status %d, %s", wrong, status, stderr)
+	for _, secret := range []string{"55.57", "55.5A", "55.5F20", "55.5F24"} {
+		if _, ok := tags[secret]; ok {
+			t.Errorf("the package has %s", secret)
 		}
 	}
-	if status, _, stderr := runs(t, "dispute", "answer", id(0), "represent", "--database", database); status != 1 || !strings.Contains(stderr, "answered") {
-		t.Errorf("answered twice: status %d, %s", status, stderr)
+	if m := found["manifest.json"]; strings.Contains(m, "location:") || strings.Contains(m, "chip:") {
+		t.Errorf("missing: %s", m)
 	}
 }

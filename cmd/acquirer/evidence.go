@@ -71,8 +71,8 @@ func paymentOf(e *journal.Entry) dispute.Payment {
 }
 
 // evidence collects what the house has of a payment: the slip with its
-// signature, the transaction and what followed it, what the chip and the issuer
-// said, and what the terminal uploaded. missing says what there is not.
+// signature, the transaction and what followed it, where the terminal was, what
+// the chip and the issuer said, and what the terminal uploaded. missing says what there is not.
 func (a archive) evidence(ctx context.Context, txn int64) (files []dispute.File, missing []string, err error) {
 	f, err := a.journal.Following(ctx, txn)
 	if errors.Is(err, store.ErrNotFound) {
@@ -94,12 +94,24 @@ func (a archive) evidence(ctx context.Context, txn int64) (files []dispute.File,
 	if err := add("transaction.json", "journal", all); err != nil {
 		return nil, nil, err
 	}
-	if e.Outcome != nil && len(e.Outcome.Chip) > 0 {
-		if err := add("chip.json", "journal: DE 55 of the issuer's answer", map[string]string{"de55": hex.EncodeToString(e.Outcome.Chip)}); err != nil {
+	chip, why, err := a.chip(ctx, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	if chip != nil {
+		if err := add("chip.json", "journal: DE 55 of the terminal's request, without what names the card, and of the issuer's answer", chip); err != nil {
 			return nil, nil, err
 		}
-	} else {
-		missing = append(missing, "chip: no chip data came with the answer")
+	}
+	missing = append(missing, why...)
+	place := placeOf(&e.Transaction)
+	if place != (proofOfPlace{}) {
+		if err := add("location.json", "journal: DE 59 of the terminal's request", place); err != nil {
+			return nil, nil, err
+		}
+	}
+	if place.Place == "" {
+		missing = append(missing, "location: the terminal did not say where it was")
 	}
 	signed := false
 	switch packed, err := switching.ReadSignature(ctx, a.journal, a.hsm, a.dataKey, txn); {
@@ -132,13 +144,80 @@ func (a archive) evidence(ctx context.Context, txn int64) (files []dispute.File,
 	} else {
 		missing = append(missing, "batch: the terminal uploaded no record of it")
 	}
-	missing = append(missing, "location: the journal keeps none")
 	slip, err := a.slip(e, signed)
 	if err != nil {
 		return nil, nil, err
 	}
 	files = append(files, dispute.File{Name: "slip.html", From: "journal, as the terminal printed it", Content: slip})
 	return files, missing, nil
+}
+
+// proofOfChip is what a chip and its issuer said to each other.
+type proofOfChip struct {
+	Sequence string      `json:"card_sequence,omitempty"` // DE 23
+	Request  *proofOfTLV `json:"request,omitempty"`
+	Answer   *proofOfTLV `json:"answer,omitempty"`
+}
+
+// proofOfTLV is one DE 55, as it was and taken apart.
+type proofOfTLV struct {
+	DE55 string      `json:"de55"` // hex
+	Tags []spec.Item `json:"tags"`
+}
+
+// chip collects both sides of the chip's conversation, nil without any; missing
+// says what there is not.
+func (a archive) chip(ctx context.Context, e *journal.Entry) (p *proofOfChip, missing []string, err error) {
+	asked, sequence, err := switching.ReadChip(ctx, a.hsm, a.dataKey, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	p = &proofOfChip{Sequence: sequence, Request: proofOfDE55(asked)}
+	if e.Outcome != nil {
+		p.Answer = proofOfDE55(e.Outcome.Chip)
+	}
+	switch {
+	case p.Request != nil:
+	case e.PANSealed == nil && e.PANMasked != "" && e.Channel != journal.QR:
+		missing = append(missing, "chip: what the chip said is not kept any more (dispute.keep_days)")
+	default:
+		missing = append(missing, "chip: no chip data came with the request")
+	}
+	if p.Answer == nil {
+		missing = append(missing, "chip: no chip data came with the answer")
+	}
+	if p.Request == nil && p.Answer == nil {
+		return nil, missing, nil
+	}
+	return p, missing, nil
+}
+
+// proofOfDE55 takes a DE 55 apart, masked; nil when there is none.
+func proofOfDE55(de55 []byte) *proofOfTLV {
+	if len(de55) == 0 {
+		return nil
+	}
+	var m spec.Message
+	m.Reset(spec.UnionPayPOS, 0x0200)
+	m.SetBytes(55, de55)
+	p := &proofOfTLV{DE55: hex.EncodeToString(de55)}
+	for _, field := range spec.Describe(&m) {
+		p.Tags = append(p.Tags, field.Sub...)
+	}
+	return p
+}
+
+// proofOfPlace is what the terminal said of where and what it was.
+type proofOfPlace struct {
+	Place   string `json:"place,omitempty"`
+	Type    string `json:"device_type,omitempty"`
+	Serial  string `json:"serial_number,omitempty"`
+	Version string `json:"application_version,omitempty"`
+}
+
+func placeOf(t *journal.Transaction) proofOfPlace {
+	i := spec.ReadTerminalInfo([]byte(t.Device))
+	return proofOfPlace{Place: t.Place, Type: i.Type, Serial: i.Serial, Version: i.Version}
 }
 
 // proofOfTransaction is a transaction as evidence has it: masked, no keys, no

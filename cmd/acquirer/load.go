@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -73,6 +74,7 @@ func newLoadCmd() *cobra.Command {
 		cfg                     load.Config
 		terminals, skip         int
 		mix, amount, keys, seed string
+		place                   string
 		issuers                 []string
 		asJSON                  bool
 	)
@@ -120,6 +122,9 @@ sent, or of reversals.`,
 			if cfg.Devices, err = devices(keys, seed, skip, terminals, cmd.Flags().Changed("terminals")); err != nil {
 				return usageError{err}
 			}
+			for i := range cfg.Devices {
+				cfg.Devices[i].Profile.Device.Place = cmp.Or(place, cfg.Devices[i].Profile.Device.Place)
+			}
 			for _, name := range issuers {
 				is, ok := simcard.IssuerNamed(name)
 				if !ok {
@@ -165,6 +170,7 @@ sent, or of reversals.`,
 	f.IntVar(&cfg.Cards, "cards", 0, "cards in use (default 64 per terminal, at least 4096)")
 	f.Uint64Var(&cfg.Seed, "random", 0, "seed of the draws of cards, amounts and kinds")
 	f.StringVar(&keys, "keys", "", "terminals file")
+	f.StringVar(&place, "place", "", "where the terminals stand, told in every transaction: +31.23037/+121.47370; not told when empty")
 	f.StringVar(&seed, "seed", "world", "where terminals come from without --keys: world")
 	f.BoolVar(&asJSON, "json", false, "print the result as JSON")
 	cmd.MarkFlagsMutuallyExclusive("rate", "concurrency")

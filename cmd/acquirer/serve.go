@@ -266,6 +266,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 	background("integrity", func() error { inspect.run(ctx, cfg.Integrity.At); return nil })
 	if !cfg.byHand {
 		background("settlement", func() error { v.settler(ctx, 10*time.Second); return nil })
+		background("retention", func() error { v.forgetter(ctx, time.Hour); return nil })
 		background("bills", func() error { v.billFetcher(ctx, 10*time.Minute); return nil })
 	}
 	if v.rail != nil && !cfg.byHand {

@@ -21,17 +21,21 @@ const (
 	seedTerminals   = streetTerminals + 1024
 )
 
-var street = [streetMerchants]struct {
+// streetShop is one of the demo's merchants.
+type streetShop struct {
 	name, mcc, city, area, plan string
+	place                       string // what its terminals say in DE 59 A5
 	speed                       merchant.Speed
 	tier                        merchant.Tier
-}{
-	{"老王烧烤夜市摊", "5812", "北京", "110105", "ESIGN-STD", merchant.T1, merchant.Assessed},
-	{"小李手作工坊", "5947", "杭州", "330106", "MICRO-2025", merchant.D0, merchant.Unassessed},
-	{"张老师钢琴课", "8299", "上海", "310104", "ESIGN-STD", merchant.D0, merchant.Assessed},
-	{"阿梅微店同城送", "5499", "成都", "510107", "MICRO-2025", merchant.T1, merchant.Assessed},
-	{"陈记流动餐车", "5814", "广州", "440106", "ESIGN-STD", merchant.T1, merchant.Unassessed},
-	{"光影摄影工作室", "7221", "西安", "610113", "MICRO-2025", merchant.D0, merchant.Assessed},
+}
+
+var street = [streetMerchants]streetShop{
+	{"老王烧烤夜市摊", "5812", "北京", "110105", "ESIGN-STD", "+39.92150/+116.44310", merchant.T1, merchant.Assessed},
+	{"小李手作工坊", "5947", "杭州", "330106", "MICRO-2025", "+30.25960/+120.13040", merchant.D0, merchant.Unassessed},
+	{"张老师钢琴课", "8299", "上海", "310104", "ESIGN-STD", "+31.18830/+121.43670", merchant.D0, merchant.Assessed},
+	{"阿梅微店同城送", "5499", "成都", "510107", "MICRO-2025", "+30.64190/+104.04330", merchant.T1, merchant.Assessed},
+	{"陈记流动餐车", "5814", "广州", "440106", "ESIGN-STD", "+23.12470/+113.36120", merchant.T1, merchant.Unassessed},
+	{"光影摄影工作室", "7221", "西安", "610113", "MICRO-2025", "+34.21340/+108.94410", merchant.D0, merchant.Assessed},
 }
 
 // demoSeed is the street and, behind it, plain merchants for load tests, with
@@ -67,10 +71,13 @@ func demoSeed(ctx context.Context, h hsm.HSM, terminals int) (*merchant.Seed, er
 		if err != nil {
 			return nil, fmt.Errorf("seeding terminal %s: %w", tid, err)
 		}
-		s.Terminals = append(s.Terminals, merchant.SeedTerminal{Terminal: merchant.Terminal{TID: tid, MID: mid, Serial: fmt.Sprintf("AQ%08d", i+1)}, TMK: string(tmk)})
+		s.Terminals = append(s.Terminals, merchant.SeedTerminal{Terminal: merchant.Terminal{TID: tid, MID: mid, Serial: seedSerial(i)}, TMK: string(tmk)})
 	}
 	return s, nil
 }
+
+// seedSerial is the serial number of the seed's terminal i.
+func seedSerial(i int) string { return fmt.Sprintf("AQ%08d", i+1) }
 
 // formKey puts a test key into the HSM as two components, the way a key
 // ceremony does.

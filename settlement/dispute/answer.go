@@ -277,6 +277,20 @@ func (e *Engine) Cases(ctx context.Context, q Query) (all []Case, err error) {
 	return all, nil
 }
 
+// Disputed lists the journal's ids of the payments whose cases are not over:
+// what is kept of them is still needed.
+func (e *Engine) Disputed(ctx context.Context) (all []int64, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query("select distinct txn from dispute_case where txn <> 0 and state in ($1, $2) order by txn", string(Open), string(Answered))
+		all, err = store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dispute: listing what is in dispute: %w", err)
+	}
+	return all, nil
+}
+
 // Case reads one; store.ErrNotFound when there is none.
 func (e *Engine) Case(ctx context.Context, id int64) (c Case, err error) {
 	err = e.db.Read(ctx, func(tx store.Tx) error {

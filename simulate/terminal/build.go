@@ -101,8 +101,12 @@ func (t *Terminal) build(x *Transaction) (*spec.Message, error) {
 		}
 		m.SetBytes(62, text)
 	}
+	if err := t.set59(m, x); err != nil {
+		return nil, fmt.Errorf("terminal %s: DE 59 of the %s: %w", t.cfg.TID, x.Kind, err)
+	}
 	if r.reading == noCard {
-		return m, t.setCode(m, x)
+		m.Set(22, "032")
+		return m, nil
 	}
 	return m, t.setCard(m, x, r)
 }
@@ -151,38 +155,59 @@ func (t *Terminal) original61(k Key, date string, digits int) []byte {
 	return b
 }
 
-// setCode writes DE 22 and 59 of a payment by code: A2, the terminal, where
-// the profile says what it is, and A3, the code, or A4, the host's voucher, in
-// what comes after it.
-func (t *Terminal) setCode(m *spec.Message, x *Transaction) error {
-	m.Set(22, "032")
+// set59 writes DE 59 (protocol.md 2.5): A2, the terminal, where the profile
+// says what it is; in payments by code A3, the code, or A4, the host's voucher,
+// in what comes after it; A5, the place, where the profile has one.
+func (t *Terminal) set59(m *spec.Message, x *Transaction) (err error) {
+	d := t.cfg.Profile.Device
 	var b []byte
-	var err error
-	if x.Kind != KindQRSale {
-		if x.Original.Voucher == "" {
-			return nil
+	if d.Serial != "" && (x.Kind == KindQRSale || d.Place != "") {
+		if b, err = d.append(b, numberOf(x)); err != nil {
+			return err
 		}
-		b, err = spec.AppendDE59(nil, "A4", []byte(x.Original.Voucher))
-	} else {
-		if d := t.cfg.Profile.Device; d.Serial != "" {
-			if b, err = d.append(b, x.PayCode); err != nil {
-				return fmt.Errorf("terminal %s: DE 59 A2: %w", t.cfg.TID, err)
-			}
-		}
+	}
+	switch {
+	case x.Kind == KindQRSale:
 		b, err = spec.AppendDE59(b, "A3", []byte(x.PayCode))
+	case x.Kind.row().reading == noCard && x.Original.Voucher != "":
+		b, err = spec.AppendDE59(b, "A4", []byte(x.Original.Voucher))
 	}
 	if err != nil {
-		return fmt.Errorf("terminal %s: DE 59 of a payment by code: %w", t.cfg.TID, err)
+		return err
 	}
-	m.SetBytes(59, b)
+	if d.Place != "" {
+		place, err := simplifiedchinese.GBK.NewEncoder().Bytes([]byte(d.Place))
+		if err != nil {
+			return fmt.Errorf("the place cannot be written in GBK: %w", err)
+		}
+		if b, err = spec.AppendDE59(b, "A5", place); err != nil {
+			return err
+		}
+	}
+	if b != nil {
+		m.SetBytes(59, b)
+	}
 	return nil
 }
 
+// numberOf is the number of what x is paid with: a card or a payment code.
+func numberOf(x *Transaction) string {
+	switch {
+	case x.PayCode != "":
+		return x.PayCode
+	case x.Card != nil:
+		return x.Card.Number
+	case x.Original != nil:
+		return x.Original.PAN.Reveal()
+	}
+	return ""
+}
+
 // append appends A2: device type, serial number, the last six characters of
-// the code, and application version (protocol.md 2.5).
-func (d Device) append(dst []byte, code string) ([]byte, error) {
+// the number, and application version (protocol.md 2.5).
+func (d Device) append(dst []byte, number string) ([]byte, error) {
 	var inner []byte
-	for _, e := range [...][2]string{{"01", d.Type}, {"02", d.Serial}, {"03", code[max(0, len(code)-6):]}, {"05", d.Version}} {
+	for _, e := range [...][2]string{{"01", d.Type}, {"02", d.Serial}, {"03", number[max(0, len(number)-6):]}, {"05", d.Version}} {
 		if e[1] == "" {
 			continue
 		}

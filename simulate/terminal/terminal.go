@@ -68,12 +68,13 @@ const (
 	BatchOfTerminal BatchRule = "own"
 )
 
-// Device is what the terminal says of itself in DE 59 A2. Without a Serial it
-// says nothing.
+// Device is what the terminal says of itself in DE 59: without a Place in
+// payments by code alone, with one in every transaction.
 type Device struct {
-	Type    string `json:"type,omitempty"`
-	Serial  string `json:"serial,omitempty"`
-	Version string `json:"version,omitempty"` // of its application
+	Type    string `json:"type,omitempty"`    // A2 01
+	Serial  string `json:"serial,omitempty"`  // A2 02; without one there is no A2
+	Version string `json:"version,omitempty"` // A2 05, of its application
+	Place   string `json:"place,omitempty"`   // A5: degrees of latitude and longitude, +31.23037/+121.47370
 }
 
 // DefaultProfile is a common terminal: double-length keys and the UnionPay MAC.
