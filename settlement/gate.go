@@ -277,6 +277,46 @@ func SentTx(tx store.Tx, ref string) (Sent, error) {
 	return Sent{Ref: p.ref, Merchant: p.merchant, Amount: p.amount, State: p.state, Finished: time.UnixMicro(p.finished)}, nil
 }
 
+// Message is a file of orders that went to the bank.
+type Message struct {
+	ID      string
+	Payouts []Sent // by reference
+}
+
+// MessageTx reads a message by its identification; ErrNotFound of store when
+// nobody sent it.
+func MessageTx(tx store.Tx, id string) (Message, error) {
+	m := Message{ID: id}
+	rows, err := tx.Query(`select p.ref, p.merchant, p.amount, p.state, p.finished from bankfile_order o join settlement_payout p on p.ref = o.ref
+		where o.message = $1 and o.message <> '' order by o.ref`, id)
+	m.Payouts, err = store.All(rows, err, func(r *store.Rows, s *Sent) error {
+		var finished int64
+		err := r.Scan(&s.Ref, &s.Merchant, &s.Amount, &s.State, &finished)
+		s.Finished = time.UnixMicro(finished)
+		return err
+	})
+	switch {
+	case err != nil:
+		return Message{}, fmt.Errorf("settlement: reading message %.64q: %w", id, err)
+	case len(m.Payouts) == 0:
+		return Message{}, store.ErrNotFound
+	}
+	return m, nil
+}
+
+// MessageOfTx is the message that a payout went out in; "" when it went out in
+// none.
+func MessageOfTx(tx store.Tx, ref string) (id string, err error) {
+	err = tx.QueryRow("select message from bankfile_order where ref = $1", ref).Scan(&id)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("settlement: the message of payout %s: %w", ref, err)
+	}
+	return id, nil
+}
+
 // PaidOnTx lists up to limit payouts behind a reference that were paid on a
 // calendar day and have not come back, in the order of their references.
 func PaidOnTx(tx store.Tx, day calendar.Date, after string, limit int) ([]Sent, error) {

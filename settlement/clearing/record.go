@@ -59,6 +59,7 @@ type Record struct {
 	NetworkFee money.Amount
 	BrandFee   money.Amount
 	Net        money.Amount // amount less the fees: what is settled with the acquirer
+	Orders     int          // of a bank's movement that books a batch as one sum: how many; else 0
 }
 
 // Fee is the sum of the three fees.

@@ -7,15 +7,32 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/settlement"
+	"acquirer/settlement/clearing"
 	"acquirer/store"
 )
 
 // movement compares one movement of a bank's statement with our payouts and
 // receipts.
 func (c *comparison) movement(tx store.Tx, t *theirs) error {
-	var n int
-	if err := tx.QueryRow("select count(*) from recon_line where rrn = $1 and ours = 0 and source = $2 and kind = $3 and state in (2, 3) and id <> $4", t.rrn, Bank, string(t.kind), t.id).Scan(&n); err != nil {
+	n, err := movements(tx, t.rrn, t.kind, t.id)
+	if err != nil {
 		return err
+	}
+	var message settlement.Message // what t pays: of one payout, or all of a message
+	if message, err = messageOf(tx, t); err != nil {
+		return err
+	}
+	for _, p := range message.Payouts {
+		other := 0
+		if t.kind == kindPayout {
+			other, err = movements(tx, message.ID, kindBatch, 0)
+		} else {
+			other, err = movements(tx, p.Ref, kindPayout, 0)
+		}
+		if err != nil {
+			return err
+		}
+		n += other
 	}
 	b, err := c.judge(tx, t)
 	if err != nil {
@@ -28,12 +45,70 @@ func (c *comparison) movement(tx store.Tx, t *theirs) error {
 	if b != nil {
 		return errors.Join(c.mark(tx, t, lineBreak), b.insert(tx))
 	}
-	if t.kind == kindPayout {
-		if err := c.arrived(tx, "payout_short/"+t.rrn, t); err != nil {
+	for _, p := range message.Payouts {
+		if err := c.arrived(tx, "payout_short/"+p.Ref, t); err != nil {
 			return err
 		}
 	}
 	return c.mark(tx, t, lineMatched)
+}
+
+// movements counts what statements have of a reference and was compared, but for
+// one line.
+func movements(tx store.Tx, ref string, kind clearing.Kind, but int64) (n int, err error) {
+	if ref == "" {
+		return 0, nil
+	}
+	err = tx.QueryRow("select count(*) from recon_line where rrn = $1 and ours = 0 and source = $2 and kind = $3 and state in (2, 3) and id <> $4", ref, Bank, string(kind), but).Scan(&n)
+	return n, err
+}
+
+// messageOf is what a movement pays: all orders of a message of ours, or the one
+// payout and the message that it went out in, if it went out in one.
+func messageOf(tx store.Tx, t *theirs) (m settlement.Message, err error) {
+	switch t.kind {
+	case kindBatch:
+		if m, err = settlement.MessageTx(tx, t.rrn); errors.Is(err, store.ErrNotFound) {
+			err = nil
+		}
+	case kindPayout:
+		m.Payouts = []settlement.Sent{{Ref: t.rrn}}
+		m.ID, err = settlement.MessageOfTx(tx, t.rrn)
+	}
+	return m, err
+}
+
+// batch judges a sum over a message of ours: what was not refused of it must
+// come to that.
+func (c *comparison) batch(tx store.Tx, t *theirs) (*Break, error) {
+	m, err := settlement.MessageTx(tx, t.rrn)
+	b := c.ofBank(PayoutLong, t)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		b.State, b.Due, b.Detail = Open, 0, "nobody sent a message of that name"
+		return b, nil
+	case err != nil:
+		return nil, err
+	}
+	stands, unpaid := 0, 0
+	for _, p := range m.Payouts {
+		if p.State == settlement.Failed {
+			continue
+		}
+		stands, b.Ours = stands+1, b.Ours+p.Amount
+		if p.State != settlement.Paid && p.State != settlement.CameBack {
+			unpaid++
+		}
+	}
+	switch {
+	case t.orders != 0 && t.orders != stands, t.amount != b.Ours:
+		b.Detail = fmt.Sprintf("one sum of %s for %d orders; of the message's %d orders %d stand, of %s", t.amount, t.orders, len(m.Payouts), stands, b.Ours)
+	case unpaid > 0:
+		b.Detail = fmt.Sprintf("the bank paid it, and %d of its %d payouts are not paid here", unpaid, stands)
+	default:
+		return nil, nil
+	}
+	return b, nil
 }
 
 // ofBank begins a break of a movement; it waits for what we may learn later.
@@ -63,6 +138,9 @@ func (c *comparison) judge(tx store.Tx, t *theirs) (*Break, error) {
 			return b, nil
 		}
 		return nil, nil
+	}
+	if t.kind == kindBatch {
+		return c.batch(tx, t)
 	}
 	p, err := settlement.SentTx(tx, t.rrn)
 	switch {
@@ -121,8 +199,13 @@ func (c *comparison) paidOn(ctx context.Context, day calendar.Date) error {
 			n = len(paid)
 			for _, p := range paid {
 				after = p.Ref
+				message, err := settlement.MessageOfTx(tx, p.Ref)
+				if err != nil {
+					return err
+				}
 				var known int
-				if err := tx.QueryRow("select count(*) from recon_line where rrn = $1 and ours = 0 and source = $2 and kind = $3", p.Ref, Bank, string(kindPayout)).Scan(&known); err != nil {
+				if err := tx.QueryRow("select count(*) from recon_line where ours = 0 and source = $1 and (rrn = $2 and kind = $3 or rrn = $4 and kind = $5)",
+					Bank, p.Ref, string(kindPayout), message, string(kindBatch)).Scan(&known); err != nil {
 					return err
 				}
 				if known > 0 {

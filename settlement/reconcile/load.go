@@ -26,6 +26,7 @@ const (
 	kindPayout  clearing.Kind = "payout"
 	kindReturn  clearing.Kind = "return"
 	kindReceipt clearing.Kind = "receipt"
+	kindBatch   clearing.Kind = "batch" // all payouts of a message in one sum
 )
 
 // File is something to load: whose, of which day, and a way to read it from
@@ -141,8 +142,8 @@ func billRecords(name string, day calendar.Date, r io.ReaderAt, size int64) iter
 }
 
 // statementRecords are the movements of a bank's statement that are ours:
-// payouts, returns and receipts. Sums of a whole batch and the bank's own fees
-// are left out.
+// payouts, one by one or as the sum of a message, returns and receipts. The bank's
+// own fees are left out.
 func statementRecords(r io.Reader) iter.Seq2[clearing.Record, error] {
 	return func(yield func(clearing.Record, error) bool) {
 		_, entries, err := bankfile.ReadStatement(r)
@@ -159,6 +160,8 @@ func statementRecords(r io.Reader) iter.Seq2[clearing.Record, error] {
 			n++
 			rec := clearing.Record{Line: n, RRN: x.Reference, Amount: x.Amount, Net: x.Amount}
 			switch {
+			case x.Kind == bankfile.Payout && x.Batch != "":
+				rec.Kind, rec.RRN, rec.Orders = kindBatch, x.Batch, x.Count
 			case x.Kind == bankfile.Payout && x.Reference != "":
 				rec.Kind = kindPayout
 			case x.Kind == bankfile.Return && x.Reference != "":
@@ -316,7 +319,7 @@ func (e *Engine) openFile(ctx context.Context, f *File, t clearing.Totals, now t
 	return id, nil
 }
 
-const theirColumns = "id, file, n, source, date, kind, rrn, ours, terminal, merchant, amount, issuer_fee, network_fee, brand_fee, state"
+const theirColumns = "id, file, n, source, date, kind, rrn, ours, terminal, merchant, amount, issuer_fee, network_fee, brand_fee, orders, state"
 
 func (e *Engine) insert(tx store.Tx, file int64, f *File, batch []clearing.Record) error {
 	for i := range batch {
@@ -329,8 +332,8 @@ func (e *Engine) insert(tx store.Tx, file int64, f *File, batch []clearing.Recor
 				}
 			}
 		}
-		if _, err := tx.Exec("insert into recon_line ("+theirColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15) on conflict (file, n) do nothing",
-			store.NewID(), file, r.Line, f.Source, f.Date, string(r.Kind), r.RRN, ours, r.Terminal, r.Merchant, r.Amount, r.IssuerFee, r.NetworkFee, r.BrandFee, lineNew); err != nil {
+		if _, err := tx.Exec("insert into recon_line ("+theirColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16) on conflict (file, n) do nothing",
+			store.NewID(), file, r.Line, f.Source, f.Date, string(r.Kind), r.RRN, ours, r.Terminal, r.Merchant, r.Amount, r.IssuerFee, r.NetworkFee, r.BrandFee, r.Orders, lineNew); err != nil {
 			return err
 		}
 	}
@@ -349,6 +352,7 @@ type theirs struct {
 	merchant         string
 	amount           money.Amount
 	issuer, net, brd money.Amount // fees
+	orders           int          // of a batch
 	state            int
 }
 
@@ -356,5 +360,5 @@ func (t *theirs) fee() money.Amount     { return t.issuer + t.net + t.brd }
 func (t *theirs) settles() money.Amount { return t.amount - t.fee() }
 
 func scanTheirs(r *store.Rows, t *theirs) error {
-	return r.Scan(&t.id, &t.file, &t.n, &t.source, &t.date, &t.kind, &t.rrn, &t.ours, &t.terminal, &t.merchant, &t.amount, &t.issuer, &t.net, &t.brd, &t.state)
+	return r.Scan(&t.id, &t.file, &t.n, &t.source, &t.date, &t.kind, &t.rrn, &t.ours, &t.terminal, &t.merchant, &t.amount, &t.issuer, &t.net, &t.brd, &t.orders, &t.state)
 }

@@ -101,7 +101,8 @@ create table recon_day (
 	checker  TEXT not null,
 	checked  BIGINT not null
 )`, `
-insert into settlement_earned (day, state, net, signed) select date, 1, 0, checked from recon_day where checked > 0`}}
+insert into settlement_earned (day, state, net, signed) select date, 1, 0, checked from recon_day where checked > 0`, `
+alter table recon_line add column orders BIGINT not null default 0 -- of a bank's sum over a message of ours: how many`}}
 
 // Kind says how two sides differ.
 type Kind string

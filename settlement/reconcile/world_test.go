@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
 
-var schemas = []store.Schema{merchant.Schema, ledger.Schema, settlement.Schema, Schema, audit.Schema}
+var schemas = []store.Schema{merchant.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, Schema, audit.Schema}
 
 // Wednesday to Saturday of an ordinary week.
 const (
