@@ -52,7 +52,7 @@ func (e *Engine) CloseDay(ctx context.Context, date calendar.Date, now time.Time
 	if err != nil {
 		return Day{}, err
 	}
-	if end := e.ends(date); now.Before(end) && !force {
+	if end := e.ends(date); now.Before(end) && !force && date >= open { // what was closed early may be closed again, like any other
 		return Day{}, fmt.Errorf("%w: %s ends at %s; force it to close early", ErrEarly, date, end.Format(time.RFC3339))
 	}
 	if date > max(calendar.BusinessDate(now, e.cfg.CutOff), open) {

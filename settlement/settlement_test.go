@@ -309,6 +309,9 @@ func TestClosingInTime(t *testing.T) {
 		if d, err := e.CloseDay(ctx, friday, clock(friday, 22, 59), true); err != nil || d.Lines != 1 {
 			t.Errorf("forced: %+v, %v", d, err)
 		}
+		if d, err := e.CloseDay(ctx, friday, clock(friday, 22, 59), false); err != nil || d.Lines != 1 {
+			t.Errorf("again, when it is closed already: %+v, %v", d, err)
+		}
 		// What comes late settles with the next day and leaves the closed one alone.
 		before, err := e.ledger.TrialBalance(ctx, friday)
 		if err != nil {

@@ -240,7 +240,11 @@ func printRecords(w io.Writer, bill iter.Seq2[wallet.BillRecord, error], asJSON 
 		if asJSON {
 			err = js.Encode(billLine{r.Line, r.Kind.String(), r.Order, r.Refund, r.Number, r.RefundNumber, when, r.Merchant, r.Terminal, r.Amount.String(), r.Fee.String()})
 		} else {
-			_, err = fmt.Fprintf(w, "%-7s  %s  order %s  refund %-12s  amount %10s  fee %6s\n", r.Kind, when, r.Order, r.Refund, r.Amount, r.Fee)
+			refund := ""
+			if r.Refund != "" {
+				refund = "  refund " + r.Refund
+			}
+			_, err = fmt.Fprintf(w, "%-7s  %s  order %s  amount %10s  fee %6s%s\n", r.Kind, when, r.Order, r.Amount, r.Fee, refund)
 		}
 		if err != nil {
 			return err

@@ -354,6 +354,10 @@ an error file. --ref is the network's own number of it; the same one again chang
 		if err := send(cmd, &c, &a); err != nil {
 			return err
 		}
+		if len(a.Cases) == 0 {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "no cases")
+			return err
+		}
 		return sayCases(cmd.OutOrStdout(), a)
 	}
 	return cmd

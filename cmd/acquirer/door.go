@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -70,7 +71,7 @@ func send(cmd *cobra.Command, e errand, answer any) error {
 		text, err = json.Marshal(a)
 		return err
 	})
-	if errors.Is(err, store.ErrInUse) {
+	if keptByAnother(err) {
 		r, bad := sendThrough(cmd.Context(), doorOf(cfg), e)
 		switch {
 		case bad != nil:
@@ -86,6 +87,12 @@ func send(cmd *cobra.Command, e errand, answer any) error {
 		return err
 	}
 	return json.Unmarshal(text, answer)
+}
+
+// keptByAnother says that the database was not opened because the running
+// process has it, or because it is another user's who runs that process.
+func keptByAnother(err error) bool {
+	return errors.Is(err, store.ErrInUse) || errors.Is(err, fs.ErrPermission)
 }
 
 // doorOf is the file that says how a running process is asked: beside its
@@ -126,8 +133,15 @@ func openDoor(cfg Config, admin string) (token string, shut func() error, err er
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(path), 0o700)
 	}
+	mode := fs.FileMode(0o600)
+	if info, bad := os.Stat(filepath.Dir(path)); bad == nil && info.Mode()&fs.ModeSetgid != 0 {
+		mode = 0o640 // the file gets the folder's group: its people may ask, each under the own name
+	}
 	if err == nil {
-		err = os.WriteFile(path, text, 0o600)
+		err = os.WriteFile(path, text, mode)
+	}
+	if err == nil {
+		err = os.Chmod(path, mode) // whatever the mask is, and what a killed process left
 	}
 	if err != nil {
 		return "", nil, fmt.Errorf("the file that lets commands ask this process: %w", err)

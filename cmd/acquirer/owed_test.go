@@ -279,3 +279,21 @@ func TestOwedBesideServe(t *testing.T) {
 		})
 	}
 }
+
+// The door is its user's alone, unless its folder is given to a group; what a
+// killed process left there is no matter.
+func TestDoorOfGroup(t *testing.T) {
+	folder := t.TempDir()
+	cfg := Config{Database: "sqlite:" + filepath.Join(folder, "house.db")}
+	for _, row := range []struct{ folder, door os.FileMode }{{0o700, 0o600}, {0o755, 0o600}, {0o750 | os.ModeSetgid, 0o640}, {0o700, 0o600}} {
+		if err := os.Chmod(folder, row.folder); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := openDoor(cfg, "127.0.0.1:9583"); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(doorOf(cfg)); err != nil || info.Mode().Perm() != row.door {
+			t.Errorf("in a folder %v the door is %v, want %v: %v", row.folder, info.Mode(), row.door, err)
+		}
+	}
+}

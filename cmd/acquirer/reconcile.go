@@ -216,6 +216,10 @@ func newReconcileListCmd() *cobra.Command {
 		if *asJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(append([]reconcile.Break{}, a.Breaks...))
 		}
+		if len(a.Breaks) == 0 {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "no breaks")
+			return err
+		}
 		return printBreaks(cmd.OutOrStdout(), a.Breaks)
 	}
 	return cmd
@@ -309,6 +313,9 @@ func printDay(w io.Writer, d *reconcile.Day) error {
 	fmt.Fprintf(&b, "business date   %s\n", d.Date)
 	if len(d.Missing) > 0 {
 		fmt.Fprintf(&b, "files missing   %s\n", strings.Join(d.Missing, ", "))
+	}
+	if len(d.Files)+len(d.Missing) == 0 {
+		b.WriteString("files           none came and none is asked for (clearing.sources): nothing was compared with a network's or wallet's books\n")
 	}
 	for _, f := range d.Files {
 		fmt.Fprintf(&b, "%-15s %d lines, %d matched, %s, fees %s, net %s (%s)\n", f.Source, f.Lines, f.Matched, f.Amount, f.Fees, f.Net, f.Name)

@@ -129,7 +129,7 @@ func makeReport(cmd *cobra.Command, r report.Request, out string) (f report.File
 		}
 		return err
 	})
-	if errors.Is(err, store.ErrInUse) {
+	if keptByAnother(err) {
 		var bad error
 		f, bad = fetchReport(cmd.Context(), doorOf(cfg), r, folder)
 		var no *refusal

@@ -226,8 +226,8 @@ func (s *settleArgs) settle(ctx context.Context, cfg Config, books *settlement.E
 func (out *settlementRun) print(w io.Writer) error {
 	d := &out.Day
 	var b strings.Builder
-	fmt.Fprintf(&b, "business date   %s\ntransactions    %d of %d merchants\ngross           %s\nfees            %s, for speed %s\ncarried         in %s, out %s\nto pay          %s in %d payouts\nnetwork owes    %s\n",
-		d.Date, d.Lines, d.Merchants, d.Gross, d.Fee, d.SpeedFee, d.CarryIn, d.CarryOut, d.PayoutTotal, d.Payouts, out.Expected)
+	fmt.Fprintf(&b, "business date   %s\ntransactions    %d of %d merchants\ngross           %s\nfees            %s, for speed %s\nother           %s (holds, releases, chargebacks, charges)\ncarried         in %s, out %s\nto pay          %s in %d payouts\nnetwork owes    %s\n",
+		d.Date, d.Lines, d.Merchants, d.Gross, d.Fee, d.SpeedFee, d.Other, d.CarryIn, d.CarryOut, d.PayoutTotal, d.Payouts, out.Expected)
 	if out.Received != nil {
 		fmt.Fprintf(&b, "network paid    %s\n", *out.Received)
 	}

@@ -47,7 +47,7 @@ func (e *Engine) Resolve(ctx context.Context, id int64, a Action, note string, w
 		case b.State == Resolved:
 			return fmt.Errorf("%w: it was resolved by %s: %s", ErrAction, b.DoneBy, b.Action)
 		case !slices.Contains(b.Suggested(), a):
-			return fmt.Errorf("%w: a %s of %s can go to %v, not to %q", ErrAction, b.Kind, b.Theirs, b.Suggested(), a)
+			return fmt.Errorf("%w: break %d (%s, %s) can go to %v, not to %q", ErrAction, b.ID, b.Kind, b.Theirs, b.Suggested(), a)
 		}
 		op := "reconcile resolve"
 		switch {
