@@ -160,8 +160,23 @@ func start() (_ string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	dir, err := os.MkdirTemp("", "acquirer-postgres-")
+	dir, as, err := makeData(bin)
 	if err != nil {
+		return "", nil, err
+	}
+	c, err := run(bin, dir, "data", as, "-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c", "max_wal_size=1GB")
+	if err != nil {
+		os.RemoveAll(dir)
+		return "", nil, err
+	}
+	server.pid = c.cmd.Process.Pid
+	return c.url(), func() { c.stop(); os.RemoveAll(dir) }, nil
+}
+
+// makeData makes a temporary folder with the data of a new server in it, owned by
+// as.
+func makeData(bin string) (dir string, as *account, err error) {
+	if dir, err = os.MkdirTemp("", "acquirer-postgres-"); err != nil {
 		return "", nil, err
 	}
 	defer func() {
@@ -169,70 +184,86 @@ func start() (_ string, stop func(), err error) {
 			os.RemoveAll(dir)
 		}
 	}()
-	as, err := unprivileged(dir)
-	if err != nil {
+	if as, err = unprivileged(dir); err != nil {
 		return "", nil, err
 	}
-	data := filepath.Join(dir, "data")
-	initdb := command(filepath.Join(bin, "initdb"), as, "-D", data, "-U", "acquirer", "-A", "trust", "-E", "UTF8", "--locale=C")
+	initdb := command(filepath.Join(bin, "initdb"), as, "-D", filepath.Join(dir, "data"), "-U", "acquirer", "-A", "trust", "-E", "UTF8", "--locale=C")
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return "", nil, fmt.Errorf("initdb: %w: %s", err, tail(out))
 	}
-	port, err := freePort()
-	if err != nil {
-		return "", nil, err
+	return dir, as, nil
+}
+
+// cluster is a running postgres.
+type cluster struct {
+	cmd    *exec.Cmd
+	port   int
+	log    *os.File
+	exited chan struct{}
+	err    error // of the process, when it has exited
+}
+
+func (c *cluster) address() string { return fmt.Sprintf("127.0.0.1:%d", c.port) }
+func (c *cluster) url() string {
+	return "postgres://acquirer@" + c.address() + "/postgres?sslmode=disable"
+}
+
+// run starts postgres on the data in a folder of dir and waits until it answers.
+// command makes it die with this process where the system can: one that outlives
+// a killed test would keep its port and its disk.
+func run(bin, dir, data string, as *account, args ...string) (_ *cluster, err error) {
+	c := &cluster{exited: make(chan struct{})}
+	if c.port, err = freePort(); err != nil {
+		return nil, err
 	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		return "", nil, err
+	if c.log, err = os.Create(filepath.Join(dir, data+".log")); err != nil {
+		return nil, err
 	}
-	// command makes the server die with this process where the system can:
-	// one that outlives a killed test would keep its port and its disk.
-	cmd := command(filepath.Join(bin, "postgres"), as, "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(port), "-k", dir,
-		"-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c", "log_min_messages=warning", "-c", "max_wal_size=1GB")
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		log.Close()
-		return "", nil, err
+	c.cmd = command(filepath.Join(bin, "postgres"), as, append([]string{"-D", filepath.Join(dir, data), "-h", "127.0.0.1", "-p", strconv.Itoa(c.port), "-k", dir,
+		"-c", "log_min_messages=warning"}, args...)...)
+	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
+	if err := c.cmd.Start(); err != nil {
+		c.log.Close()
+		return nil, err
 	}
-	server.pid = cmd.Process.Pid
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
-	stop = func() {
-		cmd.Process.Signal(os.Interrupt) // fast shutdown
-		select {
-		case <-exited:
-		case <-time.After(20 * time.Second):
-			cmd.Process.Kill()
-			<-exited
-		}
-		log.Close()
-		os.RemoveAll(dir)
-	}
-	address := fmt.Sprintf("postgres://acquirer@127.0.0.1:%d/postgres?sslmode=disable", port)
+	go func() {
+		c.err = c.cmd.Wait()
+		close(c.exited)
+	}()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		c, err := pgx.Connect(ctx, address)
+		conn, err := pgx.Connect(ctx, c.url())
 		if err == nil {
-			c.Close(ctx)
+			conn.Close(ctx)
 			cancel()
-			return address, stop, nil
+			return c, nil
 		}
 		cancel()
 		select {
-		case e := <-exited:
-			exited <- e
-			text, _ := os.ReadFile(log.Name())
-			stop()
-			return "", nil, fmt.Errorf("postgres ended: %v: %s", e, tail(text))
+		case <-c.exited:
+			text, _ := os.ReadFile(c.log.Name())
+			c.stop()
+			return nil, fmt.Errorf("postgres ended: %v: %s", c.err, tail(text))
 		case <-time.After(30 * time.Millisecond): // polling: postgres has no way to say that it listens
 		}
 		if time.Now().After(deadline) {
-			stop()
-			return "", nil, fmt.Errorf("postgres does not answer: %w", err)
+			c.stop()
+			return nil, fmt.Errorf("postgres does not answer: %w", err)
 		}
 	}
+}
+
+// stop ends it in order, or by force when it does not.
+func (c *cluster) stop() {
+	c.cmd.Process.Signal(os.Interrupt) // fast shutdown
+	select {
+	case <-c.exited:
+	case <-time.After(20 * time.Second):
+		c.cmd.Process.Kill()
+		<-c.exited
+	}
+	c.log.Close()
 }
 
 // binaries finds the directory of initdb and postgres.
