@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,6 +66,7 @@ func openPostgres(ctx context.Context, url string, m *meters) (engine, error) {
 	me := node + process
 	cfg.ConnConfig.RuntimeParams["application_name"] = me
 	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error { return inspect(ctx, c, node, me) }
+	cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { keepWaiting(c); return nil }
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
@@ -74,6 +77,32 @@ func openPostgres(ctx context.Context, url string, m *meters) (engine, error) {
 	}
 	return &postgresDB{pool: pool, m: m, broken: make(chan struct{}), quit: make(chan struct{})}, nil
 }
+
+// keepWaiting sees to it that a COMMIT which waits for the synchronous standby is
+// never told to stop waiting (fault 42): the server would then keep what it
+// wrote and show it, and a standby that takes over would not have it. pgx asks
+// the server to cancel when it gives up a connection; what runs there without us
+// ends with its statement_timeout instead. When somebody else cancels the wait,
+// the server commits and warns.
+func keepWaiting(c *pgx.ConnConfig) {
+	var connected atomic.Bool
+	dial := c.DialFunc
+	c.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if connected.Load() { // to cancel: nothing else is dialled for a connection that stands
+			return nil, errors.New("store: a statement is not cancelled")
+		}
+		return dial(ctx, network, addr)
+	}
+	c.AfterConnect = func(context.Context, *pgconn.PgConn) error { connected.Store(true); return nil }
+	c.OnNotice = func(c *pgconn.PgConn, n *pgconn.Notice) {
+		if n.SeverityUnlocalized == "WARNING" {
+			c.CustomData()[warned] = n.Message
+		}
+	}
+}
+
+// warned is where a connection keeps the last warning of its server.
+const warned = "warned"
 
 // process tells the connections of this process from those of another.
 var process = fmt.Sprintf("%d-%08x", os.Getpid(), rand.Uint32())
@@ -206,9 +235,14 @@ func (d *postgresDB) attempt(ctx context.Context, f func(Tx) error) (err error) 
 	}
 	start := time.Now()
 	fault.Hit("store.commit.before")
+	said := tx.conn.PgConn().CustomData()
+	delete(said, warned)
 	tag, err := tx.conn.Exec(ctx, "commit")
 	fault.Hit("store.commit.after")
 	d.m.committed(start)
+	if text, any := said[warned]; any && err == nil {
+		err = fmt.Errorf("store: commit with a warning: %v", text) // the standby may lack it
+	}
 	return d.committed(tag, err)
 }
 

@@ -28,7 +28,7 @@ import (
 // given here.
 type Config struct {
 	Environment string `key:"environment" default:"test" doc:"test or production; production refuses the test seed and test keys"`
-	Database    string `key:"database" default:"sqlite:data/acquirer.db" doc:"sqlite:PATH or postgres://USER@HOST/DB"`
+	Database    string `key:"database" default:"sqlite:data/acquirer.db" doc:"sqlite:PATH or postgres://USER@HOST/DB; of a pair of servers postgres://USER@HOST1,HOST2/DB?target_session_attrs=read-write (docs/runbook.md, fail-over)"`
 	Node        int    `key:"node" default:"0" doc:"number of this node, 0 to 255, unique among those that share a database"`
 	Seed        string `key:"seed" default:"" doc:"JSON file of merchants, terminals, issuers and wallets to load at start, or demo for the seeded street"`
 	Downloads   string `key:"downloads" default:"" doc:"JSON file of what terminals download (CA keys, applications, parameters, contactless limits, black list), laid out as download/builtin.json in the source; what it leaves out is built in, but test keys are not offered in production"`

@@ -18,6 +18,8 @@ type Pair struct {
 	// URL names both, and takes the one that can be written to.
 	URL              string
 	primary, standby *cluster
+	bin, dir         string
+	as               *account
 }
 
 // StartPair starts a primary, copies it into a standby (pg_basebackup) and makes
@@ -56,7 +58,7 @@ func startPair(t *testing.T) (*Pair, error) {
 			t.Errorf("removing the pair's folder: %v", err)
 		}
 	})
-	p := &Pair{}
+	p := &Pair{bin: bin, dir: dir, as: as}
 	if p.primary, err = run(bin, dir, "data", as, "-c", "shared_buffers=32MB"); err != nil {
 		return nil, err
 	}
@@ -65,10 +67,9 @@ func startPair(t *testing.T) (*Pair, error) {
 	if out, err := backup.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("pg_basebackup: %w: %s", err, tail(out))
 	}
-	if p.standby, err = run(bin, dir, "standby", as, "-c", "shared_buffers=32MB"); err != nil {
+	if err := p.startStandby(t); err != nil {
 		return nil, err
 	}
-	t.Cleanup(p.standby.stop)
 	for _, sql := range []string{"alter system set synchronous_standby_names = '*'", "select pg_reload_conf()"} {
 		if err := ask(t.Context(), p.primary, sql); err != nil {
 			return nil, err
@@ -79,6 +80,21 @@ func startPair(t *testing.T) (*Pair, error) {
 	}
 	p.URL = fmt.Sprintf("postgres://acquirer@%s,%s/postgres?sslmode=disable&target_session_attrs=read-write", p.primary.address(), p.standby.address())
 	return p, nil
+}
+
+func (p *Pair) startStandby(t *testing.T) (err error) {
+	if p.standby, err = run(p.bin, p.dir, "standby", p.as, "-c", "shared_buffers=32MB"); err == nil {
+		t.Cleanup(p.standby.stop)
+	}
+	return err
+}
+
+// StartStandby starts the standby again behind KillStandby.
+func (p *Pair) StartStandby(t *testing.T) {
+	t.Helper()
+	if err := p.startStandby(t); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // KillPrimary ends the primary as a power cut does: nothing more is answered by
@@ -109,6 +125,15 @@ func (p *Pair) Promote(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := await(t.Context(), p.standby, "select 1 / (case when pg_is_in_recovery() then 0 else 1 end)"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// AwaitPrimary repeats a query on the primary, beside the house, until it is no
+// error.
+func (p *Pair) AwaitPrimary(t *testing.T, sql string) {
+	t.Helper()
+	if err := await(t.Context(), p.primary, sql); err != nil {
 		t.Fatal(err)
 	}
 }
