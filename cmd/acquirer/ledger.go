@@ -99,7 +99,7 @@ func verifyLedger(ctx context.Context, db *store.DB, books *settlement.Engine) (
 		return nil, err
 	}
 	out := &ledgerVerified{Transfers: r.Transfers, Facts: j.Facts, Behind: j.Behind, Rows: rows.Rows, Without: rows.Without, Safeguarded: r.Safeguarded, Owed: r.Owed, Problems: []string{}}
-	out.Problems = slices.Concat(out.Problems, r.Problems, j.Problems, batches, rows.Problems)
+	out.Problems = append(out.Problems, slices.Concat(r.Problems, j.Problems, batches, rows.Problems)...)
 	return out, nil
 }
 
