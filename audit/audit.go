@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -118,10 +119,12 @@ func Record(tx store.Tx, e Entry) (Entry, error) {
 // Append is Record in a transaction of its own, for what does not change the
 // store: a refusal, a reload, something that was looked at.
 func Append(ctx context.Context, db *store.DB, e Entry) (recorded Entry, err error) {
+	fault.Hit("audit.append.before")
 	err = db.Write(ctx, func(tx store.Tx) error {
 		recorded, err = Record(tx, e)
 		return err
 	})
+	fault.Hit("audit.append.after")
 	return recorded, err
 }
 

@@ -4,10 +4,14 @@ package fault
 
 // Points are the steps whose sides, .before and .after, are the points: each
 // with the part of the campaign that walks over it (TestCrashCampaign in
-// cmd/acquirer). Hit refuses any other name.
+// cmd/acquirer), or deed for what is done now and then, by people and files
+// (TestCrashDeeds). Hit refuses any other name.
 var Points = map[string]string{
 	"store.migrate":    "start",
+	"store.tables":     "start",
 	"owed.mark":        "start",
+	"limits.begin":     "start",
+	"plans.save":       "start",
 	"store.commit":     "street",
 	"store.checkpoint": "street",
 	"store.mark":       "street",
@@ -55,5 +59,78 @@ var Points = map[string]string{
 	"keyfile.replace": "keys",
 	"registry.rewrap": "keys",
 	"registry.inject": "keys",
+	"rotate.begin":    "keys",
 	"rotate.house":    "keys",
+	"rotate.rewind":   "keys",
+	"rotate.finish":   "keys",
+	"keylog.append":   "keys",
+
+	"journal.move":      "street",
+	"journal.signature": "street",
+	"journal.stray":     "street",
+	"journal.cut_over":  "deed",
+	"batch.resolve":     "deed",
+	"owed.hurry":        "deed",
+
+	"limits.stand_in": "deed",
+	"limits.forget":   "deed",
+
+	"bankfile.order":     "deed",
+	"bankfile.gather":    "deed",
+	"bankfile.write":     "deed",
+	"bankfile.written":   "deed",
+	"bankfile.begin":     "deed",
+	"bankfile.lines":     "deed",
+	"bankfile.load":      "deed",
+	"bankfile.accept":    "deed",
+	"bankfile.refuse":    "deed",
+	"bankfile.set_aside": "deed",
+
+	"payout.repay":   "deed",
+	"payout.strange": "deed",
+	"payout.reissue": "deed",
+
+	"settlement.extras":    "deed",
+	"settlement.extra_fee": "deed",
+	"settlement.fast":      "deed",
+	"hold.ask":             "deed",
+	"hold.move":            "deed",
+	"chargeback.book":      "deed",
+	"chargeback.won":       "deed",
+	"task.add":             "deed",
+	"task.done":            "deed",
+	"ledger.post":          "deed",
+
+	"reconcile.load":      "deed",
+	"reconcile.lines":     "deed",
+	"reconcile.loaded":    "deed",
+	"reconcile.theirs":    "deed",
+	"reconcile.ours":      "deed",
+	"reconcile.bank":      "deed",
+	"reconcile.terminals": "deed",
+	"reconcile.receipts":  "deed",
+	"reconcile.again":     "deed",
+	"reconcile.age":       "deed",
+	"reconcile.day":       "deed",
+	"reconcile.resolve":   "deed",
+	"reconcile.sign":      "deed",
+
+	"inbox.put_away": "deed",
+	"inbox.bill":     "deed",
+
+	"dispute.open":    "deed",
+	"dispute.move":    "deed",
+	"dispute.attach":  "deed",
+	"dispute.remind":  "deed",
+	"dispute.unknown": "deed",
+
+	"plans.sign":   "deed",
+	"plans.tell":   "deed",
+	"plans.date":   "deed",
+	"plans.answer": "deed",
+
+	"audit.append":   "deed",
+	"lines.order":    "deed",
+	"keybook.gone":   "deed",
+	"keyfile.create": "deed",
 }

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/crypto/argon2"
+
+	"acquirer/fault"
 )
 
 // Errors of the sealed master key file.
@@ -212,10 +214,13 @@ func writeNew(path string, text []byte) (err error) {
 	if err != nil {
 		return err
 	}
+	fault.Hit("keyfile.create.before")
 	if err := os.Link(tmp.Name(), path); err != nil { // unlike a rename, refuses to replace
 		return err
 	}
-	return syncDir(dir)
+	err = syncDir(dir)
+	fault.Hit("keyfile.create.after")
+	return err
 }
 
 func syncDir(dir string) error {

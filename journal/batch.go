@@ -220,6 +220,7 @@ func (j *Journal) Breaks(ctx context.Context, n int) (all []Uploaded, err error)
 
 // Resolve marks a difference as dealt with; a second time changes nothing.
 func (j *Journal) Resolve(ctx context.Context, id int64, at time.Time) error {
+	fault.Hit("batch.resolve.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		n, err := tx.Exec("update uploaded set resolved = case when resolved = 0 then $1 else resolved end where id = $2 and what <> ''", micro(at), id)
 		if err == nil && n == 0 {
@@ -227,6 +228,7 @@ func (j *Journal) Resolve(ctx context.Context, id int64, at time.Time) error {
 		}
 		return err
 	})
+	fault.Hit("batch.resolve.after")
 	if err != nil {
 		return fmt.Errorf("journal: resolving difference %d: %w", id, err)
 	}
@@ -242,11 +244,13 @@ type Signature struct {
 
 // Sign keeps the signature of a transaction; a repeat replaces it.
 func (j *Journal) Sign(ctx context.Context, s Signature) error {
+	fault.Hit("journal.signature.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec(`insert into signature (txn, sealed, received) values ($1,$2,$3)
 			on conflict (txn) do update set sealed = excluded.sealed, received = excluded.received`, s.Txn, s.Sealed, micro(s.Received))
 		return err
 	})
+	fault.Hit("journal.signature.after")
 	if err != nil {
 		return fmt.Errorf("journal: keeping the signature of %d: %w", s.Txn, err)
 	}

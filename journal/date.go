@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -146,6 +147,7 @@ func cutOver(tx store.Tx, d Dates, date calendar.Date) error {
 // CutOver opens a business date for cards and wallets, unless it or a later one
 // is open: nothing is opened on an earlier one any more.
 func (j *Journal) CutOver(ctx context.Context, date calendar.Date) error {
+	fault.Hit("journal.cut_over.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		for d := CardDates; d <= WalletDates; d++ {
 			if err := cutOver(tx, d, date); err != nil {
@@ -158,6 +160,7 @@ func (j *Journal) CutOver(ctx context.Context, date calendar.Date) error {
 		}
 		return err
 	})
+	fault.Hit("journal.cut_over.after")
 	if err != nil {
 		return fmt.Errorf("journal: opening business date %s: %w", date, err)
 	}

@@ -389,6 +389,7 @@ func (j *Journal) Open(ctx context.Context, t *Transaction, options ...OpenOptio
 // have heard (W1). It reports false when the transaction was closed meanwhile;
 // nothing may be sent then.
 func (j *Journal) Move(ctx context.Context, id int64, issuer string, deadline time.Time) (moved bool, err error) {
+	fault.Hit("journal.move.before")
 	err = j.db.Write(ctx, func(tx store.Tx) error {
 		moved = false
 		if err := hold(tx, id); err != nil { // as the reversal does, which copies the issuer
@@ -408,6 +409,7 @@ func (j *Journal) Move(ctx context.Context, id int64, issuer string, deadline ti
 		moved = n == 1
 		return err
 	})
+	fault.Hit("journal.move.after")
 	if err != nil {
 		return false, fmt.Errorf("journal: moving %d to %s: %w", id, issuer, err)
 	}

@@ -41,9 +41,12 @@ func (j *Journal) OweOpenAtStart(ctx context.Context) (int, error) {
 	if err != nil || j.limits == nil {
 		return n, err
 	}
-	return n, j.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("limits.begin.before")
+	err = j.db.Write(ctx, func(tx store.Tx) error {
 		return j.limits.Begin(tx, []calendar.Date{calendar.DateOf(now)})
 	})
+	fault.Hit("limits.begin.after")
+	return n, err
 }
 
 // letGo ends the leases of an earlier run of this node: nobody is sending what
@@ -310,10 +313,12 @@ func (j *Journal) Postpone(ctx context.Context, debt int64, at time.Time, note s
 // ended.
 func (j *Journal) Hurry(ctx context.Context, txn int64) error {
 	now := micro(time.Now())
+	fault.Hit("owed.hurry.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec("update owed set due = $2 where txn = $1 and state = 4 and leased = 0 and due > $2", txn, now)
 		return err
 	})
+	fault.Hit("owed.hurry.after")
 	if err != nil {
 		return fmt.Errorf("journal: hurrying what is owed for %d: %w", txn, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -31,6 +32,7 @@ const maxStrays = 8
 // and reports of each whether it did: not when there is no such transaction, or
 // enough are kept.
 func (j *Journal) NoteStrays(ctx context.Context, strays []Stray) (kept []bool, err error) {
+	fault.Hit("journal.stray.before")
 	err = j.db.Write(ctx, func(tx store.Tx) error {
 		kept = make([]bool, len(strays))
 		for i, s := range strays {
@@ -41,6 +43,7 @@ func (j *Journal) NoteStrays(ctx context.Context, strays []Stray) (kept []bool, 
 		}
 		return nil
 	})
+	fault.Hit("journal.stray.after")
 	if err != nil {
 		return nil, fmt.Errorf("journal: keeping %d messages of issuers: %w", len(strays), err)
 	}

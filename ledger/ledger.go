@@ -64,10 +64,13 @@ func New(db *store.DB) *Ledger { return &Ledger{db} }
 // Post books transfers, all or none. One whose key was booked before has no
 // effect. It panics when legs do not balance.
 func (l *Ledger) Post(ctx context.Context, transfers ...Transfer) error {
-	return l.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("ledger.post.before")
+	err := l.db.Write(ctx, func(tx store.Tx) error {
 		_, err := PostTx(tx, transfers)
 		return err
 	})
+	fault.Hit("ledger.post.after")
+	return err
 }
 
 // batchSize is how many sales one transaction of PostSales takes: the one

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -41,6 +42,7 @@ func (l *Limits) Forget(ctx context.Context, db *store.DB, before calendar.Date)
 	var all int64
 	for {
 		var n int64
+		fault.Hit("limits.forget.before")
 		err := db.Write(ctx, func(tx store.Tx) (err error) {
 			if _, err := tx.Exec("delete from limit_stand_in where day < $1", before); err != nil {
 				return err
@@ -49,6 +51,7 @@ func (l *Limits) Forget(ctx context.Context, db *store.DB, before calendar.Date)
 				(select day, scope, channel, subject from limit_used where day < $1 order by day limit $2)`, before, forgetPage)
 			return err
 		})
+		fault.Hit("limits.forget.after")
 		if err != nil {
 			return all, fmt.Errorf("limits: forgetting the days before %v: %w", before, err)
 		}

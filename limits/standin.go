@@ -22,6 +22,7 @@ func StandIn(ctx context.Context, db *store.DB, day calendar.Date, card [16]byte
 	if fault.Planted("stand-in-unbounded") {
 		count, sum = 1_000_000, money.Yuan(1_000_000)
 	}
+	fault.Hit("limits.stand_in.before")
 	err = db.Write(ctx, func(tx store.Tx) error {
 		n, err := tx.Exec(`insert into limit_stand_in (day, card, count, amount) values ($1, $2, 1, $3)
 			on conflict (day, card) do update set count = limit_stand_in.count + 1, amount = limit_stand_in.amount + $3
@@ -29,6 +30,7 @@ func StandIn(ctx context.Context, db *store.DB, day calendar.Date, card [16]byte
 		within = n == 1
 		return err
 	})
+	fault.Hit("limits.stand_in.after")
 	if err != nil {
 		return false, fmt.Errorf("limits: stand-in of a card: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -75,7 +76,8 @@ func (r *Registry) Announce(ctx context.Context, code string, version int, effec
 	slices.SortFunc(waiting, func(a, b *Merchant) int { return strings.Compare(a.MID, b.MID) })
 	for part := range slices.Chunk(waiting, noticeBatch) {
 		told := 0
-		if err := r.db.Write(ctx, func(tx store.Tx) error {
+		fault.Hit("plans.tell.before")
+		err := r.db.Write(ctx, func(tx store.Tx) error {
 			told = 0
 			change, err := nextVersion(tx)
 			if err != nil {
@@ -95,7 +97,9 @@ func (r *Registry) Announce(ctx context.Context, code string, version int, effec
 				}
 			}
 			return nil
-		}); err != nil {
+		})
+		fault.Hit("plans.tell.after")
+		if err != nil {
 			return a, fmt.Errorf("merchant: telling merchants of plan %s version %d; announce it again to go on: %w", code, version, err)
 		}
 		a.Told += told
@@ -117,6 +121,7 @@ func (r *Registry) setDates(ctx context.Context, p *FeePlan, effective, today ca
 		return fmt.Errorf("merchant: plan %s version %d cannot take effect %s: merchants are told %d days before, so %s is the first day that may be",
 			p.Code, p.Version, effective, NoticeDays, today.AddDays(NoticeDays))
 	}
+	fault.Hit("plans.date.before")
 	err = r.db.Write(ctx, func(tx store.Tx) error {
 		change, err := nextVersion(tx)
 		if err != nil {
@@ -126,6 +131,7 @@ func (r *Registry) setDates(ctx context.Context, p *FeePlan, effective, today ca
 			effective, today, change, p.Code, p.Version)
 		return err
 	})
+	fault.Hit("plans.date.after")
 	if err != nil {
 		return fmt.Errorf("merchant: announcing plan %s version %d: %w", p.Code, p.Version, err)
 	}
@@ -160,6 +166,7 @@ func (r *Registry) Answer(ctx context.Context, mid string, version int, answer C
 	if !known {
 		return n, fmt.Errorf("%w: merchant %q", ErrUnknown, mid)
 	}
+	fault.Hit("plans.answer.before")
 	err = r.db.Write(ctx, func(tx store.Tx) error {
 		rows, err := tx.Query("select "+noticeColumns+" from merchant_notice where mid = $1 and plan = $2 and version = $3 for update", mid, m.Plan, version)
 		all, err := store.All(rows, err, scanNotice)
@@ -187,6 +194,7 @@ func (r *Registry) Answer(ctx context.Context, mid string, version int, answer C
 			n.Consent, n.Decided, n.Starts, change, mid, m.Plan, version)
 		return err
 	})
+	fault.Hit("plans.answer.after")
 	if err != nil {
 		return n, err
 	}

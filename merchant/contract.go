@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -153,6 +154,7 @@ func (r *Registry) ImportPlans(ctx context.Context, text io.Reader) error {
 	if len(fresh) == 0 && maps.Equal(all.classes, known.classes) {
 		return nil
 	}
+	fault.Hit("plans.save.before")
 	err = r.db.Write(ctx, func(tx store.Tx) error {
 		change, err := nextVersion(tx)
 		if err != nil {
@@ -172,6 +174,7 @@ func (r *Registry) ImportPlans(ctx context.Context, text io.Reader) error {
 		}
 		return nil
 	})
+	fault.Hit("plans.save.after")
 	if err != nil {
 		return fmt.Errorf("merchant: saving fee plans: %w", err)
 	}
@@ -247,7 +250,8 @@ func (r *Registry) signAll(ctx context.Context) error {
 	today := calendar.DateOf(time.Now())
 	for part := range slices.Chunk(unsigned, noticeBatch) {
 		var news priceNews
-		if err := r.db.Write(ctx, func(tx store.Tx) error {
+		fault.Hit("plans.sign.before")
+		err := r.db.Write(ctx, func(tx store.Tx) error {
 			news = priceNews{}
 			change, err := nextVersion(tx)
 			if err != nil {
@@ -261,7 +265,9 @@ func (r *Registry) signAll(ctx context.Context) error {
 				}
 			}
 			return nil
-		}); err != nil {
+		})
+		fault.Hit("plans.sign.after")
+		if err != nil {
 			return fmt.Errorf("merchant: writing contracts: %w", err)
 		}
 		if err := r.adoptPrices(&news); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/store"
@@ -72,11 +73,13 @@ func (e *Engine) ChargeExtras(ctx context.Context, through calendar.Date, now ti
 			return x, err
 		}
 	}
+	fault.Hit("settlement.extras.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec("insert into settlement_feed (name, cursor) values ($1,$2) on conflict (name) do update set cursor = excluded.cursor where settlement_feed.cursor < excluded.cursor",
 			extrasFeed, through.String())
 		return err
 	})
+	fault.Hit("settlement.extras.after")
 	if err != nil {
 		return x, fmt.Errorf("settlement: remembering that extras are charged up to %s: %w", through, err)
 	}

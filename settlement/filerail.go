@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/money"
 	"acquirer/settlement/bankfile"
 	"acquirer/store"
@@ -124,11 +125,13 @@ func (r *FileRail) Send(ctx context.Context, i Instruction) (Answer, error) {
 	if err != nil {
 		return Answer{}, fmt.Errorf("%w: sealing the account: %w", ErrNotSent, err)
 	}
+	fault.Hit("bankfile.order.before")
 	err = r.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec("insert into bankfile_order (ref, message, amount, merchant, name, account, bank) values ($1, '', $2, $3, $4, $5, $6) on conflict (ref) do nothing",
 			o.Reference, o.Amount, o.Merchant, o.Name, sealed, o.Bank)
 		return err
 	})
+	fault.Hit("bankfile.order.after")
 	if err != nil {
 		return Answer{}, fmt.Errorf("settlement: keeping payout %s for the bank's file: %w", i.Reference, err)
 	}
@@ -161,10 +164,13 @@ func (r *FileRail) Flush(ctx context.Context, now time.Time) error {
 		if err := r.write(ctx, b); err != nil {
 			return fmt.Errorf("settlement: writing message %s: %w", b.MessageID, err)
 		}
-		if err := r.db.Write(ctx, func(tx store.Tx) error {
+		fault.Hit("bankfile.written.before")
+		err := r.db.Write(ctx, func(tx store.Tx) error {
 			_, err := tx.Exec("update bankfile_message set written = 1 where id = $1", b.MessageID)
 			return err
-		}); err != nil {
+		})
+		fault.Hit("bankfile.written.after")
+		if err != nil {
 			return fmt.Errorf("settlement: message %s is in the outbox: %w", b.MessageID, err)
 		}
 	}
@@ -173,7 +179,8 @@ func (r *FileRail) Flush(ctx context.Context, now time.Time) error {
 
 // gather makes a message of all orders that wait.
 func (r *FileRail) gather(ctx context.Context, now time.Time) error {
-	return r.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("bankfile.gather.before")
+	err := r.db.Write(ctx, func(tx store.Tx) error {
 		if err := r.lock(tx); err != nil {
 			return err
 		}
@@ -194,6 +201,8 @@ func (r *FileRail) gather(ctx context.Context, now time.Time) error {
 		_, err := tx.Exec("update bankfile_order set message = $1 where message = ''", id)
 		return err
 	})
+	fault.Hit("bankfile.gather.after")
+	return err
 }
 
 func (r *FileRail) lock(tx store.Tx) error {
@@ -221,10 +230,13 @@ func (r *FileRail) write(ctx context.Context, b *bankfile.Batch) (err error) {
 	if err := errors.Join(write(f, b, r.orders(ctx, b.MessageID)), f.Sync(), f.Close()); err != nil {
 		return err
 	}
+	fault.Hit("bankfile.write.before")
 	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
 		return err
 	}
-	return syncFolder(dir)
+	err = syncFolder(dir)
+	fault.Hit("bankfile.write.after")
+	return err
 }
 
 func syncFolder(path string) error {
@@ -353,7 +365,9 @@ func (r *FileRail) takeIn(ctx context.Context) error {
 		var no *refusal
 		switch {
 		case err == nil:
+			fault.Hit("bankfile.accept.before")
 			err = os.Rename(path, filepath.Join(r.cfg.Dir, accepted, name))
+			fault.Hit("bankfile.accept.after")
 		case errors.As(err, &no):
 			err = r.refuse(ctx, path, name, no.err)
 		}
@@ -375,16 +389,25 @@ func (r *FileRail) refuse(ctx context.Context, path, name string, why error) err
 	if err := os.WriteFile(to+".why", []byte(why.Error()+"\n"), 0o600); err != nil {
 		return err
 	}
-	now := time.Now()
-	if err := r.db.Write(ctx, func(tx store.Tx) error {
-		return addTask(tx, Task{Key: fmt.Sprintf("bankfile/%.100s/%d", name, now.UnixMicro()), Kind: "bank_file", Ref: fmt.Sprintf("%.64s", name), Created: now,
-			Text: fmt.Sprintf("the bank's file %.100q was refused whole: %s; ask the bank for a right one under another name", name, shortened(why))})
-	}); err != nil {
+	info, err := os.Stat(path)
+	if err != nil {
 		return err
 	}
+	fault.Hit("bankfile.refuse.before")
+	// One task for one file, also when it could not be moved away behind it.
+	err = r.db.Write(ctx, func(tx store.Tx) error {
+		return addTask(tx, Task{Key: fmt.Sprintf("bankfile/%.100s/%d", name, info.ModTime().UnixMicro()), Kind: "bank_file", Ref: fmt.Sprintf("%.64s", name), Created: time.Now(),
+			Text: fmt.Sprintf("the bank's file %.100q was refused whole: %s; ask the bank for a right one under another name", name, shortened(why))})
+	})
+	fault.Hit("bankfile.refuse.after")
+	if err != nil {
+		return err
+	}
+	fault.Hit("bankfile.set_aside.before")
 	if err := os.Rename(path, to); err != nil {
 		return err
 	}
+	fault.Hit("bankfile.set_aside.after")
 	if r.cfg.Refused != nil {
 		r.cfg.Refused(name, why)
 	}
@@ -415,6 +438,7 @@ func (r *FileRail) load(ctx context.Context, path, name string) error {
 	}
 	seq := int64(0)
 	err = r.readFile(ctx, path, func(_ bankHead, some []Answer) error {
+		fault.Hit("bankfile.lines.before")
 		err := r.db.Write(ctx, func(tx store.Tx) error {
 			for i, a := range some {
 				if _, err := tx.Exec("insert into bankfile_change (message, seq, ref, status, amount, bank_id, reason) values ($1, $2, $3, $4, $5, $6, $7) on conflict (message, seq) do nothing",
@@ -424,13 +448,15 @@ func (r *FileRail) load(ctx context.Context, path, name string) error {
 			}
 			return nil
 		})
+		fault.Hit("bankfile.lines.after")
 		seq += int64(len(some))
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return r.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("bankfile.load.before")
+	err = r.db.Write(ctx, func(tx store.Tx) error {
 		if err := r.lock(tx); err != nil {
 			return err
 		}
@@ -441,12 +467,15 @@ func (r *FileRail) load(ctx context.Context, path, name string) error {
 		_, err := tx.Exec("update bankfile_inbox set done = $2, loaded = $3 where message = $1 and done = 0", head.message, last+1, time.Now().UnixMicro())
 		return err
 	})
+	fault.Hit("bankfile.load.after")
+	return err
 }
 
 // begin opens the loading of a file. What an interrupted loading of another
 // content left behind goes.
 func (r *FileRail) begin(ctx context.Context, message, digest, name string) error {
-	return r.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("bankfile.begin.before")
+	err := r.db.Write(ctx, func(tx store.Tx) error {
 		if _, err := tx.Exec("delete from bankfile_change where message = $1 and exists (select 1 from bankfile_inbox where message = $1 and done = 0 and sha256 <> $2)", message, digest); err != nil {
 			return err
 		}
@@ -454,6 +483,8 @@ func (r *FileRail) begin(ctx context.Context, message, digest, name string) erro
 			on conflict (message) do update set sha256 = excluded.sha256, file = excluded.file where bankfile_inbox.done = 0`, message, digest, name)
 		return err
 	})
+	fault.Hit("bankfile.begin.after")
+	return err
 }
 
 // known reports whether a file was taken in before, under this name and with

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/money"
 	"acquirer/store"
@@ -100,6 +101,7 @@ func (e *Engine) hold(ctx context.Context, h Hold, now time.Time, also []func(tx
 	if h.Key == "" || h.Merchant == "" || h.Amount <= 0 || h.Reason == "" || h.AskedBy == "" {
 		return fmt.Errorf("settlement: hold %q of merchant %q over %s: want a key, a merchant, an amount above zero, a reason and who asks", h.Key, h.Merchant, h.Amount)
 	}
+	fault.Hit("hold.ask.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		date, err := e.lockBooks(tx, now)
 		if err != nil {
@@ -148,6 +150,7 @@ func (e *Engine) hold(ctx context.Context, h Hold, now time.Time, also []func(tx
 		}
 		return all(tx, also)
 	})
+	fault.Hit("hold.ask.after")
 	if err != nil {
 		return fmt.Errorf("settlement: hold %s: %w", h.Key, err)
 	}
@@ -302,6 +305,7 @@ func (e *Engine) lapse(ctx context.Context, now time.Time) error {
 // moveHold is the one place where holds change: do says what is booked and what
 // of it the merchant gets back.
 func (e *Engine) moveHold(ctx context.Context, key, by string, now time.Time, also []func(tx store.Tx) error, do func(*Hold, *ledger.Hold) ([]ledger.Transfer, money.Amount, error)) error {
+	fault.Hit("hold.move.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		date, err := e.lockBooks(tx, now)
 		if err != nil {
@@ -329,6 +333,7 @@ func (e *Engine) moveHold(ctx context.Context, key, by string, now time.Time, al
 		}
 		return all(tx, also)
 	})
+	fault.Hit("hold.move.after")
 	if err != nil {
 		return fmt.Errorf("settlement: hold %s, by %q: %w", key, by, err)
 	}

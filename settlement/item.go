@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/money"
 	"acquirer/store"
@@ -96,6 +97,7 @@ func (e *Engine) Chargeback(ctx context.Context, c Chargeback, now time.Time) er
 	if c.Key == "" || c.Merchant == "" || c.Amount <= 0 || c.Fee < 0 {
 		return fmt.Errorf("%w: %q of merchant %q over %s, fee %s: want a key, a merchant and an amount above zero", ErrChargeback, c.Key, c.Merchant, c.Amount, c.Fee)
 	}
+	fault.Hit("chargeback.book.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		date, err := e.lockBooks(tx, now)
 		if err != nil {
@@ -128,6 +130,7 @@ func (e *Engine) Chargeback(ctx context.Context, c Chargeback, now time.Time) er
 		_, err = ledger.PostTx(tx, []ledger.Transfer{book.Book()})
 		return err
 	})
+	fault.Hit("chargeback.book.after")
 	if err != nil {
 		return fmt.Errorf("settlement: chargeback %s: %w", c.Key, err)
 	}
@@ -139,6 +142,7 @@ func (e *Engine) Chargeback(ctx context.Context, c Chargeback, now time.Time) er
 // took as its fee stays taken. A chargeback that is lost needs no booking: it
 // stays as it is; release what is left of its hold.
 func (e *Engine) ChargebackWon(ctx context.Context, key string, amount money.Amount, now time.Time) error {
+	fault.Hit("chargeback.won.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		date, err := e.lockBooks(tx, now)
 		if err != nil {
@@ -165,6 +169,7 @@ func (e *Engine) ChargebackWon(ctx context.Context, key string, amount money.Amo
 		_, err = ledger.PostTx(tx, []ledger.Transfer{book.Won()})
 		return err
 	})
+	fault.Hit("chargeback.won.after")
 	if err != nil {
 		return fmt.Errorf("settlement: chargeback %s won: %w", key, err)
 	}
@@ -177,6 +182,7 @@ func (e *Engine) ExtraFee(ctx context.Context, key, mid string, fee money.Amount
 	if key == "" || mid == "" || fee <= 0 {
 		return fmt.Errorf("settlement: fee %q of merchant %q over %s: want a key, a merchant and an amount above zero", key, mid, fee)
 	}
+	fault.Hit("settlement.extra_fee.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		date, err := e.lockBooks(tx, now)
 		if err != nil {
@@ -189,6 +195,7 @@ func (e *Engine) ExtraFee(ctx context.Context, key, mid string, fee money.Amount
 		_, err = ledger.PostTx(tx, []ledger.Transfer{ledger.ExtraFee(key, date, mid, fee)})
 		return err
 	})
+	fault.Hit("settlement.extra_fee.after")
 	if err != nil {
 		return fmt.Errorf("settlement: fee %s: %w", key, err)
 	}

@@ -544,10 +544,13 @@ func (p *payout) next(a Answer, now time.Time, date calendar.Date, cost money.Am
 
 // strange makes a task of a bank's word that fits nothing.
 func (e *Engine) strange(ctx context.Context, a Answer, now time.Time, why string) error {
-	return e.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("payout.strange.before")
+	err := e.db.Write(ctx, func(tx store.Tx) error {
 		return addTask(tx, Task{Key: "answer/" + a.Reference, Kind: "bank_answer", Ref: a.Reference, Created: now,
 			Text: fmt.Sprintf("the bank says payout %.64q is %s of %s; %s", a.Reference, a.Status, a.Amount, why)})
 	})
+	fault.Hit("payout.strange.after")
+	return err
 }
 
 // noChild stands for the replacement of a payout of which a hold left nothing.
@@ -561,6 +564,7 @@ var ErrReissue = errors.New("settlement: the payout cannot be issued again")
 // again it names the same replacement. Whatever also writes is written with it.
 func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time, also ...func(tx store.Tx) error) (string, error) {
 	var child string
+	fault.Hit("payout.reissue.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		date, err := e.bookOn(tx, now)
 		if err != nil {
@@ -602,6 +606,7 @@ func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time, also ..
 		}
 		return all(tx, also)
 	})
+	fault.Hit("payout.reissue.after")
 	if err != nil {
 		return "", fmt.Errorf("settlement: issuing %s again: %w", ref, err)
 	}

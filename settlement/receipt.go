@@ -124,6 +124,7 @@ func (e *Engine) repay(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("settlement: looking for advances to repay: %w", err)
 	}
 	for _, ref := range refs {
+		fault.Hit("payout.repay.before")
 		err := e.db.Write(ctx, func(tx store.Tx) error {
 			date, err := e.bookOn(tx, now)
 			if err != nil {
@@ -139,6 +140,7 @@ func (e *Engine) repay(ctx context.Context, now time.Time) error {
 			}
 			return p.save(tx)
 		})
+		fault.Hit("payout.repay.after")
 		if err != nil {
 			return fmt.Errorf("settlement: repaying the advance of %s: %w", ref, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
@@ -206,7 +207,10 @@ func addTask(tx store.Tx, t Task) error {
 
 // AddTask makes a task of what somebody else has found; once per key.
 func (e *Engine) AddTask(ctx context.Context, t Task) error {
-	return e.db.Write(ctx, func(tx store.Tx) error { return addTask(tx, t) })
+	fault.Hit("task.add.before")
+	err := e.db.Write(ctx, func(tx store.Tx) error { return addTask(tx, t) })
+	fault.Hit("task.add.after")
+	return err
 }
 
 // Tasks lists up to limit tasks that wait for a person, the oldest first.
@@ -227,6 +231,7 @@ func (e *Engine) Tasks(ctx context.Context, limit int) (tasks []Task, err error)
 // Done marks a task as done; a second time changes nothing. Whatever also writes
 // is written with it. An unknown task is store.ErrNotFound.
 func (e *Engine) Done(ctx context.Context, key string, now time.Time, also ...func(tx store.Tx) error) error {
+	fault.Hit("task.done.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		var done int64
 		if err := tx.QueryRow("select done from settlement_task where key = $1 for update", key).Scan(&done); err != nil || done > 0 {
@@ -237,6 +242,7 @@ func (e *Engine) Done(ctx context.Context, key string, now time.Time, also ...fu
 		}
 		return all(tx, also)
 	})
+	fault.Hit("task.done.after")
 	if err != nil {
 		return fmt.Errorf("settlement: task %.100q: %w", key, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
@@ -240,6 +241,7 @@ func (e *Engine) AllowFast(ctx context.Context, mid, by string, now time.Time, a
 	if _, known := e.cfg.Merchants.Merchant([]byte(mid)); !known {
 		return fmt.Errorf("settlement: merchant %q is not registered", mid)
 	}
+	fault.Hit("settlement.fast.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec(`insert into settlement_merchant (merchant, first_txn, first_date, last_date, streak, fast_by, fast) values ($1,0,0,0,0,$2,$3)
 			on conflict (merchant) do update set fast_by = excluded.fast_by, fast = excluded.fast where settlement_merchant.fast_by = ''`, mid, by, now.UnixMicro())
@@ -248,6 +250,7 @@ func (e *Engine) AllowFast(ctx context.Context, mid, by string, now time.Time, a
 		}
 		return all(tx, also)
 	})
+	fault.Hit("settlement.fast.after")
 	if err != nil {
 		return fmt.Errorf("settlement: enabling early payment of merchant %s: %w", mid, err)
 	}

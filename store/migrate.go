@@ -27,7 +27,9 @@ create table if not exists store_mark (
 // migrate applies the steps that are missing, oldest first, each in its own
 // transaction, so that an interrupted migration goes on where it stopped.
 func (db *DB) migrate(ctx context.Context, schemas []Schema) error {
+	fault.Hit("store.tables.before")
 	err := db.Write(ctx, func(tx Tx) error { return script(tx, own) })
+	fault.Hit("store.tables.after")
 	if err != nil {
 		return fmt.Errorf("store: making the bookkeeping tables: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/merchant"
 	"acquirer/routing"
 	"acquirer/routing/wallet"
@@ -103,7 +104,10 @@ func fetchBill(ctx context.Context, way *wallet.Wallet, date calendar.Date, inbo
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, os.Remove(part))
 	}
-	return os.Rename(part, filepath.Join(folder, name+ext))
+	fault.Hit("inbox.bill.before")
+	err = os.Rename(part, filepath.Join(folder, name+ext))
+	fault.Hit("inbox.bill.after")
+	return err
 }
 
 // newBillCmd is `acquirer bill`: a wallet's daily bill, fetched or from a file.

@@ -261,7 +261,8 @@ func (b *keyBook) missing(ctx context.Context, seen map[[2]string]bool, now time
 	if len(gone) == 0 {
 		return nil
 	}
-	return b.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("keybook.gone.before")
+	err := b.db.Write(ctx, func(tx store.Tx) error {
 		for _, g := range gone {
 			if _, err := tx.Exec("update hsm_key set gone = $1 where owner = $2 and slot = $3 and gone = 0", now.UnixMicro(), g[0], g[1]); err != nil {
 				return err
@@ -269,6 +270,8 @@ func (b *keyBook) missing(ctx context.Context, seen map[[2]string]bool, now time
 		}
 		return nil
 	})
+	fault.Hit("keybook.gone.after")
+	return err
 }
 
 // count is what the metrics say.

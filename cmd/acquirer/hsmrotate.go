@@ -290,11 +290,14 @@ func (r *rotation) change(ctx context.Context, c remote.Change) (masters []strin
 
 // note writes the row that says how far it is, if it is not there.
 func (r *rotation) note(ctx context.Context, masters []string) error {
-	return r.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("rotate.begin.before")
+	err := r.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec(`insert into hsm_rotation (new_master, old_master, custodians, started, after_tid, moved, finished, retired)
 			values ($1, $2, $3, $4, '', 0, 0, 0) on conflict (new_master) do nothing`, masters[0], masters[1], strings.Join(r.custodians, ", "), time.Now().UnixMicro())
 		return err
 	})
+	fault.Hit("rotate.begin.after")
+	return err
 }
 
 // move brings what is under the old master key under the new one, from where
@@ -417,18 +420,24 @@ func (r *rotation) left(ctx context.Context, master string) (n int, err error) {
 
 // rewind has the next pass look at every terminal again.
 func (r *rotation) rewind(ctx context.Context, master string) error {
-	return r.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("rotate.rewind.before")
+	err := r.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec("update hsm_rotation set after_tid = '' where new_master = $1", master)
 		return err
 	})
+	fault.Hit("rotate.rewind.after")
+	return err
 }
 
 // finish notes the time of an end.
 func (r *rotation) finish(ctx context.Context, master, column string) error {
-	return r.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("rotate.finish.before")
+	err := r.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec("update hsm_rotation set "+column+" = $1 where new_master = $2 and "+column+" = 0", time.Now().UnixMicro(), master)
 		return err
 	})
+	fault.Hit("rotate.finish.after")
+	return err
 }
 
 // unnoted is the old master key of a change whose end was not noted yet.

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/journal"
 	"acquirer/money"
 	"acquirer/routing"
@@ -169,6 +170,12 @@ func takeFile(ctx context.Context, e *reconcile.Engine, inbox, path string, now 
 		return t, badFile{err}
 	}
 	totals, err := e.Load(ctx, f, now)
+	if errors.Is(err, reconcile.ErrUnmoved) {
+		// It counts, and only was not moved away, if it does not lie there.
+		if _, bad := os.Lstat(filepath.Join(inbox, "accepted", f.Name)); errors.Is(bad, fs.ErrNotExist) {
+			err = nil
+		}
+	}
 	return cameIn{Source: f.Source, Date: f.Date, Lines: totals.Count, Net: totals.Net}, errors.Join(err, end())
 }
 
@@ -204,9 +211,11 @@ func putAway(inbox, path string, why error) error {
 			return err
 		}
 	}
+	fault.Hit("inbox.put_away.before")
 	if err := os.Rename(path, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	fault.Hit("inbox.put_away.after")
 	return nil
 }
 

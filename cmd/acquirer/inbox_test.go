@@ -88,6 +88,10 @@ func TestDateWaitsForItsFile(t *testing.T) {
 	if metric("acquirer_clearing_files_refused_total") != 1 || metric("acquirer_business_date_waits") != 1 {
 		t.Errorf("%v refused, waiting %v", metric("acquirer_clearing_files_refused_total"), metric("acquirer_business_date_waits"))
 	}
+	// The last run took it in and ended before it was moved away.
+	if came, err := takeFile(t.Context(), v.recon, inbox, filepath.Join(inbox, "being-written"), now); err != nil || came.Date != yesterday {
+		t.Fatalf("%+v, %v", came, err)
+	}
 	if err := v.settleDue(t.Context(), now.Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}

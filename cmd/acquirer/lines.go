@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"acquirer/audit"
+	"acquirer/fault"
 	"acquirer/routing"
 	"acquirer/store"
 )
@@ -72,7 +73,8 @@ func (a *admin) order(w http.ResponseWriter, r *http.Request) {
 			lines = append(lines, n+1)
 		}
 	}
-	if err := a.v.db.Write(r.Context(), func(tx store.Tx) error {
+	fault.Hit("lines.order.before")
+	err := a.v.db.Write(r.Context(), func(tx store.Tx) error {
 		for _, n := range lines {
 			sql := "delete from drained_line where node = $1 and issuer = $2 and line = $3"
 			if order == "drain" {
@@ -84,7 +86,9 @@ func (a *admin) order(w http.ResponseWriter, r *http.Request) {
 		}
 		_, err := audit.Record(tx, e)
 		return err
-	}); err != nil {
+	})
+	fault.Hit("lines.order.after")
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

@@ -37,8 +37,11 @@ func TestMain(m *testing.M) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(3)
 	}()
-	main()
+	programs[os.Getenv(asProgram)]()
 }
+
+// programs are what the test binary can be, by the value of asProgram.
+var programs = map[string]func(){"1": main}
 
 // process is the program, running.
 type process struct {

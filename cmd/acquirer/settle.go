@@ -116,15 +116,21 @@ func importCalendars(files []string) error {
 // openBooksAlone opens settlement without the switch around it: store,
 // merchants, journal, ledger and bank.
 func openBooksAlone(ctx context.Context, cfg Config, h hsm.HSM) (_ *settlement.Engine, end func() error, err error) {
-	if err := store.SetNode(cfg.Node); err != nil {
-		return nil, nil, err
-	}
-	if err := makeFolder(cfg.Database); err != nil {
-		return nil, nil, err
-	}
 	v := &house{cfg: cfg, hsm: h}
-	if v.db, err = store.Open(ctx, cfg.Database, schemas()...); err != nil {
-		return nil, nil, err
+	err = v.openAlone(ctx)
+	return v.books, func() error { return v.db.Close() }, err
+}
+
+// openAlone opens a house whose settings and HSM are given, for settlement.
+func (v *house) openAlone(ctx context.Context) (err error) {
+	if err := store.SetNode(v.cfg.Node); err != nil {
+		return err
+	}
+	if err := makeFolder(v.cfg.Database); err != nil {
+		return err
+	}
+	if v.db, err = store.Open(ctx, v.cfg.Database, schemas()...); err != nil {
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -132,18 +138,18 @@ func openBooksAlone(ctx context.Context, cfg Config, h hsm.HSM) (_ *settlement.E
 		}
 	}()
 	if v.terminals, err = merchant.OpenRegistry(ctx, v.db); err != nil {
-		return nil, nil, err
+		return err
 	}
 	v.journal, v.ledger = journal.New(v.db, nil), ledger.New(v.db)
 	dataKey, err := v.storedKey(ctx, "data", hsm.UseDEK, hsm.AES32)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	if v.books, err = v.openBooks(dataKey); err != nil {
-		return nil, nil, err
+		return err
 	}
-	v.recon, err = reconciler(v.db, cfg, v.journal, v.books)
-	return v.books, v.db.Close, err
+	v.recon, err = reconciler(v.db, v.cfg, v.journal, v.books)
+	return err
 }
 
 // settleArgs is what the command was asked for.

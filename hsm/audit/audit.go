@@ -23,6 +23,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"acquirer/fault"
 )
 
 // Entry is one thing that was done, or refused. It never carries a key or a
@@ -225,12 +227,14 @@ func (l *Log) write(batch []*pending, key []byte) (Head, error) {
 		head = Head{head.Lines + 1, hashOf(text)}
 		out = append(append(out, text...), '\n')
 	}
+	fault.Hit("keylog.append.before")
 	if _, err := l.file.WriteAt(out, l.size); err != nil {
 		return Head{}, err
 	}
 	if err := l.file.Sync(); err != nil {
 		return Head{}, err
 	}
+	fault.Hit("keylog.append.after")
 	l.size += int64(len(out))
 	return head, l.writeAnchor(head)
 }

@@ -9,6 +9,7 @@ import (
 
 	"acquirer/audit"
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/money"
 	"acquirer/settlement"
 	"acquirer/store"
@@ -206,6 +207,7 @@ func (e *Engine) tick(ctx context.Context, c *Case, today calendar.Date, now tim
 		return false, nil // the other side's clock concerns us when it is over
 	}
 	c.Reminded = level
+	fault.Hit("dispute.remind.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		text := fmt.Sprintf("%d %% of the time to answer the %s of %s at merchant %s is over: until %s", level, c.Stage, c.Amount, c.Merchant, c.Due)
 		if c.State != Open {
@@ -218,6 +220,7 @@ func (e *Engine) tick(ctx context.Context, c *Case, today calendar.Date, now tim
 		_, err := tx.Exec("update dispute_case set reminded = $1 where id = $2", level, c.ID)
 		return err
 	})
+	fault.Hit("dispute.remind.after")
 	if err != nil {
 		return false, fmt.Errorf("dispute: reminding of case %d: %w", c.ID, err)
 	}

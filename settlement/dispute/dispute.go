@@ -17,6 +17,7 @@ import (
 
 	"acquirer/audit"
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/money"
 	"acquirer/settlement"
@@ -389,6 +390,7 @@ func (e *Engine) caseOf(ctx context.Context, it *Item) (c Case, known bool, err 
 // booked finds it again. It has no stage yet.
 func (e *Engine) begin(ctx context.Context, c Case, it Item) (Case, error) {
 	c.Changed, c.State, c.Began = c.Opened, Open, it.Date
+	fault.Hit("dispute.open.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		n, err := tx.Exec("insert into dispute_case ("+caseColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23)
 			on conflict do nothing`, c.args()...)
@@ -403,6 +405,7 @@ func (e *Engine) begin(ctx context.Context, c Case, it Item) (Case, error) {
 		}
 		return err
 	})
+	fault.Hit("dispute.open.after")
 	if err != nil {
 		return Case{}, fmt.Errorf("dispute: opening a case for %s: %w", c.RRN, err)
 	}
@@ -412,6 +415,7 @@ func (e *Engine) begin(ctx context.Context, c Case, it Item) (Case, error) {
 // save writes how a case stands and what happened to it, in one write.
 func (e *Engine) save(ctx context.Context, c *Case, key, what, who string, amount money.Amount, log *audit.Entry, now time.Time) error {
 	c.Changed = now
+	fault.Hit("dispute.move.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		n, err := tx.Exec(`insert into dispute_event (id, case_id, key, at, what, who, note, amount) values ($1,$2,$3,$4,$5,$6,$7,$8) on conflict (key) do nothing`,
 			store.NewID(), c.ID, key, now.UnixMicro(), what, who, "", amount)
@@ -435,6 +439,7 @@ func (e *Engine) save(ctx context.Context, c *Case, key, what, who string, amoun
 		}
 		return err
 	})
+	fault.Hit("dispute.move.after")
 	if err != nil {
 		return fmt.Errorf("dispute: case %d: %w", c.ID, err)
 	}

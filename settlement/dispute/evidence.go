@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"acquirer/fault"
 	"acquirer/store"
 )
 
@@ -46,6 +47,7 @@ func (e *Engine) Attach(ctx context.Context, id int64, name string, content []by
 	}
 	sum := sha256.Sum256(content)
 	sha := hex.EncodeToString(sum[:])
+	fault.Hit("dispute.attach.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
 		if _, err := tx.Exec("insert into dispute_file (id, case_id, name, sha, added, who, content) values ($1,$2,$3,$4,$5,$6,$7) on conflict (case_id, name) do nothing",
 			store.NewID(), id, name, sha, now.UnixMicro(), who.Name, content); err != nil {
@@ -60,6 +62,7 @@ func (e *Engine) Attach(ctx context.Context, id int64, name string, content []by
 		}
 		return nil
 	})
+	fault.Hit("dispute.attach.after")
 	if err != nil {
 		return fmt.Errorf("dispute: case %d: %w", id, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/settlement"
 	"acquirer/settlement/clearing"
 	"acquirer/store"
@@ -63,7 +64,10 @@ func (e *Engine) Import(ctx context.Context, source string, date calendar.Date, 
 		}
 		task := settlement.Task{Key: "dispute/" + key, Kind: "dispute", Merchant: x.Merchant, Ref: key, Created: now,
 			Text: fmt.Sprintf("%s's %s of %s over %s, reason %s, line %d: %v", source, x.Kind, date, x.Amount, x.Reason, x.Line, err)}
-		if err := e.db.Write(ctx, func(tx store.Tx) error { return settlement.AddTaskTx(tx, task) }); err != nil {
+		fault.Hit("dispute.unknown.before")
+		err = e.db.Write(ctx, func(tx store.Tx) error { return settlement.AddTaskTx(tx, task) })
+		fault.Hit("dispute.unknown.after")
+		if err != nil {
 			return done, fmt.Errorf("dispute: line %d: %w", x.Line, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/settlement"
 	"acquirer/settlement/clearing"
 	"acquirer/store"
@@ -187,6 +188,7 @@ func (c *comparison) paidOn(ctx context.Context, day calendar.Date) error {
 	after := ""
 	for {
 		n := 0
+		fault.Hit("reconcile.bank.before")
 		err := c.e.db.Write(ctx, func(tx store.Tx) error {
 			var files int
 			if err := tx.QueryRow("select count(*) from recon_file where source = $1 and date = $2 and state > $3", Bank, c.date, fileLoading).Scan(&files); err != nil || files == 0 {
@@ -219,6 +221,7 @@ func (c *comparison) paidOn(ctx context.Context, day calendar.Date) error {
 			}
 			return nil
 		})
+		fault.Hit("reconcile.bank.after")
 		if err != nil || n < loadBatch {
 			return err
 		}
@@ -238,7 +241,8 @@ func (c *comparison) arrived(tx store.Tx, key string, t *theirs) error {
 
 // again judges the movements that wait for what we may have learnt since.
 func (c *comparison) again(ctx context.Context) error {
-	return c.e.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("reconcile.again.before")
+	err := c.e.db.Write(ctx, func(tx store.Tx) error {
 		rows, err := tx.Query("select "+breakColumns+" from recon_break where state = 1 and source = $1 and their <> 0 order by id", Bank)
 		waiting, err := store.All(rows, err, scanBreak)
 		if err != nil {
@@ -268,12 +272,15 @@ func (c *comparison) again(ctx context.Context) error {
 		}
 		return nil
 	})
+	fault.Hit("reconcile.again.after")
+	return err
 }
 
 // receipts makes breaks of what came otherwise than expected. Settlement has
 // put the difference into suspense.
 func (c *comparison) receipts(ctx context.Context) error {
-	return c.e.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("reconcile.receipts.before")
+	err := c.e.db.Write(ctx, func(tx store.Tx) error {
 		wrong, err := settlement.DifferingReceiptsTx(tx)
 		if err != nil {
 			return err
@@ -293,4 +300,6 @@ func (c *comparison) receipts(ctx context.Context) error {
 		}
 		return nil
 	})
+	fault.Hit("reconcile.receipts.after")
+	return err
 }

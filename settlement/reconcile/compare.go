@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/settlement"
 	"acquirer/settlement/clearing"
@@ -65,6 +66,7 @@ func (c *comparison) lock(tx store.Tx) error {
 func (c *comparison) files(ctx context.Context) error {
 	for {
 		n := 0
+		fault.Hit("reconcile.theirs.before")
 		err := c.e.db.Write(ctx, func(tx store.Tx) error {
 			if err := c.lock(tx); err != nil {
 				return err
@@ -75,10 +77,7 @@ func (c *comparison) files(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if n = len(page); n == 0 {
-				_, err := tx.Exec("update recon_file set state = $1 where date = $2 and state = $3", fileCompared, c.date, fileLoaded)
-				return err
-			}
+			n = len(page)
 			for i := range page {
 				t := &page[i]
 				// One that cancelled another of this page out is done already.
@@ -99,6 +98,7 @@ func (c *comparison) files(ctx context.Context) error {
 			}
 			return nil
 		})
+		fault.Hit("reconcile.theirs.after")
 		if err != nil || n == 0 {
 			return err
 		}
@@ -431,6 +431,7 @@ func (c *comparison) lines(ctx context.Context) error {
 		if len(page) == 0 {
 			return nil
 		}
+		fault.Hit("reconcile.ours.before")
 		err := c.e.db.Write(ctx, func(tx store.Tx) error {
 			if err := c.lock(tx); err != nil {
 				return err
@@ -442,6 +443,7 @@ func (c *comparison) lines(ctx context.Context) error {
 			}
 			return nil
 		})
+		fault.Hit("reconcile.ours.after")
 		page = page[:0]
 		return err
 	}
@@ -534,7 +536,8 @@ func (c *comparison) terminals(ctx context.Context) error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
-	return c.e.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("reconcile.terminals.before")
+	err = c.e.db.Write(ctx, func(tx store.Tx) error {
 		for _, x := range all {
 			if x.Date > c.date {
 				continue
@@ -547,6 +550,8 @@ func (c *comparison) terminals(ctx context.Context) error {
 		}
 		return nil
 	})
+	fault.Hit("reconcile.terminals.after")
+	return err
 }
 
 // age hands what has waited long enough to people; a sale that never came is
@@ -554,6 +559,7 @@ func (c *comparison) terminals(ctx context.Context) error {
 func (c *comparison) age(ctx context.Context) error {
 	for {
 		n := 0
+		fault.Hit("reconcile.age.before")
 		err := c.e.db.Write(ctx, func(tx store.Tx) error {
 			if err := c.lock(tx); err != nil {
 				return err
@@ -578,15 +584,22 @@ func (c *comparison) age(ctx context.Context) error {
 			}
 			return nil
 		})
+		fault.Hit("reconcile.age.after")
 		if err != nil || n < loadBatch {
 			return err
 		}
 	}
 }
 
-// day records that the date was compared.
+// day records that the date was compared, and with it its files: a comparison
+// that did not come to here is due again.
 func (c *comparison) day(ctx context.Context) error {
-	return c.e.db.Write(ctx, func(tx store.Tx) error {
+	fault.Hit("reconcile.day.before")
+	err := c.e.db.Write(ctx, func(tx store.Tx) error {
+		if _, err := tx.Exec(`update recon_file set state = $1 where date = $2 and state = $3
+			and not exists (select 1 from recon_line where file = recon_file.id and state = $4)`, fileCompared, c.date, fileLoaded, lineNew); err != nil {
+			return err
+		}
 		var theirs int64
 		if err := tx.QueryRow("select cast(coalesce(sum(lines), 0) as BIGINT) from recon_file where date = $1 and state > $2", c.date, fileLoading).Scan(&theirs); err != nil {
 			return err
@@ -601,6 +614,8 @@ func (c *comparison) day(ctx context.Context) error {
 			c.date, c.now.UnixMicro(), c.matched+apart, theirs, c.matched)
 		return err
 	})
+	fault.Hit("reconcile.day.after")
+	return err
 }
 
 // breakOfLine is the break of one of our lines that is not resolved; nil when

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/money"
 	"acquirer/routing/wallet"
 	"acquirer/settlement/bankfile"
@@ -181,6 +182,8 @@ func statementRecords(r io.Reader) iter.Seq2[clearing.Record, error] {
 var (
 	// ErrRepeated says that the same file was loaded before.
 	ErrRepeated = errors.New("reconcile: the file was loaded before")
+	// ErrUnmoved is ErrRepeated under the name that the file had then.
+	ErrUnmoved = fmt.Errorf("%w under this name", ErrRepeated)
 	// ErrFile says that something is wrong with a file, not with the house: it
 	// will not be better the next time. ErrRepeated and ErrAnother are ErrFile.
 	ErrFile = errors.New("reconcile: the file is refused")
@@ -230,7 +233,10 @@ func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Tota
 		if len(batch) == 0 {
 			return nil
 		}
-		if err := e.db.Write(ctx, func(tx store.Tx) error { return e.insert(tx, id, &f, batch) }); err != nil {
+		fault.Hit("reconcile.lines.before")
+		err := e.db.Write(ctx, func(tx store.Tx) error { return e.insert(tx, id, &f, batch) })
+		fault.Hit("reconcile.lines.after")
+		if err != nil {
 			return fmt.Errorf("reconcile: loading %s: %w", f.Name, err)
 		}
 		batch = batch[:0]
@@ -254,6 +260,7 @@ func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Tota
 	if written != totals.Count {
 		return totals, fmt.Errorf("reconcile: %s changed while it was loaded: %d lines, then %d", f.Name, totals.Count, written)
 	}
+	fault.Hit("reconcile.loaded.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		var n int
 		if err := tx.QueryRow("select count(*) from recon_line where file = $1", id).Scan(&n); err != nil {
@@ -265,6 +272,7 @@ func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Tota
 		_, err := tx.Exec("update recon_file set state = $1 where id = $2 and state = $3", fileLoaded, id, fileLoading)
 		return err
 	})
+	fault.Hit("reconcile.loaded.after")
 	if err != nil {
 		return totals, fmt.Errorf("reconcile: loading %s: %w", f.Name, err)
 	}
@@ -282,6 +290,7 @@ func (e *Engine) knows(source string) bool {
 
 // openFile finds the row of a file that is being loaded, or makes it.
 func (e *Engine) openFile(ctx context.Context, f *File, t clearing.Totals, now time.Time) (id int64, err error) {
+	fault.Hit("reconcile.load.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		id = store.NewID()
 		if _, err := tx.Exec(`insert into recon_file (id, source, date, name, sha, lines, amount, fees, net, state, loaded)
@@ -300,6 +309,8 @@ func (e *Engine) openFile(ctx context.Context, f *File, t clearing.Totals, now t
 		switch {
 		case sha == f.SHA && state == fileLoading && source == f.Source && date == f.Date:
 			return nil
+		case sha == f.SHA && name == f.Name && source == f.Source && date == f.Date:
+			return fmt.Errorf("%w: %w: %s's of %s", ErrFile, ErrUnmoved, source, date)
 		case sha == f.SHA:
 			return fmt.Errorf("%w: %w: as %s, %s's of %s", ErrFile, ErrRepeated, name, source, date)
 		case state != fileLoading:
@@ -313,6 +324,7 @@ func (e *Engine) openFile(ctx context.Context, f *File, t clearing.Totals, now t
 			f.Name, f.SHA, t.Count, t.Amount, t.IssuerFee+t.NetworkFee+t.BrandFee, t.Net, now.UnixMicro(), id)
 		return err
 	})
+	fault.Hit("reconcile.load.after")
 	if err != nil {
 		return 0, fmt.Errorf("reconcile: %s: %w", f.Name, err)
 	}

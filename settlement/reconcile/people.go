@@ -9,6 +9,7 @@ import (
 
 	"acquirer/audit"
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/money"
 	"acquirer/settlement"
@@ -30,8 +31,10 @@ type Who struct {
 
 // Resolve says what becomes of a break. The first person asks; a second one who
 // names the same action confirms, and it is booked. Another action replaces
-// what was asked. done reports that it is booked.
+// what was asked. done reports that it is booked; of a terminal's batch, that
+// may be said again.
 func (e *Engine) Resolve(ctx context.Context, id int64, a Action, note string, who Who, now time.Time) (b Break, done bool, err error) {
+	fault.Hit("reconcile.resolve.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		done = false
 		open, err := settlement.LockTx(tx)
@@ -44,6 +47,9 @@ func (e *Engine) Resolve(ctx context.Context, id int64, a Action, note string, w
 		switch {
 		case who.Name == "":
 			return fmt.Errorf("%w: say who you are", ErrAction)
+		case b.State == Resolved && b.Kind == TerminalBatch && b.Action == a:
+			done = true // the upload, which is marked behind this write, may not be
+			return nil
 		case b.State == Resolved:
 			return fmt.Errorf("%w: it was resolved by %s: %s", ErrAction, b.DoneBy, b.Action)
 		case !slices.Contains(b.Suggested(), a):
@@ -71,6 +77,7 @@ func (e *Engine) Resolve(ctx context.Context, id int64, a Action, note string, w
 		_, err = audit.Record(tx, audit.Entry{Who: who.Name, From: who.From, Op: op, Subject: b.Key, Detail: string(a) + " " + note, Result: audit.Done})
 		return err
 	})
+	fault.Hit("reconcile.resolve.after")
 	if err != nil {
 		return Break{}, false, fmt.Errorf("reconcile: break %d: %w", id, err)
 	}
@@ -167,6 +174,7 @@ func (e *Engine) book(ctx context.Context, tx store.Tx, b *Break, date calendar.
 // (settlement.SignedTx). Nothing of the day may be open for people. signed reports
 // that both have.
 func (e *Engine) SignOff(ctx context.Context, date calendar.Date, who Who, now time.Time) (signed bool, err error) {
+	fault.Hit("reconcile.sign.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		signed = false
 		if _, err := settlement.LockTx(tx); err != nil {
@@ -208,6 +216,7 @@ func (e *Engine) SignOff(ctx context.Context, date calendar.Date, who Who, now t
 		_, err = audit.Record(tx, audit.Entry{Who: who.Name, From: who.From, Op: "reconcile sign-off", Subject: date.String(), Result: audit.Done})
 		return err
 	})
+	fault.Hit("reconcile.sign.after")
 	if err != nil {
 		return false, fmt.Errorf("reconcile: signing %s off: %w", date, err)
 	}

@@ -373,6 +373,21 @@ func TestFilesRefused(t *testing.T) {
 		if _, err := w.e.Load(t.Context(), w.file("south", wednesday), at(wednesday, 24)); err == nil {
 			t.Error("a stranger's file was loaded")
 		}
+		// A comparison that ends between its files and its day is due again.
+		w.load(w.file("alipay", wednesday))
+		c := &comparison{e: w.e, date: wednesday, due: wednesday, now: at(wednesday, 25)}
+		if err := c.files(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if due, err := w.e.Due(t.Context()); err != nil || len(due) != 1 || due[0] != wednesday {
+			t.Errorf("due %v, %v", due, err)
+		}
+		if _, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 25)); err != nil {
+			t.Error(err)
+		}
+		if due, err := w.e.Due(t.Context()); err != nil || len(due) != 0 {
+			t.Errorf("compared, and due %v, %v", due, err)
+		}
 	})
 }
 
