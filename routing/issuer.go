@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"acquirer/fault"
 	"acquirer/spec"
 )
 
@@ -161,7 +162,7 @@ func (c *Config) defaults() error {
 	}{
 		{&c.Timeout, 25 * time.Second}, {&c.ConnectTimeout, 15 * time.Second}, {&c.WriteTimeout, 5 * time.Second},
 		{&c.SignOnTimeout, 15 * time.Second}, {&c.EchoInterval, 30 * time.Second}, {&c.EchoTimeout, 10 * time.Second},
-		{&c.BackoffMin, 200 * time.Millisecond}, {&c.BackoffMax, 30 * time.Second}, {&c.QueueTimeout, 500 * time.Millisecond},
+		{&c.BackoffMin, 200 * time.Millisecond}, {&c.BackoffMax, 30 * time.Second}, {&c.QueueTimeout, fault.Bound(500*time.Millisecond, 20*time.Millisecond)},
 	} {
 		if *d.v == 0 {
 			*d.v = d.def
@@ -174,7 +175,7 @@ func (c *Config) defaults() error {
 		c.EchoMisses = 3
 	}
 	if c.MaxInFlight == 0 {
-		c.MaxInFlight = 1024
+		c.MaxInFlight = fault.Bound(1024, 5)
 	}
 	if c.TimeoutStreak == 0 {
 		c.TimeoutStreak = 10

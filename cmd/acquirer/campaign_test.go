@@ -240,12 +240,16 @@ func killStarts(t *testing.T, p *plan, database string) {
 	}
 }
 
+// alternates has cards without a chip asked of another issuer while theirs has
+// as many requests in flight as it takes.
+const alternates = `{"groups": [{"name": "safe", "primary": "own", "alternates": ["west", "north"]}], "rules": [{"name": "stripe", "entries": ["stripe"], "group": "safe"}]}`
+
 // killStreet lets a street trade while the house dies again and again, then
 // brings it to rest and holds every check; then its day is settled, with kills
 // too. It returns how many kills there were.
 func killStreet(t *testing.T, p *plan, database string, kills, settles int) int {
 	before := p.fired()
-	s := openStreet(t, streetOf{database: database, seed: p.rng.Uint64(), limit: 30 * time.Minute})
+	s := openStreet(t, streetOf{database: database, seed: p.rng.Uint64(), limit: 30 * time.Minute, routes: alternates})
 	defer s.close()
 	for i := 0; p.fired()-before < kills; i++ {
 		c := s.start(p.next("street", 4))

@@ -27,6 +27,7 @@ import (
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
 	"acquirer/simulate/wallet"
+	"acquirer/spec/jbig"
 	"acquirer/store"
 	"acquirer/store/storetest"
 )
@@ -178,6 +179,7 @@ type streetOf struct {
 	limit    time.Duration
 	weather  *issuer.Weather                // badWeather when nil
 	via      func(name, addr string) string // where the house finds an issuer that listens on addr; there when nil
+	routes   string                         // the routing file; every card to its own issuer alone when empty
 }
 
 // openStreet starts four issuers, the wallets and the terminals; nobody serves
@@ -197,6 +199,13 @@ func openStreet(t *testing.T, of streetOf) *crashStreet {
 	s.args = []string{"serve", "--seed", "demo", "--database", database, "--hsm-file", key, "--hsm-passphrase-file", pass,
 		"--terminals-listen", s.terminal, "--admin-listen", admin, "--console-listen", "",
 		"--switch-issuer-timeout", crashIssuerTimeout.String(), "--owed-backoff", "100ms", "--owed-backoff-max", "1s", "--owed-max-attempts", "1000"}
+	if of.routes != "" {
+		file := filepath.Join(t.TempDir(), "routes.json")
+		if err := os.WriteFile(file, []byte(of.routes), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.args = append(s.args, "--routing-rules", file)
+	}
 	for i, is := range simcard.Issuers {
 		host, err := issuer.New(issuer.Config{Name: is.Name, Weather: *of.weather, Late: crashIssuerTimeout * 3 / 2, CalmAmounts: true, Seed: seed + uint64(i), Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
@@ -459,9 +468,18 @@ func (s *crashStreet) sell(term *terminal.Terminal, c *simcard.Card, rng *rand.R
 	case s.progress <- struct{}{}:
 	default:
 	}
-	_, err := term.Transact(s.ctx, x)
+	res, err := term.Transact(s.ctx, x)
+	if slips := term.Slips(); err == nil && res.Code == "00" && x.Card != nil && len(slips) > 0 && rng.IntN(20) == 0 {
+		_, err = term.Sign(s.ctx, slips[len(slips)-1], autograph)
+		if refused := (*terminal.Refusal)(nil); errors.As(err, &refused) {
+			err = nil // its sale was taken back meanwhile
+		}
+	}
 	return err
 }
+
+// autograph is what cardholders sign with.
+var autograph = jbig.Encode(jbig.New(64, 32), jbig.Options{TwoLine: true, Typical: true, Lines: 128})
 
 // calm ends the storm and waits until every terminal has come to rest.
 func (s *crashStreet) calm() {
