@@ -1,15 +1,19 @@
 # make run    the demo world: terminals, issuers, wallets, bank, console, on an embedded database
 # make test   everything the repository can prove about itself
+# make help   the others
 GO      ?= go
 BIN     := bin/acquirer
 FUZZTIME ?= 30s
 SEEDS    ?= 50
 MODEL    ?= 600000
 
-.PHONY: run build test lint bench drill fuzz simulate model reconcile-million planted crash deps docs clean
+.PHONY: help run build test lint bench drill fuzz simulate model reconcile-million planted crash deps docs clean
 
 run: ## the demo world; prints what to look at
 	$(GO) run ./cmd/acquirer demo
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | sort
 
 build: ## the binary, in bin/
 	$(GO) build -trimpath -o $(BIN) ./cmd/acquirer
@@ -63,5 +67,5 @@ deps: ## what the tests use besides Go: PostgreSQL, Chromium, Prometheus, JBIG-K
 docs: ## the pages that are printed from the binary
 	$(GO) run ./cmd/acquirer config --markdown > docs/configuration.md
 
-clean:
+clean: ## removes bin and data, the database in it too
 	rm -rf bin data

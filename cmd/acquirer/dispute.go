@@ -354,10 +354,6 @@ an error file. --ref is the network's own number of it; the same one again chang
 		if err := send(cmd, &c, &a); err != nil {
 			return err
 		}
-		if len(a.Cases) == 0 {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "no cases")
-			return err
-		}
 		return sayCases(cmd.OutOrStdout(), a)
 	}
 	return cmd
@@ -385,6 +381,10 @@ func newDisputeListCmd() *cobra.Command {
 		}
 		if *asJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(append([]dispute.Case{}, a.Cases...))
+		}
+		if len(a.Cases) == 0 {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "no cases")
+			return err
 		}
 		return sayCases(cmd.OutOrStdout(), a)
 	}

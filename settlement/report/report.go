@@ -82,6 +82,8 @@ type Request struct {
 	To       calendar.Date `json:"to,omitempty"`
 	Payout   string        `json:"payout,omitempty"` // of detail: only what is in this payout
 	Format   string        `json:"format"`
+
+	open calendar.Date // the first date that was not closed when it was written
 }
 
 // Month is the first and the last day of the month that a date is in.
@@ -113,11 +115,17 @@ func (r *Request) check() error {
 }
 
 // period is the request's dates as they are read and as file names have them.
+// period is the dates in words. What is not closed yet is said: its sales are
+// in no figure.
 func (r *Request) period() string {
-	if r.From == r.To {
-		return r.From.String()
+	text := r.From.String()
+	if r.From != r.To {
+		text += " 至 " + r.To.String()
 	}
-	return r.From.String() + " 至 " + r.To.String()
+	if r.open <= r.To {
+		text += fmt.Sprintf(" (%s起未结账)", max(r.open, r.From))
+	}
+	return text
 }
 
 // reportKind is one report.
@@ -165,6 +173,12 @@ func (b *Books) Write(ctx context.Context, r Request, w io.Writer) error {
 	if err := r.check(); err != nil {
 		return err
 	}
+	err := b.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow("select open_date from settlement_state where id = 1").Scan(&r.open)
+	})
+	if err != nil {
+		return fmt.Errorf("report: reading the open date: %w", err)
+	}
 	var s sheet
 	switch r.Format {
 	case "csv":
@@ -178,7 +192,7 @@ func (b *Books) Write(ctx context.Context, r Request, w io.Writer) error {
 	default:
 		s = newJSON(w)
 	}
-	err := reports[r.Report].write(b, ctx, &r, s)
+	err = reports[r.Report].write(b, ctx, &r, s)
 	if err == nil {
 		err = s.end()
 	}

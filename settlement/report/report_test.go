@@ -198,6 +198,9 @@ func TestStatement(t *testing.T) {
 		if p.Facts["商户名称"] != `=王芳的"夜市"小摊,<b>` || p.Facts["账期"] != "2026-11-20 至 2026-11-21" || !strings.Contains(p.Facts["费率"], "封顶20.00元") {
 			t.Errorf("facts %v", p.Facts)
 		}
+		if p := s.json(Request{Report: "statement", Merchant: stall, From: friday, To: saturday.AddDays(3)}); p.Facts["账期"] != "2026-11-20 至 2026-11-24 (2026-11-22起未结账)" {
+			t.Errorf("a period that is not over: %s", p.Facts["账期"])
+		}
 		// A day that nothing was sold on is a statement too.
 		empty := s.json(Request{Report: "statement", Merchant: shop, From: saturday, To: saturday})
 		same(t, "an empty day", empty.rows("汇总", "item", "amount")[8:], "已结算打款 0.00", "期末结转 0.00")
