@@ -626,12 +626,23 @@ func elementsFrom(t []byte, o, width int) func(yield func(Element, int) bool) {
 	return func(yield func(Element, int) bool) {
 		for o >= 0 && o < len(t) {
 			v, n, err := readElement(t, o, width)
-			if err != nil || !yield(Element{string(t[o : o+2]), v}, o+2+width) {
+			if err != nil || !yield(Element{elementTag(t[o : o+2]), v}, o+2+width) {
 				return
 			}
 			o += n
 		}
 	}
+}
+
+// elementTag is two bytes as a tag; those that DE 59 is known for cost no
+// allocation, since a terminal may send them with every sale.
+func elementTag(b []byte) string {
+	for _, known := range [...]string{"A2", "A3", "A4", "A5", "01", "02", "03", "04", "05"} {
+		if string(b) == known {
+			return known
+		}
+	}
+	return string(b)
 }
 
 // de59Start is where the elements of DE 59 begin and how many digits their

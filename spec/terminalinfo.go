@@ -51,16 +51,24 @@ func ReadTerminalInfo(de59 []byte) (i TerminalInfo) {
 // Device is A2 again, of the parts that are kept; "" when there are none.
 // ReadTerminalInfo reads it.
 func (i TerminalInfo) Device() string {
-	var b []byte
-	for _, part := range [...]struct{ tag, value string }{{"01", i.Type}, {"02", i.Serial}, {"05", i.Version}} {
+	parts := [...]struct{ tag, value string }{{"01", i.Type}, {"02", i.Serial}, {"05", i.Version}}
+	length := 0
+	for _, part := range parts {
+		if part.value != "" {
+			length += 2 + 3 + len(part.value)
+		}
+	}
+	if length == 0 {
+		return ""
+	}
+	var room [128]byte
+	b := appendDecimal(append(room[:0], "A2"...), length, 3)
+	for _, part := range parts {
 		if part.value != "" {
 			b = append(appendDecimal(append(b, part.tag...), len(part.value), 3), part.value...)
 		}
 	}
-	if b == nil {
-		return ""
-	}
-	return string(append(appendDecimal([]byte("A2"), len(b), 3), b...))
+	return string(b)
 }
 
 // bounded is b as text; "" when it is none, or longer than most bytes.

@@ -59,6 +59,11 @@ func TestReadTerminalInfo(t *testing.T) {
 }
 
 func TestWithoutCard(t *testing.T) {
+	for tag := range emvSecret {
+		if !namesCard(tag) {
+			t.Errorf("%X is hidden and would be kept", tag)
+		}
+	}
 	for _, x := range []struct{ name, de55, want string }{
 		{"nothing to leave out", "9F2608112233445566778895050000000000", "9F2608112233445566778895050000000000"},
 		{"track, number, name, expiry", "9F260811223344556677885A0862284800000000025713622848000000000212D3012201000000000F5F20024142" + "5F2403301231" + "9F36020007", "9F260811223344556677889F36020007"},

@@ -42,6 +42,7 @@ func TestConfigurationRefused(t *testing.T) {
 		{[]string{"config", "--check", "--config", file}, "terminals.lisen is not a setting"},
 		{[]string{"config", "--check", "--terminals-idle-timeout", "5"}, "terminals.idle_timeout (ACQUIRER_TERMINALS_IDLE_TIMEOUT): time: missing unit"},
 		{[]string{"config", "--check", "--node", "one"}, "node (ACQUIRER_NODE): "},
+		{[]string{"config", "--check", "--dispute-keep-days", "100"}, "dispute.keep_days"},
 		{[]string{"settle", "hold", "ask"}, "Usage: acquirer settle hold ask KEY"},
 	} {
 		status, stdout, stderr := runs(t, row.args...)

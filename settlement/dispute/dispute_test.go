@@ -151,6 +151,9 @@ func (w *court) do(script string) {
 			if want := strings.Join(f[2:], " "); got != want {
 				w.t.Fatalf("%s is %s", strings.TrimSpace(line), got)
 			}
+			if kept, err := w.e.Disputed(w.t.Context()); err != nil || slices.Contains(kept, c.Txn) == c.State.over() {
+				w.t.Fatalf("%s: in dispute are %v, %v", strings.TrimSpace(line), kept, err)
+			}
 		case "has":
 			for _, x := range f[2:] {
 				code, amount, _ := strings.Cut(x, "=")
