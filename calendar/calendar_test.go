@@ -3,6 +3,7 @@ package calendar
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +130,26 @@ func TestImportReplacesTheCalendarInUse(t *testing.T) {
 	}
 	if got, err := SettleDate(20261231); err != nil || got != 20270101 {
 		t.Errorf("a year imported twice keeps the second: %s, %v", got, err)
+	}
+}
+
+func TestAssumeKeepsTheYearsThatAreKnown(t *testing.T) {
+	old := Chinese()
+	t.Cleanup(func() { current.Store(old) })
+	years, err := Assume(20260101, 20280101)
+	if err != nil || !slices.Equal(years, []int{2027, 2028}) {
+		t.Fatalf("assumed %v, %v", years, err)
+	}
+	for after, want := range map[Date]Date{20260930: 20261008, 20261231: 20270104, 20280930: 20281002} {
+		if got, err := SettleDate(after); err != nil || got != want {
+			t.Errorf("the day after %s: %s, %v, want %s", after, got, err, want)
+		}
+	}
+	if years, err := Assume(20260101, 20280101); err != nil || len(years) != 0 {
+		t.Errorf("a second time: %v, %v", years, err)
+	}
+	if _, err := SettleDate(20281231); !errors.Is(err, ErrYear) {
+		t.Errorf("a year behind them: %v", err)
 	}
 }
 

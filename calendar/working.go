@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,27 @@ func Import(r io.Reader) error {
 	}
 	current.Store(c)
 	return nil
+}
+
+// Assume adds the years from one date to another that are not known, with New
+// Year's Day as their only holiday, and tells which: for worlds that are played
+// at any time, and never where money is paid. Nothing changes when it returns
+// an error.
+func Assume(from, to Date) (assumed []int, err error) {
+	importing.Lock()
+	defer importing.Unlock()
+	c := Chinese()
+	for year := from.Year(); year <= to.Year(); year++ {
+		if c.years[year] {
+			continue
+		}
+		if c, err = c.With(strings.NewReader(fmt.Sprintf(`{"year": %d, "days": [{"name": "元旦", "date": "%04d-01-01", "isOffDay": true}]}`, year, year))); err != nil {
+			return nil, err
+		}
+		assumed = append(assumed, year)
+	}
+	current.Store(c)
+	return assumed, nil
 }
 
 // With returns the calendar with the year that r holds added to it, in the

@@ -37,6 +37,9 @@ func TestExtras(t *testing.T) {
 			}
 		}
 		since := calendar.DateOf(time.Now())
+		if _, err := calendar.Assume(since, since.AddDays(60)); err != nil {
+			t.Fatal(err)
+		}
 		day := func(n int) calendar.Date { return since.AddDays(n) }
 		e := w.engine()
 		back := w.sale(busy, day(3), 50_00)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"acquirer/calendar"
 	"acquirer/hsm"
 	"acquirer/money"
 	"acquirer/simulate/bank"
@@ -117,6 +118,12 @@ func (w *world) run(ctx context.Context, cfg Config, cmd *cobra.Command, keep st
 		return err
 	}
 	w.arrange(&cfg, cmd, folder)
+	today := calendar.DateOf(time.Now()) // what it sells is paid within two weeks
+	if years, err := calendar.Assume(today, today.AddDays(14)); err != nil {
+		return err
+	} else if len(years) > 0 {
+		fmt.Fprintf(w.progress, "the holidays of %v are not known yet: the demo takes New Year's Day alone\n", years)
+	}
 	now := time.Now
 	if w.days > 0 {
 		if err := w.arrangeDays(&cfg, folder); err != nil {

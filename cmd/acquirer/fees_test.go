@@ -101,8 +101,8 @@ func TestCalendarSettleDate(t *testing.T) {
 	if code != 0 || out != "2026-05-11\n" {
 		t.Errorf("without make-up days: exit %d: %s", code, out)
 	}
-	year := filepath.Join(t.TempDir(), "2027.json")
-	if err := os.WriteFile(year, []byte(`{"year":2027,"days":[{"date":"2027-01-01","isOffDay":true}]}`), 0o600); err != nil {
+	year := filepath.Join(t.TempDir(), "2042.json")
+	if err := os.WriteFile(year, []byte(`{"year":2042,"days":[{"date":"2042-01-01","isOffDay":true}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -114,14 +114,14 @@ func TestCalendarSettleDate(t *testing.T) {
 		{[]string{"2026-02-13T22:59:59"}, 2, "time zone"},
 		{nil, 2, "accepts 1 arg"},
 		{[]string{"--cut-off", "25h", "2026-02-13T22:59:59+08:00"}, 2, "23h"},
-		{[]string{"2026-12-31T10:00:00+08:00"}, 1, "2027.json"},
-		{[]string{"--calendar", "/nonexistent.json", "2026-12-31T10:00:00+08:00"}, 1, "nonexistent.json"},
+		{[]string{"2041-12-31T10:00:00+08:00"}, 1, "2042.json"},
+		{[]string{"--calendar", "/nonexistent.json", "2041-12-31T10:00:00+08:00"}, 1, "nonexistent.json"},
 	} {
 		if _, text, code := call(t, newCalendarCmd(), append([]string{"settle-date"}, c.args...)...); code != c.code || !strings.Contains(text, c.says) {
 			t.Errorf("%v: exit %d %q, want %d and %q", c.args, code, text, c.code, c.says)
 		}
 	}
-	if out, text, code := call(t, newCalendarCmd(), "settle-date", "--calendar", year, "2026-12-31T10:00:00+08:00"); code != 0 || out != "2027-01-04\n" {
-		t.Errorf("with 2027: exit %d %q %q", code, out, text)
+	if out, text, code := call(t, newCalendarCmd(), "settle-date", "--calendar", year, "2041-12-31T10:00:00+08:00"); code != 0 || out != "2042-01-02\n" {
+		t.Errorf("with 2042: exit %d %q %q", code, out, text)
 	}
 }

@@ -98,7 +98,7 @@ func TestSettle(t *testing.T) {
 	}{
 		{"--date tomorrow", 2, "2026-02-13"}, {"--as-of 2026-11-23", 2, "time zone"}, {"--received lots", 2, "expected"}, {"--received -1", 2, "expected"},
 		{"--calendar /nonexistent.json", 1, "nonexistent"}, {"--calendar " + filepath.Join(dir, "empty"), 1, "2027"}, {"--database file.db", 2, "sqlite:"},
-		{"--hsm-file " + filepath.Join(dir, "none"), 1, "hsm init"}, {"--date 2026-12-31 --force", 1, "2027.json"}, {"--received 1.00", 1, "received before"},
+		{"--hsm-file " + filepath.Join(dir, "none"), 1, "hsm init"}, {"--date 2041-12-31 --force", 1, "2042.json"}, {"--received 1.00", 1, "received before"},
 	} {
 		if _, problem, code := call(t, newSettleCmd(), append(args[:len(args):len(args)], strings.Fields(c.args)...)...); code != c.code || !strings.Contains(problem, c.says) {
 			t.Errorf("%s: exit %d %q, want %d and %q", c.args, code, problem, c.code, c.says)

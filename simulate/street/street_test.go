@@ -45,10 +45,8 @@ func TestStreet(t *testing.T) {
 	all := &tally{faults: &faults{count: map[string]int{}}, states: map[string]int{}}
 	// Ids never go back within a process, so each street opens behind the last,
 	// and many of them need years whose holidays nobody knows yet.
-	for year := 2027; year < 2040; year++ {
-		if err := calendar.Import(strings.NewReader(fmt.Sprintf(`{"year": %d, "days": [{"name": "元旦", "date": "%d-01-01", "isOffDay": true}]}`, year, year))); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := calendar.Assume(20270101, 20391231); err != nil {
+		t.Fatal(err)
 	}
 	opens := time.Date(2025, 1, 6, 0, 0, 0, 0, calendar.Beijing)
 	for i := range *seeds {
