@@ -117,7 +117,8 @@ func (p *plan) fired() (n int) {
 // least often, up to most of them, each at some hit that it is likely to reach.
 // One that nobody comes by is not waited for again and again: a try counts as
 // a third of a kill. A process of the street dies at whatever point it is at
-// after some hundred others.
+// after some hundred others. One that others were always before has the process
+// to itself, and at its first hit.
 func (p *plan) next(part string, most int) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,6 +126,14 @@ func (p *plan) next(part string, most int) string {
 	p.rng.Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
 	rank := func(point string) int { return 3*p.kills[point] + p.tried[point] }
 	slices.SortStableFunc(points, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
+	if shy := points[0]; p.kills[shy] == 0 && p.tried[shy] >= 3 && p.tried[shy]%2 == 1 {
+		p.tried[shy]++
+		at := shy + "@1"
+		if part == "street" {
+			at += fmt.Sprintf(",%s@%d", fault.Any, 20_000)
+		}
+		return fault.Setting + "=" + at
+	}
 	var at []string
 	if part == "street" {
 		at = append(at, fmt.Sprintf("%s@%d", fault.Any, 300+p.rng.IntN(3000)))
