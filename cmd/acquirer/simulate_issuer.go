@@ -24,7 +24,7 @@ func newSimulateIssuerCmd() *cobra.Command {
 	var (
 		cfg                             issuer.Config
 		listen, control, books, balance string
-		dialect                         string
+		dialect, zmkFile                string
 		secure                          hostTLS
 	)
 	var names []string
@@ -61,7 +61,8 @@ transaction: a void has the amount of its sale. Over HTTP (--control):
   POST /dispute  an item of its next error file (ZME): {"rrn":"...","kind":"chargeback"}
   GET  /errors   that file
 
-Its zone master key and its cards' keys are TEST keys that anybody can compute.`,
+Its cards' keys, and its zone master key without --zmk-file, are TEST keys that
+anybody can compute.`,
 		Example: `  acquirer simulate issuer --name north --listen 127.0.0.1:9501
   acquirer simulate issuer --name south --listen 127.0.0.1:9502 --control 127.0.0.1:9602 --books south.json
   acquirer simulate issuer --name east --listen 127.0.0.1:9503 --tls-cert east.pem --tls-key east.key --tls-client-ca acquirers.pem`,
@@ -73,6 +74,13 @@ Its zone master key and its cards' keys are TEST keys that anybody can compute.`
 			}
 			if cfg.Dialect, err = spec.Load(dialect); err != nil {
 				return usageError{fmt.Errorf("--dialect: %w", err)}
+			}
+			if zmkFile != "" {
+				zmk, err := keyFile("--zmk-file", zmkFile)
+				if err != nil {
+					return usageError{err}
+				}
+				cfg.ZMK = &zmk
 			}
 			host, err := issuer.New(cfg)
 			if err != nil {
@@ -115,6 +123,7 @@ Its zone master key and its cards' keys are TEST keys that anybody can compute.`
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.Name, "name", "", "one of "+strings.Join(names, ", ")+", or another with --bins")
+	f.StringVar(&zmkFile, "zmk-file", "", "file with the TEST zone master key of its lines as 32 hex digits (default: one by its name)")
 	f.StringVar(&listen, "listen", "127.0.0.1:0", "address that acquirers connect to")
 	f.StringVar(&dialect, "dialect", "cups", "what the lines speak: cups, iso87-ascii, iso87-bcd, or a dialect file (docs/dialects.md)")
 	f.StringSliceVar(&cfg.BINs, "bins", nil, "BINs of its cards, 6 to 11 digits (default: those of its simulated cards)")

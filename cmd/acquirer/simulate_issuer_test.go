@@ -72,7 +72,7 @@ func TestSimulateIssuer(t *testing.T) {
 	if err != nil || json.Unmarshal(b, &written) != nil || written.Issuer != "north" || written.Entries == nil {
 		t.Errorf("%v %s", err, b)
 	}
-	for _, args := range [][]string{{}, {"--name", "nobody"}, {"--name", "north", "--balance", "much"}, {"--name", "x", "--bins", "12"}} {
+	for _, args := range [][]string{{}, {"--name", "nobody"}, {"--name", "north", "--balance", "much"}, {"--name", "x", "--bins", "12"}, {"--name", "north", "--zmk-file", books}} {
 		if _, text, code := call(t, newSimulateIssuerCmd(), args...); code != 2 || text == "" {
 			t.Errorf("%v: exit %d, %q", args, code, text)
 		}

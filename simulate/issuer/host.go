@@ -35,6 +35,7 @@ type Config struct {
 	Name        string        // of simcard.Issuers, or another that gives its own BINs
 	BINs        []string      // whose cards it has; nil for the BIN of simcard's issuer
 	Institution string        // its institution code, up to 11 digits; "" for InstitutionOf(Name)
+	ZMK         *[16]byte     // the TEST zone master key of its lines; nil for TestZMK(Name)
 	Dialect     *spec.Dialect // what its lines speak; nil for spec.CUPS, else one with presence rules that routing.CheckDialect takes
 
 	Balance      money.Amount  // of every account; 0 for a billion yuan
@@ -129,7 +130,11 @@ func New(cfg Config) (*Host, error) {
 	if err := cfg.Weather.check(); err != nil {
 		return nil, err
 	}
-	v, err := newVault(cfg.Name, TestZMK(cfg.Name), simcard.TestIMK(cfg.Name), cfg.Dialect)
+	zmk := TestZMK(cfg.Name)
+	if cfg.ZMK != nil {
+		zmk = *cfg.ZMK
+	}
+	v, err := newVault(cfg.Name, zmk, simcard.TestIMK(cfg.Name), cfg.Dialect)
 	if err != nil {
 		return nil, err
 	}

@@ -419,6 +419,19 @@ func TestStrangersKey(t *testing.T) {
 	}
 }
 
+// An issuer can have the zone master key that a house formed, whatever its name.
+func TestOwnZMK(t *testing.T) {
+	zmk := TestZMK("north") // what the town's acquirer has
+	tw := newTown(t, func(c *Config, _ *routing.Config) {
+		c.Name, c.BINs, c.Institution, c.ZMK = "riverside", []string{"621000"}, InstitutionOf("north"), &zmk
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := tw.host.RollKey(ctx, routing.ZAK); err != nil {
+		t.Errorf("a key under the ZMK that both have: %v", err)
+	}
+}
+
 func TestHTTP(t *testing.T) {
 	tw := newTown(t, nil)
 	web := httptest.NewServer(tw.host.Handler())
