@@ -356,6 +356,12 @@ func TestBrowser(t *testing.T) {
 			t.Errorf("at %d pixels the list of transactions is %d wide and has %d", width, room[0], room[1])
 		}
 	}
+	// At a desk gross, refunds and fees of a settlement are all seen: they add up.
+	b.look(1024, 800, "light")
+	b.open(base + "/settlement?lang=en")
+	if !js[bool](b, `document.querySelector(".sums .refunds").checkVisibility() && document.documentElement.scrollWidth <= innerWidth`) {
+		t.Error("at 1024 pixels the settlement shows no refunds, or sticks out")
+	}
 	for _, said := range b.messages() {
 		t.Errorf("the browser complains: %s", said)
 	}
