@@ -335,26 +335,37 @@ func (w *world) settleDay(ctx context.Context, r running, date calendar.Date) er
 	if err != nil {
 		return err
 	}
-	date = max(date, open) // in a folder whose day was closed before, these sales settle with the next
-	closed, err := books.CloseDay(ctx, date, time.Now(), true)
-	if err != nil {
-		return err
+	date = max(date, open)      // in a folder whose day was closed before, these sales settle with the next
+	first := cmp.Or(open, date) // behind the cut-off of cards, wallets still sell on the date before
+	var ordered struct {
+		payouts int64
+		total   money.Amount
 	}
-	if again, err := books.CloseDay(ctx, date, time.Now(), true); err != nil || again != closed {
-		return fmt.Errorf("closing %s a second time changed something: %+v, then %+v, %w", date, closed, again, err)
+	for d := first; d <= date; d = d.AddDays(1) {
+		closed, err := books.CloseDay(ctx, d, time.Now(), true)
+		if err != nil {
+			return err
+		}
+		if again, err := books.CloseDay(ctx, d, time.Now(), true); err != nil || again != closed {
+			return fmt.Errorf("closing %s a second time changed something: %+v, then %+v, %w", d, closed, again, err)
+		}
+		ordered.payouts += closed.Payouts
+		ordered.total += closed.PayoutTotal
 	}
 	due, err := calendar.SettleDate(date)
 	if err != nil {
 		return err
 	}
 	morning := due.Time().Add(10 * time.Hour)
-	for _, wallet := range append([]string{""}, routing.Wallets...) { // the network, and every wallet
-		expected, err := books.Expected(ctx, date, wallet)
-		if err != nil {
-			return err
-		}
-		if err := books.Receive(ctx, settlement.Receipt{Date: date, Wallet: wallet, Received: expected, Reference: "NET" + wallet + date.String()}, morning); err != nil {
-			return err
+	for d := first; d <= date; d = d.AddDays(1) {
+		for _, wallet := range append([]string{""}, routing.Wallets...) { // the network, and every wallet
+			expected, err := books.Expected(ctx, d, wallet)
+			if err != nil {
+				return err
+			}
+			if err := books.Receive(ctx, settlement.Receipt{Date: d, Wallet: wallet, Received: expected, Reference: "NET" + wallet + d.String()}, morning); err != nil {
+				return err
+			}
 		}
 	}
 	// D+0 is paid today, T+1 in the morning of the next working day. A payout
@@ -372,8 +383,8 @@ func (w *world) settleDay(ctx context.Context, r running, date calendar.Date) er
 			}
 		}
 	}
-	if int64(w.result.Payouts) != closed.Payouts || w.result.PaidTotal != closed.PayoutTotal {
-		w.result.found = append(w.result.found, fmt.Sprintf("%d payouts of %s were ordered, %d of %s paid", closed.Payouts, closed.PayoutTotal, w.result.Payouts, w.result.PaidTotal))
+	if int64(w.result.Payouts) != ordered.payouts || w.result.PaidTotal != ordered.total {
+		w.result.found = append(w.result.found, fmt.Sprintf("%d payouts of %s were ordered, %d of %s paid", ordered.payouts, ordered.total, w.result.Payouts, w.result.PaidTotal))
 	}
 	return nil
 }
