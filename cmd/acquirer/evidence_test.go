@@ -280,8 +280,12 @@ func booksAgree(t *testing.T, v *house, entries []*journal.Entry) {
 	for _, p := range problems {
 		t.Errorf("settlement: %s", p)
 	}
-	// Late sales stand on the date that was open when they came.
-	first, last := entries[len(entries)-1].Day, entries[0].Day
+	// Late sales stand on the date that was open when they came; behind the
+	// cut-off of cards, wallets sell on the date before.
+	first, last := entries[0].Day, entries[0].Day
+	for _, e := range entries {
+		first, last = min(first, e.Day), max(last, e.Day)
+	}
 	open, err := v.books.OpenDate(ctx)
 	if err != nil {
 		t.Fatal(err)
