@@ -377,8 +377,10 @@ func (w *deedHouse) picture() (rows []string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	// A copy's log may name the folder that it was copied from, beside its own.
+	folder := regexp.MustCompile(regexp.QuoteMeta(filepath.Dir(w.dir)) + `/\d+`)
 	for i := range rows {
-		rows[i] = strings.ReplaceAll(rows[i], w.dir, "DIR")
+		rows[i] = folder.ReplaceAllString(rows[i], "DIR")
 	}
 	return rows
 }
