@@ -141,6 +141,9 @@ func (r *FileRail) Send(ctx context.Context, i Instruction) (Answer, error) {
 // Flush writes what waits into the outbox as one message, and messages whose
 // writing was interrupted.
 func (r *FileRail) Flush(ctx context.Context, now time.Time) error {
+	if err := r.sweep(); err != nil {
+		return fmt.Errorf("settlement: files whose writing was interrupted: %w", err)
+	}
 	if err := r.gather(ctx, now); err != nil {
 		return fmt.Errorf("settlement: gathering the orders of a file: %w", err)
 	}
@@ -218,7 +221,7 @@ func (r *FileRail) write(ctx context.Context, b *bankfile.Batch) (err error) {
 		write, name = bankfile.WriteCSV, b.MessageID+".csv"
 	}
 	dir := filepath.Join(r.cfg.Dir, outbox)
-	f, err := os.CreateTemp(dir, ".writing-*") // 0600
+	f, err := os.CreateTemp(dir, unwritten+"*") // 0600
 	if err != nil {
 		return err
 	}
@@ -236,6 +239,24 @@ func (r *FileRail) write(ctx context.Context, b *bankfile.Batch) (err error) {
 	}
 	err = syncFolder(dir)
 	fault.Hit("bankfile.write.after")
+	return err
+}
+
+const unwritten = ".writing-"
+
+// sweep removes what a process that died left half written: account numbers
+// stand in it. One that is younger than an hour may be another node's.
+func (r *FileRail) sweep() error {
+	left, err := filepath.Glob(filepath.Join(r.cfg.Dir, outbox, unwritten+"*"))
+	for _, path := range left {
+		info, e := os.Stat(path)
+		if e == nil && time.Since(info.ModTime()) > time.Hour {
+			e = os.Remove(path)
+		}
+		if !errors.Is(e, os.ErrNotExist) { // its writer was done meanwhile
+			err = errors.Join(err, e)
+		}
+	}
 	return err
 }
 

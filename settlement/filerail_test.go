@@ -444,6 +444,34 @@ func TestOrdersHeld(t *testing.T) {
 	})
 }
 
+// What a process that died left half written holds account numbers: it does not
+// stay. What another node may be writing does.
+func TestHalfWrittenFilesGo(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		rail := w.byFile(t.TempDir(), false)
+		old, young := filepath.Join(w.folder, "outbox", ".writing-1"), filepath.Join(w.folder, "outbox", ".writing-2")
+		for _, path := range []string{old, young} {
+			if err := os.WriteFile(path, []byte("<Id>6222020000000001</Id>"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		hours := time.Now().Add(-2 * time.Hour)
+		if err := os.Chtimes(old, hours, hours); err != nil {
+			t.Fatal(err)
+		}
+		if err := rail.Flush(t.Context(), clock(monday, 10, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(old); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the old one: %v", err)
+		}
+		if _, err := os.Stat(young); err != nil {
+			t.Errorf("the young one: %v", err)
+		}
+	})
+}
+
 func TestFileRailWantsAnAccount(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := NewFileRail(FileConfig{Dir: dir}); err == nil || !strings.Contains(err.Error(), "the account that is paid from") {
