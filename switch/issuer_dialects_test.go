@@ -25,7 +25,7 @@ import (
 func dayAtTheIssuers(t *testing.T, d *spec.Dialect) (books, journaled []string) {
 	t.Helper()
 	ctx := context.Background()
-	s := newStreet(t, withLineDialect(d), withTimeout(slower*400*time.Millisecond), withTerminals(5))
+	s := newStreet(t, withLineDialect(d), withTimeout(slower*800*time.Millisecond), withTerminals(5))
 	rolls := func() {
 		t.Helper()
 		for _, use := range []routing.KeyUse{routing.ZAK, routing.ZPK} {
