@@ -93,6 +93,8 @@ var Points = map[string]string{
 	"settlement.extras":    "deed",
 	"settlement.extra_fee": "deed",
 	"settlement.fast":      "deed",
+	"account.ask":          "deed",
+	"account.move":         "deed",
 	"hold.ask":             "deed",
 	"hold.move":            "deed",
 	"chargeback.book":      "deed",

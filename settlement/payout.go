@@ -256,6 +256,10 @@ func (e *Engine) send(ctx context.Context, p *payout, now time.Time) (state Payo
 			}
 			return row.save(tx)
 		}
+		// An account that became another one since the order was made waits anew.
+		if same, err := merchant.HasAccountTx(tx, p.merchant, order.since); err != nil || !same {
+			return err
+		}
 		claimed = true
 		row.state, row.submitted, row.asked, row.account, row.reason = Submitted, now.UnixMicro(), now.UnixMicro(), order.Account.String(), ""
 		state = row.state
@@ -310,7 +314,7 @@ func (e *Engine) instruction(ctx context.Context, p *payout, now time.Time) (Ins
 	if err != nil {
 		return Instruction{}, "", fmt.Errorf("settlement: opening the account of merchant %s: %w", p.merchant, err)
 	}
-	return Instruction{Reference: p.ref, Merchant: p.merchant, Amount: p.amount, Account: NewNumber(number), Name: m.Account.Name, Bank: m.Account.Bank}, "", nil
+	return Instruction{Reference: p.ref, Merchant: p.merchant, Amount: p.amount, Account: NewNumber(number), Name: m.Account.Name, Bank: m.Account.Bank, since: m.Account.Changed}, "", nil
 }
 
 // unclaim takes back a claim whose order certainly did not leave the house. An
@@ -497,7 +501,7 @@ func (p *payout) next(a Answer, now time.Time, date calendar.Date, cost money.Am
 	fail := func(reason string) *Task {
 		p.state, p.reason, p.finished = Failed, reason, now.UnixMicro()
 		transfers = append(transfers, book.Failed()...)
-		return person("payout_failed", fmt.Sprintf("payout %s of %s failed: %s; correct the merchant's account and issue it again", p.ref, p.amount, reason))
+		return person("payout_failed", fmt.Sprintf("payout %s of %s failed: %s; correct the merchant's account (acquirer settle account ask) and issue it again", p.ref, p.amount, reason))
 	}
 	underway := p.state == Submitted || p.state == InProcess || p.state == Unknown
 	switch {
@@ -537,7 +541,7 @@ func (p *payout) next(a Answer, now time.Time, date calendar.Date, cost money.Am
 		p.state, p.reason, p.finished = CameBack, a.Reason, now.UnixMicro()
 		transfers = append(transfers, book.Returned(p.repaid)...)
 		p.repaid = p.repaid || p.advance // an advance that came back needs no repaying
-		return transfers, person("payout_returned", fmt.Sprintf("payout %s of %s came back: %s; ask the merchant for another card, then issue it again", p.ref, p.amount, a.Reason))
+		return transfers, person("payout_returned", fmt.Sprintf("payout %s of %s came back: %s; ask the merchant for another card (acquirer settle account ask), then issue it again", p.ref, p.amount, a.Reason))
 	}
 	return transfers, task
 }

@@ -66,6 +66,7 @@ type Instruction struct {
 	Account   Number
 	Name      string // of the account's holder
 	Bank      string
+	since     time.Time // when the account became the merchant's; zero for its first
 }
 
 // ErrNotSent says that an instruction certainly did not leave the house. Any

@@ -92,7 +92,8 @@ type Config struct {
 	Merchants *merchant.Registry
 	Tariff    *ledger.Tariff // default: ledger.UnionPay2016
 	Rail      Rail
-	// Unseal opens the sealed number of a settlement account.
+	// Seal and Unseal close and open the number of a settlement account.
+	Seal   func(ctx context.Context, number string) ([]byte, error)
 	Unseal func(ctx context.Context, sealed []byte) (string, error)
 
 	RefundFee    RefundFee     // default ReturnPct

@@ -216,7 +216,25 @@ create table settlement_conduct (  -- what was settled of a merchant's date, and
 );
 insert into settlement_conduct (merchant, date, sales, sold, back)
 	select merchant, date, sum(case effect when 1 then 1 when 2 then -1 when 3 then -1 else 0 end), sum(case effect when 4 then 0 else amount end),
-		sum(case effect when 4 then -amount else 0 end) from settlement_line where run > 0 group by merchant, date`}}
+		sum(case effect when 4 then -amount else 0 end) from settlement_line where run > 0 group by merchant, date`, `
+create table settlement_account (  -- other accounts for merchants, by two people
+	merchant TEXT not null,
+	sealed   BYTEA,                -- the number while it waits; afterwards the merchant's row has it
+	masked   TEXT not null,
+	name     TEXT not null,
+	bank     TEXT not null,
+	class    INTEGER not null,
+	was      TEXT not null,        -- the number it replaces, masked
+	why      TEXT not null,
+	state    TEXT not null,        -- asked for, changed, refused, lapsed
+	asked_by TEXT not null,
+	asked    BIGINT not null,
+	lapses   BIGINT not null,      -- when it ends if nobody confirms it
+	done_by  TEXT not null,        -- who confirmed or refused it; empty when it lapsed
+	done     BIGINT not null,      -- 0 while it waits
+	primary key (merchant, asked)
+);
+create unique index settlement_account_waits on settlement_account (merchant) where done = 0`}}
 
 // Where a line stands.
 const (

@@ -112,6 +112,7 @@ func newWorld(t failer, db *store.DB) *world {
 	w := &world{t: t, db: db, book: &book{}, reg: reg}
 	w.newBank(simbank.Config{Opening: money.Yuan(1_000_000), Silence: 10 * time.Millisecond, Slow: time.Millisecond})
 	w.cfg = Config{DB: db, Source: w.book, Merchants: reg, Rail: w.rail, WalletCutOff: calendar.CardCutoff, MinPayout: 1_00, NotFoundAfter: time.Hour,
+		Seal:   func(_ context.Context, number string) ([]byte, error) { return []byte(number), nil },
 		Unseal: func(_ context.Context, sealed []byte) (string, error) { return string(sealed), nil }}
 	return w
 }

@@ -45,9 +45,7 @@ func (v *house) openRail(dataKey hsm.Key) (bankRail, error) {
 	}
 	rail, err := settlement.NewFileRail(settlement.FileConfig{
 		DB: v.db, Dir: dir, CSV: s.Format == "csv", Debtor: bankfile.Debtor{Name: s.Holder, Account: s.Account, Bank: s.AtBank},
-		Seal: func(ctx context.Context, number string) ([]byte, error) {
-			return v.hsm.Encrypt(ctx, dataKey, accountAAD, []byte(number))
-		},
+		Seal:   v.sealAccount(dataKey),
 		Unseal: v.openAccount(dataKey),
 		Refused: func(file string, why error) {
 			refused.Inc()
@@ -60,6 +58,13 @@ func (v *house) openRail(dataKey hsm.Key) (bankRail, error) {
 		return nil, usageError{fmt.Errorf("settlement.bank: %w (settlement.account_holder, settlement.account, settlement.account_bank)", err)}
 	}
 	return rail, nil
+}
+
+// sealAccount seals settlement accounts.
+func (v *house) sealAccount(dataKey hsm.Key) func(ctx context.Context, number string) ([]byte, error) {
+	return func(ctx context.Context, number string) ([]byte, error) {
+		return v.hsm.Encrypt(ctx, dataKey, accountAAD, []byte(number))
+	}
 }
 
 // openAccount opens sealed settlement accounts.

@@ -27,7 +27,7 @@ import (
 func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 	cfg := settlement.Config{
 		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, Rest: v.letTerminalsFirst,
-		Unseal: v.openAccount(dataKey), OnInstant: v.instantPaid, OnSlow: v.slowedDown,
+		Seal: v.sealAccount(dataKey), Unseal: v.openAccount(dataKey), OnInstant: v.instantPaid, OnSlow: v.slowedDown,
 	}
 	if err := v.cfg.terms(&cfg); err != nil {
 		return nil, err

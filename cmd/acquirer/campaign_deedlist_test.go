@@ -113,6 +113,11 @@ var deeds = []deed{
 	{name: "prices announced", walks: "plans.date plans.tell audit.append", first: (*deedHouse).newPrice, args: says("fees announce --plan MICRO-2025 --plan-version 3 --effective " + calendar.DateOf(time.Now()).AddDays(31).String())},
 	{name: "price refused", walks: "plans.answer", args: says("fees consent objected --merchant " + slowPaid + " --plan-version 3")},
 	{name: "repair charged", walks: "settlement.extra_fee", args: says("fees charge --merchant " + earlyPaid + " --ref WO-1")},
+	{name: "account asked", walks: "account.ask", first: func(w *deedHouse) { w.put("number", "6228480402564890018\n") },
+		args: says("settle account ask " + slowPaid + " --account-file DIR/number --bank ICBC --why ticket")},
+	{name: "account changed", walks: "account.move", first: func(w *deedHouse) {
+		w.second(&accountCall{Do: "ask", Merchant: earlyPaid, Number: "6228480402564890018", Bank: "ICBC", Class: 1, Why: "ticket"})
+	}, args: says("settle account confirm " + earlyPaid + " 0018"), again: "nobody asks"},
 	{name: "contracts signed", walks: "plans.sign", first: func(w *deedHouse) { w.exec("delete from merchant_contract where mid = '" + earlyPaid + "'") },
 		do: func(ctx context.Context, v *house) error { return nil }},
 	{name: "case of the switch", walks: "task.add", do: func(ctx context.Context, v *house) error {

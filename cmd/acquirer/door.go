@@ -35,6 +35,7 @@ type errand interface {
 
 // errands are those that a process does for others.
 var errands = map[string]func() errand{
+	"account":   func() errand { return &accountCall{} },
 	"audit":     func() errand { return &auditCall{} },
 	"fees":      func() errand { return &feesCall{} },
 	"ledger":    func() errand { return &ledgerCall{} },

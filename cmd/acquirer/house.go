@@ -296,9 +296,7 @@ func (v *house) importSeed(ctx context.Context, s *merchant.Seed) error {
 	if err != nil {
 		return err
 	}
-	return v.terminals.Import(ctx, s, func(number string) ([]byte, error) {
-		return v.hsm.Encrypt(ctx, dataKey, accountAAD, []byte(number))
-	})
+	return v.terminals.Import(ctx, s, func(number string) ([]byte, error) { return v.sealAccount(dataKey)(ctx, number) })
 }
 
 // accountAAD is bound to every sealed settlement account.

@@ -139,8 +139,9 @@ func (c *payoutCall) record(who, subject string) func(tx store.Tx) error {
 	}
 }
 
-// booksAlone is the settlement engine on a database, without a bank.
-func booksAlone(ctx context.Context, db *store.DB, cfg Config) (*settlement.Engine, error) {
+// booksAlone is the settlement engine on a database, without a bank. more adds
+// to its configuration.
+func booksAlone(ctx context.Context, db *store.DB, cfg Config, more ...func(*settlement.Config)) (*settlement.Engine, error) {
 	merchants, err := merchant.OpenRegistry(ctx, db)
 	if err != nil {
 		return nil, err
@@ -148,6 +149,9 @@ func booksAlone(ctx context.Context, db *store.DB, cfg Config) (*settlement.Engi
 	c := settlement.Config{DB: db, Source: settlement.FromJournal(journal.New(db, nil), switching.EntryOf), Merchants: merchants}
 	if err := cfg.terms(&c); err != nil {
 		return nil, err
+	}
+	for _, f := range more {
+		f(&c)
 	}
 	return settlement.New(c)
 }

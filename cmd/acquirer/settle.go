@@ -49,7 +49,7 @@ Exit status 1 when something is wrong with the books.`,
   acquirer settle --date 2026-11-20 --received expected --as-of 2026-11-23T10:00:00+08:00 --json`,
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(newHoldCmd(), newReleaseCmd(), newFastCmd())
+	cmd.AddCommand(newHoldCmd(), newReleaseCmd(), newAccountCmd(), newFastCmd())
 	cmd.AddCommand(watchCmds()...)
 	addConfigFlags(cmd)
 	f := cmd.Flags()
