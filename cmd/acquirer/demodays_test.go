@@ -82,6 +82,10 @@ func TestDemoDays(t *testing.T) {
 	if said := ask(0, "resolve", string(id), "payer", "--note", "ticket"); !strings.Contains(said, "another person must confirm") {
 		t.Errorf("%s", said)
 	}
+	if said := ask(0, "resolve", string(id), "merchant"); !strings.Contains(said, "merchant: asked for instead of payer, which "+whoRuns()+" had asked for; another person") {
+		t.Errorf("another action: %s", said)
+	}
+	ask(0, "resolve", string(id), "payer")
 	if said := ask(1, "resolve", string(id), "payer"); !strings.Contains(said, "second person") {
 		t.Errorf("one person resolved it: %s", said)
 	}

@@ -317,7 +317,11 @@ func newDisputeCloseCmd() *cobra.Command {
 			if a.Done {
 				return sayCases(w, a)
 			}
-			_, err := fmt.Fprintln(w, "asked for; another person must confirm it")
+			said := "asked for"
+			if x := a.Cases[0].Instead; x != "" {
+				said += " instead of " + x
+			}
+			_, err := fmt.Fprintln(w, said+"; another person must confirm it")
 			return err
 		})
 	cmd.Flags().StringVar(&note, "note", "", "why, for the record")

@@ -259,7 +259,8 @@ func newReconcileResolveCmd() *cobra.Command {
 		Long: `resolve names an action: payer (given back), merchant (the merchant gets or bears it),
 write_off (the house bears it), accept (known, nothing is booked); show says which a
 break can have, the usual first. The first person asks, a second one who names the same
-action confirms it, and only then it is booked.`,
+action confirms it, and only then it is booked. Whoever names another action asks for
+that instead, and another person must confirm it.`,
 		Example: `  acquirer reconcile resolve 123456789 payer --note "north, ticket 4711"`,
 		Args:    cobra.ExactArgs(2),
 	}
@@ -274,11 +275,14 @@ action confirms it, and only then it is booked.`,
 		if err != nil {
 			return err
 		}
-		said := "asked for; another person must confirm it"
-		if a.Done {
+		b, said := a.Breaks[0], "asked for; another person must confirm it"
+		switch {
+		case a.Done:
 			said = "booked"
+		case b.Instead != "":
+			said = "asked for instead of " + b.Instead + "; another person must confirm it"
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", a.Breaks[0].Key, args[1], said)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", b.Key, args[1], said)
 		return err
 	}
 	return cmd

@@ -111,8 +111,9 @@ func (c *Case) taken() bool {
 }
 
 // Close ends a case by hand, for what the other side told us otherwise than by
-// a file. One person asks for an outcome, another confirms it. done reports that
-// it is booked.
+// a file. One person asks for an outcome, another confirms it; whoever names
+// another outcome begins anew, which Case.Instead and the case's events say. done
+// reports that it is booked.
 func (e *Engine) Close(ctx context.Context, id int64, outcome State, note string, who Who, now time.Time) (c Case, done bool, err error) {
 	if c, err = e.Case(ctx, id); err != nil {
 		return c, false, err
@@ -135,9 +136,14 @@ func (e *Engine) Close(ctx context.Context, id int64, outcome State, note string
 		c, err = e.finish(ctx, c, outcome, note, c.key("close"), who.entry("dispute close"), now)
 		return c, err == nil, err
 	}
+	instead := ""
+	if c.Asked != "" {
+		c.Instead = fmt.Sprintf("%s, which %s had asked for", c.Asked, c.AskedBy)
+		instead = " instead of " + c.Instead
+	}
 	c.Asked, c.AskedBy = outcome, who.Name
 	log := who.entry("dispute close ask")
-	return c, false, e.save(ctx, &c, c.key(fmt.Sprintf("ask/%s/%s/%d", outcome, who.Name, now.UnixMicro())), "asks to end it as "+string(outcome)+" "+note, who.Name, c.Amount, &log, now)
+	return c, false, e.save(ctx, &c, c.key(fmt.Sprintf("ask/%s/%s/%d", outcome, who.Name, now.UnixMicro())), "asks to end it as "+string(outcome)+instead+" "+note, who.Name, c.Amount, &log, now)
 }
 
 // Tick does what deadlines ask for: it reminds at 50, 80 and 100 percent of a

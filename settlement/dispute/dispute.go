@@ -152,6 +152,7 @@ type Case struct {
 	AskedBy  string        `json:"asked_by,omitempty"`
 	Opened   time.Time     `json:"opened"`
 	Changed  time.Time     `json:"changed"`
+	Instead  string        `json:"instead,omitempty"` // what Asked replaced and who asked for that, as Close says it
 
 	round int
 }

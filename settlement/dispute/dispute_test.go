@@ -351,6 +351,13 @@ func TestRefused(t *testing.T) {
 		if _, _, err := w.e.Close(t.Context(), id, Lost, "", ann, now); !errors.Is(err, ErrTwoPeople) {
 			t.Errorf("one person closed it: %v", err)
 		}
+		const instead = "lost, which ann had asked for"
+		if c, done, err := w.e.Close(t.Context(), id, Won, "", bob, now); err != nil || done || c.Instead != instead {
+			t.Errorf("another outcome: %+v, %v, %v", c, done, err)
+		}
+		if events, err := w.e.Events(t.Context(), id); err != nil || !strings.Contains(events[len(events)-1].What, "as won instead of "+instead) {
+			t.Errorf("the events: %+v, %v", events, err)
+		}
 		if err := w.e.Attach(t.Context(), id, "../x", []byte("x"), ann, now); !errors.Is(err, ErrAction) {
 			t.Errorf("a strange name: %v", err)
 		}

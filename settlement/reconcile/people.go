@@ -30,8 +30,9 @@ type Who struct {
 }
 
 // Resolve says what becomes of a break. The first person asks; a second one who
-// names the same action confirms, and it is booked. Another action replaces
-// what was asked. done reports that it is booked; of a terminal's batch, that
+// names the same action confirms, and it is booked. Whoever names another action
+// begins anew, which Break.Instead and the operators' log say: nobody then has
+// confirmed anything. done reports that it is booked; of a terminal's batch, that
 // may be said again.
 func (e *Engine) Resolve(ctx context.Context, id int64, a Action, note string, who Who, now time.Time) (b Break, done bool, err error) {
 	fault.Hit("reconcile.resolve.before")
@@ -55,9 +56,13 @@ func (e *Engine) Resolve(ctx context.Context, id int64, a Action, note string, w
 		case !slices.Contains(b.Suggested(), a):
 			return fmt.Errorf("%w: break %d (%s, %s) can go to %v, not to %q", ErrAction, b.ID, b.Kind, b.Theirs, b.Suggested(), a)
 		}
-		op := "reconcile resolve"
+		op, detail := "reconcile resolve", string(a)+" "+note
 		switch {
 		case b.Action != a:
+			if b.AskedBy != "" {
+				b.Instead = fmt.Sprintf("%s, which %s had asked for", b.Action, b.AskedBy)
+				detail = fmt.Sprintf("%s instead of %s %s", a, b.Instead, note)
+			}
 			b.Action, b.AskedBy, b.Note = a, who.Name, note
 			op += " ask"
 		case b.AskedBy == who.Name:
@@ -74,7 +79,7 @@ func (e *Engine) Resolve(ctx context.Context, id int64, a Action, note string, w
 		if err := b.update(tx); err != nil {
 			return err
 		}
-		_, err = audit.Record(tx, audit.Entry{Who: who.Name, From: who.From, Op: op, Subject: b.Key, Detail: string(a) + " " + note, Result: audit.Done})
+		_, err = audit.Record(tx, audit.Entry{Who: who.Name, From: who.From, Op: op, Subject: b.Key, Detail: detail, Result: audit.Done})
 		return err
 	})
 	fault.Hit("reconcile.resolve.after")

@@ -216,6 +216,7 @@ type Break struct {
 	DoneBy   string        `json:"done_by,omitempty"`
 	Found    time.Time     `json:"found"`
 	Done     time.Time     `json:"done,omitzero"`
+	Instead  string        `json:"instead,omitempty"` // what Action replaced and who asked for that, as Resolve says it
 
 	line, their int64
 }

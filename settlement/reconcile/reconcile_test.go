@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"acquirer/audit"
 	"acquirer/calendar"
 	"acquirer/money"
 	"acquirer/settlement"
@@ -440,28 +441,26 @@ func TestTwoPeople(t *testing.T) {
 		if _, err := w.e.SignOff(t.Context(), wednesday, Who{Name: "ann"}, at(wednesday, 30)); !errors.Is(err, ErrAction) {
 			t.Errorf("signed with an open break: %v", err)
 		}
-		resolve := func(a Action, who string) error {
-			_, _, err := w.e.Resolve(t.Context(), b.ID, a, "", Who{Name: who}, at(wednesday, 30))
-			return err
-		}
 		for _, c := range []struct {
-			a    Action
-			who  string
-			want error
-		}{{ToLoss, "ann", ErrAction}, {ToPayer, "", ErrAction}, {ToPayer, "ann", nil}, {ToPayer, "ann", ErrTwoPeople}, {ToMerchant, "bob", nil}, {ToMerchant, "bob", ErrTwoPeople},
-			{ToPayer, "bob", nil}, {ToPayer, "ann", nil}, {ToPayer, "cid", ErrAction}} {
-			if err := resolve(c.a, c.who); !errors.Is(err, c.want) || c.want == nil && err != nil {
-				t.Errorf("%s by %s: %v, want %v", c.a, c.who, err, c.want)
+			a       Action
+			who     string
+			want    error
+			done    bool
+			instead string // what is said to be replaced
+		}{{ToLoss, "ann", ErrAction, false, ""}, {ToPayer, "", ErrAction, false, ""}, {ToPayer, "ann", nil, false, ""}, {ToPayer, "ann", ErrTwoPeople, false, ""},
+			{ToMerchant, "bob", nil, false, "payer, which ann had asked for"}, {ToMerchant, "bob", ErrTwoPeople, false, ""},
+			{ToPayer, "bob", nil, false, "merchant, which bob had asked for"}, {ToPayer, "ann", nil, true, ""}, {ToPayer, "cid", ErrAction, false, ""}} {
+			got, done, err := w.e.Resolve(t.Context(), b.ID, c.a, "", Who{Name: c.who}, at(wednesday, 30))
+			if !errors.Is(err, c.want) || c.want == nil && err != nil || done != c.done || got.Instead != c.instead {
+				t.Errorf("%s by %s: %v, done %v, instead of %q; want %v, %v, %q", c.a, c.who, err, done, got.Instead, c.want, c.done, c.instead)
 			}
 		}
 		if err := w.e.Gate(t.Context(), wednesday); err != nil {
 			t.Errorf("the gate: %v", err)
 		}
-		var entries int
-		if err := db.Read(t.Context(), func(tx store.Tx) error {
-			return tx.QueryRow("select count(*) from audit where op like 'reconcile %'").Scan(&entries)
-		}); err != nil || entries != 4 {
-			t.Errorf("%d entries in the log, %v", entries, err)
+		entries, err := audit.List(t.Context(), db, "", 0, 10)
+		if err != nil || len(entries) != 4 || !strings.HasPrefix(entries[2].Detail, "merchant instead of payer, which ann had asked for") {
+			t.Errorf("the log: %+v, %v", entries, err)
 		}
 		if standing, err := w.e.Standing(t.Context()); err != nil || len(standing) != 0 {
 			t.Errorf("standing %v, %v", standing, err)
