@@ -24,11 +24,16 @@ type Who struct {
 func (w Who) entry(op string) audit.Entry { return audit.Entry{Who: w.Name, From: w.From, Op: op} }
 
 // Answer does what we can do with a case that is open. A retrieval and a
-// representment need the evidence, which must have been exported.
+// representment need the evidence, which must have been exported, with every file
+// that was put with the case.
 func (e *Engine) Answer(ctx context.Context, id int64, a Action, who Who, now time.Time) (Case, error) {
 	c, err := e.Case(ctx, id)
 	if err != nil {
 		return Case{}, err
+	}
+	later, err := e.unpacked(ctx, &c)
+	if err != nil {
+		return c, err
 	}
 	today, t := calendar.DateOf(now), e.terms(c.Source)
 	switch {
@@ -38,6 +43,8 @@ func (e *Engine) Answer(ctx context.Context, id int64, a Action, who Who, now ti
 		return c, fmt.Errorf("%w: case %d is a %s, %s: it can have %v, not %q", ErrAction, id, c.Stage, c.State, c.Actions(), a)
 	case (a == Fulfil || a == Represent) && c.Proof == "":
 		return c, fmt.Errorf("%w: of case %d", ErrEvidence, id)
+	case (a == Fulfil || a == Represent) && later > 0:
+		return c, fmt.Errorf("%w: what was attached to case %d since it was exported last (files: %d) is not in that package", ErrEvidence, id, later)
 	case today > c.Due:
 		return c, fmt.Errorf("%w: the last day was %s", ErrAction, c.Due)
 	}

@@ -74,7 +74,9 @@ create table dispute_file (
 	content BYTEA not null,
 	unique (case_id, name)
 )`, `
-create unique index dispute_case_once on dispute_case (source, txn) where txn <> 0`}}
+create unique index dispute_case_once on dispute_case (source, txn) where txn <> 0`, `
+alter table dispute_case add column packed INTEGER not null default 0; -- how many of the files put with it are in the evidence that was exported last
+update dispute_case set packed = (select count(*) from dispute_file where case_id = dispute_case.id) where proof <> ''`}}
 
 // Stage is how far a case has gone.
 type Stage string
@@ -154,25 +156,25 @@ type Case struct {
 	Changed  time.Time     `json:"changed"`
 	Instead  string        `json:"instead,omitempty"` // what Asked replaced and who asked for that, as Close says it
 
-	round int
+	round, packed int
 }
 
 // key names a step of the case for the ledger.
 func (c *Case) key(step string) string { return fmt.Sprintf("dispute/%d/%d/%s", c.ID, c.round, step) }
 
-const caseColumns = `id, source, txn, rrn, merchant, terminal, wallet, pan, amount, fee, reason, stage, state, round, late, began, due, reminded, proof, asked, asked_by, opened, changed`
+const caseColumns = `id, source, txn, rrn, merchant, terminal, wallet, pan, amount, fee, reason, stage, state, round, late, began, due, reminded, proof, asked, asked_by, opened, changed, packed`
 
 func scanCase(r *store.Rows, c *Case) error {
 	var opened, changed int64
 	err := r.Scan(&c.ID, &c.Source, &c.Txn, &c.RRN, &c.Merchant, &c.Terminal, &c.Wallet, &c.PAN, &c.Amount, &c.Fee, &c.Reason, &c.Stage, &c.State, &c.round, &c.Late,
-		&c.Began, &c.Due, &c.Reminded, &c.Proof, &c.Asked, &c.AskedBy, &opened, &changed)
+		&c.Began, &c.Due, &c.Reminded, &c.Proof, &c.Asked, &c.AskedBy, &opened, &changed, &c.packed)
 	c.Opened, c.Changed = time.UnixMicro(opened), time.UnixMicro(changed)
 	return err
 }
 
 func (c *Case) args() []any {
 	return []any{c.ID, c.Source, c.Txn, c.RRN, c.Merchant, c.Terminal, c.Wallet, c.PAN, c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late,
-		c.Began, c.Due, c.Reminded, c.Proof, string(c.Asked), c.AskedBy, c.Opened.UnixMicro(), c.Changed.UnixMicro()}
+		c.Began, c.Due, c.Reminded, c.Proof, string(c.Asked), c.AskedBy, c.Opened.UnixMicro(), c.Changed.UnixMicro(), c.packed}
 }
 
 // Terms are a network's deadlines, in days from the day on which the clock of a
@@ -255,7 +257,7 @@ var (
 	ErrAction = errors.New("dispute: the case cannot go that way")
 	// ErrTwoPeople says that the person who asked may not confirm.
 	ErrTwoPeople = errors.New("dispute: a second person must confirm it")
-	// ErrEvidence says that the evidence was not put together yet.
+	// ErrEvidence says that the evidence was not put together yet, or lacks a file.
 	ErrEvidence = errors.New("dispute: export the evidence first")
 )
 
@@ -393,7 +395,7 @@ func (e *Engine) begin(ctx context.Context, c Case, it Item) (Case, error) {
 	c.Changed, c.State, c.Began = c.Opened, Open, it.Date
 	fault.Hit("dispute.open.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
-		n, err := tx.Exec("insert into dispute_case ("+caseColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23)
+		n, err := tx.Exec("insert into dispute_case ("+caseColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24)
 			on conflict do nothing`, c.args()...)
 		if err != nil || n == 1 {
 			return err
@@ -424,8 +426,8 @@ func (e *Engine) save(ctx context.Context, c *Case, key, what, who string, amoun
 			return err // it happened before
 		}
 		if _, err := tx.Exec(`update dispute_case set amount = $1, fee = $2, reason = $3, stage = $4, state = $5, round = $6, late = $7, began = $8, due = $9, reminded = $10,
-			proof = $11, asked = $12, asked_by = $13, changed = $14 where id = $15`,
-			c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late, c.Began, c.Due, c.Reminded, c.Proof, string(c.Asked), c.AskedBy, now.UnixMicro(), c.ID); err != nil {
+			proof = $11, packed = $12, asked = $13, asked_by = $14, changed = $15 where id = $16`,
+			c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late, c.Began, c.Due, c.Reminded, c.Proof, c.packed, string(c.Asked), c.AskedBy, now.UnixMicro(), c.ID); err != nil {
 			return err
 		}
 		if c.State == Open && c.Reminded == 0 {

@@ -365,6 +365,47 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// What is attached after the evidence was exported is in no package that is
+// sent: it is exported again before the case is answered.
+func TestEvidenceIsWhole(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		for i, a := range []Action{Fulfil, Represent} {
+			w := newCourt(t, db, Terms{})
+			w.do("1 " + map[Action]string{Fulfil: "retrieval", Represent: "chargeback"}[a])
+			id, now := w.one().ID, at(monday.AddDays(2))
+			export := func() {
+				t.Helper()
+				if _, err := w.e.Export(t.Context(), io.Discard, id, nil, nil, ann, now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			attach := func(name string) {
+				t.Helper()
+				if err := w.e.Attach(t.Context(), id, name, []byte(name), ann, now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			attach("letter.txt")
+			export()
+			attach("letter.txt") // the same again is in it
+			attach("delivery.txt")
+			if c, err := w.e.Answer(t.Context(), id, a, ann, now); !errors.Is(err, ErrEvidence) || !strings.Contains(err.Error(), "(files: 1) is not in that package") || c.State != Open {
+				t.Errorf("%d: %s without a file: %s, %v", i, a, c.State, err)
+			}
+			now = now.Add(time.Second)
+			export()
+			if c, err := w.e.Answer(t.Context(), id, a, ann, now); err != nil || c.State != Answered {
+				t.Errorf("%s: %s, %v", a, c.State, err)
+			}
+			if db.Postgres() {
+				db = storetest.Postgres(t, schemas...)
+			} else {
+				db = storetest.SQLite(t, schemas...)
+			}
+		}
+	})
+}
+
 // The clock reminds at half, four fifths and the end of it, once each; working
 // days count as the calendar has them.
 func TestReminders(t *testing.T) {

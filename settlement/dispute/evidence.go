@@ -69,6 +69,18 @@ func (e *Engine) Attach(ctx context.Context, id int64, name string, content []by
 	return nil
 }
 
+// unpacked counts the files that were put with a case after its evidence was
+// exported.
+func (e *Engine) unpacked(ctx context.Context, c *Case) (n int, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow("select count(*) from dispute_file where case_id = $1", c.ID).Scan(&n)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("dispute: counting the files of case %d: %w", c.ID, err)
+	}
+	return n - c.packed, nil
+}
+
 // Files reads what was put with a case.
 func (e *Engine) Files(ctx context.Context, id int64) (all []File, err error) {
 	err = e.db.Read(ctx, func(tx store.Tx) error {
@@ -131,7 +143,7 @@ func (e *Engine) Export(ctx context.Context, w io.Writer, id int64, own []File, 
 		return "", fmt.Errorf("dispute: the evidence of case %d: %w", id, err)
 	}
 	sha = hex.EncodeToString(whole.Sum(nil))
-	c.Proof = sha
+	c.Proof, c.packed = sha, len(attached)
 	log := who.entry("dispute evidence")
 	return sha, e.save(ctx, &c, c.key("evidence/"+sha), "evidence exported, SHA-256 "+sha, who.Name, c.Amount, &log, now)
 }
