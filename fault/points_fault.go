@@ -93,6 +93,7 @@ var Points = map[string]string{
 	"settlement.extras":    "deed",
 	"settlement.extra_fee": "deed",
 	"settlement.fast":      "deed",
+	"settlement.earn":      "deed",
 	"account.ask":          "deed",
 	"account.move":         "deed",
 	"hold.ask":             "deed",

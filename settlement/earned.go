@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/fault"
 	"acquirer/ledger"
 	"acquirer/money"
 	"acquirer/store"
@@ -93,6 +94,7 @@ func (e *Engine) Earn(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("settlement: looking for income to carry: %w", err)
 	}
 	for _, day := range days {
+		fault.Hit("settlement.earn.before")
 		err := e.db.Write(ctx, func(tx store.Tx) error {
 			date, err := e.lockBooks(tx, now)
 			if err != nil {
@@ -100,6 +102,7 @@ func (e *Engine) Earn(ctx context.Context, now time.Time) error {
 			}
 			return earnTx(tx, day, date)
 		})
+		fault.Hit("settlement.earn.after")
 		if err != nil {
 			return fmt.Errorf("settlement: income of %s: %w", day, err)
 		}

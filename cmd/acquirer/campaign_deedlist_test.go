@@ -77,7 +77,11 @@ var deeds = []deed{
 		return append(strings.Fields("reconcile resolve"), strconv.FormatInt(w.breakOf(reconcile.TerminalBatch).ID, 10), "accept")
 	}},
 	{name: "signed off", walks: "reconcile.sign", first: (*deedHouse).resolveAll, args: says("reconcile sign-off --date " + deedDate.String()), again: "has signed it"},
-	{name: "network pays", walks: "payout.repay", do: func(ctx context.Context, v *house) error {
+	{name: "signed by two", walks: "reconcile.sign", do: func(ctx context.Context, v *house) error {
+		_, err := (&reconcileCall{Do: "sign", Date: deedDate}).run(ctx, v.db, v.cfg, "zhang")
+		return err
+	}, again: "have signed it"},
+	{name: "network pays", walks: "payout.repay settlement.earn", do: func(ctx context.Context, v *house) error {
 		return v.books.Receive(ctx, settlement.Receipt{Date: deedDate, Received: money.Yuan(1), Reference: "NET20261120"}, at(20261123, 9, 30))
 	}},
 	{name: "hold asked", walks: "hold.ask", args: says("settle hold ask K1 --merchant " + slowPaid + " --amount 10.00 --reason cash-out")},

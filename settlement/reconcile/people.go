@@ -19,8 +19,9 @@ import (
 var (
 	// ErrTwoPeople says that the person who asked may not confirm.
 	ErrTwoPeople = errors.New("reconcile: a second person must confirm it")
-	// ErrAction says that a break cannot have the action, or is past it.
-	ErrAction = errors.New("reconcile: the break cannot be resolved so")
+	// ErrAction says that a break cannot have the action, or a day the signature,
+	// or that they have one.
+	ErrAction = errors.New("reconcile: that cannot be done")
 )
 
 // Who does something, and from where, for the audit log.
