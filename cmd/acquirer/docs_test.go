@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"acquirer/card"
 )
 
 var update = flag.Bool("update", false, "write docs/configuration.md anew")
@@ -254,6 +256,9 @@ func everyCommand(f func(path []string, c *cobra.Command)) {
 	walk(nil, newRootCmd())
 }
 
+// cardNumber finds numbers that read as a UnionPay card's.
+var cardNumber = regexp.MustCompile(`\b62[0-9]{14,17}\b`)
+
 // Every command explains itself with an example that its own flags and
 // arguments would take, and says 2 to what can never work.
 func TestEveryCommand(t *testing.T) {
@@ -267,6 +272,11 @@ func TestEveryCommand(t *testing.T) {
 		}
 		if lines := strings.Count(stdout, "\n"); lines > 100 {
 			t.Errorf("%s --help has %d lines: who asks for help reads one or two screens", name, lines)
+		}
+		for _, number := range cardNumber.FindAllString(stdout, -1) {
+			if pan, err := card.ParsePAN(number); err != nil || !pan.Luhn() {
+				t.Errorf("%s --help shows %s, which is no card: its check digit is wrong", name, number)
+			}
 		}
 		if c.Short == "" {
 			t.Errorf("%s has no one-line description", name)

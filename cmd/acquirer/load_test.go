@@ -164,6 +164,25 @@ func TestTerminalActions(t *testing.T) {
 	}
 }
 
+// What is about a transaction that is not there is not sent, and says so
+// without an amount.
+func TestTerminalNamesNothing(t *testing.T) {
+	for _, c := range []struct{ action, want string }{
+		{"void nothing", `void: nothing was sent: no transaction of this batch is called "nothing"`},
+		{"refund nothing 5.00", `refund: nothing was sent: no transaction of this batch is called "nothing"`},
+	} {
+		var out strings.Builder
+		p := till{out: &out, card: "north", amount: 1_00, entry: terminal.Chip, signedIn: true}
+		a, err := p.parse(c.action)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := p.do(t.Context(), a); d.Approved || d.Amount != 0 || d.Error == "" || !strings.HasPrefix(out.String(), c.want) {
+			t.Errorf("%s: %+v, %q", c.action, d, out.String())
+		}
+	}
+}
+
 func TestTerminalRefusesWrongUse(t *testing.T) {
 	short := filepath.Join(t.TempDir(), "tmk")
 	if err := os.WriteFile(short, []byte("0123456789ABCDEF\n"), 0o600); err != nil {

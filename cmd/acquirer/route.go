@@ -29,7 +29,7 @@ func newRouteCmd() *cobra.Command {
 		Short: "Where cards go and why: explain one, check a routing file, reload a running switch",
 		Long: `route works on the BIN table (routing.bins) and the routing file (routing.rules)
 of the configuration; docs/routing.md has their layout.`,
-		Example: "  acquirer route explain 6210000000000001 --amount 100.00",
+		Example: "  acquirer route explain 6210000000000003 --amount 100.00",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -170,7 +170,7 @@ write - and give it on standard input instead.
 
 A number that may be both a card and a payment code is explained as a card;
 --code explains the code.`,
-		Example: `  acquirer route explain 6210000000000001 --amount 100.00 --seed demo
+		Example: `  acquirer route explain 6210000000000003 --amount 100.00 --seed demo
   acquirer route explain - --amount 5000.00 --entry chip --mcc 5812 --json < card.txt`,
 		Args: cobra.ExactArgs(1),
 	}

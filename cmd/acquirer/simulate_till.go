@@ -336,7 +336,7 @@ func (p *till) find(name string) (*terminal.Slip, error) {
 			return &s, nil
 		}
 	}
-	return nil, fmt.Errorf("no transaction of this batch is called %q", name)
+	return nil, fmt.Errorf("no transaction of this batch is called %q (\"as %s\" behind one does that)", name, name)
 }
 
 // do does one action, after signing in when that has not been done.
@@ -404,7 +404,8 @@ func (p *till) transact(ctx context.Context, a *action) (terminal.Result, error)
 	if a.ref != "" {
 		o, err := p.find(a.ref)
 		if err != nil {
-			return terminal.Result{}, err
+			a.x.Amount = 0
+			return terminal.Result{}, fmt.Errorf("nothing was sent: %w", err)
 		}
 		a.x.Original = o
 		switch {
@@ -477,7 +478,10 @@ func (p *till) print(d *done) {
 		fmt.Fprintf(&b, ", batch %06d: debit %s, credit %s, domestic %s, foreign %s, %d records uploaded; next %06d",
 			s.Batch, s.Debit, s.Credit, balanceWord(s.Domestic), balanceWord(s.Foreign), s.Uploaded, s.Next)
 	}
-	if d.Error != "" {
+	switch {
+	case d.Error != "" && b.String() == d.Action:
+		fmt.Fprintf(&b, ": %s", d.Error)
+	case d.Error != "":
 		fmt.Fprintf(&b, "; %s", d.Error)
 	}
 	b.WriteString("\n\n")
