@@ -136,7 +136,9 @@ func (w *world) run(ctx context.Context, cfg Config, cmd *cobra.Command, keep st
 		return err
 	}
 	defer closeLog()
-	h, err := demoHSM(filepath.Join(folder, "hsm.key"))
+	// What a command asks this process for may open the HSM's file too.
+	cfg.HSM.File, cfg.HSM.PassphraseFile = filepath.Join(folder, "hsm.key"), filepath.Join(folder, "hsm.key.pass")
+	h, err := demoHSM(cfg.HSM.File, cfg.HSM.PassphraseFile)
 	if err != nil {
 		return err
 	}
@@ -228,8 +230,7 @@ func taken(addr string) bool {
 
 // demoHSM opens the demo's own master key, which is new in a new folder. Its
 // passphrase stands beside it: this is a demo.
-func demoHSM(file string) (*hsm.Software, error) {
-	passFile := file + ".pass"
+func demoHSM(file, passFile string) (*hsm.Software, error) {
 	pass, err := os.ReadFile(passFile)
 	if err == nil {
 		return hsm.Open(file, pass)

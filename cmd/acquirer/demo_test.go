@@ -182,6 +182,15 @@ func TestDemoOpensTheStreet(t *testing.T) {
 	if x := d.sell(1, "sale 12.51 chip north"); x.Approved || x.Code != "51" {
 		t.Errorf("a sale whose amount asks for 51: %+v", x)
 	}
+	// A command that needs the HSM's file finds the demo's.
+	number := filepath.Join(t.TempDir(), "number")
+	if err := os.WriteFile(number, []byte("6228480402564890018\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, stdout, stderr := runs(t, "settle", "account", "ask", "898110054110001", "--account-file", number, "--bank", "ICBC", "--why", "card lost",
+		"--database", "sqlite:"+filepath.Join(folder, "acquirer.db")); status != 0 || !strings.Contains(stdout, "is asked for") {
+		t.Errorf("an account beside the demo: status %d, %s%s", status, stdout, stderr)
+	}
 	for _, page := range []string{d.metrics, strings.Replace(d.metrics, "/metrics", "/readyz", 1), strings.Replace(d.metrics, "/metrics", "/healthz", 1), d.console, d.wallets} {
 		if u, err := url.Parse(page); err != nil || u.Host == "" {
 			t.Errorf("%q is no address: %v", page, err)
