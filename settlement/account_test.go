@@ -84,10 +84,16 @@ func TestAccountChanged(t *testing.T) {
 		if p := w.pay(e, noon.Add(24*time.Hour-time.Minute)); p.Held != 1 || p.Sent != 0 {
 			t.Errorf("while it cools: %+v", p)
 		}
+		if tasks, err := e.Tasks(ctx, 10); err != nil || len(tasks) != 1 || tasks[0].Key != "held/"+child {
+			t.Errorf("while it cools: tasks %+v, %v", tasks, err)
+		}
 		w.pay(e, noon.Add(24*time.Hour))
 		w.exchange(e, noon.Add(24*time.Hour+time.Minute))
 		if p := w.payout(e, child); p.state != Paid || p.account != NewNumber(next).String() {
 			t.Errorf("issued again it is %s, to %s", p.state, p.account)
+		}
+		if tasks, err := e.Tasks(ctx, 10); err != nil || len(tasks) != 0 {
+			t.Errorf("when it is paid: tasks %+v, %v", tasks, err)
 		}
 		if all := w.bank.Payouts(); len(all) != 2 || !slices.ContainsFunc(all, func(p simbank.Payout) bool { return p.Reference == child && p.Account() == next }) {
 			t.Errorf("the bank has %+v", all)

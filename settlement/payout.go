@@ -475,7 +475,7 @@ func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is Pay
 			return err
 		}
 		if was < Paid && p.state >= Paid { // nobody needs to ask any more
-			if _, err := tx.Exec("update settlement_task set done = $1 where key = $2 and done = 0", now.UnixMicro(), "payout_slow/"+p.ref); err != nil {
+			if _, err := tx.Exec("update settlement_task set done = $1 where key in ($2, $3) and done = 0", now.UnixMicro(), "payout_slow/"+p.ref, "held/"+p.ref); err != nil {
 				return err
 			}
 		}
