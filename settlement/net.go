@@ -110,7 +110,8 @@ func (r *run) settleBatches(tx store.Tx, batches []batch) error {
 		return err
 	}
 	var transfers []ledger.Transfer
-	held := map[string]money.Amount{} // what this transaction takes from a merchant
+	held := map[string]money.Amount{}      // what this transaction takes from a merchant
+	collected := map[string]money.Amount{} // and what of that goes to its arrears
 	for i := range batches {
 		b := &batches[i]
 		b.id = store.NewID()
@@ -164,11 +165,12 @@ func (r *run) settleBatches(tx store.Tx, batches []batch) error {
 		}
 		available := balance.Available(ledger.MerchantPayable) - held[b.merchant]
 		last := i+1 == len(batches) || batches[i+1].merchant != b.merchant
-		if transfers, err = r.arrears(tx, transfers, b, net, available, last); err != nil {
+		if transfers, err = r.arrears(tx, transfers, b, net, available, collected[b.merchant], last); err != nil {
 			return err
 		}
 		net, available = net+b.arrears, available+b.arrears
 		held[b.merchant] -= b.arrears
+		collected[b.merchant] += max(0, -b.arrears)
 		switch {
 		case net <= 0:
 			b.carryOut = net
@@ -278,9 +280,14 @@ func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount, why string) (mon
 	return net + was - b.speedFee, nil
 }
 
-// putBack lets S0 sales that cannot be paid at once wait for the day's close as
-// T1 sales, which pay no fee for speed.
+// putBack lets what cannot be paid at once wait for the day's close: S0 sales
+// as T1 sales, which pay no fee for speed; of the T1 batch beside them, what was
+// released or won.
 func (r *run) putBack(tx store.Tx, b *batch, why string) error {
+	if b.speed != merchant.S0 {
+		_, err := tx.Exec("update settlement_item set run = 0 where run = $1 and run > 0 and merchant = $2", r.id, b.merchant)
+		return err
+	}
 	_, err := tx.Exec("update settlement_line set run = 0, speed = 'T1', speed_fee = 0, note = $1 where run = $2 and run > 0 and merchant = $3 and speed = 'S0'", why, r.id, b.merchant)
 	return err
 }

@@ -148,15 +148,16 @@ func (e *Engine) cooling(m *merchant.Merchant, now time.Time) string {
 
 // arrears moves a merchant's debt that has become old or great out of the
 // payable account, once all its batches of the run are netted, and collects
-// from what it sells later.
-func (r *run) arrears(tx store.Tx, transfers []ledger.Transfer, b *batch, net, available money.Amount, last bool) ([]ledger.Transfer, error) {
+// from what it sells later; collected is what its other batches of this
+// transaction collect already.
+func (r *run) arrears(tx store.Tx, transfers []ledger.Transfer, b *batch, net, available, collected money.Amount, last bool) ([]ledger.Transfer, error) {
 	switch {
 	case net > 0:
 		owes, err := ledger.BalanceTx(tx, ledger.Arrears, b.merchant)
 		if err != nil {
 			return nil, err
 		}
-		if b.arrears = -max(0, min(net, available, owes.Net(ledger.Arrears))); b.arrears == 0 {
+		if b.arrears = -max(0, min(net, available, owes.Net(ledger.Arrears)-collected)); b.arrears == 0 {
 			return transfers, nil
 		}
 		b.reason = "collected " + (-b.arrears).String() + " of arrears"

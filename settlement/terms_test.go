@@ -312,6 +312,20 @@ func TestArrears(t *testing.T) {
 			t.Errorf("tasks %+v, %v", tasks, err)
 		}
 		w.sound(e)
+		// Two batches of one close collect a debt once.
+		next := day.AddDays(33)
+		must(t, e.AllowFast(ctx, great, "wang", clock(next, 8, 0)))
+		w.sale(great, next, 600_00)
+		if _, err := e.CatchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		must(t, w.reg.Put(ctx, []merchant.Merchant{w.shop(great, "ESIGN-STD", merchant.D0, "00")}, nil))
+		w.sale(great, next, 600_00)
+		w.close(e, next)
+		if owes(great) != 0 {
+			t.Errorf("arrears %s after two batches", owes(great))
+		}
+		w.sound(e)
 	})
 }
 
@@ -396,5 +410,44 @@ func TestArrival(t *testing.T) {
 		at(LineSettled, Created)
 		w.pay(e, clock(monday, 10, 0))
 		at(LineSettled, Paid)
+	})
+}
+
+// What was released or won for a merchant beside an S0 sale waits with it when
+// nothing may be advanced: the run still adds up, and the close pays both.
+func TestInstantPutsBackWhatWasWon(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.cfg.AdvanceLimit = 1_400_00
+		e, ctx := w.engine(), t.Context()
+		w.fund(e, 5_000_00)
+		mid := w.merchant(1, "MICRO-2025", merchant.S0, "00")
+		at := clock(friday, 12, 0)
+		instant := func(amount, paid money.Amount) {
+			t.Helper()
+			at = at.Add(time.Minute)
+			w.soldAt(mid, at, amount)
+			if _, err := e.CatchUp(ctx); err != nil {
+				t.Fatal(err)
+			}
+			p, err := e.PayInstant(ctx, at.Add(time.Second))
+			if err != nil || p.Total != paid {
+				t.Errorf("of %s paid %s, want %s: %v", amount, p.Total, paid, err)
+			}
+			w.sound(e)
+		}
+		instant(1_000_00, 991_00)
+		must(t, e.Chargeback(ctx, Chargeback{Key: "C1", Merchant: mid, Amount: 100_00}, at))
+		instant(500_00, 494_00-100_00)
+		must(t, e.ChargebackWon(ctx, "C1", 100_00, at))
+		instant(200_00, 0) // 15.00 more may be advanced
+		w.close(e, friday)
+		w.sound(e)
+		var other money.Amount
+		must(t, w.db.Read(ctx, func(tx store.Tx) error {
+			return tx.QueryRow("select cast(sum(other) as BIGINT) from settlement_batch where merchant = $1", mid).Scan(&other)
+		}))
+		if other != 0 {
+			t.Errorf("of what was charged back and won %s is left", other)
+		}
 	})
 }
