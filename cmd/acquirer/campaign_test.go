@@ -137,7 +137,10 @@ func (p *plan) next(part string, most int) string {
 	if len(points) == 0 { // of an aimed campaign
 		return fault.Setting + "="
 	}
-	if shy := points[0]; p.kills[shy] == 0 && p.tried[shy] >= 3 && p.tried[shy]%2 == 1 {
+	for _, shy := range points {
+		if p.kills[shy] > 0 || p.tried[shy] < 2 || p.tried[shy] > 12 {
+			continue
+		}
 		p.tried[shy]++
 		at := shy + "@1"
 		if part == "street" {
