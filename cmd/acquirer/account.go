@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"acquirer/audit"
 	"acquirer/hsm"
 	"acquirer/merchant"
 	"acquirer/settlement"
@@ -85,12 +83,8 @@ func (c *accountCall) run(ctx context.Context, db *store.DB, cfg Config, who str
 	return a, err
 }
 
-// record puts what is done into the operators' log, in the same write.
 func (c *accountCall) record(who, detail string) func(tx store.Tx) error {
-	return func(tx store.Tx) error {
-		_, err := audit.Record(tx, audit.Entry{Who: who, From: "command line", Op: "settle account " + c.Do, Subject: "merchant " + c.Merchant, Detail: detail, Result: audit.Done})
-		return err
-	}
+	return recorded(who, "settle account "+c.Do, "merchant "+c.Merchant, detail)
 }
 
 // newAccountCmd is `acquirer settle account`.
@@ -179,22 +173,10 @@ that begins with 62 is a card's, and its check digit must be right.`,
 
 // accountRun makes cmd do an errand about an account and print its answer.
 func accountRun(cmd *cobra.Command, call func(stdin io.Reader, args []string) (accountCall, error)) *cobra.Command {
-	asJSON := cmd.Flags().Bool("json", false, "print the answer as JSON")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	return errandRun(cmd, func(args []string) (errand, error) {
 		c, err := call(cmd.InOrStdin(), args)
-		if err != nil {
-			return err
-		}
-		var a accountAnswer
-		if err := send(cmd, &c, &a); err != nil {
-			return err
-		}
-		if *asJSON {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
-		}
-		return a.print(cmd.OutOrStdout())
-	}
-	return cmd
+		return &c, err
+	}, (*accountAnswer).print)
 }
 
 func (a *accountAnswer) print(w io.Writer) error {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"acquirer/audit"
 	"acquirer/store"
 )
 
@@ -55,6 +56,36 @@ type reply struct {
 
 // errandTime is how long a command waits for another process.
 const errandTime = 5 * time.Minute
+
+// errandRun makes cmd do an errand and print its answer of type A: in words, or
+// as JSON when it is asked to.
+func errandRun[A any](cmd *cobra.Command, call func(args []string) (errand, error), words func(a *A, w io.Writer) error) *cobra.Command {
+	asJSON := cmd.Flags().Bool("json", false, "print the answer as JSON")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := call(args)
+		if err != nil {
+			return err
+		}
+		var a A
+		if err := send(cmd, c, &a); err != nil {
+			return err
+		}
+		if *asJSON {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
+		}
+		return words(&a, cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+// recorded puts what a person's command does into the operators' log, in the
+// same write.
+func recorded(who, op, subject, detail string) func(tx store.Tx) error {
+	return func(tx store.Tx) error {
+		_, err := audit.Record(tx, audit.Entry{Who: who, From: "command line", Op: op, Subject: subject, Detail: detail, Result: audit.Done})
+		return err
+	}
+}
 
 // send does an errand on the database, or through the process that has it, and
 // fills in the answer.

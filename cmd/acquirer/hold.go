@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"acquirer/audit"
 	"acquirer/calendar"
 	"acquirer/money"
 	"acquirer/settlement"
@@ -96,10 +94,7 @@ func (c *termsCall) record(who string) func(tx store.Tx) error {
 	case "fast", "watch", "unwatch":
 		subject = "merchant " + c.Merchant
 	}
-	return func(tx store.Tx) error {
-		_, err := audit.Record(tx, audit.Entry{Who: who, From: "command line", Op: "settle " + c.Do, Subject: subject, Detail: detail, Result: audit.Done})
-		return err
-	}
+	return recorded(who, "settle "+c.Do, subject, detail)
 }
 
 // newHoldCmd is `acquirer settle hold`.
@@ -253,22 +248,10 @@ func keyCmd(use, short, example, do string) *cobra.Command {
 
 // termsRun makes cmd do an errand and print its answer.
 func termsRun(cmd *cobra.Command, call func(args []string) (termsCall, error)) *cobra.Command {
-	asJSON := cmd.Flags().Bool("json", false, "print the answer as JSON")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	return errandRun(cmd, func(args []string) (errand, error) {
 		c, err := call(args)
-		if err != nil {
-			return err
-		}
-		var a termsAnswer
-		if err := send(cmd, &c, &a); err != nil {
-			return err
-		}
-		if *asJSON {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
-		}
-		return a.print(cmd.OutOrStdout())
-	}
-	return cmd
+		return &c, err
+	}, (*termsAnswer).print)
 }
 
 func (a *termsAnswer) print(w io.Writer) error {

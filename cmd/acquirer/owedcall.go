@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"acquirer/audit"
 	"acquirer/journal"
 	"acquirer/store"
 )
@@ -55,10 +54,7 @@ func (c *owedCall) do(ctx context.Context, db *store.DB, who string) (a owedAnsw
 	if err != nil {
 		return a, err
 	}
-	record := func(tx store.Tx) error {
-		_, err := audit.Record(tx, audit.Entry{Who: who, From: "command line", Op: "owed " + c.Do, Subject: "RRN " + e.RRN, Detail: c.Note, Result: audit.Done})
-		return err
-	}
+	record := recorded(who, "owed "+c.Do, "RRN "+e.RRN, c.Note)
 	switch c.Do {
 	case "retry":
 		if e.Debt.State != journal.Manual {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
-	"acquirer/audit"
 	"acquirer/journal"
 	"acquirer/merchant"
 	"acquirer/settlement"
@@ -131,12 +129,8 @@ func (c *payoutCall) run(ctx context.Context, db *store.DB, cfg Config, who stri
 	return a, err
 }
 
-// record puts what is done into the operators' log, in the same write.
 func (c *payoutCall) record(who, subject string) func(tx store.Tx) error {
-	return func(tx store.Tx) error {
-		_, err := audit.Record(tx, audit.Entry{Who: who, From: "command line", Op: "payout " + c.Do, Subject: subject, Detail: c.Note, Result: audit.Done})
-		return err
-	}
+	return recorded(who, "payout "+c.Do, subject, c.Note)
 }
 
 // booksAlone is the settlement engine on a database, without a bank. more adds
@@ -230,19 +224,11 @@ func newPayoutDoneCmd() *cobra.Command {
 
 // payoutRun makes cmd do an errand about payouts and print its answer.
 func payoutRun(cmd *cobra.Command, call func(args []string) payoutCall) *cobra.Command {
-	asJSON := cmd.Flags().Bool("json", false, "print the answer as JSON")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c := call(args)
-		var a payoutAnswer
-		if err := send(cmd, &c, &a); err != nil {
-			return err
-		}
-		if *asJSON {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
-		}
-		return a.print(cmd.OutOrStdout(), c.Do)
-	}
-	return cmd
+	var c payoutCall
+	return errandRun(cmd, func(args []string) (errand, error) {
+		c = call(args)
+		return &c, nil
+	}, func(a *payoutAnswer, w io.Writer) error { return a.print(w, c.Do) })
 }
 
 func (a *payoutAnswer) print(w io.Writer, do string) error {
