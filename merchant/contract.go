@@ -229,10 +229,13 @@ func (r *Registry) sign(tx store.Tx, m *Merchant, today calendar.Date, signed *p
 	for _, next := range plans.byCode[m.Plan] {
 		if next.Version > p.Version && next.EffectiveFrom > today {
 			n := next.noticeTo(m.MID, today)
-			if _, err := n.insert(tx, change); err != nil {
+			fresh, err := n.insert(tx, change)
+			if err != nil {
 				return err
 			}
-			signed.notices = append(signed.notices, n)
+			if fresh { // who was told before keeps that date and its answer
+				signed.notices = append(signed.notices, n)
+			}
 		}
 	}
 	return nil

@@ -173,6 +173,43 @@ func TestExplicitConsent(t *testing.T) {
 	})
 }
 
+// Who was told of a version is told once: another trade, or another plan and
+// back, neither takes its answer away nor moves its date.
+func TestAnswerOutlivesAContract(t *testing.T) {
+	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
+		ctx, today := t.Context(), calendar.DateOf(time.Now())
+		r := open(t, db)
+		const trade, moves = "898110054110001", "898110054110002"
+		register(t, r, "MICRO-2025", trade, moves)
+		if _, err := r.Announce(ctx, "MICRO-2025", 2, today.AddDays(31), today.AddDays(-5)); err != nil {
+			t.Fatal(err)
+		}
+		for _, mid := range []string{trade, moves} {
+			if _, err := r.Answer(ctx, mid, 2, Objected, today); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other := testMerchant(trade)
+		other.Plan, other.MCC = "MICRO-2025", "5411"
+		if err := r.Put(ctx, []Merchant{other}, nil); err != nil {
+			t.Fatal(err)
+		}
+		register(t, r, "ESIGN-STD", moves)
+		register(t, r, "MICRO-2025", moves)
+		for _, node := range []*Registry{r, open(t, db)} {
+			for _, mid := range []string{trade, moves} {
+				n := node.Terms(mid).Notices
+				if len(n) != 1 || n[0].Consent != Objected || n[0].Starts != 0 || n[0].Told != today.AddDays(-5) {
+					t.Errorf("%s: %+v", mid, n)
+				}
+				if got := fee(t, node, mid, today.AddDays(31)); got != "3.60" {
+					t.Errorf("%s objected and pays %s", mid, got)
+				}
+			}
+		}
+	})
+}
+
 // What was signed can be read again by any later binary, and not be changed.
 func TestPlansAreKept(t *testing.T) {
 	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
