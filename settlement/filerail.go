@@ -368,35 +368,53 @@ func (r *FileRail) Changes(ctx context.Context, after string) ([]Answer, string,
 	return answers, fmt.Sprintf("%d/%d", done, seq), nil
 }
 
-// takeIn reads every file of the inbox by name. One that is refused does not
-// keep the others.
+// takeIn reads every file of the inbox, statuses first, then by name. One that is
+// refused does not keep the others.
 func (r *FileRail) takeIn(ctx context.Context) error {
 	dir := filepath.Join(r.cfg.Dir, inbox)
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
+	var names []string
 	for _, f := range files {
 		name := f.Name()
 		if !f.Type().IsRegular() || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, ".part") {
 			continue // still being written
 		}
+		names = append(names, name)
+	}
+	if err := statusesFirst(dir, names); err != nil {
+		return err
+	}
+	for _, name := range names {
 		path := filepath.Join(dir, name)
 		err := r.load(ctx, path, name)
 		var no *refusal
 		switch {
 		case err == nil:
 			fault.Hit("bankfile.accept.before")
-			err = os.Rename(path, filepath.Join(r.cfg.Dir, accepted, name))
+			err = os.Rename(path, r.aside(accepted, name))
 			fault.Hit("bankfile.accept.after")
 		case errors.As(err, &no):
 			err = r.refuse(ctx, path, name, no.err)
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // another node has moved it away
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// aside is where a file goes that was read: no older one of its name is lost.
+func (r *FileRail) aside(folder, name string) string {
+	path := filepath.Join(r.cfg.Dir, folder, name)
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(path); err != nil {
+			return path
+		}
+		path = filepath.Join(r.cfg.Dir, folder, fmt.Sprintf("%s.%d", name, n))
+	}
 }
 
 // refusal is why a file is not taken in: the bank's fault, not ours.
@@ -406,7 +424,7 @@ func (r *refusal) Error() string { return r.err.Error() }
 
 // refuse moves a file away with the reason beside it, and leaves it to a person.
 func (r *FileRail) refuse(ctx context.Context, path, name string, why error) error {
-	to := filepath.Join(r.cfg.Dir, refused, name)
+	to := r.aside(refused, name)
 	if err := os.WriteFile(to+".why", []byte(why.Error()+"\n"), 0o600); err != nil {
 		return err
 	}
@@ -537,192 +555,6 @@ func (r *FileRail) known(ctx context.Context, message, digest, name string) (tak
 		return err
 	})
 	return taken, err
-}
-
-// bankHead is what the head of a bank's file says.
-type bankHead struct{ message, about string }
-
-// readFile reads one file of the bank and hands its answers on, page by page; at
-// least once, with the head. Everything wrong with it is a refusal.
-func (r *FileRail) readFile(ctx context.Context, path string, take func(h bankHead, some []Answer) error) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close() // it was only read
-	again, statement := bankfile.IsStatement(f)
-	if statement {
-		return r.readStatement(ctx, again, take)
-	}
-	return r.readStatus(ctx, again, take)
-}
-
-func (r *FileRail) readStatus(ctx context.Context, in io.Reader, take func(bankHead, []Answer) error) error {
-	report, rows, err := bankfile.ReadStatus(in)
-	if err != nil {
-		return &refusal{err}
-	}
-	h := bankHead{report.MessageID, report.About}
-	orders, sum, err := r.message(ctx, h.about)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return &refusal{fmt.Errorf("it is about message %s, which we never wrote", h.about)}
-	case err != nil:
-		return err
-	case report.Count >= 0 && int64(report.Count) != orders, report.Sum >= 0 && report.Sum != sum:
-		return &refusal{fmt.Errorf("it says that message %s has %d orders of %s; it has %d of %s", h.about, report.Count, report.Sum, orders, sum)}
-	}
-	p := pages{rail: r, h: h, take: take}
-	for s, err := range rows {
-		if err != nil {
-			return &refusal{err}
-		}
-		a := Answer{Reference: s.Reference, Status: Status(s.Code), Amount: s.Amount, BankID: s.BankID, Reason: s.Reason}
-		if err := p.add(ctx, a, s.Line); err != nil {
-			return err
-		}
-	}
-	if p.count == 0 && report.Group != "" {
-		if err := p.all(ctx, h.about, Answer{Status: Status(report.Group), Reason: report.Reason}); err != nil {
-			return err
-		}
-	}
-	return p.end(ctx)
-}
-
-// readStatement takes from a statement what is ours in it: payouts that were
-// booked, and payouts that came back. The rest is for the reconciliation.
-func (r *FileRail) readStatement(ctx context.Context, in io.Reader, take func(bankHead, []Answer) error) error {
-	head, rows, err := bankfile.ReadStatement(in)
-	if err != nil {
-		return &refusal{err}
-	}
-	if head.Account != r.cfg.Debtor.Account {
-		return &refusal{errors.New("it is of another account than the one we pay from")}
-	}
-	p := pages{rail: r, h: bankHead{message: head.MessageID}, take: take, strangers: true}
-	for e, err := range rows {
-		if err != nil {
-			return &refusal{err}
-		}
-		a := Answer{Reference: e.Reference, Status: Succeeded, Amount: e.Amount, BankID: e.BankID, Reason: e.Reason}
-		switch {
-		case e.Kind == bankfile.Return:
-			a.Status = Returned
-		case e.Kind != bankfile.Payout:
-			continue
-		}
-		if e.Batch == "" {
-			err = p.add(ctx, a, e.Line)
-		} else {
-			err = p.booked(ctx, &e)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return p.end(ctx)
-}
-
-func (r *FileRail) message(ctx context.Context, id string) (orders int64, sum money.Amount, err error) {
-	err = r.db.Read(ctx, func(tx store.Tx) error {
-		return tx.QueryRow("select orders, sum from bankfile_message where id = $1", id).Scan(&orders, &sum)
-	})
-	return orders, sum, err
-}
-
-// pages gathers answers, checks them against our orders, and hands them on.
-type pages struct {
-	rail      *FileRail
-	h         bankHead
-	take      func(bankHead, []Answer) error
-	strangers bool // references that are not ours are left out, not refused
-	some      []Answer
-	lines     []int
-	count     int
-}
-
-func (p *pages) add(ctx context.Context, a Answer, line int) error {
-	p.some, p.lines, p.count = append(p.some, a), append(p.lines, line), p.count+1
-	if len(p.some) < page {
-		return nil
-	}
-	return p.flush(ctx)
-}
-
-func (p *pages) end(ctx context.Context) error {
-	if len(p.some) > 0 {
-		return p.flush(ctx)
-	}
-	return p.take(p.h, nil)
-}
-
-// flush checks a page and hands it on.
-func (p *pages) flush(ctx context.Context) error {
-	kept := p.some[:0]
-	err := p.rail.db.Read(ctx, func(tx store.Tx) error {
-		kept = p.some[:0]
-		for i, a := range p.some {
-			var message string
-			var amount money.Amount
-			err := tx.QueryRow("select message, amount from bankfile_order where ref = $1", a.Reference).Scan(&message, &amount)
-			switch {
-			case errors.Is(err, store.ErrNotFound) && p.strangers:
-				continue
-			case errors.Is(err, store.ErrNotFound), err == nil && p.h.about != "" && message != p.h.about:
-				return &refusal{&bankfile.Error{Line: p.lines[i], Column: 1, What: fmt.Sprintf("order %.40q is not in message %s", a.Reference, p.h.about)}}
-			case err != nil:
-				return err
-			}
-			if a.Amount == 0 {
-				a.Amount = amount
-			}
-			kept = append(kept, a)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	err = p.take(p.h, kept)
-	p.some, p.lines = p.some[:0], p.lines[:0]
-	return err
-}
-
-// all says the same of every order of a message. That the bank has the message
-// already is no word about its orders: ours was written twice.
-func (p *pages) all(ctx context.Context, message string, a Answer) error {
-	if a.Status == Rejected && strings.Contains(a.Reason, duplicateMessage) {
-		return nil
-	}
-	for o, err := range p.rail.orders(ctx, message) {
-		if err != nil {
-			return err
-		}
-		a.Reference, a.Amount = o.Reference, o.Amount
-		if err := p.add(ctx, a, 0); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// duplicateMessage is the reason DU01 of ISO 20022 (ExternalStatusReason1Code):
-// the message identification is not unique.
-const duplicateMessage = "DU01"
-
-// booked takes a message that the bank booked as one sum.
-func (p *pages) booked(ctx context.Context, e *bankfile.Entry) error {
-	orders, sum, err := p.rail.message(ctx, e.Batch)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil // not ours
-	case err != nil:
-		return err
-	case sum != e.Amount, e.Count != 0 && int64(e.Count) != orders:
-		return &refusal{&bankfile.Error{Line: e.Line, Column: 1, What: fmt.Sprintf("it books message %s as %d orders of %s; it has %d of %s", e.Batch, e.Count, e.Amount, orders, sum)}}
-	}
-	return p.all(ctx, e.Batch, Answer{Status: Succeeded, BankID: e.BankID})
 }
 
 func digestOf(path string) (string, error) {

@@ -102,6 +102,7 @@ Every other account is paid at once.`,
 	f.StringVar(&hours, "hours", "", "when orders are taken, Beijing, like 08:00-22:30 (default: always)")
 	f.IntVar(&cfg.ReturnDays, "return-days", 1, "days until a payout comes back")
 	f.StringVar(&cfg.Folder, "files", "", "folder with outbox and inbox, as acquirer serve --settlement-bank file:DIR has it")
+	f.BoolVar(&cfg.OneSum, "one-sum", false, "book the payouts of a pain.001 message as one sum (Btch)")
 	f.DurationVar(&every, "every", 2*time.Second, "how often files pass")
 	f.StringVar(&cfg.Account, "account", "9999000000000001", "number of the acquirer's account, in statements")
 	f.DurationVar(&cfg.Slow, "slow", 2*time.Second, "how long a slow order takes")

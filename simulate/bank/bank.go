@@ -112,6 +112,7 @@ type Config struct {
 	Opens, Closes time.Duration
 	ReturnDays    int    // until a payout comes back; default 1
 	Folder        string // of files, with outbox and inbox as our side names them; none when empty
+	OneSum        bool   // notifications in XML have a message's payouts as one sum, when none of them is in process any more
 	Account       string // our account in statements; default 9999000000000001
 	Limit         int    // orders the books take; default a million
 }
@@ -149,6 +150,9 @@ type move struct {
 	ref    string
 	bankID string
 	reason string
+
+	message string // of a payout that came in a file
+	orders  int    // above zero: the sum of so many of message
 }
 
 // Start opens a bank on an address; port 0 chooses one (Addr).
@@ -276,7 +280,7 @@ func (b *Bank) set(p *Payout, s Status, reason string) {
 
 // move books a payout, or its coming back, on our account. b.mu is held.
 func (b *Bank) move(p *Payout, credit bool, kind string) {
-	m := move{day: b.day, credit: credit, amount: p.Amount, kind: kind, ref: p.Reference, bankID: p.BankID}
+	m := move{day: b.day, credit: credit, amount: p.Amount, kind: kind, ref: p.Reference, bankID: p.BankID, message: p.message}
 	if credit {
 		b.balance += p.Amount
 		m.reason = "AC01 " + p.Reason

@@ -27,6 +27,8 @@ type exchange struct {
 	csv      bool            // the last orders came as CSV, and so do answers
 	told     int             // changes that stand in statuses
 	booked   int             // movements that stand in notifications
+	later    []move          // of them, those that wait for the rest of their message
+	summed   map[string]bool // messages that were booked as one sum
 	made     int             // files made, for their names
 	spoil    Spoiling
 }
@@ -248,19 +250,55 @@ func (b *Bank) tellStatuses() error {
 // tellMoves writes a notification of what was booked since the last one. b.mu
 // is held.
 func (b *Bank) tellMoves() error {
-	moves := b.moves[b.files.booked:]
-	if len(moves) == 0 {
-		return nil
-	}
-	write := movesXML
+	moves := append(b.files.later, b.moves[b.files.booked:]...)
+	write, later := movesXML, []move(nil)
 	if b.files.csv {
 		write = movesCSV
+	} else if b.cfg.OneSum {
+		moves, later = b.oneSum(moves)
+	}
+	if len(moves) == 0 {
+		b.files.later, b.files.booked = later, len(b.moves)
+		return nil
 	}
 	err := b.put("NTF", func(id string, s Spoiling) []byte { return write(id, b.cfg.Account, moves, time.Now(), s) })
 	if err == nil {
-		b.files.booked = len(b.moves)
+		b.files.later, b.files.booked = later, len(b.moves)
 	}
 	return err
+}
+
+// oneSum books the payouts of a message as one movement, when nothing of the
+// message is in process any more; until then they are told later. b.mu is held.
+func (b *Bank) oneSum(moves []move) (now, later []move) {
+	open := map[string]bool{}
+	for _, p := range b.order {
+		open[p.message] = open[p.message] || p.Status == Processing
+	}
+	at := map[string]int{}
+	for _, m := range moves {
+		i, known := at[m.message]
+		switch {
+		case m.kind != "payout" || m.message == "" || b.files.summed[m.message]:
+			now = append(now, m)
+		case open[m.message]:
+			later = append(later, m)
+		case known:
+			now[i].amount += m.amount
+			now[i].orders++
+		default:
+			at[m.message] = len(now)
+			m.ref, m.orders = "", 1
+			now = append(now, m)
+		}
+	}
+	if b.files.summed == nil {
+		b.files.summed = map[string]bool{}
+	}
+	for message := range at {
+		b.files.summed[message] = true
+	}
+	return now, later
 }
 
 // refuseMessage answers a message that came before: DU01.
@@ -369,8 +407,13 @@ func movesXML(id, account string, moves []move, now time.Time, spoil Spoiling) [
 		if spoil == Strange {
 			ref = "STRANGE-" + ref
 		}
-		fmt.Fprintf(&b, `<Ntry><NtryRef>%d</NtryRef><Amt Ccy="CNY">%s</Amt><CdtDbtInd>%s</CdtDbtInd><RvslInd>%t</RvslInd><Sts><Cd>BOOK</Cd></Sts><BookgDt><Dt>%s</Dt></BookgDt><AcctSvcrRef>%s</AcctSvcrRef><NtryDtls><TxDtls><Refs><EndToEndId>%s</EndToEndId></Refs>`,
-			i+1, m.amount, side, m.kind == "return", now.Format("2006-01-02"), esc(m.bankID), esc(ref[:min(len(ref), 35)]))
+		fmt.Fprintf(&b, `<Ntry><NtryRef>%d</NtryRef><Amt Ccy="CNY">%s</Amt><CdtDbtInd>%s</CdtDbtInd><RvslInd>%t</RvslInd><Sts><Cd>BOOK</Cd></Sts><BookgDt><Dt>%s</Dt></BookgDt><AcctSvcrRef>%s</AcctSvcrRef><NtryDtls>`,
+			i+1, m.amount, side, m.kind == "return", now.Format("2006-01-02"), esc(m.bankID))
+		if m.orders > 0 {
+			fmt.Fprintf(&b, "<Btch><PmtInfId>%s</PmtInfId><NbOfTxs>%d</NbOfTxs></Btch></NtryDtls></Ntry>\n", esc(m.message), m.orders)
+			continue
+		}
+		b.WriteString("<TxDtls><Refs><EndToEndId>" + esc(ref[:min(len(ref), 35)]) + "</EndToEndId></Refs>")
 		if m.kind == "return" {
 			b.WriteString("<RtrInf><Rsn><Cd>AC01</Cd></Rsn><AddtlInf>" + esc(strings.TrimPrefix(m.reason, "AC01 ")) + "</AddtlInf></RtrInf>")
 		}

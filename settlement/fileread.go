@@ -1,0 +1,279 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"acquirer/money"
+	"acquirer/settlement/bankfile"
+	"acquirer/store"
+)
+
+// statusesFirst puts files of statuses before files of movements: a sum that a
+// bank booked leaves out what its statuses refuse.
+func statusesFirst(dir string, names []string) error {
+	moves := map[string]bool{}
+	for _, name := range names {
+		f, err := os.Open(filepath.Join(dir, name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // another node has moved it away
+		}
+		if err != nil {
+			return err
+		}
+		_, moves[name] = bankfile.IsStatement(f)
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int {
+		switch {
+		case moves[a] == moves[b]:
+			return 0
+		case moves[a]:
+			return 1
+		}
+		return -1
+	})
+	return nil
+}
+
+// bankHead is what the head of a bank's file says.
+type bankHead struct{ message, about string }
+
+// readFile reads one file of the bank and hands its answers on, page by page; at
+// least once, with the head. Everything wrong with it is a refusal.
+func (r *FileRail) readFile(ctx context.Context, path string, take func(h bankHead, some []Answer) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // it was only read
+	again, statement := bankfile.IsStatement(f)
+	if statement {
+		return r.readStatement(ctx, again, take)
+	}
+	return r.readStatus(ctx, again, take)
+}
+
+func (r *FileRail) readStatus(ctx context.Context, in io.Reader, take func(bankHead, []Answer) error) error {
+	report, rows, err := bankfile.ReadStatus(in)
+	if err != nil {
+		return &refusal{err}
+	}
+	h := bankHead{report.MessageID, report.About}
+	orders, sum, err := r.message(ctx, h.about)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return &refusal{fmt.Errorf("it is about message %s, which we never wrote", h.about)}
+	case err != nil:
+		return err
+	case report.Count >= 0 && int64(report.Count) != orders, report.Sum >= 0 && report.Sum != sum:
+		return &refusal{fmt.Errorf("it says that message %s has %d orders of %s; it has %d of %s", h.about, report.Count, report.Sum, orders, sum)}
+	}
+	p := pages{rail: r, h: h, take: take}
+	for s, err := range rows {
+		if err != nil {
+			return &refusal{err}
+		}
+		a := Answer{Reference: s.Reference, Status: Status(s.Code), Amount: s.Amount, BankID: s.BankID, Reason: s.Reason}
+		if err := p.add(ctx, a, s.Line); err != nil {
+			return err
+		}
+	}
+	if p.count == 0 && report.Group != "" {
+		if err := p.all(ctx, h.about, Answer{Status: Status(report.Group), Reason: report.Reason}, nil); err != nil {
+			return err
+		}
+	}
+	return p.end(ctx)
+}
+
+// readStatement takes from a statement what is ours in it: payouts that were
+// booked, and payouts that came back. The rest is for the reconciliation.
+func (r *FileRail) readStatement(ctx context.Context, in io.Reader, take func(bankHead, []Answer) error) error {
+	head, rows, err := bankfile.ReadStatement(in)
+	if err != nil {
+		return &refusal{err}
+	}
+	if head.Account != r.cfg.Debtor.Account {
+		return &refusal{errors.New("it is of another account than the one we pay from")}
+	}
+	p := pages{rail: r, h: bankHead{message: head.MessageID}, take: take, strangers: true}
+	for e, err := range rows {
+		if err != nil {
+			return &refusal{err}
+		}
+		a := Answer{Reference: e.Reference, Status: Succeeded, Amount: e.Amount, BankID: e.BankID, Reason: e.Reason}
+		switch {
+		case e.Kind == bankfile.Return:
+			a.Status = Returned
+		case e.Kind != bankfile.Payout:
+			continue
+		}
+		if e.Batch == "" {
+			err = p.add(ctx, a, e.Line)
+		} else {
+			err = p.booked(ctx, &e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return p.end(ctx)
+}
+
+func (r *FileRail) message(ctx context.Context, id string) (orders int64, sum money.Amount, err error) {
+	err = r.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow("select orders, sum from bankfile_message where id = $1", id).Scan(&orders, &sum)
+	})
+	return orders, sum, err
+}
+
+// pages gathers answers, checks them against our orders, and hands them on.
+type pages struct {
+	rail      *FileRail
+	h         bankHead
+	take      func(bankHead, []Answer) error
+	strangers bool // references that are not ours are left out, not refused
+	some      []Answer
+	lines     []int
+	count     int
+}
+
+func (p *pages) add(ctx context.Context, a Answer, line int) error {
+	p.some, p.lines, p.count = append(p.some, a), append(p.lines, line), p.count+1
+	if len(p.some) < page {
+		return nil
+	}
+	return p.flush(ctx)
+}
+
+func (p *pages) end(ctx context.Context) error {
+	if len(p.some) > 0 {
+		return p.flush(ctx)
+	}
+	return p.take(p.h, nil)
+}
+
+// flush checks a page and hands it on.
+func (p *pages) flush(ctx context.Context) error {
+	kept := p.some[:0]
+	err := p.rail.db.Read(ctx, func(tx store.Tx) error {
+		kept = p.some[:0]
+		for i, a := range p.some {
+			var message string
+			var amount money.Amount
+			err := tx.QueryRow("select message, amount from bankfile_order where ref = $1", a.Reference).Scan(&message, &amount)
+			switch {
+			case errors.Is(err, store.ErrNotFound) && p.strangers:
+				continue
+			case errors.Is(err, store.ErrNotFound), err == nil && p.h.about != "" && message != p.h.about:
+				return &refusal{&bankfile.Error{Line: p.lines[i], Column: 1, What: fmt.Sprintf("order %.40q is not in message %s", a.Reference, p.h.about)}}
+			case err != nil:
+				return err
+			}
+			if a.Amount == 0 {
+				a.Amount = amount
+			}
+			kept = append(kept, a)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = p.take(p.h, kept)
+	p.some, p.lines = p.some[:0], p.lines[:0]
+	return err
+}
+
+// all says the same of every order of a message but those left out. That the bank
+// has the message already is no word about its orders: ours was written twice.
+func (p *pages) all(ctx context.Context, message string, a Answer, without map[string]bool) error {
+	if a.Status == Rejected && strings.Contains(a.Reason, duplicateMessage) {
+		return nil
+	}
+	for o, err := range p.rail.orders(ctx, message) {
+		if err != nil {
+			return err
+		}
+		if without[o.Reference] {
+			continue
+		}
+		a.Reference, a.Amount = o.Reference, o.Amount
+		if err := p.add(ctx, a, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// duplicateMessage is the reason DU01 of ISO 20022 (ExternalStatusReason1Code):
+// the message identification is not unique.
+const duplicateMessage = "DU01"
+
+// booked takes a message that the bank booked as one sum: all of its orders, or
+// all but those that the bank's statuses refused.
+func (p *pages) booked(ctx context.Context, e *bankfile.Entry) error {
+	orders, sum, err := p.rail.message(ctx, e.Batch)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil // not ours
+	case err != nil:
+		return err
+	}
+	comesTo := func(orders int64, sum money.Amount) bool {
+		return e.Amount == sum && (e.Count == 0 || int64(e.Count) == orders)
+	}
+	a := Answer{Status: Succeeded, BankID: e.BankID}
+	if comesTo(orders, sum) {
+		return p.all(ctx, e.Batch, a, nil)
+	}
+	without, less, err := p.rail.rejected(ctx, e.Batch)
+	if err != nil {
+		return err
+	}
+	left := int64(len(without))
+	if left > 0 && comesTo(orders-left, sum-less) {
+		return p.all(ctx, e.Batch, a, without)
+	}
+	said := fmt.Sprintf("as %d orders of %s", e.Count, e.Amount)
+	if e.Count == 0 {
+		said = fmt.Sprintf("as one sum of %s", e.Amount)
+	}
+	but := "and no status so far refused one of them"
+	if left > 0 {
+		but = fmt.Sprintf("and %d of %s without the %d that were refused", orders-left, sum-less, left)
+	}
+	return &refusal{&bankfile.Error{Line: e.Line, Column: 1, What: fmt.Sprintf("it books message %s %s; it has %d of %s, %s; where a status that refuses the others comes later, put this file into the inbox again behind it",
+		e.Batch, said, orders, sum, but)}}
+}
+
+// rejected are the orders of a message of which the bank's files said last that
+// they are refused, and what they come to.
+func (r *FileRail) rejected(ctx context.Context, message string) (refs map[string]bool, sum money.Amount, err error) {
+	err = r.db.Read(ctx, func(tx store.Tx) error {
+		refs, sum = map[string]bool{}, 0
+		rows, err := tx.Query(`select o.ref, o.amount from bankfile_order o where o.message = $1 and $2 = (select c.status from bankfile_change c
+			join bankfile_inbox i on i.message = c.message where c.ref = o.ref and i.done > 0 order by i.done desc, c.seq desc limit 1)`, message, Rejected)
+		_, err = store.All(rows, err, func(rows *store.Rows, _ *struct{}) error {
+			var ref string
+			var amount money.Amount
+			if err := rows.Scan(&ref, &amount); err != nil {
+				return err
+			}
+			refs[ref] = true
+			sum += amount
+			return nil
+		})
+		return err
+	})
+	return refs, sum, err
+}
