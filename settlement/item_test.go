@@ -158,6 +158,13 @@ func TestHoldEnds(t *testing.T) {
 			return Hold{Key: key, Merchant: mid, Amount: amount, Reason: "retrieval", AskedBy: "li"}
 		}
 		must(t, e.AskHold(ctx, hold("refused", 99_40), now)) // the whole payout: nothing is left of it
+		days, _, err := e.Merchants(ctx, friday)
+		if err != nil || len(days) != 1 || days[0].State != Failed || days[0].Reason != "cut by 99.40 for hold refused" {
+			t.Errorf("the day of a payout that a hold took: %+v, %v", days, err)
+		}
+		if open, err := e.PayoutsOf(ctx, mid, 10); err != nil || len(open) != 1 || open[0].Child != "" {
+			t.Errorf("the payout is shown as replaced: %+v, %v", open, err)
+		}
 		must(t, e.RefuseHold(ctx, "refused", "li", now))
 		w.sound(e)
 		if d := w.close(e, saturday); d.PayoutTotal != 99_40 {

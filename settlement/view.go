@@ -81,7 +81,7 @@ func (e *Engine) Merchants(ctx context.Context, date calendar.Date) (days []Merc
 // that replaced it.
 func (d *MerchantDay) follow(tx store.Tx) error {
 	first := d.Ref
-	for ref := d.Ref; ref != ""; {
+	for ref := d.Ref; ref != "" && ref != noChild; {
 		d.Ref = ref
 		var reason string
 		if err := tx.QueryRow("select state, amount, due, reason, child from settlement_payout where ref = $1", ref).Scan(&d.State, &d.Paid, &d.Due, &reason, &ref); err != nil {
@@ -131,6 +131,9 @@ type PayoutView struct {
 }
 
 func viewOf(p *payout) PayoutView {
+	if p.child == noChild {
+		p.child = ""
+	}
 	return PayoutView{Ref: p.ref, Merchant: p.merchant, Date: p.date, Due: p.due, Speed: p.speed, Amount: p.amount, State: p.state, Long: p.long, Reason: p.reason,
 		Account: p.account, BankID: p.bankID, Parent: p.parent, Child: p.child, Submitted: moment(p.submitted), Finished: moment(p.finished)}
 }
