@@ -162,7 +162,9 @@ func (e *Engine) priceFollower(tx store.Tx, l *line) error {
 func suspend(tx store.Tx, transfers []ledger.Transfer, l *line) ([]ledger.Transfer, error) {
 	id := strconv.FormatInt(l.txn, 10)
 	what := map[int]string{effectSale: "sale", effectVoid: "void", effectRefund: "refund", effectAdjust: "adjustment"}[l.effect]
-	return append(transfers, ledger.LongItem("unpriced-"+id, l.date, l.wallet, l.amount)),
-		addTask(tx, Task{Key: "unpriced/" + id, Kind: "unpriced", Merchant: l.merchant, Ref: id, Created: time.Now(),
-			Text: fmt.Sprintf("%s %s of %s at merchant %s cannot be booked: %s", what, id, l.amount, l.merchant, l.unpriced)})
+	if l.amount != 0 {
+		transfers = append(transfers, ledger.LongItem("unpriced-"+id, l.date, l.wallet, l.amount))
+	}
+	return transfers, addTask(tx, Task{Key: "unpriced/" + id, Kind: "unpriced", Merchant: l.merchant, Ref: id, Created: time.Now(),
+		Text: fmt.Sprintf("%s %s of %s at merchant %s cannot be booked: %s", what, id, l.amount, l.merchant, l.unpriced)})
 }

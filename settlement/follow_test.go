@@ -149,6 +149,29 @@ func TestFollowerWithoutItsSale(t *testing.T) {
 	})
 }
 
+// A tip of nothing moves no money: it is booked, priced or not, and taken back
+// without a posting, and does not keep what comes behind it.
+func TestAdjustmentByNothing(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		e := w.engine()
+		mid := w.merchant(1, "MICRO-2025", merchant.T1, "00")
+		sale := w.sale(mid, friday, 100_00)
+		w.takeBack(w.after(sale, Adjusts, 0), clock(friday, 13, 0))
+		lost := sale
+		lost.Txn, lost.RRN = 999, "000000000999"
+		w.after(lost, Adjusts, 0)
+		w.takeBack(w.after(lost, Adjusts, 0), clock(friday, 13, 0))
+		if _, err := e.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if d := w.close(e, friday); d.Gross != 100_00 {
+			t.Errorf("friday %+v", d)
+		}
+		w.sound(e)
+	})
+}
+
 // A void whose answer was lost is taken back by its terminal and asked for
 // again, all before the ledger has looked once.
 func TestTwoVoidsAtOneGlance(t *testing.T) {

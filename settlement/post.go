@@ -305,6 +305,9 @@ func takeBack(tx store.Tx, transfers []ledger.Transfer, priced line, date calend
 		if _, err := tx.Exec("update settlement_line set run = $1 where id = $2", lineTaken, l.txn); err != nil {
 			return transfers, err
 		}
+		if l.amount == 0 {
+			return transfers, nil // nothing of it is in suspense
+		}
 		return append(transfers, ledger.LongResolved("unpriced-"+strconv.FormatInt(l.txn, 10), date, l.wallet, "", l.amount)), nil
 	default:
 		// It is settled: the merchant owes it, with the next batch.
