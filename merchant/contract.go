@@ -130,6 +130,18 @@ func (r *Registry) PlanOf(m *Merchant, date calendar.Date) (*FeePlan, error) {
 	return plans.InForce(m.Plan, date)
 }
 
+// MCCClass is the class (Plans.MCCClass) of the trade that a merchant had signed
+// by a business date. It does not allocate.
+func (r *Registry) MCCClass(m *Merchant, date calendar.Date) string {
+	mcc := m.MCC
+	if t := (*r.terms.Load())[m.MID]; t != nil {
+		if c, signed := t.On(date); signed {
+			mcc = c.MCC
+		}
+	}
+	return r.plans.Load().MCCClass(mcc)
+}
+
 // ImportPlans adds the plans that text holds, in the layout of Plans.With, to
 // those in the store. Importing again changes nothing; a known version with
 // other content is refused. A version takes effect for nobody until Announce.

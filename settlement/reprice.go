@@ -129,14 +129,11 @@ func (e *Engine) VerifyPrices(ctx context.Context, from, to calendar.Date) (out 
 // saleOf is what the price of a fact depends on. The class is that of the
 // trade the merchant had signed by then.
 func (e *Engine) saleOf(f *Fact) merchant.Sale {
-	mcc := ""
-	if c, signed := e.cfg.Merchants.Terms(f.Merchant).On(f.Date); signed {
-		mcc = c.MCC
-	} else if m, known := e.cfg.Merchants.Merchant([]byte(f.Merchant)); known {
-		mcc = m.MCC
+	sale := merchant.Sale{Channel: f.Channel, CardType: f.CardType, Wallet: f.Wallet, Entry: f.Entry, Amount: f.Amount}
+	if m, known := e.cfg.Merchants.Merchant([]byte(f.Merchant)); known {
+		sale.MCCClass = e.cfg.Merchants.MCCClass(m, f.Date)
 	}
-	return merchant.Sale{Channel: f.Channel, CardType: f.CardType, Wallet: f.Wallet, Entry: f.Entry,
-		MCCClass: e.cfg.Merchants.Plans().MCCClass(mcc), Amount: f.Amount}
+	return sale
 }
 
 // eachSale walks the sales of business dates from to to that are booked with a

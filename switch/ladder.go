@@ -446,11 +446,13 @@ func (s *Switch) priced(w *work, of merchant.Sale) (journal.Reason, string) {
 	if of.Channel == merchant.QR {
 		dates = journal.WalletDates
 	}
-	plan, err := s.terminals.PlanOf(w.merchant, s.today(dates, w.started))
+	date := s.today(dates, w.started)
+	plan, err := s.terminals.PlanOf(w.merchant, date)
 	if err != nil {
 		s.log.Error("merchant without a fee plan in force", "merchant", w.merchant.MID, "error", err.Error())
 		return journal.MerchantNotActive, "no fee plan in force"
 	}
+	of.MCCClass = s.terminals.MCCClass(w.merchant, date)
 	price := plan.Price(of)
 	if price.Refusal != merchant.NotRefused {
 		return journal.FeeExceeds, string(price.Refusal)
