@@ -96,6 +96,32 @@ func (e *Engine) Ended(now time.Time) calendar.Date {
 	return date
 }
 
+// Whole says why what is booked of a business date is not all of it yet:
+// ErrEarly before it has ended, ErrUndecided while transactions of it are under
+// way. A date that was closed is whole, whenever that was.
+func (e *Engine) Whole(ctx context.Context, date calendar.Date, now time.Time) error {
+	open, err := e.OpenDate(ctx)
+	if err != nil || date < open {
+		return err
+	}
+	if date > e.Ended(now) {
+		return fmt.Errorf("%w: %s ends at %s", ErrEarly, date, e.ends(date).Format(time.RFC3339))
+	}
+	return e.decided(ctx, date)
+}
+
+// decided says whether transactions of a date are still under way: ErrUndecided.
+func (e *Engine) decided(ctx context.Context, date calendar.Date) error {
+	n, err := e.cfg.Source.Undecided(ctx, date)
+	switch {
+	case err != nil:
+		return fmt.Errorf("settlement: counting undecided transactions: %w", err)
+	case n > 0:
+		return fmt.Errorf("%w: %d of %s; try again in a moment", ErrUndecided, n, date)
+	}
+	return nil
+}
+
 // Resume finishes the runs that were interrupted, oldest first. CloseDay and
 // Pay begin with it.
 func (e *Engine) Resume(ctx context.Context, now time.Time) error {
@@ -215,10 +241,8 @@ func (e *Engine) settle(ctx context.Context, date calendar.Date, seq int, now ti
 			if err := e.cfg.Source.CutOver(ctx, date.AddDays(1)); err != nil {
 				return Day{}, err
 			}
-			if n, err := e.cfg.Source.Undecided(ctx, date); err != nil {
-				return Day{}, fmt.Errorf("settlement: counting undecided transactions: %w", err)
-			} else if n > 0 {
-				return Day{}, fmt.Errorf("%w: %d of %s; try again in a moment", ErrUndecided, n, date)
+			if err := e.decided(ctx, date); err != nil {
+				return Day{}, err
 			}
 		}
 		if _, err := e.CatchUp(ctx); err != nil {

@@ -227,11 +227,11 @@ func (w *world) night(ctx context.Context, r running, date calendar.Date, i int)
 	if err := w.writeFiles(date, i, late); err != nil {
 		return err
 	}
-	if err := r.house.reconcileDue(ctx, late.Add(time.Minute)); err != nil {
+	over := date.AddDays(1).Time().Add(time.Hour) // wallets end at midnight
+	if err := r.house.reconcileDue(ctx, over); err != nil {
 		return err
 	}
-	// Wallets end at midnight.
-	day, err := r.house.books.CloseDay(ctx, date, date.AddDays(1).Time().Add(time.Hour), false)
+	day, err := r.house.books.CloseDay(ctx, date, over, false)
 	if err != nil {
 		return err
 	}

@@ -67,6 +67,13 @@ func TestDemoDays(t *testing.T) {
 	if said := ask(0, "--date", "2026-09-30"); !strings.Contains(said, "business date   2026-09-30") || !strings.Contains(said, "breaks") {
 		t.Errorf("%s", said)
 	}
+	// What cannot be compared is shown as far as it has come, and fails.
+	if said := ask(1, "--date", "2026-11-20", "--json"); !strings.Contains(said, `"missing":["north"`) || !strings.Contains(said, "files are missing: of north, south") {
+		t.Errorf("a date without files: %s", said)
+	}
+	if said := ask(1, "--date", "2099-01-01"); !strings.Contains(said, "compared        never") || !strings.Contains(said, "has not ended: 2099-01-01 ends at") {
+		t.Errorf("a date that is not over: %s", said)
+	}
 	var open []reconcile.Break
 	if err := json.Unmarshal([]byte(ask(0, "list", "--state", "open", "--json", "--limit", "1000")), &open); err != nil {
 		t.Fatal(err)

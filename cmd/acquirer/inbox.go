@@ -237,7 +237,7 @@ func (v *house) reconcileDue(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	days, err := v.recon.Due(ctx)
+	days, err := v.recon.Due(ctx, now)
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,7 @@ type reconcileAnswer struct {
 	Breaks []reconcile.Break `json:"breaks,omitempty"`
 	Came   *cameIn           `json:"file,omitempty"`
 	Done   bool              `json:"done,omitempty"` // the second person has confirmed
+	Why    string            `json:"why,omitempty"`  // the day was not compared
 }
 
 func (c *reconcileCall) name() string { return "reconcile" }
@@ -105,7 +106,8 @@ func (c *reconcileCall) on(ctx context.Context, e *reconcile.Engine, who reconci
 		return a, err
 	}
 	day, err := e.Compare(ctx, c.Date, now)
-	if errors.Is(err, reconcile.ErrIncomplete) { // what is there is shown
+	if errors.Is(err, reconcile.ErrIncomplete) || errors.Is(err, settlement.ErrEarly) || errors.Is(err, settlement.ErrUndecided) { // what is there is shown
+		a.Why = err.Error()
 		day, err = e.Day(ctx, c.Date)
 	}
 	a.Day = &day
@@ -121,6 +123,10 @@ func newReconcileCmd() *cobra.Command {
 what matches and what does not (docs/clearing.md). It may be run again at any time.
 Money moves only by a rule, or when two people have named the same action; two
 people sign a day whose breaks are resolved. Everything is in the operators' log.
+
+The exit status is 0 when the date was compared, whatever was found: --json says how
+many breaks are waiting and open. It is 1 when the date could not be compared, because
+it is not over or files are missing; what has come is shown all the same.
 
 Who you are is the user of this machine that runs the command. It opens the database
 itself or, where acquirer serve has an embedded one, asks that process.`,
@@ -140,9 +146,14 @@ itself or, where acquirer serve has an embedded one, asks that process.`,
 			return err
 		}
 		if *asJSON {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(a.Day)
+			err = json.NewEncoder(cmd.OutOrStdout()).Encode(a.Day)
+		} else {
+			err = printDay(cmd.OutOrStdout(), a.Day)
 		}
-		return printDay(cmd.OutOrStdout(), a.Day)
+		if err == nil && a.Why != "" {
+			err = errors.New(a.Why)
+		}
+		return err
 	}
 	cmd.AddCommand(newReconcileLoadCmd(), newReconcileListCmd(), newReconcileShowCmd(), newReconcileResolveCmd(), newReconcileSignCmd())
 	return cmd
@@ -324,7 +335,11 @@ func printDay(w io.Writer, d *reconcile.Day) error {
 	for _, f := range d.Files {
 		fmt.Fprintf(&b, "%-15s %d lines, %d matched, %s, fees %s, net %s (%s)\n", f.Source, f.Lines, f.Matched, f.Amount, f.Fees, f.Net, f.Name)
 	}
-	fmt.Fprintf(&b, "ours            %d, %d matched\nbreaks          %d: %d waiting, %d open, %s unresolved\n", d.Ours, d.Matched, d.Breaks, d.Waiting, d.Open, d.OpenSum)
+	if d.Compared.IsZero() {
+		b.WriteString("compared        never\n")
+	} else {
+		fmt.Fprintf(&b, "ours            %d, %d matched\nbreaks          %d: %d waiting, %d open, %s unresolved\n", d.Ours, d.Matched, d.Breaks, d.Waiting, d.Open, d.OpenSum)
+	}
 	for _, k := range reconcile.Kinds {
 		if n := d.Kinds[k]; n > 0 {
 			fmt.Fprintf(&b, "  %-14s%d\n", k, n)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"acquirer/calendar"
@@ -17,8 +18,13 @@ import (
 
 // Compare compares a business date with the files that came for it. It may be
 // run again at any time, also after it was interrupted: what was compared stays
-// as it is. ErrIncomplete when files of the date are missing.
+// as it is. ErrIncomplete when files of the date are missing, ErrEarly and
+// ErrUndecided of settlement while more may be sold on it: what came behind the
+// comparison would be settled though no file has it.
 func (e *Engine) Compare(ctx context.Context, date calendar.Date, now time.Time) (Day, error) {
+	if err := e.cfg.Books.Whole(ctx, date, now); err != nil {
+		return Day{}, fmt.Errorf("reconcile: %s cannot be compared yet: %w", date, err)
+	}
 	if _, err := e.cfg.Books.CatchUp(ctx); err != nil {
 		return Day{}, err
 	}
@@ -30,7 +36,7 @@ func (e *Engine) Compare(ctx context.Context, date calendar.Date, now time.Time)
 		return Day{}, fmt.Errorf("reconcile: looking for the files of %s: %w", date, err)
 	}
 	if len(missing) > 0 {
-		return Day{}, fmt.Errorf("%w: of %v for %s", ErrIncomplete, missing, date)
+		return Day{}, fmt.Errorf("%w: of %s for %s: put them into the folder of clearing.inbox, or load them (acquirer reconcile load)", ErrIncomplete, strings.Join(missing, ", "), date)
 	}
 	due, err := calendar.Chinese().AddWorkingDays(date, e.cfg.Age)
 	if err != nil {

@@ -380,14 +380,59 @@ func TestFilesRefused(t *testing.T) {
 		if err := c.files(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if due, err := w.e.Due(t.Context()); err != nil || len(due) != 1 || due[0] != wednesday {
+		if due, err := w.e.Due(t.Context(), at(wednesday, 25)); err != nil || len(due) != 1 || due[0] != wednesday {
 			t.Errorf("due %v, %v", due, err)
 		}
 		if _, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 25)); err != nil {
 			t.Error(err)
 		}
-		if due, err := w.e.Due(t.Context()); err != nil || len(due) != 0 {
+		if due, err := w.e.Due(t.Context(), at(wednesday, 25)); err != nil || len(due) != 0 {
 			t.Errorf("compared, and due %v, %v", due, err)
+		}
+	})
+}
+
+// Files that come before their date is over are kept, and compared behind it:
+// what is sold meanwhile and is in no file is not paid.
+func TestFileBeforeTheEnd(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		w.sale(alice, wednesday, 100_00)
+		for _, source := range []string{"north", "alipay"} {
+			if _, err := w.e.Load(t.Context(), w.file(source, wednesday), at(wednesday, 13)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if due, err := w.e.Due(t.Context(), at(wednesday, 13)); err != nil || len(due) != 0 {
+			t.Errorf("due at noon: %v, %v", due, err)
+		}
+		if _, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 13)); !errors.Is(err, settlement.ErrEarly) {
+			t.Errorf("compared at noon: %v", err)
+		}
+		if err := w.e.Gate(t.Context(), wednesday); !errors.Is(err, ErrIncomplete) {
+			t.Errorf("the gate at noon: %v", err)
+		}
+		late, _ := w.sale(alice, wednesday, 70_00)
+		w.drop("north", late.RRN)
+		w.undecided = 1
+		if due, err := w.e.Due(t.Context(), at(wednesday, 24)); err != nil || len(due) != 0 {
+			t.Errorf("due while a sale is under way: %v, %v", due, err)
+		}
+		if _, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 24)); !errors.Is(err, settlement.ErrUndecided) {
+			t.Errorf("compared while a sale is under way: %v", err)
+		}
+		w.undecided = 0
+		if due, err := w.e.Due(t.Context(), at(wednesday, 24)); err != nil || len(due) != 1 {
+			t.Errorf("due behind the end: %v, %v", due, err)
+		}
+		if _, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 24)); err != nil {
+			t.Fatal(err)
+		}
+		if b := w.only(Query{}); b.Kind != Short || b.RRN != late.RRN || !b.Held {
+			t.Errorf("%+v", b)
+		}
+		if day, err := w.books.CloseDay(t.Context(), wednesday, at(wednesday, 25), false); err != nil || day.Gross != 100_00 {
+			t.Errorf("%+v, %v: the late sale is in no file and must not be paid", day, err)
 		}
 	})
 }

@@ -207,9 +207,9 @@ func (e *Engine) Days(ctx context.Context, limit int) (days []Day, err error) {
 	return days, nil
 }
 
-// Due lists the dates that have all their files, one of which was not compared
-// yet, the oldest first.
-func (e *Engine) Due(ctx context.Context) (dates []calendar.Date, err error) {
+// Due lists the dates that are over and have all their files, one of which was
+// not compared yet, the oldest first.
+func (e *Engine) Due(ctx context.Context, now time.Time) (dates []calendar.Date, err error) {
 	err = e.db.Read(ctx, func(tx store.Tx) error {
 		rows, err := tx.Query("select distinct date from recon_file where state = $1 order by date", fileLoaded)
 		loaded, err := store.All(rows, err, func(r *store.Rows, d *calendar.Date) error { return r.Scan(d) })
@@ -231,5 +231,15 @@ func (e *Engine) Due(ctx context.Context) (dates []calendar.Date, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("reconcile: looking for days to compare: %w", err)
 	}
-	return dates, nil
+	var over []calendar.Date
+	for _, d := range dates {
+		err := e.cfg.Books.Whole(ctx, d, now)
+		switch {
+		case err == nil:
+			over = append(over, d)
+		case !errors.Is(err, settlement.ErrEarly) && !errors.Is(err, settlement.ErrUndecided):
+			return nil, err
+		}
+	}
+	return over, nil
 }

@@ -54,6 +54,8 @@ type town struct {
 	files map[string][]clearing.Record // by source: what it has not told yet
 	back  money.Amount                 // what the network takes from its next payment
 	paid  map[string]money.Amount      // net of the files of a day, by day and wallet
+
+	undecided int // sales under way
 }
 
 func (w *town) Facts(_ context.Context, after int64, limit int) ([]settlement.Fact, error) {
@@ -61,7 +63,7 @@ func (w *town) Facts(_ context.Context, after int64, limit int) ([]settlement.Fa
 	return slices.Clone(w.facts[from:min(from+limit, len(w.facts))]), nil
 }
 func (w *town) From(cursor int64) int64                                     { return cursor }
-func (w *town) Undecided(context.Context, calendar.Date) (n int, err error) { return 0, nil }
+func (w *town) Undecided(context.Context, calendar.Date) (n int, err error) { return w.undecided, nil }
 func (w *town) CutOver(context.Context, calendar.Date) error                { return nil }
 
 func newTown(t *testing.T, db *store.DB, change ...func(*Config)) *town {
