@@ -4,12 +4,13 @@ import (
 	"bufio"
 	"encoding/csv"
 	"io"
+	"slices"
 )
 
 // csvSheet writes UTF-8 with a byte order mark, by which Excel knows it, and lines that
 // end in CR LF (RFC 4180). Tables follow each other behind an empty line. A code
-// of digits stands behind a backtick, as in the wallets' bills: Excel would make
-// a number of it and lose its last digits.
+// that reads as a number stands behind a backtick, as in the wallets' bills: Excel
+// would make a number of it and lose its first zeros or its last digits.
 type csvSheet struct {
 	out  *bufio.Writer
 	w    *csv.Writer
@@ -32,7 +33,7 @@ func (s *csvSheet) begin(h *head) error {
 		return err
 	}
 	for _, f := range h.facts {
-		if err := s.w.Write([]string{guarded(f[0]), guarded(f[1])}); err != nil {
+		if err := s.w.Write([]string{guarded(f[0]), code(f[1])}); err != nil {
 			return err
 		}
 	}
@@ -67,17 +68,32 @@ func (s *csvSheet) row(cells []any) error {
 	return s.w.Write(s.line)
 }
 
-// code keeps a number's digits where a spreadsheet would round them.
-func code(s string) string {
-	if len(s) < 12 {
-		return guarded(s)
+func (s *csvSheet) total(cells []any) error {
+	if len(cells) > 0 && s.cols[0].Kind == Code {
+		s.cols = slices.Clone(s.cols)
+		s.cols[0].Kind = Text
 	}
+	return s.row(cells)
+}
+
+// code keeps a name's characters where a spreadsheet would make another number
+// of them: of more digits than it holds, of zeros in front, of an E between digits.
+func code(s string) string {
+	digits, es := 0, 0
 	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+			digits++
+		case (c == 'E' || c == 'e') && i > 0 && i < len(s)-1:
+			es++
+		default:
 			return guarded(s)
 		}
 	}
-	return "`" + s
+	if digits >= 12 || es == 1 || es == 0 && digits > 1 && s[0] == '0' {
+		return "`" + s
+	}
+	return s
 }
 
 func (s *csvSheet) end() error {

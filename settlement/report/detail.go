@@ -43,6 +43,7 @@ func (b *Books) detail(ctx context.Context, r *Request, s sheet) error {
 	if err != nil {
 		return err
 	}
+	var sum lineSum
 	for _, run := range runs {
 		merchants := []string{r.Merchant}
 		if r.Merchant == "" {
@@ -51,12 +52,36 @@ func (b *Books) detail(ctx context.Context, r *Request, s sheet) error {
 			}
 		}
 		for _, mid := range merchants {
-			if err := b.lines(ctx, s, run, mid, ""); err != nil {
+			if err := b.lines(ctx, s, run, mid, "", &sum); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	return s.total(sum.cells())
+}
+
+// lineSum is what lines come to.
+type lineSum struct{ amount, rate, fixed, speed money.Amount }
+
+// cells are the total under detailColumns.
+func (x *lineSum) cells() []any {
+	cells := make([]any, len(detailColumns))
+	cells[0] = "合计"
+	for i, c := range detailColumns {
+		switch c.Key {
+		case "amount":
+			cells[i] = x.amount
+		case "fee_rate":
+			cells[i] = x.rate
+		case "fee_fixed":
+			cells[i] = x.fixed
+		case "speed_fee":
+			cells[i] = x.speed
+		case "net":
+			cells[i] = x.amount - x.rate - x.fixed - x.speed
+		}
+	}
+	return cells
 }
 
 // settled are the merchants of a run, in order.
@@ -122,11 +147,16 @@ func (b *Books) inPayout(ctx context.Context, r *Request, s sheet) error {
 	if err := s.table("交易", detailColumns); err != nil {
 		return err
 	}
-	return b.lines(ctx, s, run{p.run, p.date}, p.merchant, p.speed)
+	var sum lineSum
+	if err := b.lines(ctx, s, run{p.run, p.date}, p.merchant, p.speed, &sum); err != nil {
+		return err
+	}
+	return s.total(sum.cells())
 }
 
-// lines writes a merchant's lines of a run as the store gives them.
-func (b *Books) lines(ctx context.Context, s sheet, run run, mid, speed string) error {
+// lines writes a merchant's lines of a run as the store gives them, and adds
+// them up.
+func (b *Books) lines(ctx context.Context, s sheet, run run, mid, speed string, sum *lineSum) error {
 	err := b.db.Read(ctx, func(tx store.Tx) error {
 		rows, err := tx.Query(`select l.effect, l.terminal, l.rrn, l.issuer, l.wallet, l.speed, l.plan, l.plan_version, l.amount, l.fee_rate, l.fee_fixed, l.speed_fee,
 				coalesce(t.opened, 0), coalesce(t.masked, ''), coalesce(t.channel, 0), coalesce(t.batch, 0), coalesce(t.stan, 0), coalesce(o.approval, ''),
@@ -153,6 +183,7 @@ func (b *Books) lines(ctx context.Context, s sheet, run run, mid, speed string) 
 				&opened, &masked, &channel, &batch, &stan, &approval, &of, &order); err != nil {
 				return err
 			}
+			sum.amount, sum.rate, sum.fixed, sum.speed = sum.amount+amount, sum.rate+rate, sum.fixed+fixed, sum.speed+speedFee
 			at, name := "", ""
 			if opened != 0 {
 				at = time.UnixMicro(opened).In(calendar.Beijing).Format(time.DateTime)

@@ -43,6 +43,11 @@ func (b *Books) cost(ctx context.Context, r *Request, s sheet) error {
 		}
 	}
 	total.done()
+	cost := total.issuer + total.network
+	if err := s.total([]any{"合计", nil, nil, nil, nil, nil, total.sales + total.backs, total.sold - total.back, total.rate + total.fixed, total.speed, total.issuer, total.network, cost,
+		total.sold - total.back - cost, total.net, total.margin}); err != nil {
+		return err
+	}
 	if err := s.table("合计", []Column{{"item", "项目", Text}, {"amount", "金额", Money}}); err != nil {
 		return err
 	}
@@ -298,9 +303,9 @@ func (b *Books) invoice(ctx context.Context, r *Request, s sheet) error {
 			continue
 		}
 		sum -= it.amount
-		if err := s.row([]any{it.text, "", int64(1), money.Amount(0), -it.amount}); err != nil {
+		if err := s.row([]any{it.text, "", int64(1), nil, -it.amount}); err != nil {
 			return err
 		}
 	}
-	return s.row([]any{"合计", "", int64(0), money.Amount(0), sum})
+	return s.total([]any{"合计", nil, nil, nil, sum})
 }

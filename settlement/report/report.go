@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"acquirer/calendar"
 	"acquirer/ledger"
@@ -47,11 +48,13 @@ type Column struct {
 }
 
 // sheet is a report in a format. Cells are string, money.Amount, int64 or
-// calendar.Date, one for each column.
+// calendar.Date, one for each column, and nil where there is nothing to say.
+// total is the row under the others: its first cell is its label.
 type sheet interface {
 	begin(h *head) error
 	table(name string, columns []Column) error
 	row(cells []any) error
+	total(cells []any) error
 	end() error
 }
 
@@ -59,6 +62,17 @@ type sheet interface {
 type head struct {
 	title string
 	facts [][2]string // name and value
+}
+
+// short is the head in one line, for the pages behind the first.
+func (h *head) short() string {
+	line := h.title
+	for _, f := range h.facts {
+		if slices.Contains([]string{"商户名称", "账期", "截至", "打款单号"}, f[0]) {
+			line += "  " + f[1]
+		}
+	}
+	return line
 }
 
 // Formats are those a report can be written in.
@@ -114,7 +128,6 @@ func (r *Request) check() error {
 	return nil
 }
 
-// period is the request's dates as they are read and as file names have them.
 // period is the dates in words. What is not closed yet is said: its sales are
 // in no figure.
 func (r *Request) period() string {
@@ -268,9 +281,10 @@ func plain(s string) string {
 }
 
 // guarded is text as a spreadsheet may be given it: what it would read as a
-// formula stands behind an apostrophe (OWASP, CSV injection).
+// formula stands behind an apostrophe (OWASP, CSV injection), the wide signs too,
+// which a Chinese Excel takes for the narrow ones.
 func guarded(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r\n", rune(s[0])) {
+	if first, _ := utf8.DecodeRuneInString(s); s != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", first) {
 		return "'" + s
 	}
 	return s
@@ -279,6 +293,8 @@ func guarded(s string) string {
 // text is a cell as it is read.
 func text(cell any) string {
 	switch v := cell.(type) {
+	case nil:
+		return ""
 	case string:
 		return v
 	case money.Amount:
@@ -286,4 +302,27 @@ func text(cell any) string {
 	default: // int64, calendar.Date
 		return fmt.Sprint(v)
 	}
+}
+
+// shown is a cell as people read it on paper: amounts and counts have separators.
+func shown(cell any) string {
+	switch v := cell.(type) {
+	case money.Amount:
+		whole, fen, _ := strings.Cut(v.String(), ".")
+		return thousands(whole) + "." + fen
+	case int64:
+		return thousands(fmt.Sprint(v))
+	}
+	return text(cell)
+}
+
+func thousands(digits string) string {
+	sign, digits := "", digits
+	if strings.HasPrefix(digits, "-") {
+		sign, digits = "-", digits[1:]
+	}
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return sign + digits
 }

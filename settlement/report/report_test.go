@@ -134,8 +134,9 @@ type page struct {
 	Title  string
 	Facts  map[string]string
 	Tables []struct {
-		Name string
-		Rows []map[string]any
+		Name  string
+		Rows  []map[string]any
+		Total map[string]any
 	}
 }
 
@@ -166,6 +167,19 @@ func (p *page) rows(table string, keys ...string) (out []string) {
 	return out
 }
 
+// total is a table's total under some keys, in a line.
+func (p *page) total(table string, keys ...string) string {
+	var cells []string
+	for _, t := range p.Tables {
+		for _, k := range keys {
+			if t.Name == table {
+				cells = append(cells, fmt.Sprint(t.Total[k]))
+			}
+		}
+	}
+	return strings.Join(cells, " ")
+}
+
 func same(t *testing.T, what string, got []string, want ...string) {
 	t.Helper()
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
@@ -186,8 +200,8 @@ func each(t *testing.T, f func(*testing.T, *street)) {
 func TestStatement(t *testing.T) {
 	each(t, func(t *testing.T, s *street) {
 		p := s.json(Request{Report: "statement", Merchant: stall, From: friday, To: saturday})
-		same(t, "summary", p.rows("汇总", "item", "count", "amount"), "期初结转 0 0.00", "消费 4 650.00", "撤销、冲正与退货 1 -40.00", "手续费(按比例) 0 -3.35",
-			"手续费(每笔固定) 0 -6.00", "快速到账服务费 0 0.00", "其他款项 0 -100.00", "转入或收回欠款 0 0.00", "已结算打款 0 -500.65", "期末结转 0 0.00")
+		same(t, "summary", p.rows("汇总", "item", "count", "amount"), "期初结转 <nil> 0.00", "消费 4 650.00", "撤销、冲正与退货 1 -40.00", "手续费(按比例) <nil> -3.35",
+			"手续费(每笔固定) <nil> -6.00", "快速到账服务费 <nil> 0.00", "其他款项 <nil> -100.00", "转入或收回欠款 <nil> 0.00", "已结算打款 <nil> -500.65", "期末结转 <nil> 0.00")
 		same(t, "methods", p.rows("按支付方式", "method", "sales", "sold", "backs", "back", "fee", "net"), "借记卡 1 200.00 0 0.00 1.00 199.00",
 			"微信支付 1 50.00 0 0.00 0.19 49.81", "贷记卡 2 400.00 1 40.00 8.16 351.84")
 		same(t, "days", p.rows("按结算日", "date", "sales", "sold", "back", "fee", "other", "paid", "carry"), "2026-11-20 3 350.00 40.00 4.55 0.00 305.45 0.00",
@@ -223,6 +237,9 @@ func TestDetail(t *testing.T) {
 		same(t, "a day", day.rows("明细", keys...), append(append([]string{}, want...), others...)...)
 		ref := "20261120-" + stall + "-T1-0"
 		down := s.json(Request{Report: "detail", Payout: ref})
+		if got := day.total("明细", "amount", "fee_rate", "fee_fixed", "speed_fee", "net", "stan"); got != "5310.00 31.55 3.00 2.49 5272.96 <nil>" {
+			t.Errorf("a day comes to %s", got)
+		}
 		same(t, "a payout", down.rows("交易", keys...), want...)
 		same(t, "what it is made of", down.rows("打款构成", "item", "amount"), "交易净额(未扣费) 310.00", "手续费 -4.55", "快速到账服务费 0.00", "其他款项 0.00", "转入或收回欠款 0.00",
 			"期初结转 0.00", "结转下期 0.00", "打款金额 305.45")
@@ -258,7 +275,10 @@ func TestOperatorsReports(t *testing.T) {
 		}
 		inv := s.json(Request{Report: "invoice", Merchant: stall, From: friday, To: saturday})
 		same(t, "invoice", inv.rows("费用", "item", "method", "count", "base", "fee"), "收单手续费(按比例) 借记卡 1 200.00 1.00", "收单手续费(按比例) 微信支付 1 50.00 0.19",
-			"收单手续费(按比例) 贷记卡 3 360.00 2.16", "收单手续费(每笔固定) 贷记卡 3 360.00 6.00", "维修费(WO-1)  1 0.00 100.00", "合计  0 0.00 109.35")
+			"收单手续费(按比例) 贷记卡 3 360.00 2.16", "收单手续费(每笔固定) 贷记卡 3 360.00 6.00", "维修费(WO-1)  1 <nil> 100.00")
+		if got := inv.total("费用", "fee"); got != "109.35" {
+			t.Errorf("the invoice comes to %s", got)
+		}
 		trial := s.json(Request{Report: "trial-balance", From: saturday, To: saturday})
 		for _, row := range trial.rows("合计", "book", "difference") {
 			if !strings.HasSuffix(row, " 0.00") {
@@ -341,7 +361,7 @@ func checkCSV(t *testing.T, s *street, r Request) {
 			t.Errorf("no cell is %q", want)
 		}
 	}
-	if code(stall) != "`"+stall || code("000001") != "000001" || code("=1") != "'=1" {
+	if code(stall) != "`"+stall || code("000001") != "`000001" || code("12E345") != "`12E345" || code("1") != "1" || code("10000001") != "10000001" || code("A12345") != "A12345" || code("=1") != "'=1" {
 		t.Errorf("codes: %s %s %s", code(stall), code("000001"), code("=1"))
 	}
 	for _, bad := range []string{"=1+1", "+1", "-1", "@A1", "\tx", "\rx", "\nx"} {
@@ -365,6 +385,15 @@ func checkXLSX(t *testing.T, s *street, r Request) {
 	}()
 	if got := fmt.Sprint(book.GetSheetList()); got != "[概要 汇总 按支付方式 按结算日 其他款项 打款明细]" {
 		t.Errorf("sheets %s", got)
+	}
+	if page, err := book.GetPageLayout("汇总"); err != nil || *page.Size != 9 || *page.FitToWidth != 1 {
+		t.Errorf("a sheet prints on %v, %v", page, err)
+	}
+	if panes, err := book.GetPanes("打款明细"); err != nil || !panes.Freeze || panes.YSplit != 1 {
+		t.Errorf("the headings go away: %+v, %v", panes, err)
+	}
+	if hf, err := book.GetHeaderFooter("按结算日"); err != nil || !strings.Contains(hf.OddHeader, "商户对账单") || !strings.Contains(hf.OddFooter, "&P") {
+		t.Errorf("a printed page says %+v, %v", hf, err)
 	}
 	for _, c := range [][3]string{{"概要", "B4", `'=王芳的"夜市"小摊,<b>`}, {"汇总", "C10", "-500.65"}, {"打款明细", "A2", "20261120-" + stall + "-T1-0"}} {
 		if got, err := book.GetCellValue(c[0], c[1]); err != nil || got != c[2] {
@@ -551,16 +580,72 @@ func TestPDFWraps(t *testing.T) {
 	}
 	for _, text := range []string{"", "结算日", "交易时间", "20261120-898110054110001-T1-0", "王芳 A b", strings.Repeat("支付方式", 50), "a b  c"} {
 		for _, width := range []float64{1, 6, 13, 40} {
-			lines := s.wrap(text, width)
+			lines := s.wrap(text, 8, width)
 			if strings.Join(lines, "") != text {
 				t.Errorf("%q at %v became %q", text, width, lines)
 			}
 			for _, l := range lines {
-				if n := len([]rune(l)); n > 1 && s.pdf.GetStringWidth(l) > width+0.01 {
+				if n := len([]rune(l)); n > 1 && s.width(l, 8) > width+0.01 {
 					t.Errorf("%q is wider than %v", l, width)
 				}
 			}
 		}
+	}
+}
+
+// A wide table begins on the first page and lies across, its amounts stay in one
+// line, and every page says of which report it is.
+func TestPDFPages(t *testing.T) {
+	var out bytes.Buffer
+	s := newPDF(&out, friday)
+	if err := s.begin(&head{"结算明细", [][2]string{{"商户名称", "一家名字很长的小店"}, {"账期", "2026-11-20"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.table("明细", detailColumns); err != nil {
+		t.Fatal(err)
+	}
+	row := []any{friday, stall, "10000001", "2026-11-20 12:00:01", "消费", "贷记卡", "621000******0018", "north", "000001", "000001", "2X2FYZCH2PS1", "2X2FYZCH2PS1", "A12345",
+		money.Amount(1_234_567_89), money.Amount(60), money.Amount(300), money.Amount(0), money.Amount(-1_234_567_89), "T+1", "MICRO-2025 v1", "20261120-" + stall + "-T1-0"}
+	for range 300 {
+		if err := s.row(row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var sum lineSum
+	if err := errors.Join(s.total(sum.cells()), s.end()); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.pdf.PageNo(); n < 6 || n > 16 {
+		t.Errorf("300 rows take %d pages", n)
+	}
+	if !s.across {
+		t.Error("21 columns stand upright")
+	}
+	for i, c := range detailColumns {
+		if lines := s.wrap(shown(row[i]), s.size, s.widths[i]-2*s.pad()); c.Kind == Money && len(lines) > 1 {
+			t.Errorf("%s is cut: %q", c.Name, lines)
+		}
+	}
+	tool, err := exec.LookPath("pdftotext")
+	if err != nil {
+		t.Skip("no pdftotext")
+	}
+	cmd := exec.CommandContext(t.Context(), tool, "-layout", "-", "-")
+	cmd.Stdin = bytes.NewReader(out.Bytes())
+	text, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages := strings.Split(strings.TrimSuffix(string(text), "\f"), "\f")
+	for i, p := range pages {
+		for _, want := range []string{"结算明细", "一家名字很长的小店", "2026-11-20", "1,234,567.89", "-1,234,567.89", fmt.Sprintf("第 %d 页 / 共 %d 页", i+1, len(pages))} {
+			if !strings.Contains(p, want) {
+				t.Errorf("page %d does not say %q:\n%s", i+1, want, p)
+			}
+		}
+	}
+	if !strings.Contains(pages[len(pages)-1], "合计") {
+		t.Error("the last page has no total")
 	}
 }
 

@@ -50,10 +50,15 @@ func (b *Books) statement(ctx context.Context, r *Request, s sheet) error {
 		if err := s.table("其他款项", []Column{{"date", "日期", Date}, {"text", "说明", Text}, {"amount", "金额", Money}, {"key", "编号", Code}}); err != nil {
 			return err
 		}
+		var sum money.Amount
 		for _, it := range items {
 			if err := s.row([]any{it.date, it.text, it.amount, it.key}); err != nil {
 				return err
 			}
+			sum += it.amount
+		}
+		if err := s.total([]any{"合计", nil, sum, nil}); err != nil {
+			return err
 		}
 	}
 	return b.paidOut(ctx, s, batches)
@@ -114,9 +119,9 @@ func summary(s sheet, opening money.Amount, batches []batch, methods []methodSum
 		return err
 	}
 	for _, row := range [][]any{
-		{"期初结转", int64(0), opening}, {"消费", sold.sales, sold.sold}, {"撤销、冲正与退货", sold.backs, -sold.back},
-		{"手续费(按比例)", int64(0), -sold.rate}, {"手续费(每笔固定)", int64(0), -sold.fixed}, {"快速到账服务费", int64(0), -sold.speed},
-		{"其他款项", int64(0), other}, {"转入或收回欠款", int64(0), arrears}, {"已结算打款", int64(0), -paid}, {"期末结转", int64(0), closing},
+		{"期初结转", nil, opening}, {"消费", sold.sales, sold.sold}, {"撤销、冲正与退货", sold.backs, -sold.back},
+		{"手续费(按比例)", nil, -sold.rate}, {"手续费(每笔固定)", nil, -sold.fixed}, {"快速到账服务费", nil, -sold.speed},
+		{"其他款项", nil, other}, {"转入或收回欠款", nil, arrears}, {"已结算打款", nil, -paid}, {"期末结转", nil, closing},
 	} {
 		if err := s.row(row); err != nil {
 			return err
@@ -130,14 +135,17 @@ func byMethod(s sheet, methods []methodSum) error {
 		{"back", "退款金额", Money}, {"fee", "手续费", Money}, {"net", "净额", Money}}); err != nil {
 		return err
 	}
+	var sum methodSum
 	for i := range methods {
 		m := &methods[i]
 		m.done()
 		if err := s.row([]any{method(m.channel, m.wallet), m.sales, m.sold, m.backs, m.back, m.fees, m.net}); err != nil {
 			return err
 		}
+		sum.add(m)
 	}
-	return nil
+	sum.done()
+	return s.total([]any{"合计", sum.sales, sum.sold, sum.backs, sum.back, sum.fees, sum.net})
 }
 
 func byDay(s sheet, batches []batch, days map[calendar.Date]*methodSum) error {
@@ -145,6 +153,8 @@ func byDay(s sheet, batches []batch, days map[calendar.Date]*methodSum) error {
 		{"fee", "手续费", Money}, {"other", "其他款项", Money}, {"paid", "打款", Money}, {"carry", "结转", Money}}); err != nil {
 		return err
 	}
+	var sum methodSum
+	var others, payouts money.Amount
 	for i := 0; i < len(batches); {
 		date := batches[i].date
 		var other, paid, carry money.Amount
@@ -159,8 +169,11 @@ func byDay(s sheet, batches []batch, days map[calendar.Date]*methodSum) error {
 		if err := s.row([]any{date, day.sales, day.sold, day.back, day.fees, other, paid, carry}); err != nil {
 			return err
 		}
+		sum.add(day)
+		others, payouts = others+other, payouts+paid
 	}
-	return nil
+	sum.done()
+	return s.total([]any{"合计", sum.sales, sum.sold, sum.back, sum.fees, others, payouts, nil})
 }
 
 // paidOut lists the payouts of the batches, with those that replaced them.
@@ -169,6 +182,7 @@ func (b *Books) paidOut(ctx context.Context, s sheet, batches []batch) error {
 		{"amount", "金额", Money}, {"state", "状态", Text}, {"account", "收款账户", Code}, {"reason", "说明", Text}}); err != nil {
 		return err
 	}
+	var sum money.Amount
 	for i := range batches {
 		if batches[i].payout == "" {
 			continue
@@ -185,7 +199,10 @@ func (b *Books) paidOut(ctx context.Context, s sheet, batches []batch) error {
 			if err := s.row([]any{p.ref, p.date, p.due, speedNames[p.speed], p.amount, state, p.account, p.reason}); err != nil {
 				return err
 			}
+			if p.child == "" { // what was replaced is in what replaced it
+				sum += p.amount
+			}
 		}
 	}
-	return nil
+	return s.total([]any{"合计", nil, nil, nil, sum, nil, nil, nil})
 }
