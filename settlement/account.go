@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"acquirer/audit"
 	"acquirer/calendar"
 	"acquirer/card"
 	"acquirer/fault"
@@ -155,8 +156,8 @@ func (e *Engine) isAccount(ctx context.Context, was, is merchant.Account, number
 func (e *Engine) ConfirmAccount(ctx context.Context, mid, ends, by string, now time.Time, also ...func(tx store.Tx) error) (AccountChange, error) {
 	return e.moveAccount(ctx, mid, by, now, also, func(tx store.Tx, c *AccountChange) error {
 		switch {
-		case c.AskedBy == by:
-			return fmt.Errorf("%w: %s asked for it", ErrTwoPeople, by)
+		case audit.SamePerson(c.AskedBy, by):
+			return fmt.Errorf("%w: %s asked for it", ErrTwoPeople, c.AskedBy)
 		case len(ends) != 4 || !strings.HasSuffix(c.Account.Masked, ends):
 			return fmt.Errorf("%w: %s asked for %s, which does not end in %.4q; ask the merchant", ErrAccount, c.AskedBy, c.Account.Masked, ends)
 		}

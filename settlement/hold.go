@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"acquirer/audit"
 	"acquirer/calendar"
 	"acquirer/fault"
 	"acquirer/ledger"
@@ -206,8 +207,8 @@ func (e *Engine) ConfirmHold(ctx context.Context, key, by string, now time.Time,
 			return nil, 0, nil
 		case h.State != HoldAsked:
 			return nil, 0, fmt.Errorf("%w: it is %s", ErrHold, h.State)
-		case h.AskedBy == by:
-			return nil, 0, fmt.Errorf("%w: %s asked for the hold", ErrTwoPeople, by)
+		case audit.SamePerson(h.AskedBy, by):
+			return nil, 0, fmt.Errorf("%w: %s asked for the hold", ErrTwoPeople, h.AskedBy)
 		}
 		h.State, h.SureBy, h.Sure = HoldSure, by, now
 		return []ledger.Transfer{book.Confirm()}, 0, nil
@@ -251,8 +252,8 @@ func (e *Engine) Release(ctx context.Context, key, by string, now time.Time, als
 			return nil, 0, nil
 		case h.State != HoldSure || h.FreeBy == "":
 			return nil, 0, fmt.Errorf("%w: nobody asked for its release; it is %s", ErrHold, h.State)
-		case h.FreeBy == by:
-			return nil, 0, fmt.Errorf("%w: %s asked for the release", ErrTwoPeople, by)
+		case audit.SamePerson(h.FreeBy, by):
+			return nil, 0, fmt.Errorf("%w: %s asked for the release", ErrTwoPeople, h.FreeBy)
 		}
 		return h.release(book, by, now)
 	})

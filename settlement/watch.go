@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"acquirer/audit"
 	"acquirer/calendar"
 	"acquirer/money"
 	"acquirer/store"
@@ -83,11 +84,11 @@ func (e *Engine) Unwatch(ctx context.Context, mid, by string, now time.Time, als
 		if err != nil {
 			return err
 		}
-		switch w.AskedBy {
-		case "":
+		switch {
+		case w.AskedBy == "":
 			w.AskedBy = by
-		case by:
-			return fmt.Errorf("%w: %s asked that it is lifted", ErrTwoPeople, by)
+		case audit.SamePerson(w.AskedBy, by):
+			return fmt.Errorf("%w: %s asked that it is lifted", ErrTwoPeople, w.AskedBy)
 		default:
 			lifted, w.LiftedBy, w.Lifted = true, by, now
 		}

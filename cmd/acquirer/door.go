@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -218,7 +217,7 @@ func knock(ctx context.Context, path, what string, ask any) (*http.Response, err
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+d.Token)
-	req.Header.Set("X-Who", whoRuns())
+	req.Header.Set(operatorHeader, whoRuns())
 	req.Close = true
 	resp, err := http.DefaultClient.Do(req)
 	if err == nil && resp.StatusCode != http.StatusOK {
@@ -252,7 +251,7 @@ func doErrands(db *store.DB, cfg Config, token string, log *slog.Logger) http.Ha
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		who := cmp.Or(r.Header.Get("X-Who"), "somebody who may read the database's files")
+		who := whoAsks(r)
 		w.Header().Set("Cache-Control", "no-store")
 		a, err := e.run(r.Context(), db, cfg, who)
 		var out reply

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/user"
 	"strconv"
 	"strings"
 	"time"
@@ -120,14 +119,6 @@ func auditFile(keyFile, set string) string {
 		return set
 	}
 	return keyFile + ".audit"
-}
-
-// whoRuns is the user of this process, for the audit log.
-func whoRuns() string {
-	if u, err := user.Current(); err == nil {
-		return fmt.Sprintf("uid %s (%s)", u.Uid, u.Username)
-	}
-	return fmt.Sprintf("uid %d", os.Getuid())
 }
 
 // awaitHSM waits until the HSM's process answers and is open: after a power

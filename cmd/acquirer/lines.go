@@ -63,7 +63,7 @@ func (a *admin) order(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// It is written down first: what nobody could answer for is not done.
-	e := audit.Entry{Who: cmp.Or(r.Header.Get(operatorHeader), "unknown"), From: "command line, " + r.RemoteAddr, Op: "lines " + order, Subject: name, Result: audit.Done}
+	e := audit.Entry{Who: whoAsks(r), From: "command line, " + r.RemoteAddr, Op: "lines " + order, Subject: name, Result: audit.Done}
 	lines := []int{line}
 	if line > 0 {
 		e.Detail = fmt.Sprintf("line %d", line)
@@ -133,9 +133,6 @@ func drainedLines(ctx context.Context, db *store.DB) (map[string][]int, error) {
 	}
 	return drained, nil
 }
-
-// operatorHeader carries who gives an order, as the command says it.
-const operatorHeader = "Acquirer-Operator"
 
 // newLinesCmd is `acquirer lines`: what the lines of a running switch do, and
 // orders to them.

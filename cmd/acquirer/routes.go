@@ -190,7 +190,7 @@ func (a *admin) routes(w http.ResponseWriter, _ *http.Request) {
 // reroute reloads the routing for acquirer route reload and answers what is
 // different now.
 func (a *admin) reroute(w http.ResponseWriter, r *http.Request) {
-	diff, err := a.v.routing.reload(r.Context(), cmp.Or(r.Header.Get(operatorHeader), "unknown"), "admin address, "+r.RemoteAddr)
+	diff, err := a.v.routing.reload(r.Context(), whoAsks(r), "admin address, "+r.RemoteAddr)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return

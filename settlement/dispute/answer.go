@@ -132,8 +132,8 @@ func (e *Engine) Close(ctx context.Context, id int64, outcome State, note string
 		return c, false, fmt.Errorf("%w: case %d is over: %s", ErrAction, id, c.State)
 	case c.Stage == Retrieval && outcome != Closed, c.Stage != Retrieval && outcome != Won && outcome != Lost:
 		return c, false, fmt.Errorf("%w: a %s ends closed if it is a retrieval, else won or lost", ErrAction, c.Stage)
-	case c.Asked == outcome && c.AskedBy == who.Name:
-		return c, false, fmt.Errorf("%w: %s asked for it", ErrTwoPeople, who.Name)
+	case c.Asked == outcome && audit.SamePerson(c.AskedBy, who.Name):
+		return c, false, fmt.Errorf("%w: %s asked for it", ErrTwoPeople, c.AskedBy)
 	case c.Asked == outcome:
 		if outcome == Won && c.Stage == Chargeback && c.State == Open { // they gave in before we represented
 			if err := e.cfg.Books.ChargebackWon(ctx, c.key("chargeback"), c.Amount, now); err != nil {

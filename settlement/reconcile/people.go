@@ -66,8 +66,8 @@ func (e *Engine) Resolve(ctx context.Context, id int64, a Action, note string, w
 			}
 			b.Action, b.AskedBy, b.Note = a, who.Name, note
 			op += " ask"
-		case b.AskedBy == who.Name:
-			return fmt.Errorf("%w: %s asked for it", ErrTwoPeople, who.Name)
+		case audit.SamePerson(b.AskedBy, who.Name):
+			return fmt.Errorf("%w: %s asked for it", ErrTwoPeople, b.AskedBy)
 		default:
 			if err := e.book(ctx, tx, &b, max(calendar.DateOf(now), open), now); err != nil {
 				return err
@@ -206,7 +206,7 @@ func (e *Engine) SignOff(ctx context.Context, date calendar.Date, who Who, now t
 			return fmt.Errorf("%w: %d breaks of the day are open; resolve them first", ErrAction, open)
 		case checker != "":
 			return fmt.Errorf("%w: %s and %s have signed it", ErrAction, maker, checker)
-		case maker == who.Name:
+		case maker != "" && audit.SamePerson(maker, who.Name):
 			return fmt.Errorf("%w: %s has signed it", ErrTwoPeople, maker)
 		case maker != "":
 			column, signed = "checker = $1, checked = $2", true
