@@ -33,10 +33,10 @@ func (e *Engine) Expected(ctx context.Context, date calendar.Date, wallet string
 }
 
 func expected(tx store.Tx, date calendar.Date, wallet string) (sum money.Amount, err error) {
-	err = tx.QueryRow(`select cast(coalesce(sum(x.owed), 0) as BIGINT) from (
-			select run, amount - issuer_fee - network_fee as owed from settlement_line where run > 0 and wallet = $2
-			union all select run, network from settlement_item where run > 0 and wallet = $2
-		) x join settlement_run r on r.id = x.run where r.date = $1`, date, wallet).Scan(&sum)
+	err = tx.QueryRow(`select cast(coalesce(sum(owed), 0) as BIGINT) from (
+			select l.amount - l.issuer_fee - l.network_fee as owed from settlement_run r join settlement_line l on l.run = r.id where r.date = $1 and l.run > 0 and l.wallet = $2
+			union all select i.network from settlement_run r join settlement_item i on i.run = r.id where r.date = $1 and i.run > 0 and i.wallet = $2
+		) x`, date, wallet).Scan(&sum)
 	if err != nil {
 		return 0, err
 	}
@@ -110,15 +110,35 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 	return e.Earn(ctx, now)
 }
 
+// advanced are the payouts that were paid from our own money, which has not come
+// back.
+const advanced = "settlement_payout where advance = 1 and repaid = 0 and state = 5"
+
 // repay returns to our own account what was advanced for days that the network
-// has paid since.
+// and the wallets have paid since.
 func (e *Engine) repay(ctx context.Context, now time.Time) error {
 	var refs []string
 	err := e.db.Read(ctx, func(tx store.Tx) (err error) {
-		rows, err := tx.Query(`select p.ref from settlement_payout p where p.advance = 1 and p.repaid = 0 and p.state = $1
-			and exists (select 1 from settlement_receipt r where r.date = p.date) order by p.ref`, Paid)
-		refs, err = store.All(rows, err, func(r *store.Rows, ref *string) error { return r.Scan(ref) })
-		return err
+		rows, err := tx.Query("select distinct date from " + advanced + " and exists (select 1 from settlement_receipt r where r.date = settlement_payout.date) order by date")
+		days, err := store.All(rows, err, func(r *store.Rows, d *calendar.Date) error { return r.Scan(d) })
+		if err != nil {
+			return err
+		}
+		refs = nil
+		for _, day := range days {
+			if waits, err := moneyWaits(tx, day); err != nil {
+				return err
+			} else if waits {
+				continue
+			}
+			rows, err := tx.Query("select ref from "+advanced+" and date = $1 order by ref", day)
+			of, err := store.All(rows, err, func(r *store.Rows, ref *string) error { return r.Scan(ref) })
+			if err != nil {
+				return err
+			}
+			refs = append(refs, of...)
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("settlement: looking for advances to repay: %w", err)

@@ -425,6 +425,35 @@ func TestReceipts(t *testing.T) {
 	})
 }
 
+// What was advanced for a day is given back when everybody has paid the day: one
+// wallet's money alone would repay it out of what belongs to merchants.
+func TestAdvanceWaitsForEveryReceipt(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		w.fund(e, money.Yuan(10_000))
+		mid := w.merchant(1, "ESIGN-STD", merchant.D0, "00")
+		w.sale(mid, friday, 100_00)
+		w.sale(mid, friday, 50_00)
+		w.book.facts[1].Channel, w.book.facts[1].CardType, w.book.facts[1].Wallet = merchant.QR, "", "alipay"
+		must(t, e.AllowFast(ctx, mid, "li", clock(friday, 8, 0)))
+		w.close(e, friday)
+		paid := w.pay(e, clock(friday, 23, 10))
+		if paid.Paid != 1 || w.balance(e, ledger.DueToOwnAdvance, "") != paid.Total {
+			t.Fatalf("advanced %+v", paid)
+		}
+		must(t, e.Receive(ctx, Receipt{Date: friday, Wallet: "alipay", Received: 50_00, Reference: "ALI1"}, clock(monday, 9, 0)))
+		w.pay(e, clock(monday, 9, 5))
+		if bank, due := w.balance(e, ledger.ClientBank, ""), w.balance(e, ledger.DueToOwnAdvance, ""); bank != 50_00 || due != paid.Total {
+			t.Errorf("the wallet alone has paid: the merchants' bank account has %s and %s is to be repaid, want 50.00 and %s", bank, due, paid.Total)
+		}
+		w.receive(e, friday, clock(monday, 10, 0))
+		if due := w.balance(e, ledger.DueToOwnAdvance, ""); due != 0 {
+			t.Errorf("everybody has paid, and %s is to be repaid", due)
+		}
+		w.sound(e)
+	})
+}
+
 // Two schedulers, and the poster, at once.
 func TestTwoSchedulers(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
