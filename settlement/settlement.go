@@ -190,7 +190,7 @@ func (e *Engine) Ledger() *ledger.Ledger { return e.ledger }
 // difference. Tasks are made once per key.
 type Task struct {
 	Key      string    `json:"key"`
-	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_slow, payout_held, payable_short, arrears, unpriced, bank_answer, bank_file, receipt, late_success
+	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_slow, payout_held, payable_short, arrears, unpriced, bank_answer, bank_changed, bank_file, receipt, late_success
 	Merchant string    `json:"merchant,omitempty"`
 	Ref      string    `json:"ref,omitempty"` // a payout's reference or a transaction's id
 	Text     string    `json:"text"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 
@@ -58,6 +59,21 @@ func (v *house) openRail(dataKey hsm.Key) (bankRail, error) {
 		return nil, usageError{fmt.Errorf("settlement.bank: %w (settlement.account_holder, settlement.account, settlement.account_bank)", err)}
 	}
 	return rail, nil
+}
+
+// bankName is what settlement.bank names, as the store remembers it: an address,
+// without a password that stands in it; or for files our account, wherever the
+// folder is.
+func (c *Config) bankName() string {
+	s := &c.Settlement
+	if strings.HasPrefix(s.Bank, "file:") {
+		return fmt.Sprintf("files for account %s at %s", settlement.NewNumber(s.Account), s.AtBank)
+	}
+	u, err := url.Parse(s.Bank)
+	if err != nil {
+		return s.Bank
+	}
+	return strings.ToLower(u.Scheme+"://"+u.Host) + strings.TrimRight(u.Path, "/")
 }
 
 // sealAccount seals settlement accounts.

@@ -24,7 +24,7 @@ import (
 )
 
 // openBooks puts the settlement engine on the journal, the ledger and the bank.
-func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
+func (v *house) openBooks(ctx context.Context, dataKey hsm.Key) (*settlement.Engine, error) {
 	cfg := settlement.Config{
 		DB: v.db, Source: settlement.FromJournal(v.journal, switching.EntryOf), Merchants: v.terminals, Rest: v.letTerminalsFirst,
 		Seal: v.sealAccount(dataKey), Unseal: v.openAccount(dataKey), OnInstant: v.instantPaid, OnSlow: v.slowedDown,
@@ -36,7 +36,17 @@ func (v *house) openBooks(dataKey hsm.Key) (*settlement.Engine, error) {
 	if v.rail, err = v.openRail(dataKey); err != nil {
 		return nil, err
 	}
-	cfg.Rail = v.rail
+	if v.rail != nil {
+		if v.cfg.demo { // its bank began anew
+			err = settlement.ForgetBank(ctx, v.db)
+		}
+		if err == nil {
+			cfg.Rail, err = settlement.OneBank(ctx, v.db, v.rail, v.cfg.bankName(), time.Now())
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	if v.cfg.Clearing.Sources != "" {
 		cfg.Gate = func(ctx context.Context, date calendar.Date) error { return v.recon.Gate(ctx, date) }
 	}

@@ -439,7 +439,7 @@ func (w *deedHouse) newPrice() {
 // strangeOrder is one that the bank has and we never gave.
 func (w *deedHouse) strangeOrder() {
 	w.t.Helper()
-	w.exec("delete from settlement_feed where name = 'bank'") // another bank tells from its beginning
+	w.exec("delete from settlement_feed where name in ('bank', 'bank at')") // another bank tells from its beginning
 	rail, err := settlement.NewHTTPRail(w.live.URL(), time.Second)
 	if err != nil {
 		w.t.Fatal(err)

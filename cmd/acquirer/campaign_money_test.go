@@ -46,15 +46,7 @@ func killSettle(t *testing.T, p *plan, s *crashStreet, kills int) {
 // the rows that the day came to.
 func settleDay(t *testing.T, p *plan, s *crashStreet, database string) (rows []string) {
 	t.Helper()
-	bank, err := simbank.Start("127.0.0.1:0", simbank.Config{Opening: money.Yuan(100_000_000), Slow: time.Millisecond, Silence: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := bank.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}()
+	addr := freeAddr(t)
 	v := openForReading(t, database)
 	date, err := v.books.OpenDate(t.Context())
 	if err != nil {
@@ -68,15 +60,25 @@ func settleDay(t *testing.T, p *plan, s *crashStreet, database string) (rows []s
 		t.Fatal(err)
 	}
 	key := s.args[5:9] // --hsm-file and --hsm-passphrase-file
-	at := func(day calendar.Date, bank string) []string {
+	at := func(day calendar.Date) []string {
 		when := day.Time().Add(10 * time.Hour)
-		return append([]string{"settle", "--database", database, "--settlement-bank", bank, "--date", date.String(), "--force", "--received", "expected", "--as-of", when.Format(time.RFC3339), "--json"}, key...)
+		return append([]string{"settle", "--database", database, "--settlement-bank", "http://" + addr, "--date", date.String(), "--force", "--received", "expected", "--as-of", when.Format(time.RFC3339), "--json"}, key...)
 	}
-	nobody := "http://" + freeAddr(t)
-	for i, args := range [][]string{at(due, nobody), at(due, bank.URL()), at(due, bank.URL()), at(due.AddDays(1), bank.URL()), at(due.AddDays(2), bank.URL()), at(due.AddDays(3), bank.URL())} {
+	var bank *simbank.Bank // nobody is there the first time
+	for i, args := range [][]string{at(due), at(due), at(due), at(due.AddDays(1)), at(due.AddDays(2)), at(due.AddDays(3))} {
 		mayFail := ""
-		if i == 0 {
+		switch i {
+		case 0:
 			mayFail = "connection refused"
+		case 1:
+			if bank, err = simbank.Start(addr, simbank.Config{Opening: money.Yuan(100_000_000), Slow: time.Millisecond, Silence: time.Second}); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := bank.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}()
 		}
 		for p != nil && killed(t, p, "settle", mayFail, args...) && p.rng.IntN(2) == 0 {
 		}

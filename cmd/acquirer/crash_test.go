@@ -610,7 +610,7 @@ func openForReading(t *testing.T, database string) *house {
 	if v.terminals, err = merchant.OpenRegistry(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	if v.books, err = v.openBooks(""); err != nil {
+	if v.books, err = v.openBooks(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	return v

@@ -128,7 +128,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 		return nil, err
 	}
 	v.instant = newInstant(v.metrics)
-	if v.books, err = v.openBooks(dataKey); err != nil {
+	if v.books, err = v.openBooks(ctx, dataKey); err != nil {
 		return nil, err
 	}
 	if err := v.openReconciler(); err != nil {

@@ -26,7 +26,7 @@ func TestDateWaitsForItsFile(t *testing.T) {
 	var log bytes.Buffer
 	v.log = slog.New(slog.NewTextHandler(&log, nil))
 	var err error
-	if v.books, err = v.openBooks(""); err != nil {
+	if v.books, err = v.openBooks(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := v.openReconciler(); err != nil {
@@ -112,7 +112,7 @@ func TestInboxGone(t *testing.T) {
 	v.cfg.Settlement.MinPayout, v.cfg.Settlement.RefundFee = "0.01", "return_pct"
 	v.metrics, v.log = prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
 	var err error
-	if v.books, err = v.openBooks(""); err != nil {
+	if v.books, err = v.openBooks(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := v.openReconciler(); err != nil {

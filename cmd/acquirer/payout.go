@@ -33,7 +33,7 @@ the merchant has given another card.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPayoutListCmd(), newPayoutShowCmd(), newPayoutArrivalCmd(), newPayoutReissueCmd(), newPayoutTasksCmd(), newPayoutDoneCmd())
+	cmd.AddCommand(newPayoutListCmd(), newPayoutShowCmd(), newPayoutArrivalCmd(), newPayoutReissueCmd(), newPayoutTasksCmd(), newPayoutDoneCmd(), newPayoutMovedCmd())
 	return cmd
 }
 
@@ -72,7 +72,7 @@ func (g *payoutGauge) Collect(ch chan<- prometheus.Metric) {
 
 // payoutCall is an errand about payouts.
 type payoutCall struct {
-	Do       string `json:"do"` // list, show, arrival, reissue, tasks or done
+	Do       string `json:"do"` // list, show, arrival, reissue, tasks, done or moved
 	Ref      string `json:"ref,omitempty"`
 	Merchant string `json:"merchant,omitempty"`
 	Note     string `json:"note,omitempty"`
@@ -120,6 +120,16 @@ func (c *payoutCall) run(ctx context.Context, db *store.DB, cfg Config, who stri
 	case "done":
 		err = books.Done(ctx, c.Ref, time.Now(), c.record(who, "task "+c.Ref))
 		a.Said = "task " + c.Ref + " is done"
+	case "moved":
+		if cfg.Settlement.Bank == "" {
+			return a, usageError{errors.New("settlement.bank is empty: set it to where the bank is now")}
+		}
+		name, was := cfg.bankName(), ""
+		was, err = settlement.SameBank(ctx, db, name, c.record(who, "bank "+name))
+		a.Said = fmt.Sprintf("%s is the bank that was %s: payouts on their way are asked for there; start acquirer serve again with it", name, was)
+		if was == name {
+			a.Said = "the house pays through " + name + " already"
+		}
 	default:
 		err = usageError{fmt.Errorf("%q is nothing that can be done with payouts", c.Do)}
 	}
@@ -220,6 +230,23 @@ func newPayoutDoneCmd() *cobra.Command {
 	addConfigFlags(cmd)
 	note := cmd.Flags().String("note", "", "what was done, for the operators' log")
 	return payoutRun(cmd, func(args []string) payoutCall { return payoutCall{Do: "done", Ref: args[0], Note: *note} })
+}
+
+func newPayoutMovedCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "moved",
+		Short: "Say that the bank in settlement.bank is the same as before, at another address",
+		Long: `moved says that the bank which settlement.bank names now is the one that payouts
+went through so far, at another address: it knows what is on its way, and is asked
+there. Of another bank say nothing: settlement.bank changes by itself when
+nothing is on its way any more. A bank that does not know a payout makes it fail,
+and whoever issues it again then pays twice.`,
+		Example: `  acquirer payout moved --settlement-bank https://bank.example:8443 --note "new data centre, ticket 4711"`,
+		Args:    cobra.NoArgs,
+	}
+	addConfigFlags(cmd)
+	note := cmd.Flags().String("note", "", "why, for the operators' log")
+	return payoutRun(cmd, func([]string) payoutCall { return payoutCall{Do: "moved", Note: *note} })
 }
 
 // payoutRun makes cmd do an errand about payouts and print its answer.

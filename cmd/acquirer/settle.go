@@ -145,7 +145,7 @@ func (v *house) openAlone(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if v.books, err = v.openBooks(dataKey); err != nil {
+	if v.books, err = v.openBooks(ctx, dataKey); err != nil {
 		return err
 	}
 	v.recon, err = reconciler(v.db, v.cfg, v.journal, v.books)
