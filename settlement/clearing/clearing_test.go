@@ -237,7 +237,7 @@ func TestZM(t *testing.T) {
 	check := func(file []byte, original string) {
 		t.Helper()
 		n := 0
-		for r, err := range ReadZM(bytes.NewReader(file)) {
+		for r, err := range ReadZM(bytes.NewReader(file), "") {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -274,6 +274,23 @@ func TestZM(t *testing.T) {
 	check(old.Bytes(), "")
 }
 
+// A file for another acquirer is one; codes that are padded with zeros are the same.
+func TestFileForAnother(t *testing.T) {
+	h := Header{Source: "north", Acquirer: "01020000"}
+	for _, ours := range []string{"", "01020000", "1020000", "00001020000"} {
+		if err := h.For(ours); err != nil {
+			t.Errorf("%q: %v", ours, err)
+		}
+	}
+	var e *Error
+	if err := h.For("48020000"); !errors.As(err, &e) || e.Line != 1 || e.Column != 25 || !strings.Contains(e.What, "48020000") {
+		t.Errorf("%v", err)
+	}
+	if err := (Header{Source: "north"}).For("48020000"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestZMRefused(t *testing.T) {
 	var b bytes.Buffer
 	z := NewZM(&b, "01020000")
@@ -293,10 +310,11 @@ func TestZMRefused(t *testing.T) {
 		{"another type", strings.Replace(good, " 01                                                  ", " 77                                                  ", 1), 216, "type"},
 		{"an amount that is none", strings.Replace(good, "000000010000", "00000001000x", 1), 67, "amount"},
 		{"neither C nor D", strings.Replace(good, "C000000010000", "X000000010000", 1), 181, "C or D"},
+		{"of another acquirer", strings.Replace(good, "01020000", "01030000", 1), 5, "we are 01020000"},
 		{"a net that is wrong", strings.Replace(good, "C000000009952", "C000000009953", 1), 375, "less fees"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for _, err := range ReadZM(strings.NewReader(c.file)) {
+			for _, err := range ReadZM(strings.NewReader(c.file), "01020000") {
 				var e *Error
 				if !errors.As(err, &e) || e.Line != 1 || e.Column != c.col || !strings.Contains(e.What, c.says) {
 					t.Errorf("%v; want column %d, %q", err, c.col, c.says)
@@ -387,7 +405,7 @@ func FuzzUnionPay(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
-		for r, err := range ReadZM(bytes.NewReader(file)) {
+		for r, err := range ReadZM(bytes.NewReader(file), "") {
 			if err == nil && r.check() != nil {
 				t.Errorf("%+v was read: %v", r, r.check())
 			}

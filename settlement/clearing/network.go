@@ -80,6 +80,11 @@ func (w *Writer) Write(r Record) error {
 	if err := r.check(); err != nil {
 		return fmt.Errorf("clearing: record %s: %w", r.RRN, err)
 	}
+	for i, fee := range r.fees() {
+		if opposite(fee, r.Amount) {
+			return fmt.Errorf("clearing: record %s: %s %s of an amount of %s: a fee has the sign of its amount", r.RRN, detail[12+i].name, fee, r.Amount)
+		}
+	}
 	if err := w.totals.Add(&r); err != nil {
 		return fmt.Errorf("clearing: adding record %s up: %w", r.RRN, err)
 	}
@@ -153,6 +158,21 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return in, nil
 }
 
+// For says that the file is for another acquirer than ours, at its place in the
+// first line. A file that names none, as that of a day without trade may, is
+// anybody's.
+func (h Header) For(acquirer string) error {
+	if h.Acquirer == "" || acquirer == "" || sameInstitution(h.Acquirer, acquirer) {
+		return nil
+	}
+	return &Error{Line: 1, Column: len("H|"+magic+"|"+version+"|"+h.Source+"|") + 1, What: fmt.Sprintf("the file is for acquirer %s, and we are %s (switch.acquirer)", h.Acquirer, acquirer)}
+}
+
+// sameInstitution compares institution codes, which some pad with zeros.
+func sameInstitution(a, b string) bool {
+	return strings.TrimLeft(a, "0") == strings.TrimLeft(b, "0")
+}
+
 // Header is the file's first line.
 func (r *Reader) Header() Header { return r.header }
 
@@ -186,6 +206,9 @@ func (r *Reader) read() (string, error) {
 		return "", r.err
 	}
 	if i := bytes.IndexFunc(b[:len(b)-1], func(c rune) bool { return c < ' ' || c > '~' }); i >= 0 {
+		if b[i] == '\r' && i == len(b)-2 {
+			return "", r.wrong(i+1, "the line ends with a carriage return and a line feed, want a line feed alone: the file was changed on its way")
+		}
 		return "", r.wrong(i+1, "byte %#02x is not printable ASCII", b[i])
 	}
 	if b[0] != 'T' {
@@ -277,6 +300,11 @@ func (r *Reader) next() (rec Record, more bool, err error) {
 	if err := rec.check(); err != nil {
 		return Record{}, false, r.wrong(at[2], "%v", err)
 	}
+	for i, fee := range rec.fees() {
+		if opposite(fee, rec.Amount) {
+			return Record{}, false, r.wrong(at[12+i], "%s %s of an amount of %s: a fee has the sign of its amount", detail[12+i].name, fee, rec.Amount)
+		}
+	}
 	if err := r.totals.Add(&rec); err != nil {
 		return Record{}, false, r.wrong(at[11], "the sum does not fit: %v", err)
 	}
@@ -310,6 +338,14 @@ func (r *Reader) trailer(text string) error {
 	r.done = true
 	return nil
 }
+
+// fees are the record's in the order in which a line has them.
+func (r *Record) fees() [3]money.Amount {
+	return [3]money.Amount{r.IssuerFee, r.NetworkFee, r.BrandFee}
+}
+
+// opposite reports whether one of two sums gives and the other takes.
+func opposite(a, b money.Amount) bool { return a < 0 && b > 0 || a > 0 && b < 0 }
 
 // mostFen is a quadrillion yuan: more than any file moves, and few enough that
 // a handful of them can be added.

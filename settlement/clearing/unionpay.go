@@ -49,6 +49,7 @@ const zmOldReserved = 131
 
 // Places of the fields that are read.
 const (
+	zmAcquirer                                   = 1
 	zmTrace, zmTime, zmPAN, zmAmount             = 3, 4, 5, 6
 	zmOrder, zmFee, zmSettle, zmType, zmMerchant = 11, 15, 16, 19, 27
 	zmNet, zmTerminal, zmOriginalOrder           = 32, 33, 40
@@ -194,8 +195,9 @@ func separates(b byte) bool {
 
 // ReadZM yields the movements of a ZM file. Our RRN is the order number;
 // what moves no money (a pre-authorisation) is left out. An error is the last
-// thing it yields.
-func ReadZM(r io.Reader) iter.Seq2[Record, error] {
+// thing it yields, and so is a line of another acquirer than ours, which "" does
+// not look at.
+func ReadZM(r io.Reader, acquirer string) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		in := newFixed(r)
 		for {
@@ -204,6 +206,9 @@ func ReadZM(r io.Reader) iter.Seq2[Record, error] {
 				return
 			}
 			var rec Record
+			if err == nil && acquirer != "" && f[zmAcquirer] != "" && !sameInstitution(f[zmAcquirer], acquirer) {
+				err = in.wrong(in.begin[zmAcquirer], "the line is acquirer %s's, and we are %s (switch.acquirer)", f[zmAcquirer], acquirer)
+			}
 			if err == nil {
 				rec, err = in.zm(f)
 			}

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -68,6 +69,9 @@ func (e *Engine) OpenFile(path, source string, date calendar.Date) (f File, end 
 	}
 	f = File{Source: source, Date: date, Name: filepath.Base(path), SHA: hex.EncodeToString(sum.Sum(nil))}
 	whole := func() io.Reader { return io.NewSectionReader(in, 0, info.Size()) }
+	if info.Size() == 0 {
+		return File{}, nil, fmt.Errorf("reconcile: %s is empty", f.Name)
+	}
 	begin := make([]byte, min(info.Size(), 16))
 	if _, err := in.ReadAt(begin, 0); err != nil && !errors.Is(err, io.EOF) {
 		return File{}, nil, err
@@ -80,8 +84,11 @@ func (e *Engine) OpenFile(path, source string, date calendar.Date) (f File, end 
 			return File{}, nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
 		h := r.Header()
-		if source != "" && source != h.Source || date != 0 && date != h.Date {
-			return File{}, nil, fmt.Errorf("reconcile: %s is %s's of %s, not %s's of %s", f.Name, h.Source, h.Date, source, date)
+		if err := h.For(e.cfg.Acquirer); err != nil {
+			return File{}, nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		if err := says(f.Name, source, h.Source, date, h.Date); err != nil {
+			return File{}, nil, err
 		}
 		f.Source, f.Date = h.Source, h.Date
 		f.Records = func() iter.Seq2[clearing.Record, error] { return networkRecords(whole()) }
@@ -90,21 +97,58 @@ func (e *Engine) OpenFile(path, source string, date calendar.Date) (f File, end 
 		if err != nil {
 			return File{}, nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
-		f.Source, f.Date = Bank, st.Day
+		if ours := e.cfg.Account; ours != "" && strings.ReplaceAll(st.Account, " ", "") != strings.ReplaceAll(ours, " ", "") {
+			return File{}, nil, fmt.Errorf("reconcile: %s is the statement of the account that ends in %s, and ours (settlement.account) ends in %s", f.Name, ending(st.Account), ending(ours))
+		}
+		f.Source, f.Date = Bank, st.Day // whatever its name says: many banks put the day after there
 		f.Records = func() iter.Seq2[clearing.Record, error] { return statementRecords(whole()) }
 	case strings.Contains(f.Name, "ZM_"):
-		f.Records = func() iter.Seq2[clearing.Record, error] { return clearing.ReadZM(whole()) }
+		if m := zmDate.FindStringSubmatch(f.Name); m != nil && date != 0 && m[1] != strings.ReplaceAll(date.String(), "-", "")[2:] {
+			return File{}, nil, fmt.Errorf("reconcile: %s is by its name of %s, and was given as of %s", f.Name, m[1], date)
+		}
+		f.Records = func() iter.Seq2[clearing.Record, error] { return clearing.ReadZM(whole(), e.cfg.Acquirer) }
+	case strings.Contains(f.Name, "ZME_"):
+		return File{}, nil, fmt.Errorf("reconcile: %s is a file of errors, which opens disputes: acquirer dispute import", f.Name)
 	case e.wallet(source) != "" && filepath.Ext(path) == NoBill:
 		f.Records = func() iter.Seq2[clearing.Record, error] { return func(func(clearing.Record, error) bool) {} }
 	case e.wallet(source) != "":
 		f.Records = func() iter.Seq2[clearing.Record, error] { return billRecords(source, f.Date, in, info.Size()) }
 	default:
-		return File{}, nil, fmt.Errorf("reconcile: %s is no clearing file, no ZM file and no statement; for a wallet's bill name its source", f.Name)
+		return File{}, nil, unknown(f.Name, begin)
 	}
 	if f.Source == "" || !f.Date.Valid() {
 		return File{}, nil, fmt.Errorf("reconcile: %s does not say whose it is and of which day; name source and date", f.Name)
 	}
 	return f, in.Close, nil
+}
+
+// zmDate is the day in the name of a ZM file, which its lines do not have.
+var zmDate = regexp.MustCompile(`INN(\d{6})\d*ZM_`)
+
+// says compares what a file says of itself with what was said of it; an empty
+// source and no date say nothing.
+func says(name, source, of string, date, day calendar.Date) error {
+	switch {
+	case source != "" && source != of:
+		return fmt.Errorf("reconcile: %s is %s's, and was given as %s's", name, of, source)
+	case date != 0 && date != day:
+		return fmt.Errorf("reconcile: %s is of %s, and its name or --date says %s", name, day, date)
+	}
+	return nil
+}
+
+// ending is the last four characters of an account number.
+func ending(account string) string { return account[max(0, len(account)-4):] }
+
+// unknown says why nobody knows what a file is, by how it begins.
+func unknown(name string, begin []byte) error {
+	why := "it begins with neither H|NETWORK-CLEAR| nor the head of a statement, and is not called ...ZM_...; for a wallet's bill name its source"
+	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
+		if strings.HasPrefix(string(begin), mark) {
+			why = fmt.Sprintf("it begins with a byte order mark (% x): a text in Unicode, changed on its way; these files are plain ASCII", mark)
+		}
+	}
+	return fmt.Errorf("reconcile: %s: %w", name, &clearing.Error{Line: 1, Column: 1, What: why})
 }
 
 func networkRecords(r io.Reader) iter.Seq2[clearing.Record, error] {
@@ -181,14 +225,14 @@ func statementRecords(r io.Reader) iter.Seq2[clearing.Record, error] {
 
 var (
 	// ErrRepeated says that the same file was loaded before.
-	ErrRepeated = errors.New("reconcile: the file was loaded before")
+	ErrRepeated = errors.New("it was loaded before")
 	// ErrUnmoved is ErrRepeated under the name that the file had then.
 	ErrUnmoved = fmt.Errorf("%w under this name", ErrRepeated)
 	// ErrFile says that something is wrong with a file, not with the house: it
 	// will not be better the next time. ErrRepeated and ErrAnother are ErrFile.
-	ErrFile = errors.New("reconcile: the file is refused")
+	ErrFile = errors.New("the file is refused")
 	// ErrAnother says that another file of the same source and day was loaded.
-	ErrAnother = errors.New("reconcile: another file of the day was loaded before")
+	ErrAnother = errors.New("another file of the day was loaded before")
 )
 
 const (
@@ -211,14 +255,21 @@ const loadBatch = 200
 func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Totals, error) {
 	var totals clearing.Totals
 	if f.Source != Bank && !e.knows(f.Source) {
-		return totals, fmt.Errorf("%w: %s is of %q, which is no source here (clearing.sources)", ErrFile, f.Name, f.Source)
+		return totals, fmt.Errorf("reconcile: %w: %s is of %q, which is no source here (clearing.sources)", ErrFile, f.Name, f.Source)
+	}
+	open, err := e.cfg.Books.OpenDate(ctx)
+	if err != nil {
+		return totals, err
+	}
+	if today := max(calendar.DateOf(now), open); f.Date > today {
+		return totals, fmt.Errorf("reconcile: %w: %s is of %s, which has not begun: today is %s", ErrFile, f.Name, f.Date, today)
 	}
 	for r, err := range f.Records() {
 		if err != nil {
-			return totals, fmt.Errorf("%w: %s: %w", ErrFile, f.Name, err)
+			return totals, fmt.Errorf("reconcile: %w: %s: %w", ErrFile, f.Name, err)
 		}
 		if err := totals.Add(&r); err != nil {
-			return totals, fmt.Errorf("%w: %s: line %d: the sum does not fit: %w", ErrFile, f.Name, r.Line, err)
+			return totals, fmt.Errorf("reconcile: %w: %s: line %d: the sum does not fit: %w", ErrFile, f.Name, r.Line, err)
 		}
 	}
 	if totals.Count == 0 {

@@ -274,6 +274,10 @@ type Config struct {
 	DB      *store.DB
 	Books   *settlement.Engine
 	Sources []Source // whose files every business date needs
+	// Acquirer is our institution code (DE 32): a file for another one is refused.
+	// So is a statement of another account of the bank than Account. Empty ones
+	// are not looked at.
+	Acquirer, Account string
 	// Journal says what became of a number that has no line. Nil knows nothing.
 	Journal func(ctx context.Context, rrn string) (Seen, error)
 	// Terminals lists what terminals' batches say otherwise and nobody has

@@ -392,6 +392,75 @@ func TestFilesRefused(t *testing.T) {
 	})
 }
 
+// A file that is nobody's, somebody else's or of another day is refused before
+// anything of it counts, and says at which place or what to do.
+func TestFilesOfOthers(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db, func(c *Config) { c.Acquirer, c.Account = "01020000", "9999000000000001" })
+		network := func(source, acquirer string, d calendar.Date) string {
+			var b bytes.Buffer
+			out, err := clearing.NewWriter(&b, clearing.Header{Source: source, Acquirer: acquirer, Date: d})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := out.Write(clearing.Record{Kind: clearing.Sale, RRN: "000000000001", Sent: "1118120000", Amount: 1_00}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := out.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return b.String()
+		}
+		good := network("north", "01020000", wednesday)
+		folder := t.TempDir()
+		for _, c := range []struct {
+			name, content, source string
+			date                  calendar.Date
+			says                  []string
+		}{
+			{name: "empty.txt", says: []string{"is empty"}},
+			{name: "bom.txt", content: "\xef\xbb\xbf" + good, says: []string{"line 1, column 1", "byte order mark"}},
+			{name: "utf16.txt", content: "\xff\xfeH\x00|\x00", says: []string{"line 1, column 1", "byte order mark"}},
+			{name: "crlf.txt", content: strings.ReplaceAll(good, "\n", "\r\n"), says: []string{"line 1, column 44", "carriage return"}},
+			{name: "lower.txt", content: strings.ToLower(good), says: []string{"line 1, column 1", "H|NETWORK-CLEAR|"}},
+			{name: "other.txt", content: network("north", "48020000", wednesday), says: []string{"line 1, column 25", "48020000", "switch.acquirer"}},
+			{name: "stranger.txt", content: network("icbc", "01020000", wednesday), says: []string{"icbc", "clearing.sources"}},
+			{name: "future.txt", content: network("north", "01020000", saturday), says: []string{"2026-11-21", "has not begun"}},
+			{name: "north-20261119.txt", content: good, date: thursday, says: []string{"2026-11-18", "2026-11-19"}},
+			{name: "south.txt", content: good, source: "south", says: []string{"north's", "south's"}},
+			{name: "INN26111801ZME_1", content: "x", says: []string{"acquirer dispute import"}},
+			{name: "INN26111801ZM_1", content: "x", source: "north", date: thursday, says: []string{"261118", "2026-11-19"}},
+			{name: "st.csv", content: "H,STATEMENT,1,ST1,8888000000000002,2026-11-18\n", says: []string{"ends in 0002", "ends in 0001", "settlement.account"}},
+		} {
+			path := filepath.Join(folder, c.name)
+			if err := os.WriteFile(path, []byte(c.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f, end, err := w.e.OpenFile(path, c.source, c.date)
+			if err == nil {
+				_, err = w.e.Load(t.Context(), f, at(wednesday, 24))
+				if !errors.Is(err, ErrFile) {
+					t.Errorf("%s: %v is not the file's fault", c.name, err)
+				}
+				if err := end(); err != nil {
+					t.Error(err)
+				}
+			}
+			for _, says := range c.says {
+				if err == nil || !strings.Contains(err.Error(), says) {
+					t.Errorf("%s: %v, want %q", c.name, err, says)
+				}
+			}
+		}
+		var rows int
+		if err := db.Read(t.Context(), func(tx store.Tx) error {
+			return tx.QueryRow("select (select count(*) from recon_line) + (select count(*) from recon_file)").Scan(&rows)
+		}); err != nil || rows != 0 {
+			t.Errorf("%d rows are there, %v", rows, err)
+		}
+	})
+}
+
 // Files that come before their date is over are kept, and compared behind it:
 // what is sold meanwhile and is in no file is not paid.
 func TestFileBeforeTheEnd(t *testing.T) {

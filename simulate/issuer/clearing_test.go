@@ -121,7 +121,7 @@ func TestFilesOverHTTP(t *testing.T) {
 		t.Errorf("%+v %+v", r.Header(), r.Totals())
 	}
 	_, zm := ask("GET", "/clearing?date=2026-11-20&format=zm", "")
-	for rec, err := range clearing.ReadZM(bytes.NewReader(zm)) {
+	for rec, err := range clearing.ReadZM(bytes.NewReader(zm), "") {
 		if err != nil || rec.RRN != sale.RRN {
 			t.Errorf("%+v, %v", rec, err)
 		}
