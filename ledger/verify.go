@@ -124,7 +124,7 @@ func (r *Report) balances(stored map[Account]*sums) {
 // make them. Memory grows with the number of accounts, not of transfers.
 func (l *Ledger) Verify(ctx context.Context) (*Report, error) {
 	r := &Report{}
-	err := l.db.Read(ctx, func(tx store.Tx) error {
+	err := l.db.ReadLong(ctx, func(tx store.Tx) error {
 		*r = Report{}
 		return r.recompute(tx)
 	})

@@ -14,19 +14,19 @@ import (
 // was carried over, or failed and waits for a person; what is held is on the
 // list of holds; what is in transit is what was sent. It reads what is open, not the history.
 func (e *Engine) Check(ctx context.Context) (problems []string, err error) {
-	return e.check(ctx, nowChecks)
+	return e.check(ctx, e.db.Read, nowChecks)
 }
 
 // CheckAll is Check and the history: every batch is the sum of its lines and
 // splits into what was paid and what was carried over, and every signed date was
 // carried and swept as it earned.
 func (e *Engine) CheckAll(ctx context.Context) (problems []string, err error) {
-	problems, err = e.check(ctx, append(historyChecks[:len(historyChecks):len(historyChecks)], nowChecks...))
+	problems, err = e.check(ctx, e.db.ReadLong, append(historyChecks[:len(historyChecks):len(historyChecks)], nowChecks...))
 	if err != nil {
 		return nil, err
 	}
 	var earned []string
-	err = e.db.Read(ctx, func(tx store.Tx) (err error) {
+	err = e.db.ReadLong(ctx, func(tx store.Tx) (err error) {
 		earned, err = checkEarned(tx)
 		return err
 	})
@@ -36,8 +36,8 @@ func (e *Engine) CheckAll(ctx context.Context) (problems []string, err error) {
 	return append(problems, earned...), nil
 }
 
-func (e *Engine) check(ctx context.Context, checks []check) (problems []string, err error) {
-	err = e.db.Read(ctx, func(tx store.Tx) error {
+func (e *Engine) check(ctx context.Context, read func(context.Context, func(store.Tx) error) error, checks []check) (problems []string, err error) {
+	err = read(ctx, func(tx store.Tx) error {
 		problems = nil
 		for _, check := range checks {
 			rows, err := tx.Query(check.sql, check.args...)

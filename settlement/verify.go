@@ -71,7 +71,7 @@ func (e *Engine) VerifyJournal(ctx context.Context) (*JournalReport, error) {
 		after = facts[len(facts)-1].Cursor
 	}
 	var booked int
-	if err := e.db.Read(ctx, func(tx store.Tx) error {
+	if err := e.db.ReadLong(ctx, func(tx store.Tx) error {
 		return tx.QueryRow(`select count(*) from ledger_transfer where key like 'sale/%' or key like 'void/%' or key like 'refund/%' or key like 'adjust/%' or key like 'reversal/%'`).Scan(&booked)
 	}); err != nil {
 		return nil, fmt.Errorf("settlement: counting transfers: %w", err)

@@ -303,3 +303,26 @@ func TestServerEndsTheConnectionInsideCommit(t *testing.T) {
 		t.Errorf("%v, %d rows, want 1", err, count(t, db))
 	}
 }
+
+// What looks at everything there ever was is not cut off like the others.
+func TestReadLongTakesItsTime(t *testing.T) {
+	base := storetest.PostgresURL(t)
+	db, err := store.Open(t.Context(), base+"&statement_timeout=200", things...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	sleep := func(tx store.Tx) error {
+		_, err := tx.Exec("select pg_sleep(0.4)")
+		return err
+	}
+	if err := db.Read(t.Context(), sleep); err == nil {
+		t.Error("Read waited longer than its statement may")
+	}
+	if err := db.ReadLong(t.Context(), sleep); err != nil {
+		t.Errorf("ReadLong was cut off: %v", err)
+	}
+	if err := db.Read(t.Context(), sleep); err == nil {
+		t.Error("a Read behind a ReadLong had its time")
+	}
+}

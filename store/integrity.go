@@ -85,11 +85,8 @@ func (db *DB) checkPostgresPages(ctx context.Context) (problems []string, err er
 // checkRelation may take as long as the relation is large: the statement timeout
 // of the others is not for it.
 func (db *DB) checkRelation(ctx context.Context, x relation) (found []string, err error) {
-	err = db.Read(ctx, func(tx Tx) error {
+	err = db.ReadLong(ctx, func(tx Tx) error {
 		found = nil
-		if _, err := tx.Exec("set local statement_timeout = 0"); err != nil {
-			return err
-		}
 		if x.index {
 			_, err := tx.Exec(fmt.Sprintf("select bt_index_check('%d'::regclass)", x.oid))
 			return err

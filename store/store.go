@@ -159,5 +159,19 @@ func (db *DB) Read(ctx context.Context, f func(Tx) error) error {
 	return db.engine.read(ctx, f)
 }
 
+// ReadLong is Read for what looks at everything there ever was: its statements
+// may take as long as they need. On PostgreSQL those of Read have ten seconds,
+// which are over before a ledger of a few million transfers is read.
+func (db *DB) ReadLong(ctx context.Context, f func(Tx) error) error {
+	return db.Read(ctx, func(tx Tx) error {
+		if tx.Postgres() {
+			if _, err := tx.Exec("set local statement_timeout = 0"); err != nil {
+				return err
+			}
+		}
+		return f(tx)
+	})
+}
+
 // inDoubt wraps what COMMIT said.
 func inDoubt(err error) error { return fmt.Errorf("%w: %w", ErrInDoubt, err) }
