@@ -176,10 +176,11 @@ const (
 )
 
 // overdraws says that the event may take an account below zero: the money is
-// already gone, and what a merchant lacks is collected from later sales.
+// already gone, and what a merchant lacks is collected from later sales. A sale
+// takes from its merchant where its plan lets the fee be more than the sale.
 func (e Event) overdraws() bool {
 	switch e {
-	case EventReversal, EventRefund, EventAdjustment, EventChargeback, EventD0Fee, EventExtraFee, EventShortResolved, EventPayoutLong, EventPayoutCost:
+	case EventSale, EventReversal, EventRefund, EventAdjustment, EventChargeback, EventD0Fee, EventExtraFee, EventShortResolved, EventPayoutLong, EventPayoutCost:
 		return true
 	}
 	return false

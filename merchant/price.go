@@ -145,17 +145,19 @@ func (r *Rule) price(amount money.Amount) Price {
 }
 
 // SpeedFee is what the plan takes for paying at a speed: rate of the base
-// (amount less its fee, or the amount) plus a fixed part, half up, capped.
-// False when the plan does not offer the speed.
+// (amount less its fee, or the amount) plus a fixed part, half up, capped, and
+// never more than the fee has left of the amount. False when the plan does not
+// offer the speed.
 func (p *FeePlan) SpeedFee(speed Speed, amount, fee money.Amount) (money.Amount, bool) {
 	for i := range p.SettleFees {
 		s := &p.SettleFees[i]
 		if s.Speed != speed {
 			continue
 		}
+		left := max(0, amount-fee)
 		base := amount
 		if s.Base == BaseNet {
-			base -= fee
+			base = left
 		}
 		if base <= 0 {
 			return 0, true
@@ -170,7 +172,7 @@ func (p *FeePlan) SpeedFee(speed Speed, amount, fee money.Amount) (money.Amount,
 		if s.Cap > 0 {
 			f = min(f, s.Cap)
 		}
-		return f, true
+		return min(f, left), true
 	}
 	return 0, false
 }

@@ -70,6 +70,7 @@ type sums struct {
 	back, backRate, backFixed                             money.Amount // its refunds, above zero
 	amount, rate, fixed, speedFee, issuerFee, networkFee  money.Amount // everything
 	firstAmount, firstRate, firstSpeed, firstIss, firstNt money.Amount // the sale alone
+	adjusts                                               []money.Amount
 }
 
 func sumOf(tx store.Tx, sale int64) (s sums, err error) {
@@ -82,8 +83,9 @@ func sumOf(tx store.Tx, sale int64) (s sums, err error) {
 		case effectSale:
 			s.speed, s.plan, s.planVersion, s.wallet = l.speed, l.plan, l.planVersion, l.wallet
 			s.firstAmount, s.firstRate, s.firstSpeed, s.firstIss, s.firstNt = l.amount, l.feeRate, l.speedFee, l.issuerFee, l.networkFee
-			fallthrough
+			s.sold, s.soldRate, s.soldFixed = s.sold+l.amount, s.soldRate+l.feeRate, s.soldFixed+l.feeFixed
 		case effectAdjust:
+			s.adjusts = append(s.adjusts, l.amount)
 			s.sold, s.soldRate, s.soldFixed = s.sold+l.amount, s.soldRate+l.feeRate, s.soldFixed+l.feeFixed
 		case effectRefund:
 			s.back, s.backRate, s.backFixed = s.back-l.amount, s.backRate-l.feeRate, s.backFixed-l.feeFixed

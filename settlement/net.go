@@ -261,11 +261,12 @@ func (r *run) ownFunds(tx store.Tx, batches []batch) (money.Amount, error) {
 }
 
 // slowDown turns a batch that cannot be advanced into a T1 batch whose sales
-// pay no fee for speed, and returns its new net. Fees given back for earlier
-// sales stay given back.
+// pay no fee for speed and say why, and returns its new net. Fees given back for
+// earlier sales stay given back.
 func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount, why string) (money.Amount, error) {
-	if _, err := tx.Exec("update settlement_line set speed_fee = 0 where run = $1 and run > 0 and merchant = $2 and speed = $3 and effect in (1, 5)",
-		r.id, b.merchant, b.speed); err != nil {
+	b.reason = why + ": paid when the network has paid"
+	if _, err := tx.Exec("update settlement_line set speed_fee = 0, note = $4 where run = $1 and run > 0 and merchant = $2 and speed = $3 and effect in (1, 5)",
+		r.id, b.merchant, b.speed, b.reason); err != nil {
 		return 0, err
 	}
 	if err := r.giveBack(tx, b.merchant, b.merchant); err != nil {
@@ -276,7 +277,7 @@ func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount, why string) (mon
 		r.id, b.merchant, b.speed).Scan(&b.speedFee); err != nil {
 		return 0, err
 	}
-	b.advance, b.due, b.reason = false, r.due, why+": paid when the network has paid"
+	b.advance, b.due = false, r.due
 	return net + was - b.speedFee, nil
 }
 

@@ -107,10 +107,8 @@ func (e *Engine) price(f *Fact) (line, error) {
 		l.unpriced = "plan " + plan.Code + " has no price for it: " + string(p.Refusal)
 		return l, nil
 	}
-	// The sale is done; a fee that should have refused it takes no more than there is.
 	l.planVersion = plan.Version
-	l.feeFixed = min(p.Fixed, f.Amount)
-	l.feeRate = min(p.Percent, f.Amount-l.feeFixed)
+	l.feeRate, l.feeFixed = taken(&p, f.Amount)
 	if fee, offered := plan.SpeedFee(m.Speed, f.Amount, l.feeRate+l.feeFixed); offered {
 		l.speedFee = fee
 	} else {
@@ -128,6 +126,16 @@ func (e *Engine) price(f *Fact) (line, error) {
 		l.issuerFee, l.networkFee = cost.Issuer, cost.Network
 	}
 	return l, nil
+}
+
+// taken is what a price takes of a sale that is done: a fee that should have
+// refused it takes no more than there is.
+func taken(p *merchant.Price, amount money.Amount) (rate, fixed money.Amount) {
+	if p.Refusal == merchant.NotRefused {
+		return p.Percent, p.Fixed
+	}
+	fixed = min(p.Fixed, amount)
+	return min(p.Percent, amount-fixed), fixed
 }
 
 // CatchUp books every fact the journal has and returns how many it read.

@@ -13,46 +13,59 @@ import (
 	"acquirer/store"
 )
 
-// Comparison is what a merchant paid for its sales of a period, and what it
-// would have paid under another plan.
+// Comparison is what a merchant paid for its sales of a period under one version
+// of a plan, and what it would have paid under another.
 type Comparison struct {
 	Merchant   string       `json:"merchant"`
 	Plan       string       `json:"plan"`
+	Version    int          `json:"plan_version"`
 	Sales      int64        `json:"sales"`
 	Amount     money.Amount `json:"amount"`
 	Was        money.Amount `json:"fee"`
 	Would      money.Amount `json:"fee_would_be"`
-	Difference money.Amount `json:"difference"`        // above zero: the merchant would have paid more
-	Refused    int64        `json:"refused,omitempty"` // sales that the other plan would not have let happen; their fee is left out
+	Difference money.Amount `json:"difference"` // above zero: the merchant would have paid more
+	// Sales that the other plan would not have let happen, which are not among
+	// Sales, and what was taken for them: Was and RefusedFee are all that was taken.
+	Refused       int64        `json:"refused"`
+	RefusedAmount money.Amount `json:"refused_amount"`
+	RefusedFee    money.Amount `json:"refused_fee"`
 }
 
 // Simulate prices the booked sales of business dates from to to again, by
-// another plan, merchant by merchant, the greatest difference first. of
-// restricts it to sales under one plan, "" takes all. Voided sales are left
-// out; refunds give back what the refund policy says of either fee.
+// another plan, for each merchant and version that it had in them, the greatest
+// difference first. of restricts it to sales under one plan, "" takes all. Voided
+// sales are left out; refunds give back what the refund policy says of either fee.
 func (e *Engine) Simulate(ctx context.Context, plan *merchant.FeePlan, of string, from, to calendar.Date) ([]Comparison, error) {
-	by := map[string]*Comparison{}
+	type key struct {
+		merchant, plan string
+		version        int
+	}
+	by := map[key]*Comparison{}
 	err := e.eachSale(ctx, from, to, func(f *Fact, l *line, s *sums) error {
 		if of != "" && l.plan != of || s.amount == 0 && s.sold != 0 && s.back == 0 {
 			return nil
 		}
-		c := by[l.merchant]
+		k := key{l.merchant, l.plan, l.planVersion}
+		c := by[k]
 		if c == nil {
-			c = &Comparison{Merchant: l.merchant, Plan: l.plan}
-			by[l.merchant] = c
+			c = &Comparison{Merchant: l.merchant, Plan: l.plan, Version: l.planVersion}
+			by[k] = c
 		}
+		was := s.rate + s.fixed + s.speedFee
 		p := plan.Price(e.saleOf(f))
 		if p.Refusal != merchant.NotRefused {
 			c.Refused++
+			c.RefusedAmount += s.amount
+			c.RefusedFee += was
 			return nil
 		}
-		would, err := e.scaled(plan, l.speed, &p, s)
+		would, err := e.whole(plan, l, &p, s)
 		if err != nil {
 			return fmt.Errorf("settlement: transaction %d under plan %s: %w", f.Txn, plan.Code, err)
 		}
 		c.Sales++
 		c.Amount += s.amount
-		c.Was += s.rate + s.fixed + s.speedFee
+		c.Was += was
 		c.Would += would
 		return nil
 	})
@@ -65,30 +78,44 @@ func (e *Engine) Simulate(ctx context.Context, plan *merchant.FeePlan, of string
 		out = append(out, *c)
 	}
 	slices.SortFunc(out, func(a, b Comparison) int {
-		return cmp.Or(cmp.Compare(b.Difference, a.Difference), cmp.Compare(a.Merchant, b.Merchant))
+		return cmp.Or(cmp.Compare(b.Difference, a.Difference), cmp.Compare(a.Merchant, b.Merchant), cmp.Compare(a.Plan, b.Plan), a.Version-b.Version)
 	})
 	return out, nil
 }
 
-// scaled is the whole fee of a sale at a price, with its tips and refunds.
-func (e *Engine) scaled(plan *merchant.FeePlan, speed merchant.Speed, p *merchant.Price, s *sums) (money.Amount, error) {
-	rate, err := p.Percent.Share(s.sold, s.firstAmount)
-	if err != nil {
-		return 0, err
+// whole is the whole fee of a sale at a price, with its tips and refunds, each
+// rounded as it is booked (priceFollower).
+func (e *Engine) whole(plan *merchant.FeePlan, l *line, p *merchant.Price, s *sums) (money.Amount, error) {
+	rate, fixed, speed := p.Percent, p.Fixed, money.Amount(0)
+	if l.note == "" { // else it was paid later than its merchant's speed, for nothing
+		speed, _ = plan.SpeedFee(l.speed, l.amount, p.Fee) // a speed that the plan does not offer is T1, for nothing
 	}
-	fixed := p.Fixed
-	if s.back > 0 && e.cfg.RefundFee != KeepFee {
-		if rate, err = rate.Share(s.sold-s.back, s.sold); err != nil {
+	tipped := speed
+	for _, tip := range s.adjusts {
+		more, err := p.Percent.Share(tip, s.firstAmount)
+		if err != nil {
 			return 0, err
 		}
+		faster, err := speed.Share(tip, s.firstAmount)
+		if err != nil {
+			return 0, err
+		}
+		rate, tipped = rate+more, tipped+faster
+	}
+	if s.back > 0 && e.cfg.RefundFee != KeepFee {
+		back, err := rate.Share(s.back, s.sold)
+		if err != nil {
+			return 0, err
+		}
+		rate -= back
 		if e.cfg.RefundFee == ReturnAll {
-			if fixed, err = fixed.Share(s.sold-s.back, s.sold); err != nil {
+			if back, err = fixed.Share(s.back, s.sold); err != nil {
 				return 0, err
 			}
+			fixed -= back
 		}
 	}
-	speedFee, _ := plan.SpeedFee(speed, s.sold, p.Fee) // one that the plan does not offer is paid at T1, free
-	return money.Sum(rate, fixed, speedFee)
+	return money.Sum(rate, fixed, tipped)
 }
 
 // Repriced is what VerifyPrices found.
@@ -111,9 +138,13 @@ func (e *Engine) VerifyPrices(ctx context.Context, from, to calendar.Date) (out 
 			what = err.Error()
 		} else {
 			p := plan.Price(e.saleOf(f))
-			fixed := min(p.Fixed, f.Amount)
-			if rate := min(p.Percent, f.Amount-fixed); rate != l.feeRate || fixed != l.feeFixed || f.Amount != l.amount {
+			rate, fixed := taken(&p, f.Amount)
+			speed, _ := plan.SpeedFee(l.speed, f.Amount, rate+fixed)
+			switch {
+			case rate != l.feeRate || fixed != l.feeFixed || f.Amount != l.amount:
 				what = fmt.Sprintf("booked %s + %s of %s, %s version %d takes %s + %s of %s", l.feeRate, l.feeFixed, l.amount, l.plan, l.planVersion, rate, fixed, f.Amount)
+			case l.speedFee != 0 && l.speedFee != speed: // none for what was slowed down
+				what = fmt.Sprintf("booked %s for %s, %s version %d takes %s", l.speedFee, l.speed, l.plan, l.planVersion, speed)
 			}
 		}
 		if what != "" {

@@ -39,6 +39,7 @@ type feesAnswer struct {
 	Terms       *termsRow               `json:"terms,omitempty"`
 	Notices     []merchant.Notice       `json:"notices,omitempty"`
 	Announced   *merchant.Announcement  `json:"announced,omitempty"`
+	Under       string                  `json:"under,omitempty"` // of simulate: the version that sales are priced by again
 	Comparisons []settlement.Comparison `json:"comparisons,omitempty"`
 	Repriced    *settlement.Repriced    `json:"repriced,omitempty"`
 }
@@ -98,6 +99,7 @@ func (c *feesCall) run(ctx context.Context, db *store.DB, cfg Config, who string
 		if err != nil {
 			return nil, err
 		}
+		a.Under = fmt.Sprintf("%s v%d", plan.Code, plan.Version)
 		a.Comparisons, err = books.Simulate(ctx, plan, c.Of, c.From, c.To)
 		return a, err
 	case "verify":

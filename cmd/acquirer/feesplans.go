@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"acquirer/calendar"
-	"acquirer/money"
+	"acquirer/settlement"
 )
 
 // feesCommand is a command that sends one feesCall and prints its answer, as
@@ -248,15 +248,23 @@ sales are left out; refunds give back fees as settlement.refund_fee says.`,
 
 func printComparisons(cmd *cobra.Command, a *feesAnswer) error {
 	var b strings.Builder
-	var sales, refused int64
-	var amount, was, would money.Amount
+	var t settlement.Comparison
+	merchants := map[string]bool{}
 	for _, c := range a.Comparisons {
-		fmt.Fprintf(&b, "%s  %-12s %7d sales %14s  took %10s  would take %10s  %10s more  would refuse %d\n", c.Merchant, c.Plan, c.Sales, c.Amount, c.Was, c.Would, c.Difference, c.Refused)
-		sales, refused = sales+c.Sales, refused+c.Refused
-		amount, was, would = amount+c.Amount, was+c.Was, would+c.Would
+		fmt.Fprintf(&b, "%s  %-12s v%-3d %7d sales %14s  took %10s  would take %10s  %10s more", c.Merchant, c.Plan, c.Version, c.Sales, c.Amount, c.Was, c.Would, c.Difference)
+		if c.Refused > 0 {
+			fmt.Fprintf(&b, "  would refuse %d of %s, which brought %s", c.Refused, c.RefusedAmount, c.RefusedFee)
+		}
+		b.WriteString("\n")
+		merchants[c.Merchant] = true
+		t.Sales, t.Amount, t.Was, t.Would, t.Difference = t.Sales+c.Sales, t.Amount+c.Amount, t.Was+c.Was, t.Would+c.Would, t.Difference+c.Difference
+		t.Refused, t.RefusedAmount, t.RefusedFee = t.Refused+c.Refused, t.RefusedAmount+c.RefusedAmount, t.RefusedFee+c.RefusedFee
 	}
-	fmt.Fprintf(&b, "%d merchants, %d sales of %s: took %s, would take %s, %s more, and would refuse %d\n", len(a.Comparisons), sales, amount, was, would, would-was, refused)
-	_, err := fmt.Fprint(cmd.OutOrStdout(), b.String())
+	fmt.Fprintf(&b, "%s: %d merchants, %d sales of %s: took %s, would take %s, %s more, and would refuse %d", a.Under, len(merchants), t.Sales, t.Amount, t.Was, t.Would, t.Difference, t.Refused)
+	if t.Refused > 0 {
+		fmt.Fprintf(&b, " of %s, which brought %s", t.RefusedAmount, t.RefusedFee)
+	}
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), b.String())
 	return err
 }
 
