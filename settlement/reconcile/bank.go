@@ -185,7 +185,7 @@ func (c *comparison) bank(ctx context.Context) error {
 const statementLag = 3
 
 func (c *comparison) paidOn(ctx context.Context, day calendar.Date) error {
-	after := ""
+	after, last := "", ""
 	for {
 		n := 0
 		fault.Hit("reconcile.bank.before")
@@ -200,7 +200,7 @@ func (c *comparison) paidOn(ctx context.Context, day calendar.Date) error {
 			}
 			n = len(paid)
 			for _, p := range paid {
-				after = p.Ref
+				last = p.Ref
 				message, err := settlement.MessageOfTx(tx, p.Ref)
 				if err != nil {
 					return err
@@ -225,6 +225,7 @@ func (c *comparison) paidOn(ctx context.Context, day calendar.Date) error {
 		if err != nil || n < loadBatch {
 			return err
 		}
+		after = last
 	}
 }
 

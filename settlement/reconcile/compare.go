@@ -437,8 +437,10 @@ func (c *comparison) lines(ctx context.Context) error {
 		if len(page) == 0 {
 			return nil
 		}
+		matched := c.matched
 		fault.Hit("reconcile.ours.before")
 		err := c.e.db.Write(ctx, func(tx store.Tx) error {
+			c.matched = matched // it may run again
 			if err := c.lock(tx); err != nil {
 				return err
 			}

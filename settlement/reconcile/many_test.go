@@ -183,6 +183,7 @@ func TestStatement(t *testing.T) {
 			return out
 		}
 		statement(thursday, clearing.Record{Kind: kindPayout, RRN: "nobody's", Amount: 5_00}, clearing.Record{Kind: kindReceipt, RRN: "unknown", Amount: 7_00})
+		stumble(t, db, "recon_break", "new.kind = 'payout_short'")
 		got := compare(thursday)
 		if len(got) != 3 || got["payout_long nobody's"] != Open || got["receipt_long unknown"] != Waiting || got["payout_short "+ref] != Waiting {
 			t.Errorf("after Thursday: %v", got)
@@ -204,4 +205,26 @@ func TestStatement(t *testing.T) {
 			t.Errorf("after Saturday: %v", got)
 		}
 	})
+}
+
+// stumble lets PostgreSQL refuse every other row of a kind with a serialization
+// failure, so that whole writes are done again; a write of one such row succeeds
+// the second time.
+func stumble(t *testing.T, db *store.DB, table, when string) {
+	t.Helper()
+	if !db.Postgres() {
+		return
+	}
+	if err := db.Write(t.Context(), func(tx store.Tx) error {
+		for _, sql := range []string{"create sequence stumbles", `create function stumble() returns trigger language plpgsql as $$ begin
+			if nextval('stumbles') % 2 = 1 then raise exception using errcode = '40001'; end if; return new; end $$`,
+			"create trigger stumble before insert on " + table + " for each row when (" + when + ") execute function stumble()"} {
+			if _, err := tx.Exec(sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
