@@ -285,7 +285,12 @@ func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Tota
 			return nil
 		}
 		fault.Hit("reconcile.lines.before")
-		err := e.db.Write(ctx, func(tx store.Tx) error { return e.insert(tx, id, &f, batch) })
+		err := e.db.Write(ctx, func(tx store.Tx) error {
+			if _, err := stillLoading(tx, id, &f); err != nil {
+				return err
+			}
+			return e.insert(tx, id, &f, batch)
+		})
 		fault.Hit("reconcile.lines.after")
 		if err != nil {
 			return fmt.Errorf("reconcile: loading %s: %w", f.Name, err)
@@ -313,6 +318,9 @@ func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Tota
 	}
 	fault.Hit("reconcile.loaded.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
+		if done, err := stillLoading(tx, id, &f); err != nil || done {
+			return err
+		}
 		var n int
 		if err := tx.QueryRow("select count(*) from recon_line where file = $1", id).Scan(&n); err != nil {
 			return err
@@ -320,7 +328,7 @@ func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Tota
 		if n != totals.Count {
 			return fmt.Errorf("%d of %d lines are there", n, totals.Count)
 		}
-		_, err := tx.Exec("update recon_file set state = $1 where id = $2 and state = $3", fileLoaded, id, fileLoading)
+		_, err := tx.Exec("update recon_file set state = $1 where id = $2", fileLoaded, id)
 		return err
 	})
 	fault.Hit("reconcile.loaded.after")
@@ -328,6 +336,21 @@ func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Tota
 		return totals, fmt.Errorf("reconcile: loading %s: %w", f.Name, err)
 	}
 	return totals, nil
+}
+
+// stillLoading locks a file's row and makes sure that it is of this file: another
+// node may have begun to load another one of the source and day in its place.
+// done reports that another node has loaded this one meanwhile.
+func stillLoading(tx store.Tx, id int64, f *File) (done bool, err error) {
+	var sha, name string
+	var state int
+	if err := tx.QueryRow("select sha, name, state from recon_file where id = $1 for update", id).Scan(&sha, &name, &state); err != nil {
+		return false, err
+	}
+	if sha != f.SHA {
+		return false, fmt.Errorf("%w: %w: %s's of %s is %s, which came while this one was loaded", ErrFile, ErrAnother, f.Source, f.Date, name)
+	}
+	return state != fileLoading, nil
 }
 
 func (e *Engine) knows(source string) bool {
