@@ -96,6 +96,31 @@ func (e *Engine) Ended(now time.Time) calendar.Date {
 	return date
 }
 
+// Begin fixes the first date that new books close: the day that ended before the
+// first sale is closed empty, without asking the gate, since nobody has a file of
+// a day on which there was no house. Books that have a line or an open date stay
+// as they are.
+func (e *Engine) Begin(ctx context.Context, now time.Time) error {
+	open, err := e.OpenDate(ctx)
+	if err != nil || open != 0 {
+		return err
+	}
+	if _, err := e.CatchUp(ctx); err != nil {
+		return err
+	}
+	lines := 0
+	if err := e.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow("select count(*) from (select 1 from settlement_line limit 1) l").Scan(&lines)
+	}); err != nil {
+		return fmt.Errorf("settlement: looking for the first line: %w", err)
+	}
+	if lines > 0 {
+		return nil
+	}
+	_, err = e.CloseDay(ctx, e.Ended(now), now, true)
+	return err
+}
+
 // Whole says why what is booked of a business date is not all of it yet:
 // ErrEarly before it has ended, ErrUndecided while transactions of it are under
 // way. A date that was closed is whole, whenever that was.

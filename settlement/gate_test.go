@@ -113,6 +113,40 @@ func TestHeldLineIsTakenBack(t *testing.T) {
 	})
 }
 
+// The day before the first sale needs no files, and is closed once.
+func TestBegin(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		w.cfg.Gate = func(context.Context, calendar.Date) error { return errors.New("no file has come") }
+		e := w.engine()
+		begins := func(want calendar.Date) {
+			t.Helper()
+			if err := e.Begin(t.Context(), clock(saturday, 9, 0)); err != nil {
+				t.Fatal(err)
+			}
+			if open, err := e.OpenDate(t.Context()); err != nil || open != want {
+				t.Errorf("%s is open, %v, want %s", open, err, want)
+			}
+		}
+		begins(saturday)
+		begins(saturday)
+		w.sound(e)
+	})
+	// Books that have a sale already are not closed without their files.
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		w.cfg.Gate = func(context.Context, calendar.Date) error { return errors.New("no file has come") }
+		e := w.engine()
+		w.sale(w.merchant(1, "ESIGN-STD", merchant.T1, "00"), friday, 100_00)
+		if err := e.Begin(t.Context(), clock(saturday, 9, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if open, err := e.OpenDate(t.Context()); err != nil || open != 0 {
+			t.Errorf("%s is open, %v: Friday was closed without a look", open, err)
+		}
+	})
+}
+
 // A date waits at the gate, with those behind it, until the gate opens or
 // somebody forces it.
 func TestGate(t *testing.T) {

@@ -184,9 +184,13 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 	if err := v.allowFast(ctx); err != nil {
 		return err
 	}
-	// The first date that this database will close is fixed before it sells.
-	if err := v.settleDue(ctx, time.Now()); err != nil {
-		log.Error("settling at the start", "error", err.Error())
+	// The first date that this database will close is fixed before it sells. What
+	// else is due (files, closes, payouts) is the settler's: terminals do not wait
+	// for a file of a million lines.
+	if !cfg.byHand {
+		if err := v.books.Begin(ctx, time.Now()); err != nil {
+			log.Error("beginning the books", "error", err.Error())
+		}
 	}
 
 	ctx, cancel := context.WithCancelCause(ctx)
