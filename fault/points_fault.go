@@ -98,8 +98,6 @@ var Points = map[string]string{
 	"account.move":         "deed",
 	"hold.ask":             "deed",
 	"hold.move":            "deed",
-	"chargeback.book":      "deed",
-	"chargeback.won":       "deed",
 	"task.add":             "deed",
 	"task.done":            "deed",
 	"ledger.post":          "deed",
@@ -121,10 +119,9 @@ var Points = map[string]string{
 	"inbox.put_away": "deed",
 	"inbox.bill":     "deed",
 
-	"dispute.open":    "deed",
+	"dispute.tell":    "deed",
 	"dispute.move":    "deed",
 	"dispute.attach":  "deed",
-	"dispute.remind":  "deed",
 	"dispute.unknown": "deed",
 
 	"plans.sign":   "deed",

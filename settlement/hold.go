@@ -91,62 +91,55 @@ func (e *Engine) AskHold(ctx context.Context, h Hold, now time.Time, also ...fun
 	return e.hold(ctx, h, now, also)
 }
 
-// HoldForCase holds at once, for a case of the network's that needs no second
-// person; h.AskedBy names the case's keeper. It is released by ReleaseForCase.
-func (e *Engine) HoldForCase(ctx context.Context, h Hold, now time.Time) error {
+// HoldForCaseTx holds at once and in the caller's write, for a case of the
+// network's that needs no second person, up to h.Amount: of what the merchant is
+// owed and of its payouts that were not sent yet. It returns how much that is; 0,
+// and no hold, when there is nothing. h.AskedBy names the case's keeper;
+// ReleaseForCaseTx gives it back.
+func (e *Engine) HoldForCaseTx(tx store.Tx, h Hold, now time.Time) (money.Amount, error) {
+	return e.holdForCase(tx, h, false, now)
+}
+
+// CutForCaseTx is HoldForCaseTx where payouts that were not sent yet have to be
+// cut for the amount, and nothing where what waits to be settled is enough.
+func (e *Engine) CutForCaseTx(tx store.Tx, h Hold, now time.Time) (money.Amount, error) {
+	return e.holdForCase(tx, h, true, now)
+}
+
+func (e *Engine) holdForCase(tx store.Tx, h Hold, cutting bool, now time.Time) (money.Amount, error) {
 	h.Lapses, h.SureBy = time.Time{}, h.AskedBy
-	return e.hold(ctx, h, now, nil)
+	if _, err := e.lockBooks(tx, now); err != nil {
+		return 0, err
+	}
+	balance, err := ledger.BalanceTx(tx, ledger.MerchantPayable, h.Merchant)
+	if err != nil {
+		return 0, err
+	}
+	unsent, err := unsentPayouts(tx, h.Merchant)
+	if err != nil {
+		return 0, err
+	}
+	there := balance.Available(ledger.MerchantPayable)
+	if there < 0 || cutting && (there >= h.Amount || len(unsent) == 0) {
+		return 0, nil
+	}
+	for i := range unsent {
+		there += unsent[i].amount
+	}
+	if h.Amount = min(h.Amount, there); h.Amount == 0 {
+		return 0, nil
+	}
+	if _, err := e.holdTx(tx, h, now); err != nil {
+		return 0, fmt.Errorf("settlement: hold %s: %w", h.Key, err)
+	}
+	return h.Amount, nil
 }
 
 func (e *Engine) hold(ctx context.Context, h Hold, now time.Time, also []func(tx store.Tx) error) error {
-	if h.Key == "" || h.Merchant == "" || h.Amount <= 0 || h.Reason == "" || h.AskedBy == "" {
-		return fmt.Errorf("settlement: hold %q of merchant %q over %s: want a key, a merchant, an amount above zero, a reason and who asks", h.Key, h.Merchant, h.Amount)
-	}
 	fault.Hit("hold.ask.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
-		date, err := e.lockBooks(tx, now)
-		if err != nil {
-			return err
-		}
-		switch was, err := readHold(tx, h.Key); {
-		case err == nil && was.Merchant == h.Merchant && was.Amount == h.Amount:
-			return nil
-		case err == nil:
-			return fmt.Errorf("%w: it holds %s of merchant %s already", ledger.ErrConflict, was.Amount, was.Merchant)
-		case !errors.Is(err, ErrHold):
-			return err
-		}
-		balance, err := ledger.BalanceTx(tx, ledger.MerchantPayable, h.Merchant)
-		if err != nil {
-			return err
-		}
-		waits := max(0, min(h.Amount, balance.Available(ledger.MerchantPayable)))
-		if err := e.cutPayouts(tx, &h, h.Amount-waits, date, now); err != nil {
-			return err
-		}
-		for _, it := range []item{
-			{key: "hold/" + h.Key, amount: -waits},
-			{key: "hold/" + h.Key + "/cut", amount: waits - h.Amount, run: itemCut},
-		} {
-			if it.amount == 0 {
-				continue
-			}
-			it.merchant, it.date, it.text = h.Merchant, date, h.Reason
-			if _, err := addItem(tx, &it, now); err != nil {
-				return err
-			}
-		}
-		book := ledger.Hold{Key: h.Key, Date: date, Merchant: h.Merchant, Amount: h.Amount}
-		transfers := []ledger.Transfer{book.Ask()}
-		h.State, h.Remains, h.Asked = HoldAsked, h.Amount, now
-		if h.SureBy != "" {
-			h.State, h.Sure = HoldSure, now
-			transfers = append(transfers, book.Confirm())
-		}
-		if _, err := ledger.PostTx(tx, transfers); err != nil {
-			return err
-		}
-		if err := h.insert(tx); err != nil {
+		fresh, err := e.holdTx(tx, h, now)
+		if err != nil || !fresh {
 			return err
 		}
 		return all(tx, also)
@@ -158,14 +151,71 @@ func (e *Engine) hold(ctx context.Context, h Hold, now time.Time, also []func(tx
 	return nil
 }
 
+// holdTx is a hold's first half, and its second when h.SureBy is known. False
+// when the hold was there before.
+func (e *Engine) holdTx(tx store.Tx, h Hold, now time.Time) (fresh bool, err error) {
+	if h.Key == "" || h.Merchant == "" || h.Amount <= 0 || h.Reason == "" || h.AskedBy == "" {
+		return false, fmt.Errorf("it is of merchant %q over %s: want a key, a merchant, an amount above zero, a reason and who asks", h.Merchant, h.Amount)
+	}
+	date, err := e.lockBooks(tx, now)
+	if err != nil {
+		return false, err
+	}
+	switch was, err := readHold(tx, h.Key); {
+	case err == nil && was.Merchant == h.Merchant && was.Amount == h.Amount:
+		return false, nil
+	case err == nil:
+		return false, fmt.Errorf("%w: it holds %s of merchant %s already", ledger.ErrConflict, was.Amount, was.Merchant)
+	case !errors.Is(err, ErrHold):
+		return false, err
+	}
+	balance, err := ledger.BalanceTx(tx, ledger.MerchantPayable, h.Merchant)
+	if err != nil {
+		return false, err
+	}
+	waits := max(0, min(h.Amount, balance.Available(ledger.MerchantPayable)))
+	if err := e.cutPayouts(tx, &h, h.Amount-waits, date, now); err != nil {
+		return false, err
+	}
+	for _, it := range []item{
+		{key: "hold/" + h.Key, amount: -waits},
+		{key: "hold/" + h.Key + "/cut", amount: waits - h.Amount, run: itemCut},
+	} {
+		if it.amount == 0 {
+			continue
+		}
+		it.merchant, it.date, it.text = h.Merchant, date, h.Reason
+		if _, err := addItem(tx, &it, now); err != nil {
+			return false, err
+		}
+	}
+	book := ledger.Hold{Key: h.Key, Date: date, Merchant: h.Merchant, Amount: h.Amount}
+	transfers := []ledger.Transfer{book.Ask()}
+	h.State, h.Remains, h.Asked = HoldAsked, h.Amount, now
+	if h.SureBy != "" {
+		h.State, h.Sure = HoldSure, now
+		transfers = append(transfers, book.Confirm())
+	}
+	if _, err := ledger.PostTx(tx, transfers); err != nil {
+		return false, err
+	}
+	return true, h.insert(tx)
+}
+
+// unsentPayouts locks a merchant's payouts that were not sent yet, the last due
+// first.
+func unsentPayouts(tx store.Tx, mid string) ([]payout, error) {
+	rows, err := tx.Query("select "+payoutColumns+" from settlement_payout where state = $1 and merchant = $2 and reissue = 0 order by due desc, ref for update", Created, mid)
+	return store.All(rows, err, scanPayout)
+}
+
 // cutPayouts takes an amount out of payouts that were not sent yet, the last
 // due first: each is given up and replaced by one of what is left of it.
 func (e *Engine) cutPayouts(tx store.Tx, h *Hold, amount money.Amount, date calendar.Date, now time.Time) error {
 	if amount == 0 {
 		return nil
 	}
-	rows, err := tx.Query("select "+payoutColumns+" from settlement_payout where state = $1 and merchant = $2 and reissue = 0 order by due desc, ref for update", Created, h.Merchant)
-	payouts, err := store.All(rows, err, scanPayout)
+	payouts, err := unsentPayouts(tx, h.Merchant)
 	if err != nil {
 		return err
 	}
@@ -259,9 +309,10 @@ func (e *Engine) Release(ctx context.Context, key, by string, now time.Time, als
 	})
 }
 
-// ReleaseForCase gives back at once what remains of a hold made by HoldForCase.
-func (e *Engine) ReleaseForCase(ctx context.Context, key, by string, now time.Time) error {
-	return e.moveHold(ctx, key, by, now, nil, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
+// ReleaseForCaseTx gives back, in the caller's write, what remains of a hold made
+// by HoldForCaseTx.
+func (e *Engine) ReleaseForCaseTx(tx store.Tx, key, by string, now time.Time) error {
+	err := e.moveHoldTx(tx, key, now, func(h *Hold, book *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
 		switch {
 		case h.State == HoldFreed:
 			return nil, 0, nil
@@ -270,6 +321,10 @@ func (e *Engine) ReleaseForCase(ctx context.Context, key, by string, now time.Ti
 		}
 		return h.release(book, by, now)
 	})
+	if err != nil {
+		return fmt.Errorf("settlement: hold %s: %w", key, err)
+	}
+	return nil
 }
 
 func (h *Hold) release(book *ledger.Hold, by string, now time.Time) ([]ledger.Transfer, money.Amount, error) {
@@ -303,33 +358,11 @@ func (e *Engine) lapse(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// moveHold is the one place where holds change: do says what is booked and what
-// of it the merchant gets back.
+// moveHold moves a hold in a write of its own.
 func (e *Engine) moveHold(ctx context.Context, key, by string, now time.Time, also []func(tx store.Tx) error, do func(*Hold, *ledger.Hold) ([]ledger.Transfer, money.Amount, error)) error {
 	fault.Hit("hold.move.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
-		date, err := e.lockBooks(tx, now)
-		if err != nil {
-			return err
-		}
-		h, err := readHold(tx, key)
-		if err != nil {
-			return err
-		}
-		transfers, back, err := do(&h, &ledger.Hold{Key: key, Date: date, Merchant: h.Merchant, Amount: h.Amount})
-		if err != nil {
-			return err
-		}
-		if back > 0 {
-			it := item{key: "release/" + key, merchant: h.Merchant, date: date, amount: back, text: h.State.String()}
-			if _, err := addItem(tx, &it, now); err != nil {
-				return err
-			}
-		}
-		if _, err := ledger.PostTx(tx, transfers); err != nil {
-			return err
-		}
-		if err := h.save(tx); err != nil {
+		if err := e.moveHoldTx(tx, key, now, do); err != nil {
 			return err
 		}
 		return all(tx, also)
@@ -339,6 +372,33 @@ func (e *Engine) moveHold(ctx context.Context, key, by string, now time.Time, al
 		return fmt.Errorf("settlement: hold %s, by %q: %w", key, by, err)
 	}
 	return nil
+}
+
+// moveHoldTx is the one place where holds change: do says what is booked and what
+// of it the merchant gets back.
+func (e *Engine) moveHoldTx(tx store.Tx, key string, now time.Time, do func(*Hold, *ledger.Hold) ([]ledger.Transfer, money.Amount, error)) error {
+	date, err := e.lockBooks(tx, now)
+	if err != nil {
+		return err
+	}
+	h, err := readHold(tx, key)
+	if err != nil {
+		return err
+	}
+	transfers, back, err := do(&h, &ledger.Hold{Key: key, Date: date, Merchant: h.Merchant, Amount: h.Amount})
+	if err != nil {
+		return err
+	}
+	if back > 0 {
+		it := item{key: "release/" + key, merchant: h.Merchant, date: date, amount: back, text: h.State.String()}
+		if _, err := addItem(tx, &it, now); err != nil {
+			return err
+		}
+	}
+	if _, err := ledger.PostTx(tx, transfers); err != nil {
+		return err
+	}
+	return h.save(tx)
 }
 
 // useHold takes up to amount out of a hold and returns how much that was.

@@ -90,51 +90,56 @@ var ErrChargeback = errors.New("settlement: not a chargeback")
 
 // Chargeback takes a payment back from the merchant: out of the hold first,
 // then out of what it is owed, which may go below zero and is collected from
-// what it sells later. The network deducts amount and fee from what it owes.
+// what it sells later. The network deducts amount and fee from what it owes; an
+// amount of 0 is a fee alone.
 // The same chargeback again has no effect; another one under its key is
 // ledger.ErrConflict.
 func (e *Engine) Chargeback(ctx context.Context, c Chargeback, now time.Time) error {
-	if c.Key == "" || c.Merchant == "" || c.Amount <= 0 || c.Fee < 0 {
-		return fmt.Errorf("%w: %q of merchant %q over %s, fee %s: want a key, a merchant and an amount above zero", ErrChargeback, c.Key, c.Merchant, c.Amount, c.Fee)
-	}
-	fault.Hit("chargeback.book.before")
-	err := e.db.Write(ctx, func(tx store.Tx) error {
-		date, err := e.lockBooks(tx, now)
-		if err != nil {
-			return err
-		}
-		it := item{key: "chargeback/" + c.Key, merchant: c.Merchant, date: date, fee: -c.Fee, wallet: c.Wallet, txn: c.Txn, text: c.Text}
-		if it.network, err = money.Sum(-c.Amount, -c.Fee); err != nil {
-			return err
-		}
-		switch was, err := findItem(tx, it.key); {
-		case err == nil && was.merchant == c.Merchant && was.network == it.network && was.fee == it.fee && was.wallet == c.Wallet:
-			return nil
-		case err == nil:
-			return fmt.Errorf("%w: %s took %s from merchant %s, now asked for with %s for %s", ledger.ErrConflict, it.key, -was.network, was.merchant, -it.network, c.Merchant)
-		case !errors.Is(err, store.ErrNotFound):
-			return err
-		}
-		held, err := useHold(tx, c.Hold, c.Merchant, c.Amount, now)
-		if err != nil {
-			return err
-		}
-		it.amount = held - c.Amount
-		if _, err := addItem(tx, &it, now); err != nil {
-			return err
-		}
-		if err := conduct(tx, c.Merchant, date, 0, 0, c.Amount); err != nil {
-			return err
-		}
-		book := ledger.Chargeback{Key: c.Key, Date: date, Merchant: c.Merchant, Wallet: c.Wallet, Amount: c.Amount, Held: held, Fee: c.Fee}
-		_, err = ledger.PostTx(tx, []ledger.Transfer{book.Book()})
-		return err
-	})
-	fault.Hit("chargeback.book.after")
-	if err != nil {
+	return e.db.Write(ctx, func(tx store.Tx) error { return e.ChargebackTx(tx, c, now) })
+}
+
+// ChargebackTx is Chargeback in the caller's write.
+func (e *Engine) ChargebackTx(tx store.Tx, c Chargeback, now time.Time) error {
+	if err := e.chargeback(tx, c, now); err != nil {
 		return fmt.Errorf("settlement: chargeback %s: %w", c.Key, err)
 	}
 	return nil
+}
+
+func (e *Engine) chargeback(tx store.Tx, c Chargeback, now time.Time) error {
+	if c.Key == "" || c.Merchant == "" || c.Amount < 0 || c.Fee < 0 || c.Amount == 0 && c.Fee == 0 {
+		return fmt.Errorf("%w: of merchant %q over %s, fee %s: want a key, a merchant and an amount above zero", ErrChargeback, c.Merchant, c.Amount, c.Fee)
+	}
+	date, err := e.lockBooks(tx, now)
+	if err != nil {
+		return err
+	}
+	it := item{key: "chargeback/" + c.Key, merchant: c.Merchant, date: date, fee: -c.Fee, wallet: c.Wallet, txn: c.Txn, text: c.Text}
+	if it.network, err = money.Sum(-c.Amount, -c.Fee); err != nil {
+		return err
+	}
+	switch was, err := findItem(tx, it.key); {
+	case err == nil && was.merchant == c.Merchant && was.network == it.network && was.fee == it.fee && was.wallet == c.Wallet:
+		return nil
+	case err == nil:
+		return fmt.Errorf("%w: %s took %s from merchant %s, now asked for with %s for %s", ledger.ErrConflict, it.key, -was.network, was.merchant, -it.network, c.Merchant)
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	held, err := useHold(tx, c.Hold, c.Merchant, c.Amount, now)
+	if err != nil {
+		return err
+	}
+	it.amount = held - c.Amount
+	if _, err := addItem(tx, &it, now); err != nil {
+		return err
+	}
+	if err := conduct(tx, c.Merchant, date, 0, 0, c.Amount); err != nil {
+		return err
+	}
+	book := ledger.Chargeback{Key: c.Key, Date: date, Merchant: c.Merchant, Wallet: c.Wallet, Amount: c.Amount, Held: held, Fee: c.Fee}
+	_, err = ledger.PostTx(tx, []ledger.Transfer{book.Book()})
+	return err
 }
 
 // ChargebackWon gives a chargeback's amount back to the merchant, once: the
@@ -142,38 +147,42 @@ func (e *Engine) Chargeback(ctx context.Context, c Chargeback, now time.Time) er
 // took as its fee stays taken. A chargeback that is lost needs no booking: it
 // stays as it is; release what is left of its hold.
 func (e *Engine) ChargebackWon(ctx context.Context, key string, amount money.Amount, now time.Time) error {
-	fault.Hit("chargeback.won.before")
-	err := e.db.Write(ctx, func(tx store.Tx) error {
-		date, err := e.lockBooks(tx, now)
-		if err != nil {
-			return err
-		}
-		lost, err := findItem(tx, "chargeback/"+key)
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("%w: nobody booked it; book the chargeback first", ErrChargeback)
-		}
-		if err != nil {
-			return err
-		}
-		if took := lost.fee - lost.network; amount <= 0 || amount > took {
-			return fmt.Errorf("%w: won %s of a chargeback over %s", ErrChargeback, amount, took)
-		}
-		it := item{key: "chargeback-won/" + key, merchant: lost.merchant, date: date, amount: amount, network: amount, wallet: lost.wallet, txn: lost.txn, text: "won"}
-		if fresh, err := addItem(tx, &it, now); err != nil || !fresh {
-			return err
-		}
-		if err := conduct(tx, lost.merchant, date, 0, 0, -amount); err != nil {
-			return err
-		}
-		book := ledger.Chargeback{Key: key, Date: date, Merchant: lost.merchant, Wallet: lost.wallet, Amount: amount}
-		_, err = ledger.PostTx(tx, []ledger.Transfer{book.Won()})
-		return err
-	})
-	fault.Hit("chargeback.won.after")
-	if err != nil {
+	return e.db.Write(ctx, func(tx store.Tx) error { return e.ChargebackWonTx(tx, key, amount, now) })
+}
+
+// ChargebackWonTx is ChargebackWon in the caller's write.
+func (e *Engine) ChargebackWonTx(tx store.Tx, key string, amount money.Amount, now time.Time) error {
+	if err := e.chargebackWon(tx, key, amount, now); err != nil {
 		return fmt.Errorf("settlement: chargeback %s won: %w", key, err)
 	}
 	return nil
+}
+
+func (e *Engine) chargebackWon(tx store.Tx, key string, amount money.Amount, now time.Time) error {
+	date, err := e.lockBooks(tx, now)
+	if err != nil {
+		return err
+	}
+	lost, err := findItem(tx, "chargeback/"+key)
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("%w: nobody booked it; book the chargeback first", ErrChargeback)
+	}
+	if err != nil {
+		return err
+	}
+	if took := lost.fee - lost.network; amount <= 0 || amount > took {
+		return fmt.Errorf("%w: won %s of a chargeback over %s", ErrChargeback, amount, took)
+	}
+	it := item{key: "chargeback-won/" + key, merchant: lost.merchant, date: date, amount: amount, network: amount, wallet: lost.wallet, txn: lost.txn, text: "won"}
+	if fresh, err := addItem(tx, &it, now); err != nil || !fresh {
+		return err
+	}
+	if err := conduct(tx, lost.merchant, date, 0, 0, -amount); err != nil {
+		return err
+	}
+	book := ledger.Chargeback{Key: key, Date: date, Merchant: lost.merchant, Wallet: lost.wallet, Amount: amount}
+	_, err = ledger.PostTx(tx, []ledger.Transfer{book.Won()})
+	return err
 }
 
 // ExtraFee takes a fee that no sale causes, a SIM year or a repair, from what

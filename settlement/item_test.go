@@ -7,6 +7,7 @@ import (
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
+	"acquirer/store"
 )
 
 func must(t *testing.T, err error) {
@@ -174,7 +175,13 @@ func TestHoldEnds(t *testing.T) {
 			t.Errorf("a payout that a hold took: %v", err)
 		}
 		must(t, e.AskHold(ctx, hold("forgotten", 30_00), clock(saturday, 23, 10)))
-		must(t, e.HoldForCase(ctx, hold("case", 20_00), clock(saturday, 23, 10)))
+		must(t, w.db.Write(ctx, func(tx store.Tx) error {
+			held, err := e.HoldForCaseTx(tx, hold("case", 20_00), clock(saturday, 23, 10))
+			if err == nil && held != 20_00 {
+				t.Errorf("held %s", held)
+			}
+			return err
+		}))
 		w.pay(e, clock(monday, 10, 0)) // 49.40
 		w.pay(e, clock(monday.AddDays(1), 23, 11))
 		w.sound(e)
@@ -182,9 +189,11 @@ func TestHoldEnds(t *testing.T) {
 			t.Errorf("confirmed after it lapsed: %v", err)
 		}
 		for range 2 {
-			must(t, e.ReleaseForCase(ctx, "case", "dispute", clock(monday.AddDays(1), 23, 12)))
+			must(t, w.db.Write(ctx, func(tx store.Tx) error {
+				return e.ReleaseForCaseTx(tx, "case", "dispute", clock(monday.AddDays(1), 23, 12))
+			}))
 		}
-		if err := e.ReleaseForCase(ctx, "forgotten", "dispute", now); !errors.Is(err, ErrHold) {
+		if err := w.db.Write(ctx, func(tx store.Tx) error { return e.ReleaseForCaseTx(tx, "forgotten", "dispute", now) }); !errors.Is(err, ErrHold) {
 			t.Errorf("a case released what lapsed: %v", err)
 		}
 		if d := w.close(e, monday.AddDays(2)); d.PayoutTotal != 50_00 {

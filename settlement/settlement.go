@@ -190,7 +190,7 @@ func (e *Engine) Ledger() *ledger.Ledger { return e.ledger }
 // difference. Tasks are made once per key.
 type Task struct {
 	Key      string    `json:"key"`
-	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_slow, payout_held, payable_short, arrears, unpriced, bank_answer, bank_changed, bank_file, receipt, late_success
+	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_slow, payout_held, payable_short, arrears, unpriced, bank_answer, bank_changed, bank_file, receipt, late_success, dispute
 	Merchant string    `json:"merchant,omitempty"`
 	Ref      string    `json:"ref,omitempty"` // a payout's reference or a transaction's id
 	Text     string    `json:"text"`
@@ -262,3 +262,12 @@ func all(tx store.Tx, also []func(tx store.Tx) error) error {
 
 // AddTaskTx adds a task for a person inside a transaction, once per key.
 func AddTaskTx(tx store.Tx, t Task) error { return addTask(tx, t) }
+
+// EndTasksTx ends the open tasks of a kind about one thing inside a transaction:
+// they are overtaken.
+func EndTasksTx(tx store.Tx, kind, ref string, now time.Time) error {
+	if _, err := tx.Exec("update settlement_task set done = $1 where kind = $2 and ref = $3 and done = 0", now.UnixMicro(), kind, ref); err != nil {
+		return fmt.Errorf("settlement: ending the tasks of %s %s: %w", kind, ref, err)
+	}
+	return nil
+}

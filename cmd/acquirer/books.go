@@ -240,9 +240,13 @@ func (v *house) settleDue(ctx context.Context, now time.Time) error {
 
 // disputesDue reminds of deadlines of disputes and ends what nobody answered.
 func (v *house) disputesDue(ctx context.Context, now time.Time) error {
-	n, err := v.disputes.Tick(ctx, now)
-	if n > 0 {
-		v.log.Info("deadlines of disputes came nearer or ended", "cases", n)
+	did, err := v.disputes.Tick(ctx, now)
+	if did.Changed > 0 {
+		v.log.Info("deadlines of disputes came nearer or ended", "cases", did.Changed)
+	}
+	if did.Missed > 0 {
+		v.missed.Add(float64(did.Missed))
+		v.log.Error("disputes were not answered in time; acquirer payout tasks names them", "cases", did.Missed)
 	}
 	return err
 }

@@ -90,14 +90,19 @@ var deeds = []deed{
 	}, args: says("settle hold confirm K2"), again: "already"},
 	{name: "hold released", walks: "hold.move", first: func(w *deedHouse) { w.second(&termsCall{Do: "ask-release", Key: "K2"}) }, args: says("settle release confirm K2"), again: "no such hold"},
 	{name: "reissued", walks: "payout.reissue", first: (*deedHouse).returned, args: says("payout reissue 20261120-" + slowPaid + "-T1-0")},
-	{name: "case opened", walks: "dispute.open chargeback.book dispute.move", args: func(w *deedHouse) []string {
-		return append(strings.Fields("dispute open"), w.sale(2).RRN, "chargeback", "--reason", "4853", "--fee", "5.00", "--ref", "N-1")
+	{name: "case asked", walks: "dispute.tell", args: func(w *deedHouse) []string {
+		return append(strings.Fields("dispute open"), w.sale(2).RRN, "chargeback", "--reason", "4853", "--fee", "5.00", "--ref", "N-0")
 	}},
+	{name: "case opened", walks: "dispute.tell", first: func(w *deedHouse) {
+		w.second(&disputeCall{Do: "open", RRN: w.sale(2).RRN, Stage: dispute.Chargeback, Reason: "4853", Fee: "5.00", Ref: "N-1", Date: calendar.DateOf(time.Now())})
+	}, args: func(w *deedHouse) []string {
+		return []string{"dispute", "confirm", "hand/" + w.sale(2).Issuer + "/N-1"}
+	}, again: "nothing waits"},
 	{name: "evidence put", walks: "dispute.attach", first: func(w *deedHouse) { w.put("delivery.txt", "delivered") }, args: func(w *deedHouse) []string {
 		return append(strings.Fields("dispute attach"), w.aCase(), "DIR/delivery.txt")
 	}},
-	{name: "case answered", walks: "chargeback.won hold.ask dispute.move", first: (*deedHouse).export, args: func(w *deedHouse) []string { return append(strings.Fields("dispute answer"), w.aCase(), "represent") }, again: "answered"},
-	{name: "case ended", walks: "hold.move dispute.move", first: func(w *deedHouse) {
+	{name: "case answered", walks: "dispute.move", first: (*deedHouse).export, args: func(w *deedHouse) []string { return append(strings.Fields("dispute answer"), w.aCase(), "represent") }, again: "answered"},
+	{name: "case ended", walks: "dispute.move", first: func(w *deedHouse) {
 		id, err := strconv.ParseInt(w.aCase(), 10, 64)
 		if err != nil {
 			w.t.Fatal(err)
@@ -105,8 +110,9 @@ var deeds = []deed{
 		w.second(&disputeCall{Do: "close", ID: id, Outcome: dispute.Won})
 	}, args: func(w *deedHouse) []string { return append(strings.Fields("dispute close"), w.aCase(), "won") }, again: "is over"},
 	{name: "error file", walks: "dispute.unknown", first: (*deedHouse).errorFile, args: says("dispute import DIR/INNZME_x --source north --date 2026-11-23")},
-	{name: "reminded", walks: "dispute.remind", first: func(w *deedHouse) {
+	{name: "reminded", walks: "dispute.move", first: func(w *deedHouse) {
 		good(w.t, append([]string{"dispute", "open", w.sale(0).RRN, "retrieval", "--ref", "N-2"}, w.settings()...)...)
+		w.second(&disputeCall{Do: "confirm", Key: "hand/" + w.sale(0).Issuer + "/N-2"})
 	}, do: func(ctx context.Context, v *house) error {
 		all, err := v.disputes.Cases(ctx, dispute.Query{State: dispute.Open})
 		if err == nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"math"
@@ -22,6 +23,7 @@ import (
 	"acquirer/hsm"
 	"acquirer/journal"
 	"acquirer/merchant"
+	"acquirer/money"
 	"acquirer/settlement"
 	"acquirer/settlement/clearing"
 	"acquirer/settlement/dispute"
@@ -48,7 +50,8 @@ func disputes(db *store.DB, cfg Config, books *settlement.Engine) (*dispute.Engi
 
 // disputeCall is what a person asks of the cases.
 type disputeCall struct {
-	Do      string         `json:"do"` // open, list, show, answer, attach, evidence, close or import
+	Do      string         `json:"do"` // open, asked, confirm, refuse, list, show, answer, attach, evidence, close or import
+	Key     string         `json:"key,omitempty"`
 	ID      int64          `json:"id,omitempty"`
 	RRN     string         `json:"rrn,omitempty"`
 	Source  string         `json:"source,omitempty"`
@@ -60,7 +63,7 @@ type disputeCall struct {
 	Date    calendar.Date  `json:"date,omitempty"`
 	Action  dispute.Action `json:"action,omitempty"`
 	Outcome dispute.State  `json:"outcome,omitempty"`
-	State   dispute.State  `json:"state,omitempty"`
+	Query   dispute.Query  `json:"query,omitzero"`
 	Note    string         `json:"note,omitempty"`
 	Name    string         `json:"name,omitempty"`
 	Content []byte         `json:"content,omitempty"`
@@ -70,6 +73,7 @@ type disputeCall struct {
 // disputeAnswer is what came of it.
 type disputeAnswer struct {
 	Cases    []dispute.Case    `json:"cases,omitempty"`
+	Asked    []dispute.Told    `json:"asked,omitempty"`
 	Events   []dispute.Event   `json:"events,omitempty"`
 	Files    []dispute.File    `json:"files,omitempty"`
 	Actions  []dispute.Action  `json:"actions,omitempty"`
@@ -121,9 +125,16 @@ func (c *disputeCall) on(ctx context.Context, e *dispute.Engine, own archive, wh
 		if err != nil {
 			return a, err
 		}
-		return one(e.Take(ctx, it, now))
+		t, err := e.Tell(ctx, it, who, now)
+		a.Asked = []dispute.Told{t}
+		return a, err
+	case "asked":
+		a.Asked, err = e.Asked(ctx)
+		return a, err
+	case "confirm", "refuse":
+		return one(e.Confirm(ctx, c.Key, c.Do == "refuse", who, now))
 	case "list":
-		a.Cases, err = e.Cases(ctx, dispute.Query{State: c.State, Limit: 1000})
+		a.Cases, err = e.Cases(ctx, c.Query)
 		return a, err
 	case "show":
 		if a.Events, err = e.Events(ctx, c.ID); err != nil {
@@ -157,8 +168,8 @@ func (c *disputeCall) on(ctx context.Context, e *dispute.Engine, own archive, wh
 	case "import":
 		items := func() iter.Seq2[clearing.ErrorItem, error] { return clearing.ReadZME(bytes.NewReader(c.Content)) }
 		done, err := e.Import(ctx, c.Source, c.Date, items, func(ctx context.Context, x clearing.ErrorItem) (dispute.Payment, error) {
-			return own.payment(ctx, c.Date, x)
-		}, now)
+			return own.payment(ctx, c.Source, c.Date, x)
+		}, who, now)
 		a.Imported = &done
 		return a, err
 	}
@@ -171,25 +182,29 @@ func (c *disputeCall) item(ctx context.Context, own archive) (it dispute.Item, e
 	if !ok {
 		return it, usageError{fmt.Errorf("%q is not a reference number (DE 37)", c.RRN)}
 	}
-	e, err := own.journal.Get(ctx, id)
+	f, err := own.journal.Following(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return it, fmt.Errorf("the journal has no transaction %s", c.RRN)
 	}
 	if err != nil {
 		return it, err
 	}
-	it = dispute.Item{Key: "hand/" + c.Ref, Source: e.Issuer, Stage: c.Stage, Payment: paymentOf(e), Reason: c.Reason, Date: c.Date, Won: c.Won}
+	source := f.Original.Issuer
+	it = dispute.Item{Key: "hand/" + source + "/" + c.Ref, Source: source, Stage: c.Stage, Reason: c.Reason, Date: c.Date, Won: c.Won}
 	if c.Ref == "" {
 		it.Key = fmt.Sprintf("hand/%s/%s/%s", c.RRN, c.Stage, c.Date)
 	}
+	if it.Payment, err = paymentOf(f); err != nil {
+		return it, err
+	}
 	if c.Amount != "" {
-		if err := it.Amount.UnmarshalText([]byte(c.Amount)); err != nil {
-			return it, usageError{fmt.Errorf("--amount: %w", err)}
+		if it.Amount, err = money.Parse(c.Amount); err != nil || it.Amount <= 0 {
+			return it, usageError{fmt.Errorf("--amount: %q is not an amount above zero, like 40.00", c.Amount)}
 		}
 	}
 	if c.Fee != "" {
-		if err := it.Fee.UnmarshalText([]byte(c.Fee)); err != nil {
-			return it, usageError{fmt.Errorf("--fee: %w", err)}
+		if it.Fee, err = money.Parse(c.Fee); err != nil || it.Fee < 0 {
+			return it, usageError{fmt.Errorf("--fee: %q is not an amount like 5.00", c.Fee)}
 		}
 	}
 	return it, nil
@@ -201,18 +216,18 @@ func newDisputeCmd() *cobra.Command {
 		Use:   "dispute",
 		Short: "Retrievals, chargebacks and what follows them: deadlines, evidence, outcomes",
 		Long: `dispute keeps the cases in which an issuer asks for a slip or takes a payment back
-(docs/clearing.md). Cases come from the network's error file (import) or are opened by
-hand; money is held and moved with each stage, and deadlines remind by tasks, a metric
-and an alert. What is sent to the network is the evidence: one zip with everything the
-house has of the payment.`,
-		Example: `  acquirer dispute list --state open
+(docs/clearing.md). Cases come from the network's error file (import) or by hand, when
+two people say the same (open, confirm); money is held and moved with each stage, and
+deadlines remind by tasks, a metric and an alert. What is sent to the network is the
+evidence: one zip with everything the house has of the payment.`,
+		Example: `  acquirer dispute list --state open --due 2026-12-01
   acquirer dispute import INN26112001ZME_898110054110001 --source north --date 2026-11-20
   acquirer dispute evidence 123456789 --out case.zip
   acquirer dispute answer 123456789 represent`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newDisputeOpenCmd(), newDisputeListCmd(), newDisputeShowCmd(), newDisputeAnswerCmd(), newDisputeAttachCmd(), newDisputeEvidenceCmd(), newDisputeCloseCmd(), newDisputeImportCmd())
+	cmd.AddCommand(newDisputeOpenCmd(), newDisputeAskedCmd(), newDisputeConfirmCmd(), newDisputeRefuseCmd(), newDisputeListCmd(), newDisputeShowCmd(), newDisputeAnswerCmd(), newDisputeAttachCmd(), newDisputeEvidenceCmd(), newDisputeCloseCmd(), newDisputeImportCmd())
 	return cmd
 }
 
@@ -245,6 +260,9 @@ func sayCases(w io.Writer, a disputeAnswer) error {
 		due := ""
 		if c.Due != 0 {
 			due = ", until " + c.Due.String()
+		}
+		if c.Provisional > 0 {
+			due += " (provisional: the holidays of a year until then are not known)"
 		}
 		if _, err := fmt.Fprintf(w, "%d  %-17s %-8s  %s  %s  %s at %s, reason %s%s\n", c.ID, c.Stage, c.State, c.Source, c.RRN, c.Amount, c.Merchant, c.Reason, due); err != nil {
 			return err
@@ -295,16 +313,32 @@ func newDisputeEvidenceCmd() *cobra.Command {
 			if out == "" {
 				return usageError{errors.New("--out: name the file to write")}
 			}
+			if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("--out: %s is there already; name another", out)
+			}
+			if info, err := os.Stat(filepath.Dir(out)); err != nil || !info.IsDir() {
+				return fmt.Errorf("--out: there is no folder %s", filepath.Dir(out))
+			}
 			return nil
 		}, func(w io.Writer, a disputeAnswer) error {
-			if err := os.WriteFile(out, a.Zip, 0o600); err != nil {
-				return err
+			if err := writeNew(out, a.Zip); err != nil {
+				return fmt.Errorf("the evidence was not written, export it again: %w", err)
 			}
 			_, err := fmt.Fprintf(w, "%s  %s\n", a.SHA, out)
 			return err
 		})
-	cmd.Flags().StringVar(&out, "out", "", "file to write, readable by its owner alone")
+	cmd.Flags().StringVar(&out, "out", "", "file to write, new and readable by its owner alone")
 	return cmd
+}
+
+// writeNew writes a file that was not there, for its owner alone.
+func writeNew(path string, content []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 func newDisputeCloseCmd() *cobra.Command {
@@ -331,17 +365,18 @@ func newDisputeCloseCmd() *cobra.Command {
 func newDisputeOpenCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "open RRN STAGE",
-		Short: "Record what a network says of a payment when it did not come by file",
-		Long: `open takes a stage (retrieval, chargeback, second_chargeback, pre_arbitration,
-arbitration) for the payment with the reference number, as import does for each line of
-an error file. --ref is the network's own number of it; the same one again changes nothing.`,
+		Short: "Say what a network says of a payment when it did not come by file; a second person confirms",
+		Long: `open asks for a stage (retrieval, chargeback, second_chargeback, pre_arbitration,
+arbitration) of the payment with the reference number, as import takes each line of an
+error file. It moves money, so that another person confirms it (confirm) before anything
+is booked. --ref is the network's own number of it: each counts once.`,
 		Example: `  acquirer dispute open 2WSLMB5IZITC chargeback --reason 4853 --ref N-4711 --fee 5.00`,
 		Args:    cobra.ExactArgs(2),
 	}
 	addConfigFlags(cmd)
 	f := cmd.Flags()
 	c := disputeCall{Do: "open"}
-	f.StringVar(&c.Amount, "amount", "", "yuan in dispute (default: the whole payment)")
+	f.StringVar(&c.Amount, "amount", "", "yuan in dispute (default: the whole payment, or what of it is in dispute)")
 	f.StringVar(&c.Fee, "fee", "", "yuan that the network takes for it")
 	f.StringVar(&c.Reason, "reason", "", "the network's reason code")
 	f.StringVar(&c.Ref, "ref", "", "the network's number of it")
@@ -358,30 +393,116 @@ an error file. --ref is the network's own number of it; the same one again chang
 		if err := send(cmd, &c, &a); err != nil {
 			return err
 		}
-		return sayCases(cmd.OutOrStdout(), a)
+		return sayAsked(cmd.OutOrStdout(), a)
 	}
 	return cmd
 }
 
-func newDisputeListCmd() *cobra.Command {
+func sayAsked(w io.Writer, a disputeAnswer) error {
+	for _, t := range a.Asked {
+		amount, instead := "all of "+t.Payment.Amount.String(), ""
+		if t.Amount > 0 {
+			amount = t.Amount.String()
+		}
+		if t.Instead != "" {
+			instead = ", instead of a " + t.Instead
+		}
+		if _, err := fmt.Fprintf(w, "%s of %s: %s at %s, fee %s, reason %s, of %s; %s asked for it%s; another person confirms: acquirer dispute confirm %s\n",
+			t.Stage, t.Payment.RRN, amount, t.Payment.Merchant, t.Fee, t.Reason, t.Date, t.AskedBy, instead, t.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newDisputeAskedCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List cases, the oldest first",
-		Example: "  acquirer dispute list --state open --json",
+		Use:     "asked",
+		Short:   "List what one person was told and a second has not confirmed",
+		Example: "  acquirer dispute asked --json",
 		Args:    cobra.NoArgs,
 	}
 	addConfigFlags(cmd)
-	state := cmd.Flags().String("state", "", "only open (ours to answer), answered, won, lost or closed ones")
-	asJSON := cmd.Flags().Bool("json", false, "print one JSON array")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		switch dispute.State(*state) {
+	return errandRun(cmd, func([]string) (errand, error) { return &disputeCall{Do: "asked"}, nil }, func(a *disputeAnswer, w io.Writer) error {
+		if len(a.Asked) == 0 {
+			_, err := fmt.Fprintln(w, "nothing waits for a second person")
+			return err
+		}
+		return sayAsked(w, *a)
+	})
+}
+
+func newDisputeConfirmCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "confirm KEY",
+		Short:   "Confirm what another person was told (open): the case is opened or moved on",
+		Example: "  acquirer dispute confirm hand/north/N-4711",
+		Args:    cobra.ExactArgs(1),
+	}
+	addConfigFlags(cmd)
+	return errandRun(cmd, func(args []string) (errand, error) { return &disputeCall{Do: "confirm", Key: args[0]}, nil },
+		func(a *disputeAnswer, w io.Writer) error { return sayCases(w, *a) })
+}
+
+func newDisputeRefuseCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "refuse KEY",
+		Short:   "Forget what a person was told (open); whoever asked may too",
+		Example: "  acquirer dispute refuse hand/north/N-4711",
+		Args:    cobra.ExactArgs(1),
+	}
+	addConfigFlags(cmd)
+	return errandRun(cmd, func(args []string) (errand, error) { return &disputeCall{Do: "refuse", Key: args[0]}, nil },
+		func(_ *disputeAnswer, w io.Writer) error {
+			_, err := fmt.Fprintln(w, "refused; nothing was booked")
+			return err
+		})
+}
+
+// casesShown is the most cases of a list.
+const casesShown = 10_000
+
+func newDisputeListCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List cases, the next last day first",
+		Example: `  acquirer dispute list --state open --due 2026-12-01
+  acquirer dispute list --merchant 898110054110001 --json`,
+		Args: cobra.NoArgs,
+	}
+	addConfigFlags(cmd)
+	q := dispute.Query{ByDue: true, Limit: casesShown}
+	f := cmd.Flags()
+	state := f.String("state", "", "only open (ours to answer), answered, won, lost or closed ones")
+	stage := f.String("stage", "", "only those at retrieval, chargeback, second_chargeback or pre_arbitration")
+	f.StringVar(&q.Source, "source", "", "only those of a network, issuer or wallet")
+	f.StringVar(&q.Merchant, "merchant", "", "only those of a merchant, by MID")
+	due := f.String("due", "", "only those whose last day is this or before, like 2026-12-01")
+	asJSON := f.Bool("json", false, "print one JSON array")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		switch q.State = dispute.State(*state); q.State {
 		case "", dispute.Open, dispute.Answered, dispute.Won, dispute.Lost, dispute.Closed:
 		default:
 			return usageError{fmt.Errorf("--state: %q is none of open, answered, won, lost, closed", *state)}
 		}
+		switch q.Stage = dispute.Stage(*stage); q.Stage {
+		case "", dispute.Retrieval, dispute.Chargeback, dispute.Second, dispute.PreArbitration:
+		default:
+			return usageError{fmt.Errorf("--stage: %q is none of retrieval, chargeback, second_chargeback, pre_arbitration", *stage)}
+		}
+		if *due != "" {
+			if q.Due, err = calendar.ParseDate(*due); err != nil {
+				return usageError{fmt.Errorf("--due: %w", err)}
+			}
+		}
 		var a disputeAnswer
-		if err := send(cmd, &disputeCall{Do: "list", State: dispute.State(*state)}, &a); err != nil {
+		if err := send(cmd, &disputeCall{Do: "list", Query: q}, &a); err != nil {
 			return err
+		}
+		if len(a.Cases) == casesShown {
+			if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "only the first %d are shown; ask for fewer with --due, --state, --source or --merchant\n", casesShown); err != nil {
+				return err
+			}
 		}
 		if *asJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(append([]dispute.Case{}, a.Cases...))
@@ -443,6 +564,11 @@ func readUpTo(path string, most int64) ([]byte, error) {
 		err = fmt.Errorf("%s is longer than %d bytes", path, most)
 	}
 	return b, errors.Join(err, f.Close())
+}
+
+func newMissed() prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: "acquirer_dispute_missed_total",
+		Help: "Disputes that we did not answer by their last day: retrievals, which forfeits the representment, and others, which are lost."})
 }
 
 // caseGauge counts the cases that are not over, and says when the next one of

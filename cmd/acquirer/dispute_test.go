@@ -3,7 +3,9 @@ package main
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -60,9 +62,52 @@ func TestDisputeCommands(t *testing.T) {
 		}
 		return stdout
 	}
-	for range 2 {
-		ask("open", sales[0].RRN, "chargeback", "--reason", "4853", "--fee", "5.00", "--ref", "N-1")
+	// What comes by word is said by two people. The second is not this process's user.
+	confirm := func(key string) {
+		t.Helper()
+		v := openForReading(t, database)
+		_, err := (&disputeCall{Do: "confirm", Key: key}).run(t.Context(), v.db, v.cfg, "wang")
+		if err := errors.Join(err, v.db.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
+	key := "hand/" + sales[0].Issuer + "/N-1"
+	first := []string{"open", sales[0].RRN, "chargeback", "--reason", "4853", "--fee", "5.00", "--ref", "N-1"}
+	if said := ask(first...); !strings.Contains(said, "acquirer dispute confirm "+key) {
+		t.Errorf("asked: %s", said)
+	}
+	if said := ask("list"); said != "no cases\n" {
+		t.Errorf("before a second person: %s", said)
+	}
+	if said := ask("asked"); !strings.Contains(said, sales[0].RRN) || !strings.Contains(said, "fee 5.00, reason 4853") {
+		t.Errorf("what waits: %s", said)
+	}
+	refused := func(want string, args ...string) {
+		t.Helper()
+		if status, _, stderr := runs(t, append(append([]string{"dispute"}, args...), "--database", database)...); status != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("%v: status %d, %s; want %q", args, status, stderr, want)
+		}
+	}
+	refused("a second person must confirm", "confirm", key)
+	ask("refuse", key)
+	refused("nothing waits", "confirm", key)
+	ask(first...)
+	confirm(key)
+	refused("is recorded already", first...)
+	if said := ask("asked"); !strings.Contains(said, "nothing waits") {
+		t.Errorf("what waits: %s", said)
+	}
+	// What paid no merchant cannot be disputed.
+	declined := slices.IndexFunc(entries, func(e *journal.Entry) bool { return e.Kind == journal.Sale && e.State() == journal.StateDeclined })
+	other := slices.IndexFunc(entries, func(e *journal.Entry) bool { return e.Kind == journal.Void || e.Kind == journal.Refund })
+	if declined < 0 || other < 0 {
+		t.Fatalf("no declined sale (%d), or nothing that follows one (%d)", declined, other)
+	}
+	refused("was not approved", "open", entries[declined].RRN, "chargeback")
+	refused("paid no merchant", "open", entries[other].RRN, "chargeback")
+	refused("disputes 999999.00", "open", sales[2].RRN, "chargeback", "--amount", "999999")
+	refused("which is to come", "open", sales[2].RRN, "chargeback", "--date", "2099-01-01")
+	refused("and the payment is of", "open", sales[2].RRN, "chargeback", "--date", "2020-01-01")
 	x := sales[1]
 	var file bytes.Buffer
 	z := clearing.NewZME(&file, "01020000")
@@ -82,8 +127,22 @@ func TestDisputeCommands(t *testing.T) {
 		t.Errorf("imported: %s", said)
 	}
 	var cases []dispute.Case
-	if err := json.Unmarshal([]byte(ask("list", "--json")), &cases); err != nil || len(cases) != 2 || cases[0].RRN != sales[0].RRN || cases[1].RRN != x.RRN || cases[1].Stage != dispute.Retrieval {
-		t.Fatalf("cases %+v, %v", cases, err)
+	list := func(n int) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(ask("list", "--json")), &cases); err != nil || len(cases) != n || !slices.IsSortedFunc(cases, func(a, b dispute.Case) int { return cmp.Compare(a.Due, b.Due) }) {
+			t.Fatalf("cases %+v, %v", cases, err)
+		}
+		slices.SortFunc(cases, func(a, b dispute.Case) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	list(2)
+	if cases[0].RRN != sales[0].RRN || cases[1].RRN != x.RRN || cases[1].Stage != dispute.Retrieval {
+		t.Fatalf("cases %+v", cases)
+	}
+	for filter, want := range map[string]string{"--stage retrieval": x.RRN, "--source " + sales[0].Issuer + " --stage chargeback": sales[0].RRN,
+		"--merchant " + x.Merchant + " --due " + cases[1].Due.String(): x.RRN, "--due " + cases[1].Due.AddDays(-1).String(): "no cases", "--state won": "no cases"} {
+		if said := ask(append([]string{"list"}, strings.Fields(filter)...)...); !strings.Contains(said, want) || strings.Count(said, "\n") != 1 {
+			t.Errorf("%s: %s", filter, said)
+		}
 	}
 	id := func(i int) string { b, _ := json.Marshal(cases[i].ID); return string(b) }
 	note := filepath.Join(t.TempDir(), "delivery.txt")
@@ -135,13 +194,12 @@ func TestDisputeCommands(t *testing.T) {
 	}
 	chipAndPlaceProved(t, sales[0], export(id(0)))
 	ask("open", sales[2].RRN, "retrieval", "--ref", "N-3")
-	if err := json.Unmarshal([]byte(ask("list", "--json")), &cases); err != nil || len(cases) != 3 {
-		t.Fatalf("cases %+v, %v", cases, err)
-	}
+	confirm("hand/" + sales[2].Issuer + "/N-3")
+	list(3)
 	if late := export(id(2)); !strings.Contains(late["manifest.json"], "not kept any more") || strings.Contains(late["chip.json"], `"request"`) {
 		t.Errorf("evidence of what was forgotten: %s, %s", late["manifest.json"], late["chip.json"])
 	}
-	for _, wrong := range [][]string{{"open", "nonsense", "chargeback"}, {"show", "x"}, {"list", "--state", "odd"}, {"import", name}, {"evidence", id(0)}} {
+	for _, wrong := range [][]string{{"open", "nonsense", "chargeback"}, {"show", "x"}, {"list", "--state", "odd"}, {"list", "--stage", "odd"}, {"list", "--due", "odd"}, {"open", x.RRN, "chargeback", "--amount", "0"}, {"open", x.RRN, "chargeback", "--fee", "-1"}, {"import", name}, {"evidence", id(0)}} {
 		if status, _, stderr := runs(t, append(append([]string{"dispute"}, wrong...), "--database", database)...); status != 2 || stderr == "" {
 			t.Errorf("%v: status %d, %s", wrong, status, stderr)
 		}

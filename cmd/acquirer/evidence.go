@@ -31,15 +31,20 @@ type archive struct {
 	dataKey   hsm.Key
 }
 
-// payment is what a network's item is about: by our RRN where it is passed on,
-// else by trace number and time towards the issuer.
-func (a archive) payment(ctx context.Context, date calendar.Date, x clearing.ErrorItem) (dispute.Payment, error) {
+// payment is what an item of a network's file is about: by our RRN where it is
+// passed on, else by trace number and time towards the issuer.
+func (a archive) payment(ctx context.Context, source string, date calendar.Date, x clearing.ErrorItem) (dispute.Payment, error) {
+	meant := func(e *journal.Entry) bool {
+		return e.Issuer == source && (x.Merchant == "" || e.Merchant == x.Merchant)
+	}
 	if id, ok := journal.IDOf(x.OriginalRRN); ok {
-		e, err := a.journal.Get(ctx, id)
-		if err == nil {
-			return paymentOf(e), nil
-		}
-		if !errors.Is(err, store.ErrNotFound) {
+		f, err := a.journal.Following(ctx, id)
+		switch {
+		case err == nil && !meant(f.Original):
+			return dispute.Payment{}, fmt.Errorf("%w: %s is of merchant %s and went to %s", dispute.ErrUnknown, x.OriginalRRN, f.Original.Merchant, f.Original.Issuer)
+		case err == nil:
+			return paymentOf(f)
+		case !errors.Is(err, store.ErrNotFound):
 			return dispute.Payment{}, err
 		}
 	}
@@ -54,20 +59,47 @@ func (a archive) payment(ctx context.Context, date calendar.Date, x clearing.Err
 			return dispute.Payment{}, err
 		}
 		for _, e := range found {
-			if e.Transmitted.In(calendar.Beijing).Format("0102150405") == x.OriginalSent && (x.Merchant == "" || e.Merchant == x.Merchant) {
-				return paymentOf(e), nil
+			if e.Transmitted.In(calendar.Beijing).Format("0102150405") == x.OriginalSent && meant(e) {
+				f, err := a.journal.Following(ctx, e.ID)
+				if err != nil {
+					return dispute.Payment{}, err
+				}
+				return paymentOf(f)
 			}
 		}
 	}
 	return dispute.Payment{}, fmt.Errorf("%w: RRN %q, trace %06d of %s", dispute.ErrUnknown, x.OriginalRRN, x.OriginalSTAN, x.OriginalSent)
 }
 
-func paymentOf(e *journal.Entry) dispute.Payment {
-	p := dispute.Payment{Txn: e.ID, RRN: e.RRN, Merchant: e.Merchant, Terminal: e.Terminal, PAN: e.PANMasked, Amount: e.Sum()}
+// paymentOf is a transaction as something that can be disputed: it was approved
+// and paid a merchant. What went back of it since is told.
+func paymentOf(f *journal.Following) (dispute.Payment, error) {
+	e := f.Original
+	switch {
+	case e.Kind != journal.Sale && e.Kind != journal.Completion && e.Kind != journal.OfflineSale:
+		return dispute.Payment{}, fmt.Errorf("%w: %s is a %s, which paid no merchant", dispute.ErrAction, e.RRN, e.Kind)
+	case e.Outcome == nil || e.Outcome.Reason != journal.Approved:
+		return dispute.Payment{}, fmt.Errorf("%w: %s is a %s that was not approved (%s): nothing was paid for it; tell the network", dispute.ErrAction, e.RRN, e.Kind, e.State())
+	}
+	p := dispute.Payment{Txn: e.ID, RRN: e.RRN, Merchant: e.Merchant, Terminal: e.Terminal, PAN: e.PANMasked, Amount: e.Sum(), Date: e.Day}
 	if e.Channel == journal.QR {
 		p.Wallet = e.Issuer
 	}
-	return p
+	whole := e.TakenBack()
+	for _, x := range f.Followers {
+		switch {
+		case x.Kind == journal.Adjustment:
+			p.Amount += x.Amount // both are bounded by DE 4, twelve digits
+		case x.Kind == journal.Refund:
+			p.Gone += x.Amount
+		case x.Kind.Undoes():
+			whole = true
+		}
+	}
+	if whole {
+		p.Gone = p.Amount
+	}
+	return p, nil
 }
 
 // evidence collects what the house has of a payment: the slip with its

@@ -49,7 +49,8 @@ type house struct {
 	books     *settlement.Engine
 	recon     *reconcile.Engine
 	disputes  *dispute.Engine
-	rail      bankRail // nil without a bank
+	missed    prometheus.Counter // disputes that nobody answered in time
+	rail      bankRail           // nil without a bank
 	routing   *rerouter
 	keys      *keyBook // nil when the HSM is a device that keeps its own books
 	legs      map[string]switching.Leg
@@ -137,7 +138,8 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 	if v.disputes, err = disputes(v.db, cfg, v.books); err != nil {
 		return nil, err
 	}
-	v.metrics.MustRegister(newCaseGauge(v.disputes), newPayoutGauge(v.books))
+	v.missed = newMissed()
+	v.metrics.MustRegister(newCaseGauge(v.disputes), v.missed, newPayoutGauge(v.books))
 	bins, rules, err := loadRouting(cfg)
 	if err != nil {
 		return nil, err

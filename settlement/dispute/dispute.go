@@ -13,12 +13,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"acquirer/audit"
 	"acquirer/calendar"
 	"acquirer/fault"
-	"acquirer/ledger"
 	"acquirer/money"
 	"acquirer/settlement"
 	"acquirer/store"
@@ -40,7 +40,7 @@ create table dispute_case (
 	reason   TEXT not null,      -- the network's code
 	stage    TEXT not null,
 	state    TEXT not null,
-	round    INTEGER not null,   -- how often the money was taken: part of the keys of postings
+	round    INTEGER not null,   -- counts what the other side said and took: part of the keys of postings
 	late     INTEGER not null,   -- 1: we did not answer a retrieval in time, and may not represent
 	began    INTEGER not null,   -- date on which the clock of the stage began
 	due      INTEGER not null,   -- last date of whoever has to answer; 0 when nobody has to
@@ -76,7 +76,21 @@ create table dispute_file (
 )`, `
 create unique index dispute_case_once on dispute_case (source, txn) where txn <> 0`, `
 alter table dispute_case add column packed INTEGER not null default 0; -- how many of the files put with it are in the evidence that was exported last
-update dispute_case set packed = (select count(*) from dispute_file where case_id = dispute_case.id) where proof <> ''`}}
+update dispute_case set packed = (select count(*) from dispute_file where case_id = dispute_case.id) where proof <> ''`, `
+alter table dispute_case add column hold TEXT not null default '';           -- key of the hold that stands for it
+alter table dispute_case add column took TEXT not null default '';           -- key of the chargeback whose money the issuer has
+alter table dispute_case add column provisional INTEGER not null default 0;  -- working days of a clock that runs into a year whose holidays are not known; 0 when due is sure
+update dispute_case set took = 'dispute/' || id || '/' || round || '/chargeback'
+	where due <> 0 and (stage = 'second_chargeback' or stage = 'chargeback' and state = 'open' or stage = 'pre_arbitration' and round > 1);
+update dispute_case set hold = 'dispute/' || id || '/' || round || '/retrieval' where due <> 0 and stage = 'retrieval';
+update dispute_case set hold = 'dispute/' || id || '/' || round || '/represented' where due <> 0 and took = '' and stage in ('chargeback', 'pre_arbitration');
+create table dispute_told (                -- what a person was told otherwise than by a file, until a second one says the same
+	key      TEXT primary key,             -- the item's
+	item     TEXT not null,                -- JSON
+	asked_by TEXT not null,
+	asked    BIGINT not null,
+	done     INTEGER not null
+)`}}
 
 // Stage is how far a case has gone.
 type Stage string
@@ -155,26 +169,30 @@ type Case struct {
 	Opened   time.Time     `json:"opened"`
 	Changed  time.Time     `json:"changed"`
 	Instead  string        `json:"instead,omitempty"` // what Asked replaced and who asked for that, as Close says it
+	// Provisional is not 0 while Due is counted through a year whose holidays are
+	// not known, with its weekends alone: the working days of the clock.
+	Provisional int `json:"provisional,omitempty"`
 
 	round, packed int
+	hold, took    string
 }
 
 // key names a step of the case for the ledger.
 func (c *Case) key(step string) string { return fmt.Sprintf("dispute/%d/%d/%s", c.ID, c.round, step) }
 
-const caseColumns = `id, source, txn, rrn, merchant, terminal, wallet, pan, amount, fee, reason, stage, state, round, late, began, due, reminded, proof, asked, asked_by, opened, changed, packed`
+const caseColumns = `id, source, txn, rrn, merchant, terminal, wallet, pan, amount, fee, reason, stage, state, round, late, began, due, reminded, proof, asked, asked_by, opened, changed, packed, hold, took, provisional`
 
 func scanCase(r *store.Rows, c *Case) error {
 	var opened, changed int64
 	err := r.Scan(&c.ID, &c.Source, &c.Txn, &c.RRN, &c.Merchant, &c.Terminal, &c.Wallet, &c.PAN, &c.Amount, &c.Fee, &c.Reason, &c.Stage, &c.State, &c.round, &c.Late,
-		&c.Began, &c.Due, &c.Reminded, &c.Proof, &c.Asked, &c.AskedBy, &opened, &changed, &c.packed)
+		&c.Began, &c.Due, &c.Reminded, &c.Proof, &c.Asked, &c.AskedBy, &opened, &changed, &c.packed, &c.hold, &c.took, &c.Provisional)
 	c.Opened, c.Changed = time.UnixMicro(opened), time.UnixMicro(changed)
 	return err
 }
 
 func (c *Case) args() []any {
 	return []any{c.ID, c.Source, c.Txn, c.RRN, c.Merchant, c.Terminal, c.Wallet, c.PAN, c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late,
-		c.Began, c.Due, c.Reminded, c.Proof, string(c.Asked), c.AskedBy, c.Opened.UnixMicro(), c.Changed.UnixMicro(), c.packed}
+		c.Began, c.Due, c.Reminded, c.Proof, string(c.Asked), c.AskedBy, c.Opened.UnixMicro(), c.Changed.UnixMicro(), c.packed, c.hold, c.took, c.Provisional}
 }
 
 // Terms are a network's deadlines, in days from the day on which the clock of a
@@ -190,26 +208,6 @@ type Terms struct {
 	WorkingDays bool `json:"working_days"` // count working days, make-up days among them; else calendar days
 }
 
-func (t Terms) filled() Terms {
-	for _, x := range []struct {
-		p *int
-		d int
-	}{{&t.Retrieval, 20}, {&t.AfterSlip, 30}, {&t.Represent, 30}, {&t.Second, 30}, {&t.Arbitrate, 15}, {&t.Ruling, 45}} {
-		if *x.p <= 0 {
-			*x.p = x.d
-		}
-	}
-	return t
-}
-
-// until is the last day of a clock of n days that began on a date.
-func (t Terms) until(began calendar.Date, n int) (calendar.Date, error) {
-	if t.WorkingDays {
-		return calendar.Chinese().AddWorkingDays(began, n)
-	}
-	return began.AddDays(n), nil
-}
-
 // Payment is what a case is about, as the journal has it.
 type Payment struct {
 	Txn      int64
@@ -219,6 +217,8 @@ type Payment struct {
 	Wallet   string
 	PAN      string // masked
 	Amount   money.Amount
+	Date     calendar.Date // its business date; 0 when it is not known
+	Gone     money.Amount  // of Amount, what went back to the payer before
 }
 
 // Config is what an Engine stands on.
@@ -232,8 +232,9 @@ type Config struct {
 // Engine keeps cases. Its methods may be called from any goroutine and on any
 // number of nodes.
 type Engine struct {
-	cfg Config
-	db  *store.DB
+	cfg      Config
+	db       *store.DB
+	calendar func() *calendar.Calendar // in use
 }
 
 // New checks the configuration.
@@ -241,7 +242,12 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.DB == nil || cfg.Books == nil {
 		return nil, errors.New("dispute: needs a store and the books")
 	}
-	return &Engine{cfg: cfg, db: cfg.DB}, nil
+	for source, t := range cfg.Terms {
+		if err := t.check(); err != nil {
+			return nil, fmt.Errorf("dispute: the terms of %q: %w", source, err)
+		}
+	}
+	return &Engine{cfg: cfg, db: cfg.DB, calendar: calendar.Chinese}, nil
 }
 
 func (e *Engine) terms(source string) Terms {
@@ -258,227 +264,169 @@ var (
 	// ErrTwoPeople says that the person who asked may not confirm.
 	ErrTwoPeople = errors.New("dispute: a second person must confirm it")
 	// ErrEvidence says that the evidence was not put together yet, or lacks a file.
-	ErrEvidence = errors.New("dispute: export the evidence first")
+	ErrEvidence = errors.New("dispute: export the evidence first (acquirer dispute evidence CASE --out FILE)")
 )
 
-// Item is what the other side says of a payment.
-type Item struct {
-	Key     string // the item's own name, at its source: each counts once
-	Source  string
-	Stage   Stage
-	Payment Payment
-	Amount  money.Amount  // in dispute; 0 for the whole payment
-	Fee     money.Amount  // what the network takes for it
-	Reason  string        // its code
-	Date    calendar.Date // when it was sent: the clock begins
-	Won     bool          // of a ruling (Arbitration): for us
+// locked reads a case and keeps its row until the write ends.
+func locked(tx store.Tx, id int64) (Case, error) {
+	rows, err := tx.Query("select "+caseColumns+" from dispute_case where id = $1 for update", id)
+	all, err := store.All(rows, err, scanCase)
+	if err == nil && len(all) == 0 {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return Case{}, err
+	}
+	return all[0], nil
 }
 
-// Take records an item and moves its payment's case on, or opens one. The same
-// item again changes nothing. An item that does not fit the case's stage is
-// ErrAction.
-func (e *Engine) Take(ctx context.Context, it Item, now time.Time) (Case, error) {
-	if it.Key == "" || it.Source == "" || it.Payment.Merchant == "" || !it.Date.Valid() || it.Fee < 0 {
-		return Case{}, fmt.Errorf("dispute: item %q of %q: want a key, a source, a payment and a date", it.Key, it.Source)
-	}
-	if it.Amount == 0 {
-		it.Amount = it.Payment.Amount
-	}
-	if it.Amount <= 0 || it.Payment.Amount > 0 && it.Amount > it.Payment.Amount {
-		return Case{}, fmt.Errorf("%w: item %s disputes %s of a payment of %s", ErrAction, it.Key, it.Amount, it.Payment.Amount)
-	}
-	c, known, err := e.caseOf(ctx, &it)
-	if err != nil || known {
-		return c, err
-	}
-	// Money first: each step has a key made from the case, so that it is safe
-	// to repeat when the case could not be written behind it.
-	switch {
-	case c.ID == 0 && it.Stage != Retrieval && it.Stage != Chargeback:
-		return Case{}, fmt.Errorf("%w: a %s of %s, and no case is open for it", ErrAction, it.Stage, it.Payment.RRN)
-	case c.ID == 0:
-		c = Case{ID: store.NewID(), Source: it.Source, Txn: it.Payment.Txn, RRN: it.Payment.RRN, Merchant: it.Payment.Merchant, Terminal: it.Payment.Terminal,
-			Wallet: it.Payment.Wallet, PAN: it.Payment.PAN, Amount: it.Amount, Opened: now}
-		if c, err = e.begin(ctx, c, it); err != nil {
-			return Case{}, err
-		}
-	}
-	t := e.terms(c.Source)
-	event := "the " + string(it.Stage) + " came, reason " + it.Reason
-	c.Reason, c.Reminded, c.Asked, c.AskedBy = it.Reason, 0, "", ""
-	days := 0
-	switch it.Stage {
-	case Retrieval:
-		if c.Stage != "" && c.Stage != Retrieval {
-			return c, fmt.Errorf("%w: a retrieval of case %d, which is a %s", ErrAction, c.ID, c.Stage)
-		}
-		if c.State == Closed { // asked for once more: the hold of the first time is over
-			c.round++
-		}
-		if err := e.holdFor(ctx, &c, "retrieval", "retrieval "+it.Reason, now); err != nil {
-			return c, err
-		}
-		days = t.Retrieval
-	case Chargeback:
-		if c.Stage != "" && c.Stage != Retrieval || c.State.over() && c.State != Closed {
-			return c, fmt.Errorf("%w: a first chargeback of case %d, which is a %s, %s", ErrAction, c.ID, c.Stage, c.State)
-		}
-		if err := e.takeBack(ctx, &c, it, "retrieval", now); err != nil {
-			return c, err
-		}
-		days = t.Represent
-	case Second:
-		if c.Stage != Chargeback || c.State != Answered {
-			return c, fmt.Errorf("%w: a second chargeback of case %d, which is a %s, %s", ErrAction, c.ID, c.Stage, c.State)
-		}
-		c.Amount = it.Amount
-		if err := e.takeBack(ctx, &c, it, "represented", now); err != nil {
-			return c, err
-		}
-		days = t.Arbitrate
-	case PreArbitration:
-		if c.State != Answered || c.Stage != Second && c.Stage != Chargeback {
-			return c, fmt.Errorf("%w: a pre-arbitration of case %d, which is a %s, %s", ErrAction, c.ID, c.Stage, c.State)
-		}
-		days = t.Arbitrate
-	case Arbitration:
-		if c.State != Answered || c.Stage != Second && c.Stage != PreArbitration {
-			return c, fmt.Errorf("%w: a ruling for case %d, which is a %s, %s", ErrAction, c.ID, c.Stage, c.State)
-		}
-		outcome := Lost
-		if it.Won {
-			outcome = Won
-		}
-		return e.finish(ctx, c, outcome, "the network's ruling", it.Key, audit.Entry{Who: it.Source, From: "file", Op: "dispute ruling"}, now)
-	default:
-		return c, fmt.Errorf("%w: stage %q is not known", ErrAction, it.Stage)
-	}
-	if c.Due, err = t.until(it.Date, days); err != nil {
-		return c, err
-	}
-	c.Stage, c.State, c.Began, c.Fee = it.Stage, Open, it.Date, c.Fee+it.Fee
-	return c, e.save(ctx, &c, it.Key, event, it.Source, it.Amount, nil, now)
+// step is something that happened to a case.
+type step struct {
+	key    string // the item's; "" for a step of our own
+	what   string
+	who    Who
+	op     string // for the operators' log; "" when it does not belong there
+	amount money.Amount
+	turn   bool   // it is somebody else's turn, or over: earlier tasks are overtaken
+	task   string // what a person has to know or do now; "" for nothing
 }
 
-// caseOf finds the case of an item: by the item itself, which is then known, or
-// by its payment.
-func (e *Engine) caseOf(ctx context.Context, it *Item) (c Case, known bool, err error) {
-	err = e.db.Read(ctx, func(tx store.Tx) error {
-		rows, err := tx.Query("select "+caseColumns+" from dispute_case where id in (select case_id from dispute_event where key = $1)", it.Key)
-		all, err := store.All(rows, err, scanCase)
+// move locks a case, lets do change it and book what that means, and writes how
+// it stands and what happened: all in one write, so that no crash and nobody
+// else comes between the money and the case. No step changes nothing.
+func (e *Engine) move(ctx context.Context, id int64, now time.Time, do func(tx store.Tx, c *Case) (*step, error)) (c Case, err error) {
+	fault.Hit("dispute.move.before")
+	err = e.db.Write(ctx, func(tx store.Tx) error {
+		was, err := locked(tx, id)
 		if err != nil {
 			return err
 		}
-		if known = len(all) > 0; known {
-			c = all[0]
-			return nil
-		}
-		where, arg := "txn = $2 and txn <> 0", any(it.Payment.Txn)
-		if it.Payment.Txn == 0 {
-			where, arg = "rrn = $2 and txn = 0", it.Payment.RRN
-		}
-		rows, err = tx.Query("select "+caseColumns+" from dispute_case where source = $1 and "+where+" order by id desc limit 1", it.Source, arg)
-		if all, err = store.All(rows, err, scanCase); err == nil && len(all) > 0 {
-			c = all[0]
-		}
-		return err
-	})
-	if err != nil {
-		return Case{}, false, fmt.Errorf("dispute: looking for the case of %s: %w", it.Payment.RRN, err)
-	}
-	return c, known, nil
-}
-
-// begin writes a new case before anything is booked for it, so that what is
-// booked finds it again. It has no stage yet.
-func (e *Engine) begin(ctx context.Context, c Case, it Item) (Case, error) {
-	c.Changed, c.State, c.Began = c.Opened, Open, it.Date
-	fault.Hit("dispute.open.before")
-	err := e.db.Write(ctx, func(tx store.Tx) error {
-		n, err := tx.Exec("insert into dispute_case ("+caseColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24)
-			on conflict do nothing`, c.args()...)
-		if err != nil || n == 1 {
+		c = was
+		s, err := do(tx, &c)
+		if err != nil {
+			c = was
 			return err
 		}
-		// Another node has just opened it.
-		rows, err := tx.Query("select "+caseColumns+" from dispute_case where source = $1 and txn = $2", c.Source, c.Txn)
-		all, err := store.All(rows, err, scanCase)
-		if err == nil && len(all) == 1 {
-			c = all[0]
-		}
-		return err
+		return write(tx, &c, s, now)
 	})
-	fault.Hit("dispute.open.after")
+	fault.Hit("dispute.move.after")
 	if err != nil {
-		return Case{}, fmt.Errorf("dispute: opening a case for %s: %w", c.RRN, err)
+		return c, fmt.Errorf("dispute: case %d: %w", id, err)
 	}
 	return c, nil
 }
 
-// save writes how a case stands and what happened to it, in one write.
-func (e *Engine) save(ctx context.Context, c *Case, key, what, who string, amount money.Amount, log *audit.Entry, now time.Time) error {
-	c.Changed = now
-	fault.Hit("dispute.move.before")
-	err := e.db.Write(ctx, func(tx store.Tx) error {
-		n, err := tx.Exec(`insert into dispute_event (id, case_id, key, at, what, who, note, amount) values ($1,$2,$3,$4,$5,$6,$7,$8) on conflict (key) do nothing`,
-			store.NewID(), c.ID, key, now.UnixMicro(), what, who, "", amount)
-		if err != nil || n == 0 {
-			return err // it happened before
-		}
-		if _, err := tx.Exec(`update dispute_case set amount = $1, fee = $2, reason = $3, stage = $4, state = $5, round = $6, late = $7, began = $8, due = $9, reminded = $10,
-			proof = $11, packed = $12, asked = $13, asked_by = $14, changed = $15 where id = $16`,
-			c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late, c.Began, c.Due, c.Reminded, c.Proof, c.packed, string(c.Asked), c.AskedBy, now.UnixMicro(), c.ID); err != nil {
-			return err
-		}
-		if c.State == Open && c.Reminded == 0 {
-			if err := settlement.AddTaskTx(tx, settlement.Task{Key: fmt.Sprintf("dispute/%d/%s/%d", c.ID, c.Stage, c.round), Kind: "dispute", Merchant: c.Merchant, Ref: fmt.Sprint(c.ID), Created: now,
-				Text: fmt.Sprintf("%s of %s at merchant %s, reason %s: answer it until %s", c.Stage, c.Amount, c.Merchant, c.Reason, c.Due)}); err != nil {
-				return err
-			}
-		}
-		if log != nil {
-			log.Subject, log.Detail, log.Result = fmt.Sprintf("case %d", c.ID), what, audit.Done
-			_, err = audit.Record(tx, *log)
-		}
-		return err
-	})
-	fault.Hit("dispute.move.after")
-	if err != nil {
-		return fmt.Errorf("dispute: case %d: %w", c.ID, err)
-	}
-	return nil
-}
-
-// holdFor keeps the amount of a case back while it is not decided. A merchant
-// that is owed less is asked for it when it comes to a chargeback.
-func (e *Engine) holdFor(ctx context.Context, c *Case, step, reason string, now time.Time) error {
-	err := e.cfg.Books.HoldForCase(ctx, settlement.Hold{Key: c.key(step), Merchant: c.Merchant, Amount: c.Amount, Reason: reason, AskedBy: fmt.Sprintf("dispute case %d", c.ID)}, now)
-	if errors.Is(err, ledger.ErrInsufficient) {
+// write writes how a case stands, and a step of it; nil is none.
+func write(tx store.Tx, c *Case, s *step, now time.Time) error {
+	if s == nil {
 		return nil
 	}
+	c.Changed = now
+	event := store.NewID()
+	if s.key == "" {
+		s.key = fmt.Sprintf("dispute/%d/step/%d", c.ID, event)
+	}
+	if _, err := tx.Exec(`insert into dispute_event (id, case_id, key, at, what, who, note, amount) values ($1,$2,$3,$4,$5,$6,$7,$8)`,
+		event, c.ID, s.key, now.UnixMicro(), s.what, s.who.Name, "", s.amount); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`update dispute_case set amount = $1, fee = $2, reason = $3, stage = $4, state = $5, round = $6, late = $7, began = $8, due = $9, reminded = $10,
+		proof = $11, packed = $12, asked = $13, asked_by = $14, changed = $15, hold = $16, took = $17, provisional = $18 where id = $19`,
+		c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late, c.Began, c.Due, c.Reminded, c.Proof, c.packed, string(c.Asked), c.AskedBy, now.UnixMicro(),
+		c.hold, c.took, c.Provisional, c.ID); err != nil {
+		return err
+	}
+	ref := strconv.FormatInt(c.ID, 10)
+	if s.turn || s.task != "" { // one task a case: the newest
+		if err := settlement.EndTasksTx(tx, "dispute", ref, now); err != nil {
+			return err
+		}
+	}
+	if s.task != "" {
+		if err := settlement.AddTaskTx(tx, settlement.Task{Key: fmt.Sprintf("dispute/%d/%d", c.ID, event), Kind: "dispute", Merchant: c.Merchant, Ref: ref, Created: now, Text: s.task}); err != nil {
+			return err
+		}
+	}
+	if s.op == "" {
+		return nil
+	}
+	_, err := audit.Record(tx, audit.Entry{Who: s.who.Name, From: s.who.From, Op: s.op, Subject: "case " + ref, Detail: s.what, Result: audit.Done})
 	return err
 }
 
-// freeHold gives back what is still held for a step.
-func (e *Engine) freeHold(ctx context.Context, c *Case, step string, now time.Time) error {
-	err := e.cfg.Books.ReleaseForCase(ctx, c.key(step), fmt.Sprintf("dispute case %d", c.ID), now)
+// keep holds up to an amount of a case back while it is not decided. What the
+// merchant is not owed now is taken from what it sells when it comes to that.
+func (e *Engine) keep(tx store.Tx, c *Case, name, reason string, now time.Time) error {
+	key := c.key(name)
+	held, err := e.cfg.Books.HoldForCaseTx(tx, settlement.Hold{Key: key, Merchant: c.Merchant, Amount: c.Amount, Reason: reason, AskedBy: fmt.Sprintf("dispute case %d", c.ID)}, now)
+	if err == nil && held > 0 {
+		c.hold = key
+	}
+	return err
+}
+
+// free gives back what is still held.
+func (e *Engine) free(tx store.Tx, c *Case, now time.Time) error {
+	if c.hold == "" {
+		return nil
+	}
+	err := e.cfg.Books.ReleaseForCaseTx(tx, c.hold, fmt.Sprintf("dispute case %d", c.ID), now)
 	if errors.Is(err, settlement.ErrHold) {
-		return nil // nothing was held, or it is used up
+		err = nil // there is none: two people have released it
 	}
+	c.hold = ""
 	return err
 }
 
-// takeBack books that the network takes the money, out of the hold of the step
-// before if there is one.
-func (e *Engine) takeBack(ctx context.Context, c *Case, it Item, held string, now time.Time) error {
-	hold := c.key(held)
+// takeBack books that the network takes the case's amount: out of its hold
+// first, else out of payouts that were not sent yet when what waits is not enough.
+// What is held beyond that is the merchant's again.
+func (e *Engine) takeBack(tx store.Tx, c *Case, fee money.Amount, text string, now time.Time) error {
 	c.round++
-	b := settlement.Chargeback{Key: c.key("chargeback"), Merchant: c.Merchant, Txn: c.Txn, Wallet: c.Wallet, Amount: it.Amount, Fee: it.Fee, Hold: hold,
-		Text: string(it.Stage) + " " + it.Reason}
-	err := e.cfg.Books.Chargeback(ctx, b, now)
-	if errors.Is(err, settlement.ErrHold) { // nothing was held
-		b.Hold = ""
-		err = e.cfg.Books.Chargeback(ctx, b, now)
+	key := c.key("chargeback")
+	if c.hold == "" {
+		cut, err := e.cfg.Books.CutForCaseTx(tx, settlement.Hold{Key: c.key("cut"), Merchant: c.Merchant, Amount: c.Amount, Reason: text, AskedBy: fmt.Sprintf("dispute case %d", c.ID)}, now)
+		if err != nil {
+			return err
+		}
+		if cut > 0 {
+			c.hold = c.key("cut")
+		}
 	}
+	b := settlement.Chargeback{Key: key, Merchant: c.Merchant, Txn: c.Txn, Wallet: c.Wallet, Amount: c.Amount, Fee: fee, Hold: c.hold, Text: text}
+	err := e.cfg.Books.ChargebackTx(tx, b, now)
+	if errors.Is(err, settlement.ErrHold) { // two people have released it
+		b.Hold = ""
+		err = e.cfg.Books.ChargebackTx(tx, b, now)
+	}
+	if err != nil {
+		return err
+	}
+	c.took = key
+	return e.free(tx, c, now)
+}
+
+// giveBack books that the network pays again what the issuer had.
+func (e *Engine) giveBack(tx store.Tx, c *Case, now time.Time) error {
+	if c.took == "" {
+		return nil
+	}
+	err := e.cfg.Books.ChargebackWonTx(tx, c.took, c.Amount, now)
+	c.took = ""
+	return err
+}
+
+// end ends a case and books what its outcome means.
+func (e *Engine) end(tx store.Tx, c *Case, outcome State, now time.Time) (err error) {
+	switch {
+	case outcome == Won:
+		err = e.giveBack(tx, c, now)
+	case outcome == Lost && c.took == "":
+		err = e.takeBack(tx, c, 0, "lost as "+string(c.Stage)+" "+c.Reason, now)
+	}
+	if err == nil {
+		err = e.free(tx, c, now)
+	}
+	c.State, c.Due, c.Provisional, c.Reminded, c.Asked, c.AskedBy = outcome, 0, 0, 0, "", ""
 	return err
 }

@@ -87,6 +87,8 @@ func newCourt(t *testing.T, db *store.DB, terms Terms) *court {
 var (
 	ann = Who{Name: "ann", From: "test"}
 	bob = Who{Name: "bob", From: "test"}
+
+	north = Who{Name: "north", From: "file"}
 )
 
 // do plays steps, one a line: a day after Monday, what, and words. What comes
@@ -105,7 +107,7 @@ func (w *court) do(script string) {
 		now := at(monday.AddDays(day))
 		switch what := f[1]; what {
 		case "retrieval", "chargeback", "second_chargeback", "pre_arbitration", "ruling-won", "ruling-lost":
-			it := Item{Key: line, Source: "north", Stage: Stage(what), Amount: money.Amount(100_00), Reason: "4853", Date: calendar.DateOf(now),
+			it := Item{Key: strings.TrimSpace(line), Source: "north", Stage: Stage(what), Amount: money.Amount(100_00), Reason: "4853", Date: calendar.DateOf(now),
 				Payment: Payment{Txn: 1, RRN: "000000000001", Merchant: alice, Amount: money.Amount(100_00)}}
 			if strings.HasPrefix(what, "ruling") {
 				it.Stage, it.Won = Arbitration, what == "ruling-won"
@@ -113,9 +115,21 @@ func (w *court) do(script string) {
 			if what == "chargeback" {
 				it.Fee = 5_00
 			}
+			for _, x := range f[2:] {
+				if x == "again" {
+					continue
+				}
+				to := &it.Amount
+				if rest, ok := strings.CutPrefix(x, "fee="); ok {
+					to, x = &it.Fee, rest
+				}
+				if *to, err = money.Parse(x); err != nil {
+					w.t.Fatal(err)
+				}
+			}
 			var first Case
 			for i := range 2 {
-				c, err := w.e.Take(w.t.Context(), it, now)
+				c, err := w.e.Take(w.t.Context(), it, north, now)
 				if err != nil {
 					w.t.Fatalf("%s: %v", line, err)
 				}
@@ -298,6 +312,68 @@ func TestWaysThroughACase(t *testing.T) {
 			40 has 2101=496.40 2104=100.00
 			41 chargeback
 			41 has 2101=496.40 2104=0.00`,
+		"less is charged back than was asked about": `
+			1 retrieval
+			1 has 2101=496.40 2104=100.00
+			2 chargeback 40.00 fee=3.00
+			2 has 2101=556.40 2104=0.00 5105=3.00 1101=554.11
+			3 evidence
+			3 represent
+			3 has 2101=556.40 2104=40.00 1101=594.11
+			40 tick
+			40 is chargeback won
+			40 has 2101=596.40 2104=0.00 1101=594.11`,
+		"a part of it a second time": `
+			1 chargeback
+			2 evidence
+			2 represent
+			2 has 2101=496.40 2104=100.00
+			5 second_chargeback 40.00
+			5 has 2101=556.40 2104=0.00 1101=552.11
+			6 arbitrate
+			20 ruling-won 40.00
+			20 is second_chargeback won
+			20 has 2101=596.40 2104=0.00 1101=592.11 5105=5.00`,
+		"asked twice before it is charged back": `
+			1 retrieval
+			2 evidence
+			2 fulfil
+			3 retrieval again
+			3 is retrieval open
+			3 has 2101=496.40 2104=100.00
+			4 fulfil
+			4 is retrieval answered
+			6 chargeback
+			7 represent
+			8 pre_arbitration
+			9 arbitrate
+			20 ruling-lost
+			20 is pre_arbitration lost
+			20 has 2101=496.40 2104=0.00 1101=492.11`,
+		"asked twice, and the network goes straight to arbitration": `
+			1 retrieval
+			2 evidence
+			2 fulfil
+			3 retrieval again
+			4 chargeback
+			5 represent
+			6 pre_arbitration
+			7 arbitrate
+			20 ruling-won
+			20 has 2101=596.40 2104=0.00 1101=592.11`,
+		"every word of the network has its fee": `
+			1 retrieval fee=1.00
+			1 has 5105=1.00 1101=596.11
+			2 evidence
+			2 fulfil
+			3 chargeback fee=2.00
+			4 represent
+			5 second_chargeback fee=4.00
+			6 arbitrate
+			7 pre_arbitration fee=8.00
+			8 arbitrate
+			20 ruling-won fee=16.00
+			20 has 2101=596.40 2104=0.00 5105=31.00 1101=566.11`,
 		"closed by two people": `
 			1 retrieval
 			3 close closed
@@ -341,7 +417,7 @@ func TestRefused(t *testing.T) {
 			{Key: "b", Source: "north", Stage: Arbitration, Payment: Payment{Txn: 2, RRN: "2", Merchant: alice, Amount: money.Amount(500_00)}, Date: monday},
 			{Key: "c", Source: "north", Stage: Chargeback, Payment: Payment{Txn: 2, RRN: "2", Merchant: alice, Amount: money.Amount(500_00)}, Amount: money.Amount(500_01), Date: monday},
 		} {
-			if _, err := w.e.Take(t.Context(), it, now); !errors.Is(err, ErrAction) {
+			if _, err := w.e.Take(t.Context(), it, north, now); !errors.Is(err, ErrAction) {
 				t.Errorf("%s of %d: %v", it.Stage, it.Payment.Txn, err)
 			}
 		}
@@ -428,7 +504,7 @@ func TestReminders(t *testing.T) {
 			}
 		}
 		tasks, err := w.books.Tasks(t.Context(), 100)
-		if err != nil || len(tasks) != 4 { // the case and three reminders
+		if err != nil || len(tasks) != 1 || !strings.HasPrefix(tasks[0].Text, "100 %") { // the newest word
 			t.Errorf("%d tasks, %v", len(tasks), err)
 		}
 		if counts, next, err := w.e.Standing(t.Context()); err != nil || counts[Chargeback][Open] != 1 || next != 20261130 {
@@ -517,18 +593,165 @@ func TestImport(t *testing.T) {
 		}
 		now := at(monday.AddDays(1))
 		var where *clearing.Error
-		if _, err := w.e.Import(t.Context(), "north", monday.AddDays(1), from(b.Bytes()[:b.Len()-10]), find, now); !errors.As(err, &where) {
+		if _, err := w.e.Import(t.Context(), "north", monday.AddDays(1), from(b.Bytes()[:b.Len()-10]), find, ann, now); !errors.As(err, &where) {
 			t.Errorf("a damaged file: %v", err)
 		}
 		if all, err := w.e.Cases(t.Context(), Query{}); err != nil || len(all) != 0 {
 			t.Errorf("it opened %+v, %v", all, err)
 		}
 		for range 2 {
-			got, err := w.e.Import(t.Context(), "north", monday.AddDays(1), from(b.Bytes()), find, now)
+			got, err := w.e.Import(t.Context(), "north", monday.AddDays(1), from(b.Bytes()), find, ann, now)
 			if want := (Imported{Items: 4, Taken: 1, Ours: 1, Unknown: 1, Unfit: 1}); err != nil || got != want {
 				t.Errorf("%+v, %v; want %+v", got, err, want)
 			}
 		}
 		w.do("1 is chargeback open\n1 has 2101=496.40 1101=497.11")
 	})
+}
+
+// What came by word is taken when two people say it. What cannot be is refused
+// before the second comes, the same number for another payment too.
+func TestTold(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newCourt(t, db, Terms{})
+		now := at(monday.AddDays(1))
+		it := Item{Key: "hand/north/1", Source: "north", Stage: Chargeback, Reason: "4853", Fee: 5_00, Date: monday.AddDays(1), Payment: Payment{Txn: 1, RRN: "000000000001", Merchant: alice, Amount: 100_00}}
+		for range 2 {
+			if told, err := w.e.Tell(t.Context(), it, ann, now); err != nil || told.AskedBy != "ann" || told.Instead != "" {
+				t.Fatalf("%+v, %v", told, err)
+			}
+		}
+		if _, err := w.e.Confirm(t.Context(), it.Key, false, ann, now); !errors.Is(err, ErrTwoPeople) {
+			t.Errorf("one person: %v", err)
+		}
+		w.do("1 has 2101=596.40 1101=597.11 5105=0.00")
+		less := it
+		less.Amount = 40_00
+		if told, err := w.e.Tell(t.Context(), less, bob, now); err != nil || !strings.Contains(told.Instead, "ann had asked for") {
+			t.Errorf("otherwise: %+v, %v", told, err)
+		}
+		if _, err := w.e.Confirm(t.Context(), it.Key, false, bob, now); !errors.Is(err, ErrTwoPeople) {
+			t.Errorf("who said otherwise: %v", err)
+		}
+		for _, bad := range []func(*Item){func(x *Item) { x.Stage = Second }, func(x *Item) { x.Amount = 100_01 }, func(x *Item) { x.Date = monday.AddDays(9) },
+			func(x *Item) { x.Payment.Date = monday.AddDays(3) }, func(x *Item) { x.Stage = "odd" }, func(x *Item) { x.Fee = -1 }, func(x *Item) { x.Amount = -1 }, func(x *Item) { x.Fee = 1<<63 - 1 }} {
+			x := it
+			x.Key = "hand/north/2"
+			bad(&x)
+			if _, err := w.e.Tell(t.Context(), x, ann, now); err == nil {
+				t.Errorf("%+v was taken", x)
+			}
+		}
+		if asked, err := w.e.Asked(t.Context()); err != nil || len(asked) != 1 || asked[0].Item != less {
+			t.Errorf("waiting: %+v, %v", asked, err)
+		}
+		if c, err := w.e.Confirm(t.Context(), it.Key, false, ann, now); err != nil || c.Amount != 40_00 || c.State != Open {
+			t.Errorf("%+v, %v", c, err)
+		}
+		w.do("1 has 2101=556.40 1101=552.11 5105=5.00")
+		if _, err := w.e.Confirm(t.Context(), it.Key, false, ann, now); !errors.Is(err, ErrAction) {
+			t.Errorf("a second time: %v", err)
+		}
+		other := it
+		other.Payment.Txn, other.Payment.RRN = 2, "000000000002"
+		if _, err := w.e.Take(t.Context(), other, north, now); !errors.Is(err, ErrAction) {
+			t.Errorf("its number for another payment: %v", err)
+		}
+		if events, err := w.e.Events(t.Context(), w.one().ID); err != nil || !strings.Contains(events[0].What, "bob asked for it") || events[0].Who != "ann" {
+			t.Errorf("%+v, %v", events, err)
+		}
+	})
+}
+
+// Two who answer at once, or a clock that ends what somebody is answering: one of
+// them comes first, and the money is where the case says.
+func TestAtOnce(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newCourt(t, db, Terms{})
+		w.do("1 chargeback\n2 evidence")
+		id := w.one().ID
+		errs := make(chan error, 3)
+		go func() {
+			_, err := w.e.Answer(context.WithoutCancel(t.Context()), id, Represent, ann, at(monday.AddDays(31)))
+			errs <- err
+		}()
+		go func() {
+			_, err := w.e.Answer(context.WithoutCancel(t.Context()), id, GiveIn, bob, at(monday.AddDays(31)))
+			errs <- err
+		}()
+		go func() { _, err := w.e.Tick(context.WithoutCancel(t.Context()), at(monday.AddDays(32))); errs <- err }()
+		refused := 0
+		for range 3 {
+			if err := <-errs; errors.Is(err, ErrAction) {
+				refused++
+			} else if err != nil {
+				t.Error(err)
+			}
+		}
+		if c := w.one(); c.State == Answered && refused != 1 || c.State == Lost && refused < 1 {
+			t.Errorf("%d were refused and it is %s", refused, c.State)
+		}
+		if w.one().State == Answered {
+			w.do("32 has 2101=496.40 2104=100.00 1101=592.11")
+		} else {
+			w.do("32 is chargeback lost\n32 has 2101=496.40 2104=0.00 1101=492.11")
+		}
+	})
+}
+
+// A clock of working days that runs into a year whose holidays are not known is
+// provisional: it ends nothing, and is counted anew when they are.
+func TestBeyondTheCalendar(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newCourt(t, db, Terms{Represent: 40, WorkingDays: true})
+		w.do("0 chargeback") // of 2026 are 33 working days left
+		if c := w.one(); c.Due != 20270111 || c.Provisional != 40 {
+			t.Fatalf("due %s, provisional %d", c.Due, c.Provisional)
+		}
+		w.do("60 tick\n60 is chargeback open") // 2027-01-15
+		if tasks, err := w.books.Tasks(t.Context(), 10); err != nil || len(tasks) != 1 || !strings.Contains(tasks[0].Text, "provisional") {
+			t.Errorf("%+v, %v", tasks, err)
+		}
+		known, err := calendar.Chinese().With(strings.NewReader(`{"year": 2027, "days": [{"date":"2027-01-01","isOffDay":true},{"date":"2027-01-16","isOffDay":true}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.e.calendar = func() *calendar.Calendar { return known }
+		w.do("57 tick")
+		if c := w.one(); c.Due != 20270112 || c.Provisional != 0 || c.State != Open {
+			t.Errorf("with 2027 it is %s, provisional %d, %s", c.Due, c.Provisional, c.State)
+		}
+		w.do("58 tick\n58 is chargeback lost")
+		if tasks, err := w.books.Tasks(t.Context(), 10); err != nil || len(tasks) != 1 || !strings.Contains(tasks[0].Text, "nobody answered the chargeback of 100.00") {
+			t.Errorf("%+v, %v", tasks, err)
+		}
+	})
+}
+
+// Deadlines count working days over the long holidays, with their make-up days.
+func TestDeadlinesOverHolidays(t *testing.T) {
+	for _, x := range []struct {
+		began calendar.Date
+		days  int
+		due   calendar.Date
+	}{
+		{20260930, 1, 20261008}, // National Day: 1 to 7 October
+		{20260930, 3, 20261010}, // a Saturday that is worked
+		{20260930, 20, 20261103},
+		{20260213, 1, 20260214}, // the Saturday before Spring Festival is worked
+		{20260213, 2, 20260224},
+		{20260213, 10, 20260305}, // with the Saturday the 28th
+	} {
+		if due, sure := (Terms{WorkingDays: true}).until(calendar.Chinese(), x.began, x.days); due != x.due || !sure {
+			t.Errorf("%d working days after %s are %s, %v; want %s", x.days, x.began, due, sure, x.due)
+		}
+		if due, _ := (Terms{}).until(calendar.Chinese(), x.began, x.days); due != x.began.AddDays(x.days) {
+			t.Errorf("%d days after %s are %s", x.days, x.began, due)
+		}
+	}
+	for _, bad := range []Terms{{Retrieval: -1}, {Ruling: maxDays + 1}} {
+		if bad.check() == nil {
+			t.Errorf("%+v are terms", bad)
+		}
+	}
 }

@@ -69,18 +69,6 @@ func (e *Engine) Attach(ctx context.Context, id int64, name string, content []by
 	return nil
 }
 
-// unpacked counts the files that were put with a case after its evidence was
-// exported.
-func (e *Engine) unpacked(ctx context.Context, c *Case) (n int, err error) {
-	err = e.db.Read(ctx, func(tx store.Tx) error {
-		return tx.QueryRow("select count(*) from dispute_file where case_id = $1", c.ID).Scan(&n)
-	})
-	if err != nil {
-		return 0, fmt.Errorf("dispute: counting the files of case %d: %w", c.ID, err)
-	}
-	return n - c.packed, nil
-}
-
 // Files reads what was put with a case.
 func (e *Engine) Files(ctx context.Context, id int64) (all []File, err error) {
 	err = e.db.Read(ctx, func(tx store.Tx) error {
@@ -143,9 +131,11 @@ func (e *Engine) Export(ctx context.Context, w io.Writer, id int64, own []File, 
 		return "", fmt.Errorf("dispute: the evidence of case %d: %w", id, err)
 	}
 	sha = hex.EncodeToString(whole.Sum(nil))
-	c.Proof, c.packed = sha, len(attached)
-	log := who.entry("dispute evidence")
-	return sha, e.save(ctx, &c, c.key("evidence/"+sha), "evidence exported, SHA-256 "+sha, who.Name, c.Amount, &log, now)
+	_, err = e.move(ctx, id, now, func(_ store.Tx, c *Case) (*step, error) {
+		c.Proof, c.packed = sha, len(attached)
+		return &step{what: "evidence exported, SHA-256 " + sha, who: who, op: "dispute evidence", amount: c.Amount}, nil
+	})
+	return sha, err
 }
 
 func writeZip(w io.Writer, m *Manifest, now time.Time) error {

@@ -27,7 +27,7 @@ type Imported struct {
 // damaged one changes nothing, and may be imported again. find says which
 // payment an item is about; ErrUnknown when none.
 func (e *Engine) Import(ctx context.Context, source string, date calendar.Date, items func() iter.Seq2[clearing.ErrorItem, error],
-	find func(context.Context, clearing.ErrorItem) (Payment, error), now time.Time) (done Imported, err error) {
+	find func(context.Context, clearing.ErrorItem) (Payment, error), who Who, now time.Time) (done Imported, err error) {
 	if source == "" || !date.Valid() {
 		return done, fmt.Errorf("dispute: an error file needs its source and date")
 	}
@@ -49,7 +49,7 @@ func (e *Engine) Import(ctx context.Context, source string, date calendar.Date, 
 		key := fmt.Sprintf("zme/%s/%s/%06d/%s", source, x.Sent, x.STAN, x.Kind)
 		p, err := find(ctx, x)
 		if err == nil {
-			_, err = e.Take(ctx, Item{Key: key, Source: source, Stage: stage, Payment: p, Amount: x.Amount, Fee: x.Fee, Reason: x.Reason, Date: date, Won: x.Settle > 0}, now)
+			_, err = e.Take(ctx, Item{Key: key, Source: source, Stage: stage, Payment: p, Amount: x.Amount, Fee: x.Fee, Reason: x.Reason, Date: date, Won: x.Settle > 0}, who, now)
 		}
 		switch {
 		case err == nil:
