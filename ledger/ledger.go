@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"acquirer/calendar"
@@ -255,9 +257,62 @@ func LegsTx(tx store.Tx, key string) ([]Leg, error) {
 	return decodeLegs(text)
 }
 
+// TransfersTx reads the transfers with some keys; those that nobody booked are
+// not among them. Legs that cannot be read are left out: Verify names them.
+func TransfersTx(tx store.Tx, keys []string) (map[string]Transfer, error) {
+	out := make(map[string]Transfer, len(keys))
+	for part := range slices.Chunk(keys, 1000) {
+		args, marks := make([]any, len(part)), make([]string, len(part))
+		for i, key := range part {
+			args[i], marks[i] = key, "$"+strconv.Itoa(i+1)
+		}
+		rows, err := tx.Query("select key, event, date, ref, kind, coalesce(resolves, ''), legs from ledger_transfer where key in ("+strings.Join(marks, ",")+")", args...)
+		_, err = store.All(rows, err, func(r *store.Rows, _ *struct{}) error {
+			var t Transfer
+			var text string
+			if err := r.Scan(&t.Key, &t.Event, &t.Date, &t.Ref, &t.Kind, &t.Resolves, &text); err != nil {
+				return err
+			}
+			t.Legs, _ = decodeLegs(text)
+			out[t.Key] = t
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("ledger: reading %d transfers: %w", len(part), err)
+		}
+	}
+	return out, nil
+}
+
+// KeysTx calls each with the key of every transfer, in no order.
+func KeysTx(tx store.Tx, each func(key string)) error {
+	rows, err := tx.Query("select key from ledger_transfer")
+	if err != nil {
+		return fmt.Errorf("ledger: reading keys: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key string
+		if err := rows.Scan(&key); err != nil {
+			return fmt.Errorf("ledger: reading keys: %w", err)
+		}
+		each(key)
+	}
+	return rows.Err()
+}
+
 // Balance is what stands on an account. Pending amounts are reserved, not moved.
 type Balance struct {
 	Debit, Credit, PendingDebit, PendingCredit money.Amount
+}
+
+// String is "debit 9952.00, credit 9640.00" and what is reserved, if anything is.
+func (b Balance) String() string {
+	s := fmt.Sprintf("debit %s, credit %s", b.Debit, b.Credit)
+	if b.PendingDebit != 0 || b.PendingCredit != 0 {
+		s += fmt.Sprintf(", reserved debit %s, credit %s", b.PendingDebit, b.PendingCredit)
+	}
+	return s
 }
 
 // Net is the balance on the account's normal side: what a credit-normal
@@ -284,6 +339,13 @@ func (b Balance) plus(o Balance) Balance {
 type place struct {
 	account Account
 	sub     string
+}
+
+func (p place) String() string {
+	if p.sub == "" {
+		return p.account.String()
+	}
+	return p.account.String() + " of " + p.sub
 }
 
 type dayPlace struct {

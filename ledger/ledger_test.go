@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
@@ -354,8 +355,8 @@ func TestVerifyFinds(t *testing.T) {
 			{"update ledger_balance set credit = credit + 1 where account = 2101 and sub <> ''", "update ledger_balance set credit = credit - 1 where account = 2101 and sub <> ''", "sub-accounts sum up"},
 			{"update ledger_balance set debit = debit + 1 where account = 1101", "update ledger_balance set debit = debit - 1 where account = 1101", "book CLIENT: debits"},
 			{"update ledger_balance set pending_debit = -1 where account = 2101 and sub = ''", "update ledger_balance set pending_debit = 0 where account = 2101 and sub = ''", "below zero"},
-			{"update ledger_day set debit = debit + 1 where account = 1101", "update ledger_day set debit = debit - 1 where account = 1101", "the day is"},
-			{"update ledger_day set date = 20261121 where account = 5101", "update ledger_day set date = 20261120 where account = 5101", "missing"},
+			{"update ledger_day set debit = debit + 1 where account = 1101", "update ledger_day set debit = debit - 1 where account = 1101", "the day has debit 99.53"},
+			{"update ledger_day set date = 20261121 where account = 5101", "update ledger_day set date = 20261120 where account = 5101", "the day has nothing"},
 			{"update ledger_balance set sub = 'x' where account = 2101 and sub <> ''", "update ledger_balance set sub = '" + alice + "' where sub = 'x'", "there is no balance"},
 			{"update ledger_transfer set legs = 'D1101 9952,C2101 9951' where key = 'sale/1'", "", "debits less credits"},
 			{"update ledger_transfer set legs = 'D1101' where key = 'sale/1'", "", "not a leg"},
@@ -515,4 +516,32 @@ func BenchmarkPostSales(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Ids of two nodes may be out of order by as much as their clocks differ; an end
+// that was written long before what it ends was put there by hand.
+func TestVerifyTheOrderOfEnds(t *testing.T) {
+	each(t, func(t *testing.T, l *Ledger) {
+		post(t, l, OwnFunds("start", day, 100_00))
+		h := Hold{Key: "H", Date: day, Merchant: "M", Amount: 5_00}
+		sale := Clearing{Txn: 1, Date: day, Merchant: "M", Amount: 100_00}
+		s, _ := sale.Sale()
+		post(t, l, s, h.Ask())
+		post(t, l, h.Confirm())
+		for _, c := range []struct {
+			before time.Duration
+			found  int
+		}{{time.Second, 0}, {2 * time.Minute, 1}} {
+			if err := l.db.Write(t.Context(), func(tx store.Tx) error {
+				_, err := tx.Exec("update ledger_transfer set id = $1 where kind = 3", store.IDAt(time.Now().Add(-c.before)))
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			r, err := l.Verify(t.Context())
+			if err != nil || len(r.Problems) != c.found || c.found > 0 && !strings.Contains(r.Problems[0], `ends "hold/H", which was written 2m`) {
+				t.Errorf("%s before: %+v, %v", c.before, r, err)
+			}
+		}
+	})
 }

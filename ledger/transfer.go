@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -114,6 +115,25 @@ func (t *Transfer) check() {
 			bad("debits less credits of book %s are %s, not 0.00: %s", b, sum[b], encodeLegs(t.Legs))
 		}
 	}
+}
+
+// Differs says in words how a transfer that is booked is not the one that
+// should be, "" when it is. Keys are not compared, nor are dates when the
+// wanted one is 0.
+func (t *Transfer) Differs(want *Transfer) string {
+	switch {
+	case t.Event != want.Event:
+		return fmt.Sprintf("it is booked as %s, not as %s", t.Event, want.Event)
+	case t.Kind != want.Kind || t.Resolves != want.Resolves:
+		return fmt.Sprintf("it is booked as a %s of %q, not as a %s of %q", t.Kind, t.Resolves, want.Kind, want.Resolves)
+	case t.Ref != want.Ref:
+		return fmt.Sprintf("it is booked for %q, not for %q", t.Ref, want.Ref)
+	case !slices.Equal(t.Legs, want.Legs):
+		return fmt.Sprintf("it is booked with %s, not with %s", encodeLegs(t.Legs), encodeLegs(want.Legs))
+	case want.Date != 0 && t.Date != want.Date:
+		return fmt.Sprintf("it is booked on %s, not on %s", t.Date, want.Date)
+	}
+	return ""
 }
 
 // encodeLegs writes legs as they stand in the table: "D1101 9952,C2101:MID 9952",

@@ -1,11 +1,12 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
-	"acquirer/calendar"
 	"acquirer/money"
 	"acquirer/store"
 )
@@ -96,10 +97,10 @@ func (r *Report) balances(stored map[Account]*sums) {
 		}
 		books[a.Book()] = books[a.Book()].plus(s.control)
 		if s.hasSubs && s.subs != s.control {
-			r.problem("%s: the sub-accounts sum up to %+v and the control account is %+v", a, s.subs, s.control)
+			r.problem("%s: the sub-accounts sum up to %s and the control account is %s", a, s.subs, s.control)
 		}
 		if s.control.PendingDebit < 0 || s.control.PendingCredit < 0 {
-			r.problem("%s: reserved amounts are below zero: %+v", a, s.control)
+			r.problem("%s: reserved amounts are below zero: %s", a, s.control)
 		}
 		switch held, owed := a.safeguards(); {
 		case held:
@@ -153,6 +154,10 @@ func (r *Report) recompute(tx store.Tx) error {
 	return nil
 }
 
+// skew is by how much the clocks that number transfers may differ: an end may
+// stand before its pending transfer by so much and not by more.
+const skew = time.Minute
+
 // replay reads every transfer in order and adds it to move.
 func (r *Report) replay(tx store.Tx, move *movement) error {
 	rows, err := tx.Query("select id, key, event, date, ref, kind, coalesce(resolves, ''), legs from ledger_transfer order by id")
@@ -162,6 +167,7 @@ func (r *Report) replay(tx store.Tx, move *movement) error {
 	defer rows.Close()
 	open := map[string][]Leg{} // pending transfers not ended yet
 	late := map[string]Transfer{}
+	ended := map[string]time.Time{} // when those of late say they were written
 	for rows.Next() {
 		var id int64
 		var t Transfer
@@ -182,10 +188,13 @@ func (r *Report) replay(tx store.Tx, move *movement) error {
 		switch t.Kind {
 		case Pending:
 			open[t.Key] = legs
+			if at, early := ended[t.Key]; early && store.IDTime(id).Sub(at) > skew {
+				r.problem("transfer %q ends %q, which was written %s later", late[t.Key].Key, t.Key, store.IDTime(id).Sub(at).Round(time.Second))
+			}
 		case Posting, Voiding, Expiry:
 			var known bool
 			if legs, known = open[t.Resolves]; !known {
-				late[t.Resolves] = t // ids of two nodes may be in another order
+				late[t.Resolves], ended[t.Resolves] = t, store.IDTime(id) // ids of two nodes may be in another order
 				continue
 			}
 			delete(open, t.Resolves)
@@ -227,13 +236,16 @@ func (r *Report) compareBalances(tx store.Tx, want map[place]Balance) error {
 		if err := rows.Scan(&p.account, &p.sub, &b.Debit, &b.Credit, &b.PendingDebit, &b.PendingCredit); err != nil {
 			return err
 		}
-		if b != want[p] {
-			r.problem("%s %s: the balance is %+v and the transfers make %+v", p.account, p.sub, b, want[p])
+		switch w, known := want[p]; {
+		case !known:
+			r.problem("%s: there is a balance, %s, and no transfer makes one", p, b)
+		case b != w:
+			r.problem("%s: the balance is %s and the transfers make %s", p, b, w)
 		}
 		delete(want, p)
 	}
 	for _, p := range sortedPlaces(want) {
-		r.problem("%s %s: there is no balance and the transfers make %+v", p.account, p.sub, want[p])
+		r.problem("%s: there is no balance and the transfers make %s", p, want[p])
 	}
 	return rows.Err()
 }
@@ -264,18 +276,23 @@ func (r *Report) compareDays(tx store.Tx, want map[dayPlace]Balance) error {
 		if err := rows.Scan(&p.date, &p.account, &b.Debit, &b.Credit); err != nil {
 			return err
 		}
-		// Reserved amounts belong to no day.
-		if w := want[p]; b.Debit != w.Debit || b.Credit != w.Credit {
-			r.problem("%s on %s: the day is %+v and the transfers make %+v", p.account, p.date, b, w)
+		w, known := want[p]
+		w.PendingDebit, w.PendingCredit = 0, 0 // what is reserved belongs to no day
+		switch {
+		case !known:
+			r.problem("%s on %s: the day has %s and no transfer moves anything", p.account, p.date, b)
+		case b != w:
+			r.problem("%s on %s: the day has %s and the transfers make %s", p.account, p.date, b, w)
 		}
 		delete(want, p)
 	}
-	missing := map[calendar.Date]bool{}
+	missing := make([]dayPlace, 0, len(want))
 	for p := range want {
-		missing[p.date] = true
+		missing = append(missing, p)
 	}
-	for date := range missing {
-		r.problem("%s: the day's movements are missing", date)
+	slices.SortFunc(missing, func(a, b dayPlace) int { return cmp.Or(cmp.Compare(a.date, b.date), cmp.Compare(a.account, b.account)) })
+	for _, p := range missing {
+		r.problem("%s on %s: the day has nothing and the transfers make %s", p.account, p.date, want[p])
 	}
 	return rows.Err()
 }

@@ -132,22 +132,7 @@ func (e *Engine) VerifyPrices(ctx context.Context, from, to calendar.Date) (out 
 	plans := e.cfg.Merchants.Plans()
 	err = e.eachSale(ctx, from, to, func(f *Fact, l *line, _ *sums) error {
 		out.Sales++
-		plan, err := plans.Version(l.plan, l.planVersion)
-		what := ""
-		if err != nil {
-			what = err.Error()
-		} else {
-			p := plan.Price(e.saleOf(f))
-			rate, fixed := taken(&p, f.Amount)
-			speed, _ := plan.SpeedFee(l.speed, f.Amount, rate+fixed)
-			switch {
-			case rate != l.feeRate || fixed != l.feeFixed || f.Amount != l.amount:
-				what = fmt.Sprintf("booked %s + %s of %s, %s version %d takes %s + %s of %s", l.feeRate, l.feeFixed, l.amount, l.plan, l.planVersion, rate, fixed, f.Amount)
-			case l.speedFee != 0 && l.speedFee != speed: // none for what was slowed down
-				what = fmt.Sprintf("booked %s for %s, %s version %d takes %s", l.speedFee, l.speed, l.plan, l.planVersion, speed)
-			}
-		}
-		if what != "" {
+		if what := e.mispriced(plans, f, l); what != "" {
 			if out.Count++; len(out.Wrong) < 20 {
 				out.Wrong = append(out.Wrong, fmt.Sprintf("transaction %d (RRN %s) of merchant %s: %s", f.Txn, f.RRN, f.Merchant, what))
 			}
@@ -155,6 +140,25 @@ func (e *Engine) VerifyPrices(ctx context.Context, from, to calendar.Date) (out 
 		return nil
 	})
 	return out, err
+}
+
+// mispriced computes the fee of a sale again, by the plan version that its line
+// names, and says in words how the line differs, "" when it does not.
+func (e *Engine) mispriced(plans *merchant.Plans, f *Fact, l *line) string {
+	plan, err := plans.Version(l.plan, l.planVersion)
+	if err != nil {
+		return err.Error()
+	}
+	p := plan.Price(e.saleOf(f))
+	rate, fixed := taken(&p, f.Amount)
+	speed, _ := plan.SpeedFee(l.speed, f.Amount, rate+fixed)
+	switch {
+	case rate != l.feeRate || fixed != l.feeFixed || f.Amount != l.amount:
+		return fmt.Sprintf("booked %s + %s of %s, %s version %d takes %s + %s of %s", l.feeRate, l.feeFixed, l.amount, l.plan, l.planVersion, rate, fixed, f.Amount)
+	case l.speedFee != 0 && l.speedFee != speed: // none for what was slowed down
+		return fmt.Sprintf("booked %s for %s, %s version %d takes %s", l.speedFee, l.speed, l.plan, l.planVersion, speed)
+	}
+	return ""
 }
 
 // saleOf is what the price of a fact depends on. The class is that of the

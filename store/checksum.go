@@ -95,14 +95,14 @@ type Summed struct {
 	// Columns are those that never change, in the order of their checksum. The
 	// first is the key, an id of NewID.
 	Columns string
-	Sum     string // the column of the checksum; NULL in rows that are older than it
+	Sum     string // the column of the checksum; NULL in rows that are older than it, and in no others
 	Date    string // SQL for a row's business date, 0 where it has none
 }
 
 // RowReport is what a check of rows found.
 type RowReport struct {
 	Rows     int      // read back and compared
-	Without  int      // rows without a checksum: older than it, or it is what was damaged
+	Without  int      // rows without a checksum because they are older than it
 	Found    int      // rows that are not what was written
 	Problems []string // the first hundred of them, in words
 }
@@ -122,19 +122,21 @@ const rowPage = 2000
 func (db *DB) CheckRows(ctx context.Context, tables []Summed, rest func(took time.Duration) time.Duration) (*RowReport, error) {
 	r := &RowReport{}
 	for _, s := range tables {
+		sealed := false // rows have a checksum from here on
 		for after, more := int64(math.MinInt64), true; more; {
 			began := time.Now()
-			page := RowReport{}
+			var page RowReport
+			var seen bool
 			var last int64
 			err := db.Read(ctx, func(tx Tx) (err error) {
-				page = *r
-				last, more, err = page.compare(tx, s, after)
+				page, seen = *r, sealed
+				last, more, err = page.compare(tx, s, after, &seen)
 				return err
 			})
 			if err != nil {
 				return nil, fmt.Errorf("store: checking the rows of %s behind %d: %w", s.Table, after, err)
 			}
-			*r, after = page, last
+			*r, after, sealed = page, last, seen
 			if rest == nil || !more {
 				continue
 			}
@@ -151,8 +153,8 @@ func (db *DB) CheckRows(ctx context.Context, tables []Summed, rest func(took tim
 }
 
 // compare reads the page behind a row and says where it ended and whether it was
-// full.
-func (r *RowReport) compare(tx Tx, s Summed, after int64) (last int64, more bool, err error) {
+// full. seen is whether a row before had a checksum: those behind it have one too.
+func (r *RowReport) compare(tx Tx, s Summed, after int64, seen *bool) (last int64, more bool, err error) {
 	key, _, _ := strings.Cut(s.Columns, ",")
 	rows, err := tx.Query(fmt.Sprintf("select %s, %s, %s from %s where %s > $1 order by %s limit %d", s.Columns, s.Sum, s.Date, s.Table, key, key, rowPage), after)
 	if err != nil {
@@ -178,12 +180,15 @@ func (r *RowReport) compare(tx Tx, s Summed, after int64) (last int64, more bool
 		switch want, sealed := values[n].(int64); {
 		case err != nil:
 			r.problem("%s: cannot be read: %v", named, err)
+		case values[n] == nil && *seen:
+			r.problem("%s: its checksum is gone", named)
 		case values[n] == nil:
 			r.Without++
 			continue
 		case !sealed || int64(Checksum(values[:n]...)) != want:
 			r.problem("%s: it is not what was written", named)
 		}
+		*seen = true
 		r.Rows++
 	}
 	return last, count == rowPage, rows.Err()

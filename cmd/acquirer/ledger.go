@@ -110,10 +110,13 @@ func newLedgerVerifyCmd() *cobra.Command {
 		Long: `verify reads every transfer from the first: each balances in both books, pending
 ones were ended at most once, and all balances, days and control accounts are
 what the transfers make them. Then it reads the journal from its first
-transaction: what was approved has exactly its transfer over its amount, what was
-taken back its reversal, and nothing else is booked. Then every batch is the sum
-of its lines and is what was paid and carried over, and the income of every signed
-date was carried and swept once, as its movements make it.
+transaction: what was approved is settled with its merchant, at its amount and the
+price of its plan, and booked with exactly the legs that follow from that; what was
+taken back has the mirror of it. Payouts, receipts, batches, chargebacks, fees and
+holds have the transfers that their states ask for, and no other transfer is there.
+Then every batch is the sum of its lines and is what was paid and carried over, the
+income of every signed date was carried and swept once, as its movements make it,
+and every row is what was written. It may run beside a house at work.
 
 Exit status 1 when anything is wrong.`,
 		Example: `  acquirer ledger verify
