@@ -58,6 +58,22 @@ func (p *FeePlan) Extra(kind string) *Extra {
 	return nil
 }
 
+// Conditions says when an extra is not taken: ", the first 365 days free". Empty
+// when it always is, and when it is nothing anyway.
+func (x *Extra) Conditions() string {
+	switch {
+	case x.Amount == 0:
+		return ""
+	case x.Waiver != nil:
+		return fmt.Sprintf(", free when the first %d days bring %s", x.Waiver.WithinDays, x.Waiver.Sales)
+	case x.FreeDays > 0:
+		return fmt.Sprintf(" a year, the first %d days free", x.FreeDays)
+	case x.Kind == SIMYear:
+		return " a year"
+	}
+	return ""
+}
+
 // ExtraDue is an extra that a merchant owes from a date on.
 type ExtraDue struct {
 	Key      string // the same for the same thing: kind, terminal, and for a year the date it begins

@@ -157,6 +157,36 @@ func TestQuoteFormula(t *testing.T) {
 	}
 }
 
+// FEE-08: what a merchant is told is the whole price: a lower rate hides no fee for
+// speed and none for the device.
+func TestSummary(t *testing.T) {
+	p, err := BuiltIn().With(strings.NewReader(`{"plans":[{"code":"ALL","version":1,"effective_from":"2026-01-01","rules":[
+	  {"channel":"qr","wallet":"alipay","amount_to":"1000.00","ppm":2500,"min":"0.01","on_fee_ge_amount":"reject"},
+	  {"channel":"card","card_type":"quasi_credit","mcc_class":"discount","entry":"contactless_no_pin","amount_from":"10.00","amount_to":"1000.00","ppm":3800,"on_fee_ge_amount":"reject"},
+	  {"ppm":6000,"fixed":"3.00","cap":"80.00","min_amount":"4.00","on_fee_ge_amount":"reject"}],
+	 "settle_fees":[{"speed":"T1","base":"net"},{"speed":"D1","fixed":"0.10","base":"net"},{"speed":"D0","ppm":500,"cap":"5.00","base":"net"},{"speed":"S0","ppm":1000,"fixed":"2.00","base":"gross"}],
+	 "extras":[{"kind":"device","amount":"99.00","waiver":{"sales":"1000.00","within_days":30}},{"kind":"sim_year","amount":"36.00","free_days":365},{"kind":"repair","amount":"100.00"},{"kind":"deposit","amount":"0.00"}]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := p.Version("ALL", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		plan *FeePlan
+		want string
+	}{
+		{all, "不足1000.00元的支付宝0.25%最低0.01元,优惠类商户小额双免10.00元至不足1000.00元的准贷记卡0.38%,其他全部交易0.60%+3.00元/笔封顶80.00元(单笔不少于4.00元);" +
+			"T+1到账免费,D+1到账0.10元/笔,D+0到账0.05%封顶5.00元,秒到0.10%+2.00元/笔;设备99.00元/台(30天内收款满1000.00元免收),流量卡36.00元/年(前365天免费),维修100.00元/次,不收押金"},
+		{plan(t, "ESIGN-STD", 1), "银行卡0.60%,扫码0.38%;T+1到账免费,D+0到账0.05%;设备免费,不收押金,流量卡免费"},
+	} {
+		if got := c.plan.Summary(); got != c.want {
+			t.Errorf("%s: %s\nwant %s", c.plan.Code, got, c.want)
+		}
+	}
+}
+
 func TestRulesInOrder(t *testing.T) {
 	p, err := BuiltIn().With(strings.NewReader(`{"mcc_classes":{"exempt":["8062"]},"plans":[{"code":"BANDS","version":1,"effective_from":"2026-01-01",
 	 "rules":[
@@ -270,24 +300,104 @@ func TestBadPlansAreRefused(t *testing.T) {
 	}
 }
 
-// Against rationals: half up, once.
+// ratHalfUp rounds to whole fen, half up.
+func ratHalfUp(r *big.Rat) money.Amount {
+	r = new(big.Rat).Add(r, big.NewRat(1, 2))
+	return money.Amount(new(big.Int).Div(r.Num(), r.Denom()).Int64())
+}
+
+func ratOf(a money.Amount, ppm int64) *big.Rat {
+	return new(big.Rat).Mul(new(big.Rat).SetInt64(int64(a)), big.NewRat(ppm, money.Million))
+}
+
+// For every combination of a rule and a settlement fee: the exact sum is rounded
+// half up, once, at the end, and only then bounded.
 func TestPriceAgainstRationals(t *testing.T) {
+	fen := func(t *rapid.T, name string, most int64) money.Amount {
+		return money.Amount(rapid.OneOf(rapid.Just(int64(0)), rapid.Int64Range(0, most)).Draw(t, name))
+	}
 	rapid.Check(t, func(t *rapid.T) {
-		r := Rule{PPM: rapid.Int64Range(0, money.Million).Draw(t, "ppm"), OnFeeGEAmount: AllowNegative,
-			Fixed: money.Amount(rapid.Int64Range(0, 1000).Draw(t, "fixed")), Min: money.Amount(rapid.Int64Range(0, 100).Draw(t, "min"))}
+		r := Rule{PPM: rapid.Int64Range(0, money.Million).Draw(t, "ppm"), Fixed: fen(t, "fixed", 1000), Min: fen(t, "min", 100), MinAmount: fen(t, "min amount", 200),
+			OnFeeGEAmount: rapid.SampledFrom([]string{RejectSale, CapAtAmount, AllowNegative}).Draw(t, "policy")}
 		if rapid.Bool().Draw(t, "capped") {
 			r.Cap = r.Min + money.Amount(rapid.Int64Range(1, 5000).Draw(t, "cap"))
 		}
-		amount := money.Amount(rapid.Int64Range(1, 100_000_000).Draw(t, "amount"))
-		exact := new(big.Rat).SetFrac64(int64(amount)*r.PPM+500_000, money.Million)
-		want := money.Amount(new(big.Int).Quo(exact.Num(), exact.Denom()).Int64()) + r.Fixed
-		want = max(want, r.Min)
+		sf := SettleFee{Speed: D0, PPM: rapid.Int64Range(0, money.Million).Draw(t, "speed ppm"), Fixed: fen(t, "speed fixed", 500), Cap: fen(t, "speed cap", 5000),
+			Base: rapid.SampledFrom([]string{BaseNet, BaseGross}).Draw(t, "base")}
+		amount := money.Amount(rapid.OneOf(rapid.Int64Range(1, 2000), rapid.Int64Range(1, 10_000_000_000)).Draw(t, "amount"))
+		if rapid.Bool().Draw(t, "on a half") { // amount x ppm ends in half a fen
+			r.PPM = 500_000
+			amount |= 1
+		}
+		exact := ratOf(amount, r.PPM)
+		exact.Add(exact, new(big.Rat).SetInt64(int64(r.Fixed)))
+		want := max(ratHalfUp(exact), r.Min)
 		if r.Cap > 0 {
 			want = min(want, r.Cap)
 		}
-		got := (&FeePlan{Rules: []Rule{r}}).Price(Sale{Channel: Card, Amount: amount})
-		if got.Fee != want || got.Percent+got.Fixed != got.Fee || got.Percent < 0 {
-			t.Fatalf("%s by %+v costs %+v, want %s", amount, r, got, want)
+		refusal := NotRefused
+		switch {
+		case amount < r.MinAmount:
+			refusal = BelowMinimum
+			if want >= amount && r.OnFeeGEAmount == CapAtAmount {
+				want = amount
+			}
+		case want < amount:
+		case r.OnFeeGEAmount == RejectSale:
+			refusal = FeeNotBelowAmount
+		case r.OnFeeGEAmount == CapAtAmount:
+			want = amount
+		}
+		p := &FeePlan{Rules: []Rule{r}, SettleFees: []SettleFee{sf}}
+		got := p.Price(Sale{Channel: Card, Amount: amount})
+		if got.Fee != want || got.Percent+got.Fixed != got.Fee || got.Percent < 0 || got.Fixed < 0 || got.Refusal != refusal {
+			t.Fatalf("%s by %+v costs %+v, want %s and %q", amount, r, got, want, refusal)
+		}
+		left := max(0, amount-want)
+		base := amount
+		if sf.Base == BaseNet {
+			base = left
+		}
+		exact = ratOf(base, sf.PPM)
+		exact.Add(exact, new(big.Rat).SetInt64(int64(sf.Fixed)))
+		speed := ratHalfUp(exact)
+		if sf.Cap > 0 {
+			speed = min(speed, sf.Cap)
+		}
+		speed = min(speed, left)
+		if fee, offered := p.SpeedFee(D0, amount, want); fee != speed || !offered {
+			t.Fatalf("%s, fee %s, by %+v costs %s for speed, want %s", amount, want, sf, fee, speed)
+		}
+		if q := p.QuoteSale("credit", Sale{Channel: Card, Amount: amount}, D0); refusal == NotRefused && (q.Fee != want || q.SettleFee != speed || q.Net != amount-want-speed) {
+			t.Fatalf("quoted %+v, want %s and %s", q, want, speed)
+		}
+	})
+}
+
+// The edges of bands: the first amount of one belongs to it, its end to the next
+// rule, and of rules that overlap the first one prices the sale.
+func TestBandsAtTheirEdges(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var p FeePlan
+		for i := range rapid.IntRange(1, 6).Draw(t, "rules") {
+			r := Rule{PPM: int64(i + 1), From: money.Amount(rapid.Int64Range(0, 20).Draw(t, "from")), OnFeeGEAmount: AllowNegative,
+				Channel: rapid.SampledFrom([]Channel{AnyChannel, Card, QR}).Draw(t, "channel")}
+			if rapid.Bool().Draw(t, "ends") {
+				r.To = r.From + money.Amount(rapid.Int64Range(1, 20).Draw(t, "to"))
+			}
+			p.Rules = append(p.Rules, r)
+		}
+		for amount := money.Amount(1); amount <= 41; amount++ {
+			want := int64(0)
+			for i := len(p.Rules) - 1; i >= 0; i-- {
+				if r := p.Rules[i]; r.Channel != QR && amount >= r.From && (r.To == 0 || amount < r.To) {
+					want = r.PPM
+				}
+			}
+			switch got := p.Price(Sale{Channel: Card, Amount: amount}); {
+			case want == 0 && (got.Refusal != NoRule || got.Rule != nil), want != 0 && (got.Rule == nil || got.Rule.PPM != want):
+				t.Fatalf("%s by %+v: %+v, want rule %d", amount, p.Rules, got, want)
+			}
 		}
 	})
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // Quote is the whole price of a sale, part by part, with the formula that a
-// merchant can follow. Net is what reaches the merchant's account.
+// merchant can follow, and what its plan takes apart from sales. Net is what
+// reaches the merchant's account.
 type Quote struct {
 	Plan      string       `json:"plan"`
 	Version   int          `json:"plan_version"`
@@ -20,6 +21,7 @@ type Quote struct {
 	Net       money.Amount `json:"net"`
 	Items     []QuoteItem  `json:"items"`
 	Formula   string       `json:"formula"`
+	Extras    []Extra      `json:"extras"` // device, SIM card, repair, deposit: not of this sale
 	Refused   Refusal      `json:"refused,omitempty"`
 	Reason    string       `json:"reason,omitempty"` // Refused in words
 }
@@ -30,17 +32,19 @@ type QuoteItem struct {
 	Amount money.Amount `json:"amount"`
 }
 
-// ParseChannel reads the channel of a quote: credit, debit or qr.
+// ParseChannel reads the channel of a quote: credit, debit, quasi_credit or qr.
 func ParseChannel(s string) (Sale, error) {
 	switch s {
 	case "credit":
 		return Sale{Channel: Card, CardType: Credit}, nil
 	case "debit":
 		return Sale{Channel: Card, CardType: Debit}, nil
+	case "quasi_credit":
+		return Sale{Channel: Card, CardType: QuasiCredit}, nil
 	case "qr":
 		return Sale{Channel: QR}, nil
 	}
-	return Sale{}, fmt.Errorf("merchant: channel %q is not credit, debit or qr", s)
+	return Sale{}, fmt.Errorf("merchant: channel %q is not credit, debit, quasi_credit or qr", s)
 }
 
 // ParseSpeed reads a settlement speed: T1, D1, D0 or S0.
@@ -52,18 +56,23 @@ func ParseSpeed(s string) (Speed, error) {
 	return "", fmt.Errorf("merchant: speed %q is not T1, D1, D0 or S0", s)
 }
 
-// Quote prices a sale on a channel (credit, debit or qr) with everything that
-// is taken from it. A refused sale comes back with its reason and no error; its
-// fee is the one that would have been.
+// Quote prices a sale on a channel (ParseChannel) at a standard merchant with
+// everything that is taken from it. A refused sale comes back with its reason and
+// no error; its fee is the one that would have been.
 func (p *FeePlan) Quote(channel string, speed Speed, amount money.Amount) (Quote, error) {
 	sale, err := ParseChannel(channel)
 	if err != nil {
 		return Quote{}, err
 	}
-	sale.Amount = amount
-	price := p.Price(sale)
+	sale.Amount, sale.MCCClass = amount, "standard"
+	return p.QuoteSale(channel, sale, speed), nil
+}
+
+// QuoteSale is Quote of a sale whose wallet, entry and class are known too.
+func (p *FeePlan) QuoteSale(channel string, sale Sale, speed Speed) Quote {
+	amount, price := sale.Amount, p.Price(sale)
 	q := Quote{Plan: p.Code, Version: p.Version, Channel: channel, Speed: speed, Amount: amount,
-		Fee: price.Fee, Net: amount - price.Fee, Refused: price.Refusal}
+		Fee: price.Fee, Net: amount - price.Fee, Extras: append([]Extra{}, p.Extras...), Refused: price.Refusal}
 	if price.Rule != nil && price.Refusal != OutOfRange {
 		q.Items = append(q.Items, QuoteItem{"percent", price.Percent})
 		if price.Rule.Fixed > 0 {
@@ -82,7 +91,7 @@ func (p *FeePlan) Quote(channel string, speed Speed, amount money.Amount) (Quote
 		}
 	}
 	q.Reason = q.explain(price)
-	return q, nil
+	return q
 }
 
 func (q *Quote) explain(price Price) string {

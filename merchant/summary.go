@@ -1,6 +1,7 @@
 package merchant
 
 import (
+	"strconv"
 	"strings"
 )
 
@@ -37,21 +38,96 @@ func ChannelName(channel Channel, cardType CardType, wallet string) string {
 	return "全部交易"
 }
 
-// Summary is the plan's prices in one Chinese sentence, as a merchant reads them:
-// 借记卡0.50%封顶20.00元,其他银行卡0.60%+3.00元/笔,扫码0.38%.
+// Summary is the plan's whole price in one Chinese sentence, as a merchant reads
+// it: rates, fees for speed, and what is taken apart from sales.
+// 借记卡0.50%封顶20.00元,其他银行卡0.60%+3.00元/笔,扫码0.38%;T+1到账免费,D+0到账0.05%;设备免费,维修100.00元/次.
 func (p *FeePlan) Summary() string {
 	var parts []string
 	seen := map[Channel]bool{}
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		name := ChannelName(r.Channel, r.CardType, r.Wallet)
-		if seen[r.Channel] && r.CardType == AnyCardType && r.Wallet == "" && r.Entry == AnyEntry && r.MCCClass == "" {
+		if (seen[r.Channel] || r.Channel == AnyChannel && i > 0) && r.CardType == AnyCardType && r.Wallet == "" && r.Entry == AnyEntry && r.MCCClass == "" {
 			name = "其他" + name
 		}
 		seen[r.Channel] = true
 		parts = append(parts, r.conditions()+name+r.rate())
 	}
-	return strings.Join(parts, ",")
+	s := strings.Join(parts, ",")
+	parts = nil
+	for i := range p.SettleFees {
+		parts = append(parts, p.SettleFees[i].words())
+	}
+	s += ";" + strings.Join(parts, ",")
+	parts = nil
+	for i := range p.Extras {
+		parts = append(parts, p.Extras[i].words())
+	}
+	if len(parts) > 0 {
+		s += ";" + strings.Join(parts, ",")
+	}
+	return s
+}
+
+// SpeedName is a settlement speed as merchants know it.
+func SpeedName(s Speed) string {
+	switch s {
+	case T1:
+		return "T+1"
+	case D1:
+		return "D+1"
+	case D0:
+		return "D+0"
+	case S0:
+		return "秒到"
+	}
+	return string(s)
+}
+
+func (f *SettleFee) words() string {
+	s := SpeedName(f.Speed)
+	if f.Speed != S0 {
+		s += "到账"
+	}
+	if f.PPM == 0 && f.Fixed == 0 {
+		return s + "免费"
+	}
+	if f.PPM > 0 {
+		s += Percent(f.PPM)
+	}
+	if f.PPM > 0 && f.Fixed > 0 {
+		s += "+"
+	}
+	if f.Fixed > 0 {
+		s += f.Fixed.String() + "元/笔"
+	}
+	if f.Cap > 0 {
+		s += "封顶" + f.Cap.String() + "元"
+	}
+	return s
+}
+
+func (x *Extra) words() string {
+	name, each := "维修", "元/次"
+	switch x.Kind {
+	case Deposit:
+		return "不收押金"
+	case SIMYear:
+		name, each = "流量卡", "元/年"
+	case Device:
+		name, each = "设备", "元/台"
+	}
+	if x.Amount == 0 {
+		return name + "免费"
+	}
+	s := name + x.Amount.String() + each
+	if x.FreeDays > 0 {
+		s += "(前" + strconv.Itoa(x.FreeDays) + "天免费)"
+	}
+	if x.Waiver != nil {
+		s += "(" + strconv.Itoa(x.Waiver.WithinDays) + "天内收款满" + x.Waiver.Sales.String() + "元免收)"
+	}
+	return s
 }
 
 // conditions are what besides the channel a rule asks for.
@@ -81,6 +157,9 @@ func (r *Rule) rate() string {
 	}
 	if r.Cap > 0 {
 		s += "封顶" + r.Cap.String() + "元"
+	}
+	if r.MinAmount > 0 {
+		s += "(单笔不少于" + r.MinAmount.String() + "元)"
 	}
 	return s
 }

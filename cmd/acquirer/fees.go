@@ -36,6 +36,7 @@ imported once and never changed; announce tells its merchants, and it prices the
 func newFeesQuoteCmd() *cobra.Command {
 	var (
 		code, channel, speed, amount, date string
+		wallet, entry, mcc                 string
 		version                            int
 		files                              []string
 		asJSON                             bool
@@ -44,12 +45,15 @@ func newFeesQuoteCmd() *cobra.Command {
 		Use:   "quote",
 		Short: "Price one sale under a fee plan, with the formula",
 		Long: `quote computes the whole price of a sale: the merchant's fee, the fee for the
-settlement speed, and what reaches the account. A sale whose fee is not below
-its amount is refused with the reason and exit status 1. --channel all compares the
-ways of paying, the one that leaves the merchant most first.`,
+settlement speed, and what reaches the account, and names what the plan takes apart
+from sales (device, SIM card, repair, deposit). A sale whose fee is not below its
+amount is refused with the reason and exit status 1 where the plan says so.
+--channel all compares the ways of paying, the one that leaves the merchant most first.
+Plans that were imported into a database are quoted from their file, with --plans.`,
 		Example: `  acquirer fees quote --plan MICRO-2025 --channel credit --amount 100.00
   acquirer fees quote --plan ESIGN-STD --channel credit --speed D0 --amount 5000 --json
-  acquirer fees quote --plan MICRO-2025 --channel all --amount 20.00`,
+  acquirer fees quote --plan MICRO-2025 --channel all --amount 20.00
+  acquirer fees quote --plan GOLD --plans gold.json --channel qr --wallet alipay --mcc 5411 --amount 20.00`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			plans := merchant.BuiltIn()
@@ -82,21 +86,43 @@ ways of paying, the one that leaves the merchant most first.`,
 			if err != nil {
 				return usageError{err}
 			}
+			of := merchant.Sale{Wallet: wallet, MCCClass: plans.MCCClass(mcc), Amount: sum}
+			switch {
+			case mcc != "" && (len(mcc) != 4 || strings.Trim(mcc, "0123456789") != ""):
+				return usageError{fmt.Errorf("--mcc: %q is not the four digits of a category code", mcc)}
+			case entry != "" && entry != string(merchant.ContactlessNoPIN):
+				return usageError{fmt.Errorf("--entry: %q is not %s; leave it out for every other", entry, merchant.ContactlessNoPIN)}
+			case wallet != "" && channel != "qr", entry != "" && (channel == "qr" || channel == "all"):
+				return usageError{errors.New("--wallet is for --channel qr, --entry for a card")}
+			}
+			of.Entry = merchant.Entry(entry)
+			channels := []string{channel}
 			if channel == "all" {
-				return compareQuotes(cmd, plan, v, sum, asJSON)
+				channels = []string{"credit", "debit", "qr"}
 			}
-			q, err := plan.Quote(channel, v, sum)
-			if err != nil {
-				return usageError{err}
+			var quotes []merchant.Quote
+			for _, c := range channels {
+				way, err := merchant.ParseChannel(c)
+				if err != nil {
+					return usageError{err}
+				}
+				of.Channel, of.CardType = way.Channel, way.CardType
+				quotes = append(quotes, plan.QuoteSale(c, of, v))
 			}
-			return printQuote(cmd, &q, asJSON)
+			if channel == "all" {
+				return compareQuotes(cmd, quotes, asJSON)
+			}
+			return printQuote(cmd, &quotes[0], asJSON)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&code, "plan", "", "code of the fee plan, such as MICRO-2025 or ESIGN-STD")
-	f.StringVar(&channel, "channel", "", "credit, debit, qr, or all to compare them")
+	f.StringVar(&channel, "channel", "", "credit, debit, quasi_credit, qr, or all to compare them")
+	f.StringVar(&wallet, "wallet", "", "of a payment by code: wechat, alipay or unionpay-qr")
+	f.StringVar(&entry, "entry", "", "contactless_no_pin for a tap without PIN (小额双免)")
+	f.StringVar(&mcc, "mcc", "", "category code of the merchant, whose class may have a price of its own (default a standard one)")
 	f.StringVar(&amount, "amount", "", "the sale in yuan, like 100.00")
-	f.StringVar(&speed, "speed", "T1", "T1, D0 or S0")
+	f.StringVar(&speed, "speed", "T1", "T1, D1, D0 or S0")
 	f.StringVar(&date, "date", "", "business date whose version of the plan applies, like 2026-11-20 (default today)")
 	f.IntVar(&version, "plan-version", 0, "a version of the plan, in force or not")
 	f.StringArrayVar(&files, "plans", nil, "JSON file with more fee plans; may be repeated")
@@ -134,6 +160,14 @@ func printQuote(cmd *cobra.Command, q *merchant.Quote, asJSON bool) error {
 	case q.Refused == merchant.NotRefused:
 		_, err = fmt.Fprintf(out, "plan        %s v%d, %s, %s\namount      %12s\nfee         %12s\nsettle fee  %12s\nnet         %12s\n\n%s\n",
 			q.Plan, q.Version, q.Channel, q.Speed, q.Amount, q.Fee, q.SettleFee, q.Net, q.Formula)
+		for i := range q.Extras {
+			if i == 0 && err == nil {
+				_, err = fmt.Fprint(out, "\napart from sales\n")
+			}
+			if err == nil {
+				_, err = fmt.Fprintf(out, "%-11s %12s%s\n", q.Extras[i].Kind, q.Extras[i].Amount, q.Extras[i].Conditions())
+			}
+		}
 	}
 	if err != nil {
 		return err
@@ -144,17 +178,9 @@ func printQuote(cmd *cobra.Command, q *merchant.Quote, asJSON bool) error {
 	return nil
 }
 
-// compareQuotes prices a sale in every way of paying, the one that leaves the
-// merchant most first and those that are refused last.
-func compareQuotes(cmd *cobra.Command, plan *merchant.FeePlan, speed merchant.Speed, amount money.Amount, asJSON bool) error {
-	var all []merchant.Quote
-	for _, channel := range []string{"credit", "debit", "qr"} {
-		q, err := plan.Quote(channel, speed, amount)
-		if err != nil {
-			return usageError{err}
-		}
-		all = append(all, q)
-	}
+// compareQuotes lists the ways of paying, the one that leaves the merchant most
+// first and those that are refused last.
+func compareQuotes(cmd *cobra.Command, all []merchant.Quote, asJSON bool) error {
 	slices.SortStableFunc(all, func(a, b merchant.Quote) int {
 		return cmp.Or(cmp.Compare(len(a.Refused), len(b.Refused)), cmp.Compare(b.Net, a.Net))
 	})

@@ -31,7 +31,8 @@ func call(t *testing.T, cmd *cobra.Command, args ...string) (stdout string, text
 func TestFeesQuote(t *testing.T) {
 	out, _, code := call(t, newFeesCmd(), "quote", "--plan", "MICRO-2025", "--channel", "credit", "--amount", "100.00", "--json")
 	want := `{"plan":"MICRO-2025","plan_version":1,"channel":"credit","speed":"T1","amount":"100.00","fee":"3.60","settle_fee":"0.00","net":"96.40",` +
-		`"items":[{"kind":"percent","amount":"0.60"},{"kind":"fixed","amount":"3.00"},{"kind":"settle","amount":"0.00"}],"formula":"100.00 x 0.60% + 3.00 = 3.60"}` + "\n"
+		`"items":[{"kind":"percent","amount":"0.60"},{"kind":"fixed","amount":"3.00"},{"kind":"settle","amount":"0.00"}],"formula":"100.00 x 0.60% + 3.00 = 3.60","extras":[{"kind":"device","amount":"0.00","waiver":{"sales":"1000.00","within_days":30}},` +
+		`{"kind":"deposit","amount":"0.00"},{"kind":"repair","amount":"100.00"},{"kind":"sim_year","amount":"0.00","free_days":365}]}` + "\n"
 	if code != 0 || out != want {
 		t.Errorf("exit %d\n%s\nwant\n%s", code, out, want)
 	}
@@ -61,6 +62,28 @@ func TestFeesQuote(t *testing.T) {
 		!strings.Contains(text, "3.01 is not below") {
 		t.Errorf("exit %d, %q: %s (%v)", code, text, out, err)
 	}
+	// FEE-08: the whole price, with what is taken apart from sales, and every rule can be quoted.
+	file := filepath.Join(t.TempDir(), "gold.json")
+	if err := os.WriteFile(file, []byte(`{"plans":[{"code":"GOLD","version":1,"effective_from":"2020-01-01","rules":[
+		{"channel":"any","mcc_class":"exempt","ppm":0,"on_fee_ge_amount":"reject"},{"channel":"qr","wallet":"alipay","ppm":2500,"on_fee_ge_amount":"reject"},
+		{"channel":"card","entry":"contactless_no_pin","amount_to":"1000.01","ppm":3800,"on_fee_ge_amount":"reject"},
+		{"channel":"card","card_type":"quasi_credit","ppm":5500,"on_fee_ge_amount":"reject"},{"channel":"any","ppm":6000,"on_fee_ge_amount":"reject"}],
+		"settle_fees":[{"speed":"T1","base":"net"},{"speed":"D1","ppm":100,"base":"net"}],
+		"extras":[{"kind":"device","amount":"99.00","waiver":{"sales":"1000.00","within_days":30}},{"kind":"sim_year","amount":"36.00","free_days":365},{"kind":"repair","amount":"100.00"}]}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for args, want := range map[string]string{
+		"--channel credit": "100.00 x 0.60% = 0.60", "--channel quasi_credit": "100.00 x 0.55% = 0.55", "--channel qr": "100.00 x 0.60% = 0.60",
+		"--channel qr --wallet alipay": "100.00 x 0.25% = 0.25", "--channel debit --entry contactless_no_pin": "100.00 x 0.38% = 0.38", "--channel debit --mcc 8062": "100.00 x 0.00% = 0.00",
+		"--channel debit --speed D1": "D1 99.40 x 0.01% = 0.01",
+	} {
+		out, text, code := call(t, newFeesCmd(), append([]string{"quote", "--plan", "GOLD", "--plans", file, "--amount", "100.00"}, strings.Fields(args)...)...)
+		for _, want := range []string{want, "device             99.00, free when the first 30 days bring 1000.00", "sim_year           36.00 a year, the first 365 days free", "repair            100.00\n"} {
+			if code != 0 || !strings.Contains(out, want) {
+				t.Errorf("%s: exit %d\n%s%s\nwant %q", args, code, out, text, want)
+			}
+		}
+	}
 	for _, c := range []struct {
 		args string
 		code int
@@ -68,7 +91,11 @@ func TestFeesQuote(t *testing.T) {
 	}{
 		{"--plan ESIGN-STD --channel credit --amount 100 --speed S0", 1, "does not settle at S0"},
 		{"--plan GOLD --channel credit --amount 100", 2, "ESIGN-STD, MICRO-2025"},
-		{"--plan MICRO-2025 --channel cash --amount 100", 2, "credit, debit or qr"},
+		{"--plan MICRO-2025 --channel cash --amount 100", 2, "credit, debit, quasi_credit or qr"},
+		{"--plan MICRO-2025 --channel debit --wallet alipay --amount 100", 2, "--wallet is for --channel qr"},
+		{"--plan MICRO-2025 --channel qr --entry contactless_no_pin --amount 100", 2, "--entry for a card"},
+		{"--plan MICRO-2025 --channel debit --entry swipe --amount 100", 2, "contactless_no_pin"},
+		{"--plan MICRO-2025 --channel debit --mcc 80 --amount 100", 2, "four digits"},
 		{"--plan MICRO-2025 --channel credit --amount 1e2", 2, "100.00"},
 		{"--plan MICRO-2025 --channel credit --amount 100 --speed T9", 2, "T1, D1, D0 or S0"},
 		{"--plan MICRO-2025 --channel credit --amount 100 --date yesterday", 2, "2026-02-13"},

@@ -33,7 +33,7 @@ func TestFeesOfADatabase(t *testing.T) {
 		code int
 		says string
 	}{
-		{"list", 0, "MICRO-2025   v1   from 2020-01-01       1 merchants  借记卡0.50%封顶20.00元,其他银行卡0.60%+3.00元/笔,扫码0.38%"},
+		{"list", 0, "MICRO-2025   v1   from 2020-01-01       1 merchants  借记卡0.50%封顶20.00元,其他银行卡0.60%+3.00元/笔,扫码0.38%;T+1到账免费,D+0到账免费,秒到免费;设备免费,不收押金,维修100.00元/次,流量卡免费"},
 		{"import " + next, 0, "1 new versions of fee plans; MICRO-2025 version 3"},
 		{"import " + next, 0, "0 new versions"},
 		{"import " + dir + "/none", 1, "none"},

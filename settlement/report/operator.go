@@ -89,7 +89,7 @@ func (b *Books) costsOf(ctx context.Context, run run, mid string, s sheet, total
 				name, class = shop.Name, classNames[b.merchants.Plans().MCCClass(shop.MCC)]
 			}
 			amount, cost := m.sold-m.back, m.issuer+m.network
-			if err := s.row([]any{run.date, of, name, class, speedNames[speed], method(m.channel, m.wallet), m.sales + m.backs, amount, m.rate + m.fixed, m.speed,
+			if err := s.row([]any{run.date, of, name, class, merchant.SpeedName(speed), method(m.channel, m.wallet), m.sales + m.backs, amount, m.rate + m.fixed, m.speed,
 				m.issuer, m.network, cost, amount - cost, m.net, m.margin}); err != nil {
 				return err
 			}

@@ -143,8 +143,6 @@ func (b *Books) payouts(ctx context.Context, of *batch) (all []payout, err error
 // stored: sale, taken back, void, refund, adjustment.
 var effectNames = [...]string{"", "消费", "冲正", "撤销", "退货", "调整"}
 
-var speedNames = map[merchant.Speed]string{merchant.T1: "T+1", merchant.D1: "D+1", merchant.D0: "D+0", merchant.S0: "秒到"}
-
 var stateNames = [...]string{settlement.Created: "待付", settlement.Submitted: "已提交", settlement.InProcess: "处理中", settlement.Unknown: "待查询",
 	settlement.Paid: "已付", settlement.Failed: "失败", settlement.CameBack: "退票"}
 

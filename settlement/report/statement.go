@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"acquirer/calendar"
+	"acquirer/merchant"
 	"acquirer/money"
 )
 
@@ -196,7 +197,7 @@ func (b *Books) paidOut(ctx context.Context, s sheet, batches []batch) error {
 			if int(p.state) < len(stateNames) {
 				state = stateNames[p.state]
 			}
-			if err := s.row([]any{p.ref, p.date, p.due, speedNames[p.speed], p.amount, state, p.account, p.reason}); err != nil {
+			if err := s.row([]any{p.ref, p.date, p.due, merchant.SpeedName(p.speed), p.amount, state, p.account, p.reason}); err != nil {
 				return err
 			}
 			if p.child == "" { // what was replaced is in what replaced it
