@@ -176,6 +176,9 @@ func (r *run) settleBatches(tx store.Tx, batches []batch) error {
 			b.carryOut = net
 			if b.reason == "" {
 				b.reason = "nothing to pay"
+				if net < 0 {
+					b.reason = "a debt of " + (-net).String() + " is carried over"
+				}
 			}
 		case net < r.e.cfg.MinPayout:
 			b.carryOut, b.reason = net, "below the smallest payout of "+r.e.cfg.MinPayout.String()

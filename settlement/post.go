@@ -112,7 +112,7 @@ func (e *Engine) price(f *Fact) (line, error) {
 	if fee, offered := plan.SpeedFee(m.Speed, f.Amount, l.feeRate+l.feeFixed); offered {
 		l.speedFee = fee
 	} else {
-		l.speed = merchant.T1
+		l.speed, l.note = merchant.T1, fmt.Sprintf("plan %s does not offer %s", plan.Code, m.Speed)
 	}
 	if f.Channel == merchant.QR {
 		if l.issuerFee, err = f.Amount.MulPPM(e.cfg.WalletPPM); err != nil {

@@ -86,7 +86,7 @@ func (r *run) tooFast(tx store.Tx, b *batch, net, funds money.Amount) (cause Slo
 		return SlowMerchant, "the merchant is " + string(m.Status), nil
 	case b.speed == merchant.S0 && !e.bankPays(r.now):
 		return SlowHours, "the bank pays at once only from " + clockOf(e.cfg.BankFrom) + " to " + clockOf(e.cfg.BankTo), nil
-	case b.speed == merchant.S0 && e.cooling(m, r.now) != "":
+	case b.speed != merchant.D1 && e.cooling(m, r.now) != "": // tomorrow it may have passed
 		return SlowMerchant, e.cooling(m, r.now), nil
 	}
 	if why, err := e.risky(tx, b.merchant, r.date, r.now); err != nil || why != "" {

@@ -451,3 +451,35 @@ func TestInstantPutsBackWhatWasWon(t *testing.T) {
 		}
 	})
 }
+
+// A D+0 merchant whose account has just become another one is paid T+1 and pays
+// nothing for speed; so is one whose plan does not offer its speed. The lines say why.
+func TestEarlyPaymentThatIsNotToBeHad(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.cfg.Cooling = 24 * time.Hour
+		e, ctx := w.engine(), t.Context()
+		w.fund(e, 5_000_00)
+		mid, plain := w.merchant(1, "ESIGN-STD", merchant.D0, "00"), w.merchant(2, "ESIGN-STD", merchant.S0, "00")
+		w.accountChanged(mid, clock(friday, 11, 30))
+		sale, other := w.sale(mid, friday, 1_000_00), w.sale(plain, friday, 100_00)
+		if _, err := e.CatchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		day, err := e.PayEarly(ctx, friday, 1600, clock(friday, 16, 0))
+		if err != nil || day.Lines != 1 || day.SpeedFee != 0 || day.PayoutTotal != 994_00 {
+			t.Fatalf("the window: %+v, %v", day, err)
+		}
+		a, err := e.Arrival(ctx, sale.Txn)
+		if err != nil || len(a.Payouts) != 1 || a.Payouts[0].Due != monday || !strings.Contains(a.Reason, "the settlement account was changed") {
+			t.Errorf("its money: %+v, %v", a, err)
+		}
+		if a, err = e.Arrival(ctx, other.Txn); err != nil || a.Speed != merchant.T1 || a.Due != monday || a.Reason != "plan ESIGN-STD does not offer S0" {
+			t.Errorf("where S0 is not on offer: %+v, %v", a, err)
+		}
+		w.close(e, friday)
+		if p := w.pay(e, clock(monday, 9, 0)); p.Paid != 2 {
+			t.Errorf("Monday: %+v", p)
+		}
+		w.sound(e)
+	})
+}

@@ -223,8 +223,20 @@ type Arrival struct {
 	Speed   merchant.Speed `json:"speed"`
 	Date    calendar.Date  `json:"date"`              // business date it settles with
 	Net     money.Amount   `json:"net"`               // what the merchant has of it, before a fee for speed
+	Due     calendar.Date  `json:"due,omitempty"`     // while it waits: the day on which it is paid, if nothing comes between
 	Reason  string         `json:"reason,omitempty"`  // why it is paid later than its merchant's speed says, or not yet
 	Payouts []PayoutView   `json:"payouts,omitempty"` // of its batch, with those that replaced them
+}
+
+// paidOn is the day on which a line that waits is paid.
+func (l *line) paidOn() (calendar.Date, error) {
+	switch l.speed {
+	case merchant.D0, merchant.S0:
+		return l.date, nil
+	case merchant.D1:
+		return l.date.AddDays(1), nil
+	}
+	return calendar.SettleDate(l.date)
 }
 
 // Arrival looks up a transaction by the journal's id; ErrNotFound of store when
@@ -243,6 +255,13 @@ func (e *Engine) Arrival(ctx context.Context, txn int64) (*Arrival, error) {
 		}
 		l := &all[0]
 		a, batch = &Arrival{Txn: txn, Line: l.export().State, Speed: l.speed, Date: l.date, Net: l.amount - l.feeRate - l.feeFixed, Reason: l.note}, 0
+		if l.run == lineOpen {
+			a.Due, err = l.paidOn()
+			if errors.Is(err, calendar.ErrYear) { // nobody knows the day yet
+				err = nil
+			}
+			return err
+		}
 		if l.run <= 0 {
 			return nil
 		}

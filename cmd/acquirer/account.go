@@ -69,7 +69,7 @@ func (c *accountCall) run(ctx context.Context, db *store.DB, cfg Config, who str
 	case "confirm":
 		x, err = books.ConfirmAccount(ctx, c.Merchant, c.Ends, who, now, c.record(who, "the account that ends in "+c.Ends))
 		a.Said = fmt.Sprintf("merchant %s is paid to %s of %s at %s, from %s on; what failed or came back is issued again: acquirer payout tasks", c.Merchant, x.Account.Masked, x.Account.Name, x.Account.Bank,
-			now.Add(cfg.Settlement.Cooling).Format("2006-01-02 15:04"))
+			minuteOf(now.Add(cfg.Settlement.Cooling)))
 	case "refuse":
 		x, err = books.RefuseAccount(ctx, c.Merchant, who, now, c.record(who, ""))
 		a.Said = fmt.Sprintf("%s is refused; the account of merchant %s stays as it is", x.Account.Masked, c.Merchant)
@@ -185,12 +185,12 @@ func (a *accountAnswer) print(w io.Writer) error {
 		return err
 	}
 	for _, x := range a.Changes {
-		state := "until " + x.Lapses.Format("2006-01-02 15:04")
+		state := "until " + minuteOf(x.Lapses)
 		if !x.Done.IsZero() {
-			state = strings.TrimSpace(x.DoneBy + " " + x.Done.Format("2006-01-02 15:04"))
+			state = strings.TrimSpace(x.DoneBy + " " + minuteOf(x.Done))
 		}
 		if _, err := fmt.Fprintf(w, "%s  %-20s -> %-20s %s, %s, class %d  %s %s by %s, %s: %s\n", x.Merchant, x.Before, x.Account.Masked, x.Account.Name, x.Account.Bank, x.Account.Class,
-			x.Asked.Format("2006-01-02 15:04"), x.State, x.AskedBy, state, x.Why); err != nil {
+			minuteOf(x.Asked), x.State, x.AskedBy, state, x.Why); err != nil {
 			return err
 		}
 	}

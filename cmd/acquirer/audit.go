@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"acquirer/audit"
+	"acquirer/calendar"
 	"acquirer/store"
 )
 
@@ -60,7 +61,7 @@ func newAuditListCmd() *cobra.Command {
 		for _, e := range list {
 			// Quoted, so that no text can pass for an entry of its own or
 			// speak to the operator's terminal.
-			if _, err := fmt.Fprintf(out, "%d  %s  %q from %q: %q %q: %q\n", e.Seq, e.At.Format("2006-01-02 15:04:05"), e.Who, e.From, e.Op, e.Subject, e.Result); err != nil {
+			if _, err := fmt.Fprintf(out, "%d  %s  %q from %q: %q %q: %q\n", e.Seq, e.At.In(calendar.Beijing).Format("2006-01-02 15:04:05"), e.Who, e.From, e.Op, e.Subject, e.Result); err != nil {
 				return err
 			}
 			for line := range strings.Lines(e.Detail) {

@@ -76,6 +76,9 @@ the State Council's notice in the JSON layout of holiday-cn.`,
 	return cmd
 }
 
+// minuteOf writes a moment as everybody in the house does: in Beijing.
+func minuteOf(t time.Time) string { return t.In(calendar.Beijing).Format("2006-01-02 15:04") }
+
 // withCalendars returns the calendar in use with the years in files added.
 func withCalendars(files []string) (*calendar.Calendar, error) {
 	days := calendar.Chinese()

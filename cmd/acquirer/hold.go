@@ -263,15 +263,15 @@ func (a *termsAnswer) print(w io.Writer) error {
 		state := "stands"
 		switch {
 		case !x.Lifted.IsZero() && x.LiftedBy == "":
-			state = "ended " + x.Lifted.Format("2006-01-02 15:04")
+			state = "ended " + minuteOf(x.Lifted)
 		case !x.Lifted.IsZero():
 			state = "lifted by " + x.AskedBy + " and " + x.LiftedBy
 		case x.AskedBy != "":
 			state = x.AskedBy + " asks that it is lifted"
 		case !x.Until.IsZero():
-			state = "until " + x.Until.Format("2006-01-02 15:04")
+			state = "until " + minuteOf(x.Until)
 		}
-		if _, err := fmt.Fprintf(w, "%s  %s  by %s, %s: %s\n", x.Merchant, x.From.Format("2006-01-02 15:04"), x.SetBy, state, x.Reason); err != nil {
+		if _, err := fmt.Fprintf(w, "%s  %s  by %s, %s: %s\n", x.Merchant, minuteOf(x.From), x.SetBy, state, x.Reason); err != nil {
 			return err
 		}
 	}
@@ -280,7 +280,7 @@ func (a *termsAnswer) print(w io.Writer) error {
 		return err
 	}
 	for _, h := range a.Holds {
-		if _, err := fmt.Fprintf(w, "%-24s %s  %-9s %12s of %12s  asked %s by %s: %s\n", h.Key, h.Merchant, h.State, h.Remains, h.Amount, h.Asked.Format("2006-01-02 15:04"), h.AskedBy, h.Reason); err != nil {
+		if _, err := fmt.Fprintf(w, "%-24s %s  %-9s %12s of %12s  asked %s by %s: %s\n", h.Key, h.Merchant, h.State, h.Remains, h.Amount, minuteOf(h.Asked), h.AskedBy, h.Reason); err != nil {
 			return err
 		}
 	}

@@ -92,7 +92,7 @@ func printOwed(w io.Writer, rows []owedRow, asJSON bool) error {
 	}
 	for _, r := range rows {
 		if _, err := fmt.Fprintf(w, "%s  %-8s  %-6s  %-8s  trace %s of %s  %s  %10s  since %s, %d tries, last: %s\n",
-			r.RRN, r.What, r.State, r.Issuer, r.Trace, r.Sent.Format("01-02 15:04:05"), r.PAN, r.Amount, r.Since.Format("2006-01-02 15:04"), r.Tries, r.Last); err != nil {
+			r.RRN, r.What, r.State, r.Issuer, r.Trace, r.Sent.Format("01-02 15:04:05"), r.PAN, r.Amount, minuteOf(r.Since), r.Tries, r.Last); err != nil {
 			return err
 		}
 	}

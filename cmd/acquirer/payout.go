@@ -110,7 +110,9 @@ func (c *payoutCall) run(ctx context.Context, db *store.DB, cfg Config, who stri
 		if id, err = strconv.ParseInt(strings.ToUpper(c.Ref), 36, 64); err != nil {
 			return a, usageError{fmt.Errorf("%q is not an RRN of this house: 12 letters and digits", c.Ref)}
 		}
-		a.Arrival, err = books.Arrival(ctx, id)
+		if a.Arrival, err = books.Arrival(ctx, id); errors.Is(err, store.ErrNotFound) {
+			return a, notBooked(ctx, db, c.Ref, id)
+		}
 	case "reissue":
 		var child string
 		child, err = books.Reissue(ctx, c.Ref, time.Now(), c.record(who, "payout "+c.Ref))
@@ -137,6 +139,24 @@ func (c *payoutCall) run(ctx context.Context, db *store.DB, cfg Config, who stri
 		err = fmt.Errorf("%w; acquirer payout list and acquirer payout tasks show what there is", err)
 	}
 	return a, err
+}
+
+// notBooked says why the books do not have a transaction.
+func notBooked(ctx context.Context, db *store.DB, rrn string, id int64) error {
+	switch e, err := journal.New(db, nil).Get(ctx, id); {
+	case errors.Is(err, store.ErrNotFound):
+		return fmt.Errorf("no transaction has the RRN %s; it is on the receipt, and in the log as rrn", strings.ToUpper(rrn))
+	case err != nil:
+		return err
+	case e.Outcome == nil:
+		return fmt.Errorf("transaction %s is not decided yet: it is under way, or its answer is waited for; ask again in a minute", e.RRN)
+	case e.Outcome.Reason != journal.Approved:
+		return fmt.Errorf("transaction %s was not approved (%s): no money comes of it", e.RRN, e.Outcome.Reason)
+	case e.TakenBack():
+		return fmt.Errorf("transaction %s was taken back by a reversal: no money comes of it", e.RRN)
+	default:
+		return fmt.Errorf("transaction %s of %s is approved and not in the books: a sale is there after a second (acquirer_ledger_lag_seconds); what moves no money never is", e.RRN, e.Sum())
+	}
 }
 
 func (c *payoutCall) record(who, subject string) func(tx store.Tx) error {
@@ -264,7 +284,14 @@ func (a *payoutAnswer) print(w io.Writer, do string) error {
 		return err
 	}
 	if x := a.Arrival; x != nil {
-		if _, err := fmt.Fprintf(w, "%s  %s  business date %s  %s  %s\n", x.Net, x.Speed, x.Date, x.Line, x.Reason); err != nil {
+		text := fmt.Sprintf("%s  %s  business date %s  %s", x.Net, x.Speed, x.Date, x.Line)
+		if x.Due != 0 {
+			text += ", due " + x.Due.String()
+		}
+		if x.Reason != "" {
+			text += ": " + x.Reason
+		}
+		if _, err := fmt.Fprintln(w, text); err != nil {
 			return err
 		}
 		a.Payouts = x.Payouts
@@ -274,12 +301,13 @@ func (a *payoutAnswer) print(w io.Writer, do string) error {
 		return err
 	}
 	for _, p := range a.Payouts {
-		if _, err := fmt.Fprintf(w, "%-40s %-10s %12s  due %s  %-20s %s\n", p.Ref, p.State, p.Amount, p.Due, p.Account, p.Reason); err != nil {
+		text := fmt.Sprintf("%-40s %-10s %12s  due %s  %-20s %s", p.Ref, p.State, p.Amount, p.Due, p.Account, p.Reason)
+		if _, err := fmt.Fprintln(w, strings.TrimRight(text, " ")); err != nil {
 			return err
 		}
 	}
 	for _, t := range a.Tasks {
-		if _, err := fmt.Fprintf(w, "%s  %s\n    %s\n", t.Created.Format("2006-01-02 15:04"), t.Key, t.Text); err != nil {
+		if _, err := fmt.Fprintf(w, "%s  %s\n    %s\n", minuteOf(t.Created), t.Key, t.Text); err != nil {
 			return err
 		}
 	}

@@ -83,9 +83,9 @@ func TestSettle(t *testing.T) {
 			t.Errorf("ledger %s: exit %d %s\n%s", c.args, code, problem, text)
 		}
 	}
-	for rrn, want := range map[string]int{"not-an-rrn": 2, "2WSLMB5IZITC": 1} {
-		if _, problem, code := call(t, newPayoutCmd(), "arrival", rrn, "--database", cfg.Database); code != want {
-			t.Errorf("arrival of %s: exit %d %s", rrn, code, problem)
+	for rrn, want := range map[string]string{"not-an-rrn": "not an RRN of this house", "2WSLMB5IZITC": "no transaction has the RRN 2WSLMB5IZITC"} {
+		if _, problem, code := call(t, newPayoutCmd(), "arrival", rrn, "--database", cfg.Database); code == 0 || !strings.Contains(problem, want) {
+			t.Errorf("arrival of %s: exit %d %s, want %q", rrn, code, problem, want)
 		}
 	}
 	if _, problem, code := call(t, newLedgerCmd(), "trial-balance", "--date", "friday"); code != 2 || !strings.Contains(problem, "2026-02-13") {
