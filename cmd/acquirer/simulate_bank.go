@@ -33,7 +33,11 @@ reference once and keeps books.
   GET  /v1/payouts/REFERENCE
   GET  /v1/changes?after=CURSOR
   POST /v1/advance?days=N        moves its day on
-  GET  /v1/statement
+  GET  /v1/statement             its day and balance; with ?date=2026-11-20 the movements of its
+                                 day (or of &day=0) as the statement of that date: camt.054, or
+                                 CSV with &format=csv. acquirer reconcile load takes it
+  POST /v1/misstate              what the next statement with payouts has wrong:
+                                 ["left out","invented","doubled"]; GET /v1/misstated lists it
   POST /v1/receipts              {"reference","amount"}: a network pays the acquirer
   PUT  /v1/open?open=false       closes the counter: orders are answered 503 CLOSED
   POST /v1/exchange?spoil=KIND   files pass now; the next file of answers is wrong:

@@ -184,6 +184,8 @@ func Start(addr string, cfg Config) (*Bank, error) {
 	mux.HandleFunc("GET /v1/changes", b.feed)
 	mux.HandleFunc("POST /v1/advance", b.advance)
 	mux.HandleFunc("GET /v1/statement", b.statement)
+	mux.HandleFunc("POST /v1/misstate", b.misstateNext)
+	mux.HandleFunc("GET /v1/misstated", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Misstatements()) })
 	mux.HandleFunc("POST /v1/receipts", b.receive)
 	mux.HandleFunc("PUT /v1/open", b.openOrClose)
 	mux.HandleFunc("POST /v1/exchange", b.exchangeNow)
@@ -493,7 +495,11 @@ func (b *Bank) advance(w http.ResponseWriter, r *http.Request) {
 	b.statement(w, r)
 }
 
-func (b *Bank) statement(w http.ResponseWriter, _ *http.Request) {
+func (b *Bank) statement(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Has("date") {
+		b.statementFile(w, r)
+		return
+	}
 	var paid, back money.Amount
 	b.mu.Lock()
 	for _, p := range b.order {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"acquirer/money"
+	"acquirer/settlement/bankfile"
 )
 
 func TestMain(m *testing.M) {
@@ -65,6 +68,77 @@ func ask(t *testing.T, method, url, text string) (int, Payout) {
 		t.Fatalf("%s %s: %v", method, url, err)
 	}
 	return resp.StatusCode, p
+}
+
+// What the bank paid is asked for as a statement of a date, right or, on request,
+// wrong.
+func TestStatementOnRequest(t *testing.T) {
+	b := start(t, Config{Opening: money.Yuan(1000)})
+	ask(t, "POST", b.URL()+"/v1/payouts", body("A", "10.00", "622848040256489000"))
+	get := func(query string) (int, string) {
+		t.Helper()
+		resp, err := http.Get(b.URL() + "/v1/statement" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	read := func(query string) (refs []string) {
+		t.Helper()
+		_, text := get(query)
+		st, entries, err := bankfile.ReadStatement(strings.NewReader(text))
+		if err != nil || st.Day != 20261120 || st.Account != "9999000000000001" {
+			t.Fatalf("%s: %+v, %v: %s", query, st, err, text)
+		}
+		for e, err := range entries {
+			if err != nil {
+				t.Fatal(err)
+			}
+			refs = append(refs, e.Reference)
+		}
+		return refs
+	}
+	for _, format := range []string{"", "&format=csv"} {
+		if refs := read("?date=2026-11-20" + format); !slices.Equal(refs, []string{"A"}) {
+			t.Errorf("%q: %v", format, refs)
+		}
+	}
+	for _, c := range []struct {
+		what string
+		want []string
+	}{{"left out", nil}, {"invented", []string{"A", "NOBODYS-2"}}, {"doubled", []string{"A", "A"}}} {
+		resp, err := http.Post(b.URL()+"/v1/misstate", "application/json", strings.NewReader(`["`+c.what+`"]`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if refs := read("?date=2026-11-20&format=csv"); !slices.Equal(refs, c.want) {
+			t.Errorf("%s: %v", c.what, refs)
+		}
+	}
+	if all := b.Misstatements(); len(all) != 3 || all[0] != (Misstated{LeftOut, "A"}) {
+		t.Errorf("%v", all)
+	}
+	b.Advance(1)
+	if refs := read("?date=2026-11-20"); len(refs) != 0 {
+		t.Errorf("a day without movements: %v", refs)
+	}
+	if refs := read("?date=2026-11-20&day=0"); len(refs) != 1 {
+		t.Errorf("the day before: %v", refs)
+	}
+	for _, wrong := range []string{"?date=x", "?date=2026-11-20&day=x", "?date=2026-11-20&format=pdf"} {
+		if status, text := get(wrong); status != http.StatusBadRequest || !strings.Contains(text, "date=2026-11-20") {
+			t.Errorf("%s: %d %s", wrong, status, text)
+		}
+	}
+	if status, _ := ask(t, "POST", b.URL()+"/v1/misstate", `{"what":1}`); status != http.StatusBadRequest {
+		t.Errorf("%d", status)
+	}
 }
 
 // Every weather: the answer to the order, to queries, and after a day.

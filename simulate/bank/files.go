@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/csv"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -484,6 +485,57 @@ const (
 type Misstated struct {
 	What      Misstatement `json:"what"`
 	Reference string       `json:"reference"`
+}
+
+// misstatements lists them.
+var misstatements = []Misstatement{LeftOut, Invented, Doubled}
+
+// misstateNext is POST /v1/misstate: what the next statements have wrong, like
+// ["left out","doubled"].
+func (b *Bank) misstateNext(w http.ResponseWriter, r *http.Request) {
+	var wrong []Misstatement
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<12)).Decode(&wrong)
+	for _, x := range wrong {
+		if !slices.Contains(misstatements, x) {
+			err = fmt.Errorf("%q is none of %q", x, misstatements)
+		}
+	}
+	if err != nil {
+		answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
+		return
+	}
+	b.Misstate(wrong...)
+	answer(w, http.StatusOK, wrong)
+}
+
+// statementFile is GET /v1/statement?date=2026-11-20: the movements of the bank's
+// day, or of ?day=N, as the statement of that date: camt.054, or CSV with
+// &format=csv.
+func (b *Bank) statementFile(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	date, err := calendar.ParseDate(q.Get("date"))
+	b.mu.Lock()
+	day := b.day
+	b.mu.Unlock()
+	if q.Has("day") {
+		var bad error
+		day, bad = strconv.Atoi(q.Get("day"))
+		err = errors.Join(err, bad)
+	}
+	if format := q.Get("format"); format != "" && format != "csv" {
+		err = errors.Join(err, fmt.Errorf("format %q is not csv", format))
+	}
+	if err != nil {
+		answer(w, http.StatusBadRequest, map[string]string{"error": "want ?date=2026-11-20, a day of the bank with &day=0, and &format=csv or none: " + err.Error()})
+		return
+	}
+	var file bytes.Buffer
+	if err := b.Statement(&file, fmt.Sprintf("ST%s-%d", strings.ReplaceAll(date.String(), "-", ""), day), day, date.Time().Add(23*time.Hour+30*time.Minute), q.Get("format") == "csv"); err != nil {
+		answer(w, http.StatusInternalServerError, map[string]string{"error": err.Error()})
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = w.Write(file.Bytes()) // an error is whoever asked having gone
 }
 
 // Misstate orders something wrong for the next statement that has payouts.
