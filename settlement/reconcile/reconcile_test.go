@@ -461,6 +461,43 @@ func TestFilesOfOthers(t *testing.T) {
 	})
 }
 
+// Files of quiet days say nothing: two sources may have the same one, on several
+// days, and each counts once.
+func TestQuietDays(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		folder := t.TempDir()
+		for _, d := range []calendar.Date{wednesday, thursday} {
+			for source, name := range map[string]string{"north": "INN0001ZM_1", "alipay": "quiet" + NoBill} {
+				path := filepath.Join(folder, name)
+				content := []byte("nothing\n")
+				if source == "north" {
+					content = nil
+				}
+				if err := os.WriteFile(path, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				for _, want := range []error{nil, ErrRepeated} {
+					f, end, err := w.e.OpenFile(path, source, d)
+					if err != nil {
+						t.Fatal(err)
+					}
+					f.SHA = "of nothing" // as that of two wallets is
+					if _, err := w.e.Load(t.Context(), f, at(d, 24)); !errors.Is(err, want) {
+						t.Errorf("%s of %s: %v, want %v", source, d, err, want)
+					}
+					if err := end(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if day, err := w.e.Compare(t.Context(), d, at(d, 25)); err != nil || day.Breaks != 0 || len(day.Files) != 2 {
+				t.Errorf("%+v, %v", day, err)
+			}
+		}
+	})
+}
+
 // Files that come before their date is over are kept, and compared behind it:
 // what is sold meanwhile and is in no file is not paid.
 func TestFileBeforeTheEnd(t *testing.T) {
