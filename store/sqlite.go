@@ -253,7 +253,9 @@ func openReader(path string) (*sqliteConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range []string{"pragma query_only = on", "pragma cache_size = -8192", "pragma temp_store = memory"} {
+	// A reader may sort a day of a million sales: what does not fit into its cache
+	// goes to a file, so that it takes no more memory than any other read.
+	for _, p := range []string{"pragma query_only = on", "pragma cache_size = -8192", "pragma temp_store = file"} {
 		if err := c.run(p); err != nil {
 			return nil, errors.Join(fmt.Errorf("store: %s: %w", p, err), c.close())
 		}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"archive/zip"
 	"errors"
 	"fmt"
 	"io"
@@ -264,5 +265,7 @@ func (s *xlsxSheet) end() error {
 	if err := errors.Join(s.release(), s.flush()); err != nil {
 		return err
 	}
-	return s.book.Write(s.out)
+	// The library would gather the whole archive before it writes it.
+	s.book.SetZipWriter(func(io.Writer) excelize.ZipWriter { return zip.NewWriter(s.out) })
+	return s.book.Write(io.Discard)
 }
