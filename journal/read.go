@@ -115,12 +115,14 @@ type Clearing struct {
 // harmless. On SQLite one writer commits in the order of the ids.
 const ClearingOverlap = 20 * time.Second
 
-// ClearingFrom is where to ask ClearingSince again after reaching cursor.
+// ClearingFrom is where to ask ClearingSince again after reaching cursor. It
+// goes by the cursor and not by the clock: what was not to be seen when the
+// cursor was read may be old by the time somebody reads on.
 func (j *Journal) ClearingFrom(cursor int64) int64 {
 	if !j.db.Postgres() {
 		return cursor
 	}
-	return min(cursor, store.IDAt(time.Now().Add(-ClearingOverlap)))
+	return store.IDAt(store.IDTime(cursor).Add(-ClearingOverlap))
 }
 
 // clearingSince finds the facts in the order of their ids first and then the

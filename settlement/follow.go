@@ -17,8 +17,9 @@ import (
 // that a sale that was taken back in parts never gives back more than it took.
 
 // follow books the line of a fact that follows a sale. l is that line without
-// a price.
-func (e *Engine) follow(tx store.Tx, transfers []ledger.Transfer, l line, f *Fact, open calendar.Date) ([]ledger.Transfer, error) {
+// a price. When may is set it waits instead of being without one: what it follows
+// may be on its way.
+func (e *Engine) follow(tx store.Tx, transfers []ledger.Transfer, l line, f *Fact, open calendar.Date, may bool) (_ []ledger.Transfer, waits bool, _ error) {
 	l.parent, l.date = f.Original, max(l.date, open)
 	var err error
 	switch f.Does {
@@ -31,7 +32,12 @@ func (e *Engine) follow(tx store.Tx, transfers []ledger.Transfer, l line, f *Fac
 	}
 	if f.Original != 0 && l.unpriced == "" {
 		if err = e.priceFollower(tx, &l); err != nil {
-			return transfers, err
+			return transfers, false, err
+		}
+		if l.unpriced != "" && may { // unless it was booked before
+			var known int
+			err := tx.QueryRow("select count(*) from settlement_line where id = $1", l.id()).Scan(&known)
+			return transfers, known == 0, err
 		}
 	}
 	if l.unpriced != "" {
@@ -39,10 +45,11 @@ func (e *Engine) follow(tx store.Tx, transfers []ledger.Transfer, l line, f *Fac
 	}
 	fresh, err := insertLines(tx, []line{l})
 	if err != nil || !fresh[0] {
-		return transfers, err
+		return transfers, false, err
 	}
 	if l.run == lineUnpriced {
-		return suspend(tx, transfers, &l)
+		transfers, err = suspend(tx, transfers, &l)
+		return transfers, false, err
 	}
 	t, any := ledger.Transfer{}, false
 	switch c := l.clearing(); l.effect {
@@ -56,7 +63,7 @@ func (e *Engine) follow(tx store.Tx, transfers []ledger.Transfer, l line, f *Fac
 	if any {
 		transfers = append(transfers, t)
 	}
-	return transfers, nil
+	return transfers, false, nil
 }
 
 // sums are the lines of a sale that count, by what they do.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -138,36 +139,91 @@ func taken(p *merchant.Price, amount money.Amount) (rate, fixed money.Amount) {
 	return min(p.Percent, amount-fixed), fixed
 }
 
-// CatchUp books every fact the journal has and returns how many it read.
+// CatchUp books every fact the journal has and returns how many it read. Where
+// facts may become visible out of order, it reads anew what was young when the
+// last one read.
 func (e *Engine) CatchUp(ctx context.Context) (read int, err error) {
+	began := time.Now()
 	var cursor int64
 	if err := e.db.Read(ctx, func(tx store.Tx) error {
 		return tx.QueryRow("select cursor from settlement_state where id = 1").Scan(&cursor)
 	}); err != nil {
 		return 0, fmt.Errorf("settlement: reading the cursor: %w", err)
 	}
-	after := e.cfg.Source.From(cursor)
+	from, young := e.cfg.Source.From(cursor), int64(math.MaxInt64)
+	now := store.IDAt(began)
+	if overlap := store.IDTime(now).Sub(store.IDTime(e.cfg.Source.From(now))); overlap > 0 {
+		young = store.IDAt(began.Add(-overlap))
+		from = min(cursor, max(from, e.settled.Load()))
+	}
+	read, early, err := e.readOn(ctx, from, young)
+	if err == nil && early > 0 {
+		// What they follow was durable before they were, so now it is to be seen.
+		var again int
+		again, _, err = e.readOn(ctx, from, math.MaxInt64)
+		read += again
+	}
+	if err == nil && young < math.MaxInt64 {
+		e.settled.Store(young)
+	}
+	return read, err
+}
+
+// readOn books the facts behind from, page by page, up to the journal's end. Of
+// those behind young it leaves out, and counts, what follows something that is
+// not booked: that may be on its way.
+func (e *Engine) readOn(ctx context.Context, from, young int64) (read, early int, err error) {
+	began := time.Now()
 	for {
-		facts, err := e.cfg.Source.Facts(ctx, after, postBatch)
+		asked := time.Now()
+		facts, err := e.cfg.Source.Facts(ctx, from, postBatch)
 		if err != nil {
-			return read, fmt.Errorf("settlement: reading the journal: %w", err)
+			return read, early, fmt.Errorf("settlement: reading the journal: %w", err)
 		}
 		if len(facts) == 0 {
-			return read, nil
+			e.reach(asked)
+			return read, early, nil
 		}
-		began := time.Now()
-		if err := e.Post(ctx, facts); err != nil {
-			return read, err
+		written := time.Now()
+		waits, err := e.book(ctx, facts, young)
+		if err != nil {
+			return read, early, err
 		}
-		if err := e.rest(ctx, time.Since(began)); err != nil {
-			return read, err
+		read, early, from = read+len(facts), early+waits, facts[len(facts)-1].Cursor
+		last := store.IDTime(from)
+		e.reach(last)
+		if err := e.rest(ctx, time.Since(written)); err != nil {
+			return read, early, err
 		}
 		if err := e.step("posted"); err != nil {
-			return read, err
+			return read, early, err
 		}
-		read += len(facts)
-		after = facts[len(facts)-1].Cursor
+		// Behind a page that is not full there was nothing. Who waited for an empty one
+		// would not be let go by a house that never stops selling.
+		if len(facts) < postBatch && last.After(began) {
+			e.reach(asked)
+			return read, early, nil
+		}
 	}
+}
+
+// reach says that everything before t is booked.
+func (e *Engine) reach(t time.Time) {
+	for {
+		was := e.reached.Load()
+		if t.UnixMicro() <= was || e.reached.CompareAndSwap(was, t.UnixMicro()) {
+			return
+		}
+	}
+}
+
+// Reached is up to when this process knows everything of the journal to be
+// booked; the zero time before the first CatchUp has read a page.
+func (e *Engine) Reached() time.Time {
+	if us := e.reached.Load(); us != 0 {
+		return time.UnixMicro(us)
+	}
+	return time.Time{}
 }
 
 // rest waits as long as the house asks for.
@@ -193,27 +249,38 @@ func (e *Engine) rest(ctx context.Context, took time.Duration) error {
 // that wait to be settled. A fact that was booked before has no effect, and it
 // does not matter which of a transaction's two facts comes first.
 func (e *Engine) Post(ctx context.Context, facts []Fact) error {
+	_, err := e.book(ctx, facts, math.MaxInt64)
+	return err
+}
+
+// book is Post, but for what readOn leaves out.
+func (e *Engine) book(ctx context.Context, facts []Fact, young int64) (early int, err error) {
 	for part := range slices.Chunk(facts, postBatch) {
 		lines := make([]line, len(part))
 		for i := range part {
 			var err error
 			if lines[i], err = e.price(&part[i]); err != nil {
-				return err
+				return early, err
 			}
 		}
 		fault.Hit("settlement.post.before")
-		if err := e.db.Write(ctx, func(tx store.Tx) error { return e.post(tx, part, lines) }); err != nil {
-			return fmt.Errorf("settlement: booking %d facts up to %d: %w", len(part), part[len(part)-1].Cursor, err)
+		var waits int
+		if err := e.db.Write(ctx, func(tx store.Tx) (err error) {
+			waits, err = e.post(tx, part, lines, young)
+			return err
+		}); err != nil {
+			return early, fmt.Errorf("settlement: booking %d facts up to %d: %w", len(part), part[len(part)-1].Cursor, err)
 		}
 		fault.Hit("settlement.post.after")
+		early += waits
 	}
-	return nil
+	return early, nil
 }
 
-func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
+func (e *Engine) post(tx store.Tx, facts []Fact, priced []line, young int64) (early int, err error) {
 	var open calendar.Date
 	if err := tx.QueryRow("update settlement_state set posts = posts + 1 where id = 1 returning open_date").Scan(&open); err != nil {
-		return err
+		return 0, err
 	}
 	var sales []line
 	for i := range facts {
@@ -225,12 +292,12 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
 				l.run = lineUnpriced
 			}
 			if err := e.seen(tx, &l); err != nil {
-				return err
+				return 0, err
 			}
 			if l.speed == merchant.S0 || l.speed == merchant.D0 {
 				why, err := e.mayBeFast(tx, &l)
 				if err != nil {
-					return err
+					return 0, err
 				}
 				if why != "" {
 					l.speed, l.speedFee, l.note = merchant.T1, 0, why
@@ -241,13 +308,13 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
 	}
 	fresh, err := insertLines(tx, sales)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var transfers []ledger.Transfer
 	for i := range sales {
 		if fresh[i] {
 			if transfers, err = bookSale(tx, transfers, &sales[i]); err != nil {
-				return err
+				return 0, err
 			}
 		}
 	}
@@ -262,17 +329,21 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line) error {
 		case f.Taken:
 			transfers, err = takeBack(tx, transfers, priced[i], max(f.On, f.Date, open))
 		default:
-			transfers, err = e.follow(tx, transfers, priced[i], f, open)
+			var waits bool
+			transfers, waits, err = e.follow(tx, transfers, priced[i], f, open, f.Cursor > young)
+			if waits {
+				early++
+			}
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if _, err := ledger.PostTx(tx, transfers); err != nil {
-		return err
+		return 0, err
 	}
 	_, err = tx.Exec("update settlement_state set cursor = $1 where id = 1 and cursor < $1", cursor)
-	return err
+	return early, err
 }
 
 // bookSale adds a new line's transfer. A sale without a price is money whose

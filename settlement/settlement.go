@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"acquirer/calendar"
@@ -142,6 +143,8 @@ type Engine struct {
 	// lastSale is the business date of each merchant's newest sale that is known
 	// to be remembered.
 	lastSale sync.Map
+	settled  atomic.Int64 // facts up to here are booked and none can appear among them any more
+	reached  atomic.Int64 // when everything was booked that there was, microseconds
 }
 
 // New checks the configuration and fills in its defaults.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"acquirer/calendar"
 	"acquirer/ledger"
@@ -64,7 +65,9 @@ func (e *Engine) VerifyJournal(ctx context.Context) (*JournalReport, error) {
 		if err := tx.QueryRow("select cursor from settlement_state where id = 1").Scan(&v.cursor); err != nil {
 			return err
 		}
-		v.upto = e.cfg.Source.From(v.cursor)
+		// What became visible late is booked within a while; who sells no more has no such excuse.
+		now := store.IDAt(time.Now())
+		v.upto = max(e.cfg.Source.From(v.cursor), min(v.cursor, e.cfg.Source.From(e.cfg.Source.From(now))))
 		if err := v.facts(ctx); err != nil {
 			return err
 		}

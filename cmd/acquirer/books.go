@@ -81,7 +81,7 @@ func (v *house) bookOwnFunds(ctx context.Context) error {
 // invariants; what it finds is what the alarms look at.
 type keeper struct {
 	v          *house
-	caughtUp   atomic.Int64 // when the ledger last had all of the journal, microseconds
+	began      time.Time
 	checked    atomic.Int64
 	balanced   atomic.Bool
 	violations *prometheus.CounterVec
@@ -106,19 +106,16 @@ func (k *keeper) violated() []violation {
 }
 
 func newKeeper(v *house) *keeper {
-	k := &keeper{v: v, known: map[string]int64{},
+	k := &keeper{v: v, began: time.Now(), known: map[string]int64{},
 		violations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_invariant_violations_total",
 			Help: "Facts that must not be, found by the house's own checks, by invariant; must stay 0."}, []string{"invariant"}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "acquirer_self_check_failures_total",
 			Help: "Self-checks that could not be carried out."}),
 	}
-	k.caughtUp.Store(time.Now().UnixMicro())
 	k.balanced.Store(true)
 	v.metrics.MustRegister(k.violations, k.failures,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_ledger_lag_seconds",
-			Help: "Since the ledger last held everything the journal has."}, func() float64 {
-			return time.Since(time.UnixMicro(k.caughtUp.Load())).Seconds()
-		}),
+			Help: "How far the ledger is behind the journal: everything older is booked."}, func() float64 { return k.lag(time.Now()).Seconds() }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_ledger_balanced",
 			Help: "1 while debits equal credits in both books, 0 otherwise."}, func() float64 {
 			if k.balanced.Load() {
@@ -156,12 +153,17 @@ func (k *keeper) run(ctx context.Context) {
 }
 
 func (k *keeper) post(ctx context.Context) error {
-	began := time.Now()
-	if _, err := k.v.books.CatchUp(ctx); err != nil {
-		return err
+	_, err := k.v.books.CatchUp(ctx)
+	return err
+}
+
+// lag is how far the ledger is behind the journal: everything older is booked.
+func (k *keeper) lag(now time.Time) time.Duration {
+	upto := k.v.books.Reached()
+	if upto.IsZero() {
+		upto = k.began // nothing was read yet
 	}
-	k.caughtUp.Store(began.UnixMicro())
-	return nil
+	return max(0, now.Sub(upto))
 }
 
 // check asks journal, ledger and settlement for what must not be, counts what

@@ -75,7 +75,7 @@ func (h consoleHouse) Overview(ctx context.Context) (console.Overview, error) {
 		Environment: h.name, Version: version(), Node: v.cfg.Node, Started: v.started, BusinessDate: day, CutOff: calendar.Closes(day, v.cfg.Switch.CutOff),
 		Terminals: v.sw.Connections(), InFlight: v.sw.InFlight(),
 		Owed:   console.OwedTotal{Due: debts.Owed, Manual: debts.Manual, Oldest: debts.Oldest},
-		Ledger: console.Ledger{Balanced: h.k.balanced.Load(), Lag: now.Sub(time.UnixMicro(h.k.caughtUp.Load()))},
+		Ledger: console.Ledger{Balanced: h.k.balanced.Load(), Lag: h.k.lag(now)},
 	}
 	if at := h.k.checked.Load(); at != 0 {
 		o.Ledger.Checked = time.UnixMicro(at)
