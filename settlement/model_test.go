@@ -382,6 +382,7 @@ func (m *model) act(what string, do func(ctx context.Context, e *Engine) error) 
 		wg.Go(func() { errs[i] = do(ctx, e) })
 	}
 	wg.Wait()
+	m.carrier.arrived()
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, errCrash) && !errors.Is(err, context.Canceled) && !errors.Is(err, store.ErrInDoubt) {
 			m.rt.Fatalf("%s: %v", what, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -92,15 +93,16 @@ type failer interface {
 
 // world is a street with a bank.
 type world struct {
-	t      failer
-	db     *store.DB
-	book   *book
-	reg    *merchant.Registry
-	bank   *simbank.Bank
-	rail   *HTTPRail
-	folder string // of the bank's files; empty over HTTP
-	txn    int64
-	cfg    Config
+	t       failer
+	db      *store.DB
+	book    *book
+	reg     *merchant.Registry
+	bank    *simbank.Bank
+	rail    *HTTPRail
+	carrier *carrier
+	folder  string // of the bank's files; empty over HTTP
+	txn     int64
+	cfg     Config
 }
 
 func newWorld(t failer, db *store.DB) *world {
@@ -127,9 +129,12 @@ func (w *world) newBank(cfg simbank.Config) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.carrier = &carrier{road: rail.client.Transport.(*http.Transport)}
+	rail.client.Transport = w.carrier
 	w.bank, w.rail = bank, rail
 	w.cfg.Rail = rail
 	w.t.Cleanup(func() {
+		w.carrier.arrived()
 		rail.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -340,3 +345,43 @@ func difference(a, b string) string {
 	}
 	return strings.Join(out, "\n")
 }
+
+// carrier brings to the bank every request that has begun, also when the process
+// that made it ends meanwhile: what is written to a socket arrives. arrived waits
+// until all of them were answered. A model's clock jumps an hour in a
+// millisecond, and what left before a jump must not arrive after it: the bank
+// would take an order that it had not known for an hour, which is another story
+// (TestPaidAfterFailed).
+type carrier struct {
+	road  *http.Transport
+	under sync.WaitGroup
+}
+
+func (c *carrier) RoundTrip(r *http.Request) (*http.Response, error) {
+	type answer struct {
+		resp *http.Response
+		err  error
+	}
+	got, gone := make(chan answer), r.Context().Done()
+	c.under.Go(func() {
+		resp, err := c.road.RoundTrip(r.WithContext(context.WithoutCancel(r.Context())))
+		select {
+		case got <- answer{resp, err}:
+		case <-gone:
+			if err == nil {
+				_ = resp.Body.Close() // nobody is left to read it
+			}
+		}
+	})
+	select {
+	case a := <-got:
+		return a.resp, a.err
+	case <-gone:
+		return nil, r.Context().Err()
+	}
+}
+
+// CloseIdleConnections is for http.Client.
+func (c *carrier) CloseIdleConnections() { c.road.CloseIdleConnections() }
+
+func (c *carrier) arrived() { c.under.Wait() }
