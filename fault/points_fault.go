@@ -88,6 +88,7 @@ var Points = map[string]string{
 
 	"payout.repay":   "deed",
 	"payout.strange": "deed",
+	"payout.recover": "deed",
 	"payout.reissue": "deed",
 
 	"settlement.extras":    "deed",

@@ -146,10 +146,15 @@ func (p *Payout) Success() []Transfer {
 	} else {
 		out = append(out, p.transfer("paid", EventPayoutSuccess, Posted, d(PayoutInTransit, p.Merchant, p.Amount), c(ClientBank, "", p.Amount)))
 	}
-	if p.Cost > 0 {
-		out = append(out, p.transfer("cost", EventPayoutCost, Posted, d(CostPayout, "", p.Cost), c(OwnBank, "", p.Cost)))
+	return append(out, p.cost()...)
+}
+
+// cost is what the bank takes for a payout.
+func (p *Payout) cost() []Transfer {
+	if p.Cost == 0 {
+		return nil
 	}
-	return out
+	return []Transfer{p.transfer("cost", EventPayoutCost, Posted, d(CostPayout, "", p.Cost), c(OwnBank, "", p.Cost))}
 }
 
 // Failed gives everything that was reserved back.
@@ -179,13 +184,74 @@ func (p *Payout) Repaid() []Transfer {
 		d(OwnBank, "", p.Amount), c(AdvanceD0, p.Merchant, p.Amount))}
 }
 
-// Long books that the bank paid a payout that was booked as failed: money is
-// gone that nobody is owed.
-func (p *Payout) Long() []Transfer {
-	if p.Advance {
-		return []Transfer{p.transfer("long", EventPayoutLong, Posted, d(AdvanceRisk, "", p.Amount), c(OwnBank, "", p.Amount))}
+// Late books that the bank paid after all what was booked as failed, is still
+// owed and was not replaced: together with Failed it is what Success would have
+// been.
+func (p *Payout) Late() []Transfer {
+	from := MerchantPayable
+	if p.Reissue {
+		from = PayoutReturned
 	}
-	return []Transfer{p.transfer("long", EventPayoutLong, Posted, d(SuspenseShort, "", p.Amount), c(ClientBank, "", p.Amount))}
+	var out []Transfer
+	if p.Advance { // our money is gone, whether there was enough or not
+		out = []Transfer{p.transfer("late-advance", EventPayoutLong, Posted, d(AdvanceD0, p.Merchant, p.Amount), c(OwnBank, "", p.Amount)),
+			p.transfer("late", EventPayoutSuccess, Posted, d(from, p.Merchant, p.Amount), c(DueToOwnAdvance, p.Merchant, p.Amount))}
+	} else {
+		out = []Transfer{p.transfer("late", EventPayoutSuccess, Posted, d(from, p.Merchant, p.Amount), c(ClientBank, "", p.Amount))}
+	}
+	return append(out, p.cost()...)
+}
+
+// Long books that the bank paid a payout that was booked as failed and that
+// nobody is owed any more: it waits in suspense, an advance with what we lost.
+func (p *Payout) Long() []Transfer {
+	return append([]Transfer{p.transfer("long", EventPayoutLong, Posted, p.long(p.Amount)...)}, p.cost()...)
+}
+
+func (p *Payout) long(amount money.Amount) []Leg {
+	if p.Advance {
+		return []Leg{d(AdvanceRisk, "", amount), c(OwnBank, "", amount)}
+	}
+	return []Leg{d(SuspenseShort, "", amount), c(ClientBank, "", amount)}
+}
+
+// LongReturned books that the bank brought such money back.
+func (p *Payout) LongReturned() []Transfer {
+	return []Transfer{p.transfer("long-returned", EventPayoutLong, Posted, p.long(-p.Amount)...)}
+}
+
+// Recovered books that such money was taken from the merchant: of what is
+// payable to it, which may go below zero, and of what came back for it.
+func (p *Payout) Recovered(payable, returned money.Amount) Transfer {
+	l := []Leg{d(MerchantPayable, p.Merchant, payable), d(PayoutReturned, p.Merchant, returned)}
+	if p.Advance {
+		l = append(l, c(ClientBank, "", p.Amount), d(OwnBank, "", p.Amount), c(AdvanceRisk, "", p.Amount))
+	} else {
+		l = append(l, c(SuspenseShort, "", p.Amount))
+	}
+	return p.transfer("recovered", EventShortResolved, Posted, l...)
+}
+
+// RecoveredTwice books that the bank brought back what was recovered already:
+// it is the merchant's.
+func (p *Payout) RecoveredTwice() Transfer {
+	return p.transfer("long-returned", EventPayoutLong, Posted, d(ClientBank, "", p.Amount), c(MerchantPayable, p.Merchant, p.Amount))
+}
+
+// Lost gives such money up. An advance stands among our losses already.
+func (p *Payout) Lost() []Transfer {
+	if p.Advance {
+		return nil
+	}
+	return []Transfer{p.transfer("lost", EventShortResolved, Posted, d(WriteOff, "", p.Amount), c(SuspenseShort, "", p.Amount))}
+}
+
+// FoundAgain books that the bank brought back what was given up.
+func (p *Payout) FoundAgain() []Transfer {
+	if p.Advance {
+		return p.LongReturned()
+	}
+	return []Transfer{p.transfer("long-returned", EventPayoutLong, Posted, d(ClientBank, "", p.Amount), c(WriteOff, "", p.Amount))}
 }
 
 // D0Fee takes the fee for being paid early from a merchant's batch.

@@ -69,7 +69,7 @@ func TestRandomDays(t *testing.T) {
 		}
 		t.Logf("%+v", count)
 		for what, n := range map[string]int{"voids": count.Voids, "refunds": count.Refunds, "reversals": count.Reversals, "chargebacks": count.Chargebacks, "holds": count.Holds,
-			"crashes": count.Crashes, "two schedulers": count.Twice, "returned payouts": count.Returned, "failed payouts": count.Failed, "S0": count.Instant} {
+			"crashes": count.Crashes, "two schedulers": count.Twice, "returned payouts": count.Returned, "failed payouts": count.Failed, "payouts paid after they failed and were replaced": count.Long, "S0": count.Instant} {
 			if n == 0 && (checks >= 80 || *modelSales > 0) {
 				t.Errorf("nothing of %s in the whole run", what)
 			}
@@ -96,7 +96,7 @@ var modelSales = flag.Int("model.sales", 0, "TestRandomDays plays until it has s
 // counts is what a run has played.
 type counts struct {
 	Seeds, Sales, Voids, Refunds, Reversals, Chargebacks, Won, Fees, Holds, Crashes, Twice int
-	Payouts, Returned, Failed, Instant, Arrears                                            int
+	Payouts, Returned, Failed, Long, Instant, Arrears                                      int
 }
 
 func (c *counts) add(m *model) {
@@ -118,7 +118,8 @@ func (c *counts) add(m *model) {
 		}
 	}
 	c.Fees, c.Holds, c.Crashes, c.Twice = c.Fees+m.fees, c.Holds+m.holds, c.Crashes+int(m.crashes.Load()), c.Twice+m.twice
-	c.Payouts, c.Returned, c.Failed, c.Instant, c.Arrears = c.Payouts+m.paidOut, c.Returned+m.returned, c.Failed+m.failed, c.Instant+m.instants, c.Arrears+m.inArrears
+	c.Payouts, c.Returned, c.Failed, c.Long = c.Payouts+m.paidOut, c.Returned+m.returned, c.Failed+m.failed, c.Long+m.longs
+	c.Instant, c.Arrears = c.Instant+m.instants, c.Arrears+m.inArrears
 }
 
 // model knows what was sold, given back and taken, and nothing else.
@@ -138,6 +139,7 @@ type model struct {
 
 	followers, fees, holds, twice                  int
 	paidOut, returned, failed, instants, inArrears int
+	longs                                          int
 	crashes                                        atomic.Int64
 }
 
@@ -159,7 +161,7 @@ type backItem struct {
 	won    bool
 }
 
-var weathers = []string{"00", "00", "91", "92", "93", "94", "95", "96", "97", "98", "99"}
+var weathers = []string{"00", "00", "89", "91", "92", "93", "94", "95", "96", "97", "98", "99"}
 
 func newModel(rt *rapid.T, w *world) *model {
 	m := &model{world: w, rt: rt, owed: map[string]money.Amount{}, closed: map[calendar.Date]string{},
@@ -571,6 +573,12 @@ func (m *model) rest() {
 				waiting++
 			}
 		}
+		for _, task := range tasks {
+			if task.Kind == "payout_long" {
+				m.recover(m.e, task.Ref, false, m.now)
+				m.longs++
+			}
+		}
 		if i > 20 && len(open) == 0 && waiting == 0 && m.now.After(clock(last.AddDays(12), 0, 0)) {
 			return
 		}
@@ -666,7 +674,7 @@ func (m *model) judge() {
 	if got := m.balance(m.e, ledger.ClientBank, "") + m.balance(m.e, ledger.OwnBank, ""); got != m.funds+m.received-total {
 		m.rt.Fatalf("our bank accounts hold %s: %s of funds, %s received, %s paid", got, m.funds, m.received, total)
 	}
-	for _, a := range []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.PayoutInTransit, ledger.AdvanceD0, ledger.DueToOwnAdvance, ledger.MerchantFrozen} {
+	for _, a := range []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.PayoutInTransit, ledger.AdvanceD0, ledger.DueToOwnAdvance, ledger.MerchantFrozen, ledger.SuspenseShort, ledger.AdvanceRisk} {
 		if got := m.balance(m.e, a, ""); got != 0 {
 			m.rt.Fatalf("%s holds %s at rest", a, got)
 		}

@@ -248,10 +248,16 @@ func (e *Engine) send(ctx context.Context, p *payout, now time.Time) (state Payo
 		if state = row.state; state != Created {
 			return nil
 		}
-		if why != "" {
-			row.reason = why
+		held := why
+		if long, err := longBefore(tx, row); err != nil {
+			return err
+		} else if long != "" {
+			held = "the bank paid " + long + ", which it replaces, after all: acquirer payout recover " + long
+		}
+		if held != "" {
+			row.reason = held
 			if err := addTask(tx, Task{Key: "held/" + p.ref, Kind: "payout_held", Merchant: p.merchant, Ref: p.ref, Created: now,
-				Text: fmt.Sprintf("payout %s of %s is held: %s", p.ref, p.amount, why)}); err != nil {
+				Text: fmt.Sprintf("payout %s of %s is held: %s", p.ref, p.amount, held)}); err != nil {
 				return err
 			}
 			return row.save(tx)
@@ -465,7 +471,19 @@ func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is Pay
 			p.bankID = a.BankID
 		}
 		p.asked = now.UnixMicro()
-		transfers, task := p.next(a, now, date, e.cfg.PayoutCost, e.cfg.NotFoundAfter)
+		var transfers []ledger.Transfer
+		var task *Task
+		switch {
+		case a.Status == Succeeded && was == Failed:
+			transfers, task, err = p.paidAfterAll(tx, now, date, e.cfg.PayoutCost)
+		case a.Status == Returned && was == Failed:
+			transfers, task, err = p.broughtBack(tx, now, date)
+		default:
+			transfers, task = p.next(a, now, date, e.cfg.PayoutCost, e.cfg.NotFoundAfter)
+		}
+		if err != nil {
+			return err
+		}
 		if task != nil {
 			if err := addTask(tx, *task); err != nil {
 				return err
@@ -475,7 +493,7 @@ func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is Pay
 			return err
 		}
 		if was < Paid && p.state >= Paid { // nobody needs to ask any more
-			if _, err := tx.Exec("update settlement_task set done = $1 where key in ($2, $3) and done = 0", now.UnixMicro(), "payout_slow/"+p.ref, "held/"+p.ref); err != nil {
+			if err := endTasks(tx, now, "payout_slow/"+p.ref, "held/"+p.ref); err != nil {
 				return err
 			}
 		}
@@ -508,10 +526,6 @@ func (p *payout) next(a Answer, now time.Time, date calendar.Date, cost money.Am
 	case a.Status == Succeeded && underway, a.Status == Returned && underway:
 		p.state, p.reason, p.finished = Paid, a.Reason, now.UnixMicro()
 		transfers = append(transfers, book.Success()...)
-	case a.Status == Succeeded && p.state == Failed && !p.long:
-		p.long = true
-		transfers = append(transfers, book.Long()...)
-		return transfers, person("payout_long", fmt.Sprintf("the bank paid payout %s of %s after it was booked as failed (%s); get it back or book it", p.ref, p.amount, p.reason))
 	case a.Status == Rejected && underway:
 		task = fail(a.Reason)
 	case a.Status == Rejected && p.state == Paid:
@@ -581,7 +595,12 @@ func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time, also ..
 		if child = p.child; child != "" && child != noChild {
 			return nil
 		}
-		if p.state != Failed && p.state != CameBack || p.long || p.child == noChild {
+		switch {
+		case child == noChild:
+			return fmt.Errorf("%w: nothing of %s is left to pay: %s", ErrReissue, ref, p.reason)
+		case p.long:
+			return fmt.Errorf("%w: the bank paid %s after all: acquirer payout recover %s", ErrReissue, ref, ref)
+		case p.state != Failed && p.state != CameBack:
 			return fmt.Errorf("%w: %s is %s", ErrReissue, ref, p.state)
 		}
 		child = nextRef(ref)

@@ -250,34 +250,13 @@ func TestBankDownAndHeld(t *testing.T) {
 	})
 }
 
-// A bank that pays what it had not known long enough to be booked as failed.
-func TestPaidAfterFailed(t *testing.T) {
+// Words that fit no failed payout become tasks and move no money.
+func TestWordsAfterFailed(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		e, ctx := w.engine(), t.Context()
-		mid := w.merchant(1, "ESIGN-STD", merchant.T1, "92")
-		w.sale(mid, friday, 100_00)
-		w.close(e, friday)
-		w.pay(e, clock(monday, 10, 0))
-		w.pay(e, clock(monday, 12, 0))
-		ref := "20261120-" + mid + "-T1-0"
-		if p := w.payout(e, ref); p.state != Failed {
-			t.Fatalf("payout %+v", p)
-		}
-		for range 2 {
-			if _, err := e.apply(ctx, Answer{Reference: ref, Status: Succeeded, Amount: 99_40}, clock(monday, 13, 0)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got := w.balance(e, ledger.SuspenseShort, ""); got != 99_40 {
-			t.Errorf("suspense %s", got)
-		}
-		if _, err := e.Reissue(ctx, ref, clock(monday, 14, 0)); !errors.Is(err, ErrReissue) {
-			t.Errorf("issuing again what was paid: %v", err)
-		}
-		w.sound(e)
-		// Words that fit nothing become tasks and move no money.
+		_, ref := w.failed(e, merchant.T1)
 		before := w.tables()
-		for _, a := range []Answer{{Reference: ref, Status: Rejected, Reason: "no"}, {Reference: ref, Status: Processing}, {Reference: ref, Status: NotFound}} {
+		for _, a := range []Answer{{Reference: ref, Status: Rejected, Reason: "no"}, {Reference: ref, Status: Processing}, {Reference: ref, Status: NotFound}, {Reference: ref, Status: Returned, Amount: 99_40}} {
 			if _, err := e.apply(ctx, a, clock(monday, 14, 0)); err != nil {
 				t.Fatal(err)
 			}
@@ -288,10 +267,10 @@ func TestPaidAfterFailed(t *testing.T) {
 		if _, err := e.apply(ctx, Answer{Reference: ref, Status: Succeeded, Amount: 1}, clock(monday, 14, 0)); err != nil {
 			t.Fatal(err)
 		}
-		tasks, err := e.Tasks(ctx, 10)
-		if err != nil || len(tasks) != 3 {
-			t.Errorf("tasks %+v, %v", tasks, err)
+		if got := w.tasksOf(e); got != "payout_failed/"+ref+" answer/"+ref+"/amount" {
+			t.Errorf("tasks %s", got)
 		}
+		w.sound(e)
 	})
 }
 

@@ -234,7 +234,15 @@ create table settlement_account (  -- other accounts for merchants, by two peopl
 	done     BIGINT not null,      -- 0 while it waits
 	primary key (merchant, asked)
 );
-create unique index settlement_account_waits on settlement_account (merchant) where done = 0`}}
+create unique index settlement_account_waits on settlement_account (merchant) where done = 0`, `
+create table settlement_long (     -- payouts that the bank paid and that are not owed: failed here, and replaced or netted since
+	ref      TEXT primary key,
+	way      TEXT not null,        -- how it ends: merchant (taken from it), loss (given up), bank (it came back); empty while nobody asked
+	asked_by TEXT not null,
+	done_by  TEXT not null,
+	done     BIGINT not null,      -- 0 while it stands
+	back     INTEGER not null      -- 1: the bank brought it back
+)`}}
 
 // Where a line stands.
 const (

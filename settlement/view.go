@@ -191,12 +191,19 @@ func (e *Engine) PayoutsOf(ctx context.Context, mid string, limit int) ([]Payout
 // PayoutChain lists a payout with those it replaces and those that replaced it,
 // the first one first.
 func (e *Engine) PayoutChain(ctx context.Context, ref string) ([]PayoutView, error) {
-	first, _, _ := strings.Cut(ref, "-R")
-	chain, err := e.payouts(ctx, "ref = $1 or ref > $2 and ref < $3 order by length(ref), ref", first, first+"-R", first+"-S")
+	first, from, to := chainOf(ref)
+	chain, err := e.payouts(ctx, "ref = $1 or ref > $2 and ref < $3 order by length(ref), ref", first, from, to)
 	if err == nil && !slices.ContainsFunc(chain, func(p PayoutView) bool { return p.Ref == ref }) {
 		err = fmt.Errorf("settlement: payout %.64q: %w", ref, store.ErrNotFound)
 	}
 	return chain, err
+}
+
+// chainOf is the reference of the first payout of a chain, and the bounds between
+// which those of its replacements are.
+func chainOf(ref string) (first, from, to string) {
+	first, _, _ = strings.Cut(ref, "-R")
+	return first, first + "-R", first + "-S"
 }
 
 func (e *Engine) payouts(ctx context.Context, where string, args ...any) (views []PayoutView, err error) {

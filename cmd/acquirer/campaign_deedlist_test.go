@@ -90,6 +90,7 @@ var deeds = []deed{
 	}, args: says("settle hold confirm K2"), again: "already"},
 	{name: "hold released", walks: "hold.move", first: func(w *deedHouse) { w.second(&termsCall{Do: "ask-release", Key: "K2"}) }, args: says("settle release confirm K2"), again: "no such hold"},
 	{name: "reissued", walks: "payout.reissue", first: (*deedHouse).returned, args: says("payout reissue 20261120-" + slowPaid + "-T1-0")},
+	{name: "recovered", walks: "payout.recover", first: (*deedHouse).paidAfterAll, args: says("payout recover 20261120-" + slowPaid + "-T1-0-R1")},
 	{name: "case asked", walks: "dispute.tell", args: func(w *deedHouse) []string {
 		return append(strings.Fields("dispute open"), w.sale(2).RRN, "chargeback", "--reason", "4853", "--fee", "5.00", "--ref", "N-0")
 	}},
@@ -373,6 +374,49 @@ func (w *deedHouse) returned() {
 		_, err := v.books.Pay(w.t.Context(), at(20261124, 10, 30))
 		return err
 	})
+}
+
+// fickle is a bank that rejects every order, and says of each later that it paid.
+type fickle map[string]money.Amount
+
+func (f fickle) Send(_ context.Context, i settlement.Instruction) (settlement.Answer, error) {
+	f[i.Reference] = i.Amount
+	return settlement.Answer{Reference: i.Reference, Status: settlement.Rejected}, nil
+}
+
+func (f fickle) Query(_ context.Context, ref string) (settlement.Answer, error) {
+	return settlement.Answer{Reference: ref, Status: settlement.Succeeded, Amount: f[ref]}, nil
+}
+
+func (f fickle) Changes(_ context.Context, after string) ([]settlement.Answer, string, error) {
+	return nil, after, nil
+}
+
+func (f fickle) Flush(context.Context, time.Time) error { return nil }
+
+// paidAfterAll lets the replacement of what came back be rejected, replaced, and
+// paid after all; one person asks for the money.
+func (w *deedHouse) paidAfterAll() {
+	w.t.Helper()
+	const ref = "20261120-" + slowPaid + "-T1-0-R1"
+	w.with(func(v *house) error {
+		ctx := w.t.Context()
+		books, err := booksAlone(ctx, v.db, v.cfg, func(c *settlement.Config) {
+			c.Rail, c.Unseal = fickle{}, func(context.Context, []byte) (string, error) { return "6228480402564890095", nil }
+		})
+		if err != nil {
+			return err
+		}
+		later := time.Now().AddDate(0, 0, 1) // it was issued again just now
+		if _, err := books.Pay(ctx, later); err != nil {
+			return err
+		}
+		if _, err := books.Reissue(ctx, ref, later); err != nil {
+			return err
+		}
+		return books.Notified(ctx, ref, later)
+	})
+	w.second(&payoutCall{Do: "recover", Ref: ref})
 }
 
 // openWallet opens one whose address the house finds in a file.

@@ -24,16 +24,17 @@ import (
 func newPayoutCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "payout",
-		Short: "Payouts to merchants: list them, show one with what replaced it, issue one again",
+		Short: "Payouts to merchants: list them, show one with what replaced it, issue one again, recover one",
 		Long: `payout shows what is paid to merchants and what became of it. A payout whose fate
 is unknown is asked for until the bank says, and is never sent again. One that
 failed or came back is issued again, as a new payout that names the old one, when
-the merchant has given another card.`,
+the merchant has given another card. What the bank paid although it had failed is
+recovered, by two people.`,
 		Example: "  acquirer payout list --json",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPayoutListCmd(), newPayoutShowCmd(), newPayoutArrivalCmd(), newPayoutReissueCmd(), newPayoutTasksCmd(), newPayoutDoneCmd(), newPayoutMovedCmd())
+	cmd.AddCommand(newPayoutListCmd(), newPayoutShowCmd(), newPayoutArrivalCmd(), newPayoutReissueCmd(), newPayoutRecoverCmd(), newPayoutTasksCmd(), newPayoutDoneCmd(), newPayoutMovedCmd())
 	return cmd
 }
 
@@ -72,10 +73,11 @@ func (g *payoutGauge) Collect(ch chan<- prometheus.Metric) {
 
 // payoutCall is an errand about payouts.
 type payoutCall struct {
-	Do       string `json:"do"` // list, show, arrival, reissue, tasks, done or moved
+	Do       string `json:"do"` // list, show, arrival, reissue, recover, tasks, done or moved
 	Ref      string `json:"ref,omitempty"`
 	Merchant string `json:"merchant,omitempty"`
 	Note     string `json:"note,omitempty"`
+	Loss     bool   `json:"loss,omitempty"` // recover gives up
 }
 
 // payoutAnswer is what came of it.
@@ -117,6 +119,17 @@ func (c *payoutCall) run(ctx context.Context, db *store.DB, cfg Config, who stri
 		var child string
 		child, err = books.Reissue(ctx, c.Ref, time.Now(), c.record(who, "payout "+c.Ref))
 		a.Said = fmt.Sprintf("%s replaces %s; it is sent to the account that the merchant has when it is due", child, c.Ref)
+	case "recover":
+		var done bool
+		done, err = books.Recover(ctx, c.Ref, c.Loss, who, time.Now(), c.record(who, "payout "+c.Ref))
+		switch {
+		case !done:
+			a.Said = "asked for; somebody else does it with the same command"
+		case c.Loss:
+			a.Said = c.Ref + " is given up"
+		default:
+			a.Said = c.Ref + " is taken from the merchant: acquirer payout show " + c.Ref
+		}
 	case "tasks":
 		a.Tasks, err = books.Tasks(ctx, payoutsShown)
 	case "done":
@@ -227,6 +240,27 @@ replacement.`,
 	}
 	addConfigFlags(cmd)
 	return payoutRun(cmd, func(args []string) payoutCall { return payoutCall{Do: "reissue", Ref: args[0]} })
+}
+
+func newPayoutRecoverCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "recover REF",
+		Short: "Take from its merchant what the bank paid after it had failed, by two people",
+		Long: `recover ends a payout that the bank paid after it was booked as failed, and that the
+merchant is not owed any more. One person asks, another gives the same command. The
+replacement that was not sent is given up for it; what that does not cover is taken
+from what the merchant sells next. With --write-off it is given up, which is refused
+while there is a replacement to take. When the bank brings the money back by itself,
+nothing needs to be done.`,
+		Example: `  acquirer payout recover 20261120-898110058120001-T1-0 --note "the bank says it cannot call it back"`,
+		Args:    cobra.ExactArgs(1),
+	}
+	addConfigFlags(cmd)
+	loss := cmd.Flags().Bool("write-off", false, "give it up")
+	note := cmd.Flags().String("note", "", "why, for the operators' log")
+	return payoutRun(cmd, func(args []string) payoutCall {
+		return payoutCall{Do: "recover", Ref: args[0], Loss: *loss, Note: *note}
+	})
 }
 
 func newPayoutTasksCmd() *cobra.Command {

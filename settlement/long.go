@@ -1,0 +1,264 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"acquirer/audit"
+	"acquirer/calendar"
+	"acquirer/fault"
+	"acquirer/ledger"
+	"acquirer/money"
+	"acquirer/store"
+)
+
+// A bank may pay after all what it had refused or had not known. While nothing
+// replaced the payout that is what was wanted, and the payout is paid. Otherwise
+// the merchant has the money twice, or would have: the payout is long, its money
+// stands in suspense (an advance's with what we lost), and a replacement that was
+// not sent yet waits. It ends when the bank brings the money back, when two people
+// take it from the merchant, or when they give it up.
+
+// long is a payout that was paid and is not owed.
+type long struct {
+	ref     string
+	way     string // what was asked for and done: wayMerchant or wayLoss; wayBank when it came back
+	askedBy string
+	doneBy  string
+	done    int64
+	back    bool // the bank brought it back
+}
+
+const (
+	wayMerchant = "merchant"
+	wayLoss     = "loss"
+	wayBank     = "bank"
+)
+
+// longOf reads and locks what is known of a long payout; store.ErrNotFound when
+// it never was one.
+func longOf(tx store.Tx, ref string) (l long, err error) {
+	err = tx.QueryRow("select ref, way, asked_by, done_by, done, back from settlement_long where ref = $1 for update", ref).
+		Scan(&l.ref, &l.way, &l.askedBy, &l.doneBy, &l.done, &l.back)
+	return l, err
+}
+
+func (l *long) save(tx store.Tx) error {
+	_, err := tx.Exec("update settlement_long set way = $1, asked_by = $2, done_by = $3, done = $4, back = $5 where ref = $6", l.way, l.askedBy, l.doneBy, l.done, l.back, l.ref)
+	return err
+}
+
+// lastOf reads and locks the payouts that replaced p, one after the other, and
+// returns the last one: p itself when nothing did.
+func lastOf(tx store.Tx, p *payout) (*payout, error) {
+	for p.child != "" && p.child != noChild {
+		next, err := lockPayout(tx, p.child)
+		if err != nil {
+			return nil, err
+		}
+		p = next
+	}
+	return p, nil
+}
+
+// longBefore names a long payout that p replaces and that waits for an end; ""
+// when there is none.
+func longBefore(tx store.Tx, p *payout) (ref string, err error) {
+	if p.parent == "" {
+		return "", nil
+	}
+	first, from, to := chainOf(p.ref)
+	err = tx.QueryRow("select ref from settlement_long where (ref = $1 or ref > $2 and ref < $3) and done = 0 order by ref limit 1", first, from, to).Scan(&ref)
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	return ref, err
+}
+
+// source is where the money of a failed or returned payout is.
+func (p *payout) source() ledger.Account {
+	if p.reissue || p.state == CameBack {
+		return ledger.PayoutReturned
+	}
+	return ledger.MerchantPayable
+}
+
+// paidAfterAll books that the bank paid p, which has failed here.
+func (p *payout) paidAfterAll(tx store.Tx, now time.Time, date calendar.Date, cost money.Amount) ([]ledger.Transfer, *Task, error) {
+	if _, err := longOf(tx, p.ref); !errors.Is(err, store.ErrNotFound) {
+		return nil, nil, err // heard before
+	}
+	if _, err := lastOf(tx, p); err != nil { // nobody sends it while this is written
+		return nil, nil, err
+	}
+	book := p.booking(date, cost)
+	owed, err := ledger.BalanceTx(tx, p.source(), p.merchant)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.child == "" && owed.Available(p.source()) >= p.amount {
+		p.state, p.reason, p.finished = Paid, "paid after all: "+p.reason, now.UnixMicro()
+		return book.Late(), nil, endTasks(tx, now, "payout_failed/"+p.ref)
+	}
+	p.long = true
+	if _, err := tx.Exec("insert into settlement_long (ref, way, asked_by, done_by, done, back) values ($1,'','','',0,0)", p.ref); err != nil {
+		return nil, nil, err
+	}
+	text := fmt.Sprintf("the bank paid payout %s of %s after it was booked as failed (%s)", p.ref, p.amount, p.reason)
+	if p.child == "" {
+		text += ", and the merchant is not owed so much any more"
+	} else {
+		text += fmt.Sprintf(" and replaced by %s", p.child)
+	}
+	return book.Long(), &Task{Key: "payout_long/" + p.ref, Kind: "payout_long", Merchant: p.merchant, Ref: p.ref, Created: now,
+		Text: text + "; let the bank bring it back, or take it from the merchant: acquirer payout recover " + p.ref}, endTasks(tx, now, "payout_failed/"+p.ref)
+}
+
+// broughtBack books that the bank brought back the money of p, which was long.
+func (p *payout) broughtBack(tx store.Tx, now time.Time, date calendar.Date) ([]ledger.Transfer, *Task, error) {
+	l, err := longOf(tx, p.ref)
+	if errors.Is(err, store.ErrNotFound) || err == nil && l.back {
+		return nil, nil, nil // it came and went before anybody heard of it, or was heard before
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	l.back = true
+	book := p.booking(date, 0)
+	var booked []ledger.Transfer
+	var task *Task
+	switch {
+	case l.done == 0:
+		l.way, l.doneBy, l.done, p.long = wayBank, wayBank, now.UnixMicro(), false
+		booked = book.LongReturned()
+		if p.child == "" {
+			task = &Task{Key: "payout_returned/" + p.ref, Kind: "payout_returned", Merchant: p.merchant, Ref: p.ref, Created: now,
+				Text: fmt.Sprintf("payout %s of %s failed, was paid after all, and came back; ask the merchant for another card (acquirer settle account ask), then issue it again", p.ref, p.amount)}
+		}
+		err = endTasks(tx, now, "payout_long/"+p.ref)
+	case l.way == wayMerchant: // who has paid it back already
+		booked = []ledger.Transfer{book.RecoveredTwice()}
+		_, err = addItem(tx, &item{key: "recovered-twice/" + p.ref, merchant: p.merchant, date: date, amount: p.amount, text: "payout " + p.ref + " was paid twice and came back"}, now)
+	default:
+		booked = book.FoundAgain()
+	}
+	return booked, task, errors.Join(err, l.save(tx))
+}
+
+// endTasks marks tasks as done that nobody needs to do any more.
+func endTasks(tx store.Tx, now time.Time, keys ...string) error {
+	for _, key := range keys {
+		if _, err := tx.Exec("update settlement_task set done = $1 where key = $2 and done = 0", now.UnixMicro(), key); err != nil {
+			return fmt.Errorf("settlement: ending task %s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+// ErrLong says that a payout is not long, or that what is asked of it does not
+// fit.
+var ErrLong = errors.New("settlement: nothing to recover")
+
+// Recover ends a long payout: the first person asks, a second one who asks the
+// same does it. The money is taken from the merchant: a replacement that was not
+// sent is given up, what is missing then nets with the merchant's next days. With
+// loss it is given up instead, which is only possible when the replacement is
+// gone too; an advance stays among the losses (1202), where it is. done reports
+// that it has ended; done again has no effect. Whatever also writes is written with it.
+func (e *Engine) Recover(ctx context.Context, ref string, loss bool, by string, now time.Time, also ...func(tx store.Tx) error) (done bool, err error) {
+	way := wayMerchant
+	if loss {
+		way = wayLoss
+	}
+	if by == "" {
+		return false, fmt.Errorf("%w: say who you are", ErrLong)
+	}
+	fault.Hit("payout.recover.before")
+	err = e.db.Write(ctx, func(tx store.Tx) error {
+		done = false
+		date, err := e.lockBooks(tx, now)
+		if err != nil {
+			return err
+		}
+		p, err := lockPayout(tx, ref)
+		if err != nil {
+			return err
+		}
+		l, err := longOf(tx, ref)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return fmt.Errorf("%w: it is %s, and was not paid after it failed", ErrLong, p.state)
+		case err != nil:
+			return err
+		case l.done > 0 && l.way == way:
+			done = true
+			return nil
+		case l.done > 0:
+			return fmt.Errorf("%w: it has ended, by the %s (%s)", ErrLong, l.way, l.doneBy)
+		}
+		last, err := lastOf(tx, p)
+		if err != nil {
+			return err
+		}
+		unsent := last.state == Created || last.state > Paid && last.child == ""
+		if loss && unsent {
+			return fmt.Errorf("%w: nothing is lost, %s was not paid; take it from the merchant", ErrLong, last.ref)
+		}
+		if l.way != way { // also another way than the first one asked for
+			l.way, l.askedBy = way, by
+			return errors.Join(l.save(tx), all(tx, also))
+		}
+		if audit.SamePerson(l.askedBy, by) {
+			return fmt.Errorf("%w: %s asked for it", ErrTwoPeople, by)
+		}
+		done, l.doneBy, l.done = true, by, now.UnixMicro()
+		if loss {
+			_, err = ledger.PostTx(tx, p.booking(date, 0).Lost())
+		} else {
+			err = takeLong(tx, p, last, unsent, date, now)
+		}
+		if err != nil {
+			return err
+		}
+		return errors.Join(l.save(tx), endTasks(tx, now, "payout_long/"+ref, "held/"+last.ref, "payout_failed/"+last.ref, "payout_returned/"+last.ref), all(tx, also))
+	})
+	fault.Hit("payout.recover.after")
+	if err != nil {
+		return false, fmt.Errorf("settlement: recovering payout %.64q: %w", ref, err)
+	}
+	return done, nil
+}
+
+// takeLong takes the money of the long payout p from its merchant: what last,
+// the end of its replacements, would have paid first.
+func takeLong(tx store.Tx, p, last *payout, unsent bool, date calendar.Date, now time.Time) error {
+	var transfers []ledger.Transfer
+	var payable, returned money.Amount
+	rest := p.amount
+	if unsent {
+		if last.state == Created {
+			transfers = last.booking(date, 0).Failed()
+			last.state, last.finished = Failed, now.UnixMicro()
+			last.reason = "not needed: " + p.ref + " was paid after all"
+		}
+		if last.source() == ledger.PayoutReturned {
+			returned = last.amount
+		} else {
+			payable = last.amount
+		}
+		rest -= last.amount
+		last.child = noChild
+		if err := last.save(tx); err != nil {
+			return err
+		}
+	}
+	if rest > 0 {
+		if _, err := addItem(tx, &item{key: "recover/" + p.ref, merchant: p.merchant, date: date, amount: -rest, text: "payout " + p.ref + " was paid twice"}, now); err != nil {
+			return err
+		}
+	}
+	_, err := ledger.PostTx(tx, append(transfers, p.booking(date, 0).Recovered(payable+rest, returned)))
+	return err
+}
