@@ -109,20 +109,30 @@ func (r *Registry) Announce(ctx context.Context, code string, version int, effec
 	return a, err
 }
 
-// setDates makes a version the next one of its plan.
+// setDates makes a version the newest one of its plan. A plan of which no version
+// has a date is new: nobody has to be told, and it may begin today.
 func (r *Registry) setDates(ctx context.Context, p *FeePlan, effective, today calendar.Date) error {
-	now, err := r.Plans().InForce(p.Code, today)
+	var newest *FeePlan
+	for _, v := range r.Plans().byCode[p.Code] {
+		if v.EffectiveFrom != 0 {
+			newest = v
+		}
+	}
 	switch {
-	case err != nil:
-		return err
-	case p.Version < now.Version:
-		return fmt.Errorf("merchant: plan %s version %d is older than version %d, which is in force", p.Code, p.Version, now.Version)
+	case newest == nil && effective == 0:
+		effective = today
+	case newest == nil && effective < today:
+		return fmt.Errorf("merchant: plan %s version %d cannot begin %s: today is %s", p.Code, p.Version, effective, today)
+	case newest == nil:
+	case p.Version < newest.Version:
+		return fmt.Errorf("merchant: plan %s version %d is older than version %d, which takes effect %s: whoever has the newer one keeps it; import the price under a higher number",
+			p.Code, p.Version, newest.Version, newest.EffectiveFrom)
 	case effective < today.AddDays(NoticeDays):
 		return fmt.Errorf("merchant: plan %s version %d cannot take effect %s: merchants are told %d days before, so %s is the first day that may be",
 			p.Code, p.Version, effective, NoticeDays, today.AddDays(NoticeDays))
 	}
 	fault.Hit("plans.date.before")
-	err = r.db.Write(ctx, func(tx store.Tx) error {
+	err := r.db.Write(ctx, func(tx store.Tx) error {
 		change, err := nextVersion(tx)
 		if err != nil {
 			return err
@@ -150,9 +160,10 @@ func (p *FeePlan) noticeTo(mid string, today calendar.Date) Notice {
 	return n
 }
 
-// Answer records what a merchant says to a version that it was told of. Who
-// agrees gets the version on its date, or from today when that has passed; who
-// objects before it starts stays at the old price until it agrees or an
+// Answer records what a merchant says to a version that it was told of. today is
+// the business date of its sales. Who agrees gets the version on its date, or
+// from the next business date when that has come, so that a date has one price;
+// who objects before it starts stays at the old price until it agrees or an
 // operator gives it another plan. The version that already prices a merchant's
 // sales can no longer be objected to.
 func (r *Registry) Answer(ctx context.Context, mid string, version int, answer Consent, today calendar.Date) (n Notice, err error) {
@@ -179,7 +190,7 @@ func (r *Registry) Answer(ctx context.Context, mid string, version int, answer C
 		n = all[0]
 		switch {
 		case answer == Agreed && n.Starts == 0:
-			n.Starts = max(n.Effective, today)
+			n.Starts = max(n.Effective, today.AddDays(1))
 		case answer == Objected && n.Starts != 0 && n.Starts <= today:
 			return fmt.Errorf("%w: version %d of %s has priced the sales of %s since %s; give the merchant another plan", ErrConsent, version, m.Plan, mid, n.Starts)
 		case answer == Objected:

@@ -111,10 +111,10 @@ func TestNewVersion(t *testing.T) {
 		if _, err := r.Answer(ctx, silent, 2, Objected, day(31)); !errors.Is(err, ErrConsent) {
 			t.Errorf("objected after it started: %v", err)
 		}
-		if n, err := r.Answer(ctx, objects, 2, Agreed, day(50)); err != nil || n.Starts != day(50) {
+		if n, err := r.Answer(ctx, objects, 2, Agreed, day(50)); err != nil || n.Starts != day(51) {
 			t.Errorf("agreed late: %+v, %v", n, err)
 		}
-		if got := fee(t, r, objects, day(49)) + " " + fee(t, r, objects, day(50)); got != "3.60 3.65" {
+		if got := fee(t, r, objects, day(50)) + " " + fee(t, r, objects, day(51)); got != "3.60 3.65" {
 			t.Errorf("who agreed late pays %s", got)
 		}
 		notices := r.Notices("MICRO-2025", 2)
@@ -169,6 +169,83 @@ func TestExplicitConsent(t *testing.T) {
 		// Who comes after the date signs the new price.
 		if p, err := r.Plans().InForce("ASK", today.AddDays(30)); err != nil || p.Version != 2 {
 			t.Errorf("in force for new merchants: %+v, %v", p, err)
+		}
+	})
+}
+
+// Two versions that take effect on one day: the higher one prices the sales of who
+// consents to both, and an objection to either leaves the other. A lower one can
+// no longer be announced, nor a date that is not 30 days off.
+func TestTwoVersionsOnOneDay(t *testing.T) {
+	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
+		ctx, today := t.Context(), calendar.DateOf(time.Now())
+		r := open(t, db)
+		version := func(v int, policy string) string {
+			return fmt.Sprintf(`{"plans":[{"code":"DAY","version":%d,"consent_policy":%q,"rules":[{"ppm":%d,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}]}]}`, v, policy, v*1000)
+		}
+		for v, policy := range map[int]string{1: "", 2: SilentIsConsent, 3: SilentIsConsent, 4: Explicit, 5: SilentIsConsent} {
+			if err := r.ImportPlans(ctx, strings.NewReader(version(v, policy))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const silent, not3, not2, neither, yes4 = "898110054110001", "898110054110002", "898110054110003", "898110054110004", "898110054110005"
+		announce := func(v int, effective calendar.Date, says string) {
+			t.Helper()
+			if _, err := r.Announce(ctx, "DAY", v, effective, today); says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+				t.Errorf("version %d from %s: %v, want %q", v, effective, err, says)
+			}
+		}
+		day := today.AddDays(30)
+		announce(1, today.AddDays(-1), "today is") // a new plan begins today at the earliest
+		announce(1, 0, "")
+		register(t, r, "DAY", silent, not3, not2, neither, yes4)
+		announce(2, day.AddDays(-1), day.String())
+		for v := 2; v <= 4; v++ {
+			announce(v, day, "")
+		}
+		announce(2, day.AddDays(1), "another date needs another version")
+		announce(2, 0, "")
+		answer := func(mid string, v int, a Consent) {
+			t.Helper()
+			if _, err := r.Answer(ctx, mid, v, a, day.AddDays(-1)); err != nil {
+				t.Error(err)
+			}
+		}
+		answer(not3, 3, Objected)
+		answer(not2, 2, Objected)
+		answer(neither, 2, Objected)
+		answer(neither, 3, Objected)
+		answer(yes4, 4, Agreed)
+		const late = "898110054110006" // signs before the day and is told of all three
+		register(t, r, "DAY", late)
+		for _, node := range []*Registry{r, open(t, db)} {
+			for mid, want := range map[string]string{silent: "0.30", not3: "0.20", not2: "0.30", neither: "0.10", yes4: "0.40", late: "0.30"} {
+				if got := fee(t, node, mid, day.AddDays(-1)) + " " + fee(t, node, mid, day); got != "0.10 "+want {
+					t.Errorf("%s pays %s, want 0.10 and then %s", mid, got, want)
+				}
+			}
+			if p, err := node.Plans().InForce("DAY", day); err != nil || p.Version != 4 {
+				t.Errorf("who signs on the day gets %+v, %v", p, err)
+			}
+		}
+		if n := len(r.Terms(late).Notices); n != 3 {
+			t.Errorf("who signed late was told of %d versions", n)
+		}
+		announce(5, day.AddDays(5), "")
+		if err := r.ImportPlans(ctx, strings.NewReader(strings.Replace(version(6, ""), `"DAY"`, `"UNUSED"`, 1))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Plans().InForce("UNUSED", day); !errors.Is(err, ErrPlan) || !strings.Contains(err.Error(), "no version of UNUSED is in force") {
+			t.Errorf("a plan that was not announced: %v", err)
+		}
+		if err := r.ImportPlans(ctx, strings.NewReader(strings.Replace(version(5, ""), `"DAY"`, `"UNUSED"`, 1))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Announce(ctx, "UNUSED", 6, day, today); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.Announce(ctx, "UNUSED", 5, day.AddDays(9), today); err == nil || !strings.Contains(err.Error(), "older than version 6") {
+			t.Errorf("an older version after a newer one: %v", err)
 		}
 	})
 }
@@ -349,6 +426,25 @@ func TestExtrasDue(t *testing.T) {
 	all, _ := r.ExtrasDue(got, since.AddDays(30))
 	if w := all[0].Waiver; w == nil || w.Sales != money.Yuan(1000) || all[0].First != since {
 		t.Errorf("waiver %+v", all[0])
+	}
+	// A device that lay in a drawer costs from the day on which it is put to use.
+	idle := testTerminal("10000099", mid)
+	idle.Status = Pending
+	if err := r.Put(t.Context(), nil, []Terminal{idle}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Write(t.Context(), func(tx store.Tx) error {
+		_, err := tx.Exec("update merchant_terminal set since = $1 where tid = '10000099'", since.AddDays(-90))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	idle.Status = Active
+	if err := r.Put(t.Context(), nil, []Terminal{idle}); err != nil {
+		t.Fatal(err)
+	}
+	if used, _ := r.Terminal([]byte("10000099")); used.Since != since {
+		t.Errorf("in use since %s, want %s", used.Since, since)
 	}
 	ended := *got
 	ended.Status = Closed

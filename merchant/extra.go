@@ -40,6 +40,8 @@ func (x *Extra) check() error {
 		return fmt.Errorf("%s costs more than %s", x.Kind, mostInPlan)
 	case x.Amount < 0 || x.FreeDays < 0 || x.FreeDays > 3660:
 		return fmt.Errorf("the amount of %s must not be negative, and at most 3660 days are free", x.Kind)
+	case x.FreeDays > 0 && x.Kind != SIMYear:
+		return fmt.Errorf("free_days are of the SIM card, not of %s; a device has a waiver", x.Kind)
 	case x.Kind == Deposit && x.Amount != 0:
 		return errors.New("a deposit is not taken through a fee plan")
 	case x.Waiver != nil && (x.Kind != Device || x.Waiver.Sales <= 0 || x.Waiver.WithinDays < 1 || x.Waiver.WithinDays > 366):
@@ -90,7 +92,7 @@ type ExtraDue struct {
 // ExtrasDue lists what a terminal has ever cost its merchant up to a date,
 // apart from its sales, each at the price of the plan that was in force when it
 // fell due: the device, which is known after the days of its waiver, and each
-// year of the SIM card behind the free days. Repairs are charged by people.
+// year of the SIM card behind the free days, both from the day of its activation. Repairs are charged by people.
 func (r *Registry) ExtrasDue(t *Terminal, today calendar.Date) ([]ExtraDue, error) {
 	m, known := r.Merchant([]byte(t.MID))
 	since := t.Since

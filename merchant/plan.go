@@ -202,6 +202,9 @@ func (p *FeePlan) check() error {
 		if err := p.Extras[i].check(); err != nil {
 			return bad("extra %d: %s", i+1, err)
 		}
+		if p.Extra(p.Extras[i].Kind) != &p.Extras[i] {
+			return bad("extra %d: %s is named twice", i+1, p.Extras[i].Kind)
+		}
 	}
 	for i := range p.Rules {
 		r := &p.Rules[i]
@@ -225,6 +228,9 @@ func (p *FeePlan) check() error {
 		case r.OnFeeGEAmount != RejectSale && r.OnFeeGEAmount != CapAtAmount && r.OnFeeGEAmount != AllowNegative:
 			return bad("rule %d: on_fee_ge_amount %q is not reject, cap_at_amount or allow_negative", i+1, r.OnFeeGEAmount)
 		}
+		if before := slices.IndexFunc(p.Rules[:i], func(b Rule) bool { return b.covers(r) }); before >= 0 {
+			return bad("rule %d can never match: rule %d before it takes all of its sales; put the narrower rule first", i+1, before+1)
+		}
 	}
 	for i := range p.SettleFees {
 		s := &p.SettleFees[i]
@@ -232,8 +238,24 @@ func (p *FeePlan) check() error {
 			s.PPM < 0 || s.PPM > money.Million || s.Fixed < 0 || s.Cap < 0 || max(s.Fixed, s.Cap) > mostInPlan {
 			return bad("settle fee %d: speed is T1, D1, D0 or S0, base net or gross, rates 0 to 1000000 ppm, amounts at most %s", i+1, mostInPlan)
 		}
+		if s.Bearer != "" && s.Bearer != "merchant" {
+			return bad("settle fee %d: bearer %q is not merchant, who alone pays for speed", i+1, s.Bearer)
+		}
+		if slices.IndexFunc(p.SettleFees, func(o SettleFee) bool { return o.Speed == s.Speed }) != i {
+			return bad("settle fee %d: %s has a price already", i+1, s.Speed)
+		}
 	}
 	return nil
+}
+
+// covers says that every sale which o matches matches r.
+func (r *Rule) covers(o *Rule) bool {
+	return (r.Channel == AnyChannel || r.Channel == o.Channel) &&
+		(r.CardType == AnyCardType || r.CardType == o.CardType) &&
+		(r.Wallet == "" || r.Wallet == o.Wallet) &&
+		(r.Entry == AnyEntry || r.Entry == o.Entry) &&
+		(r.MCCClass == "" || r.MCCClass == o.MCCClass) &&
+		r.From <= o.From && (r.To == 0 || o.To != 0 && o.To <= r.To)
 }
 
 // mostInPlan is the greatest amount that a plan may name, so that fees never

@@ -284,6 +284,11 @@ func TestBadPlansAreRefused(t *testing.T) {
 		{`"base":"net"`, `"base":"all"`}, {`"reject"`, `"maybe"`}, {`"version":1`, `"version":0`}, {`"code":"X"`, `"code":""`},
 		{`"ppm":1`, `"ppm":1,"min":"2.00","cap":"1.00"`}, {`"ppm":1`, `"ppm":1,"amount_from":"2.00","amount_to":"1.00"`},
 		{`"ppm":1`, `"ppm":1,"colour":"red"`}, {`"ppm":1`, `"ppm":1,"fixed":3.5`}, {`"ppm":1`, `"ppm":1,"card_type":"gift"`},
+		{`"base":"net"}`, `"base":"net"},{"speed":"T1","ppm":5,"base":"net"}`}, {`"base":"net"`, `"base":"net","bearer":"payer"`},
+		{`"settle_fees"`, `"extras":[{"kind":"repair","amount":"1.00"},{"kind":"repair","amount":"2.00"}],"settle_fees"`},
+		{`"settle_fees"`, `"extras":[{"kind":"repair","amount":"1.00","free_days":3}],"settle_fees"`},
+		{`{"channel":"card"`, `{"channel":"any","amount_from":"1.00","amount_to":"9.00","on_fee_ge_amount":"reject"},{"channel":"qr","amount_from":"1.00","amount_to":"9.00","on_fee_ge_amount":"reject"},{"channel":"card"`},
+		{`"ppm":1,"on_fee_ge_amount":"reject"}`, `"ppm":1,"on_fee_ge_amount":"reject"},{"channel":"card","card_type":"debit","cap":"20.00","on_fee_ge_amount":"reject"}`},
 		{`"ppm":1`, `"ppm":1,"entry":"swipe"`}, {good, good + `{}`}, {good, `{`}, {`{"plans"`, `{"mcc_classes":{"exempt":["80"]},"plans"`},
 	} {
 		text := strings.Replace(good, c[0], c[1], 1)

@@ -253,6 +253,9 @@ func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Te
 			case err == nil:
 				t.Keys, t.Previous = old.Keys, old.Previous
 				t.TMK, t.TTK, t.Since = either(t.TMK, old.TMK), either(t.TTK, old.TTK), old.Since
+				if old.Status == Pending && t.Status != Pending {
+					t.Since = today // its first month and its SIM card's first year begin with its use
+				}
 			case errors.Is(err, ErrUnknown):
 				t.Keys, t.Previous, t.Since = Keys{}, Keys{}, today
 			default:

@@ -155,7 +155,8 @@ func (c *feesCall) change(ctx context.Context, db *store.DB, cfg Config, reg *me
 		a.Said = fmt.Sprintf("plan %s version %d takes effect %s; %d merchants told today, %d before", x.Plan, x.Version, x.Effective, x.Told, x.Already)
 		return err
 	case "consent":
-		n, err := reg.Answer(ctx, c.Merchant, c.Version, merchant.Consent(c.Answer), today)
+		// Card sales of the next business date are priced from the cut-off on.
+		n, err := reg.Answer(ctx, c.Merchant, c.Version, merchant.Consent(c.Answer), calendar.BusinessDate(time.Now(), cfg.Switch.CutOff))
 		if err != nil {
 			return err
 		}

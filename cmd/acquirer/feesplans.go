@@ -160,7 +160,8 @@ func newFeesConsentCmd() *cobra.Command {
 		Use:   "consent agreed|objected",
 		Short: "Record what a merchant says to a new version of its plan",
 		Long: `consent records the answer. Who objects before the version starts keeps its price until
-it agrees or gets another plan; who agrees late gets the new one from today. The version
+it agrees or gets another plan; who agrees late gets the new one from the next business
+date. The version
 that already prices a merchant's sales can no longer be objected to.`,
 		Example: `  acquirer fees consent objected --merchant 898110054110001 --plan-version 2`,
 		Args:    cobra.ExactArgs(1),
