@@ -222,7 +222,10 @@ func (r *HTTPRail) Changes(ctx context.Context, after string) ([]Answer, string,
 	return answers, page.Next, nil
 }
 
-// call makes one request and reads a JSON answer of at most 4 MB.
+// maxAnswer is the longest answer that is read.
+const maxAnswer = 4 << 20
+
+// call makes one request and reads a JSON answer.
 func (r *HTTPRail) call(ctx context.Context, method, path string, body []byte, into any) (status int, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, r.base+path, bytes.NewReader(body))
 	if err != nil {
@@ -236,9 +239,15 @@ func (r *HTTPRail) call(ctx context.Context, method, path string, body []byte, i
 		return 0, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
-	if err != nil {
+	if resp.StatusCode/100 == 3 {
+		return resp.StatusCode, fmt.Errorf("the bank sends us elsewhere with HTTP %d, which is not followed; set settlement.bank to where it really is", resp.StatusCode)
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
 		return resp.StatusCode, err
+	case len(text) > maxAnswer:
+		return resp.StatusCode, fmt.Errorf("the bank answered HTTP %d with more than %d MB", resp.StatusCode, maxAnswer>>20)
 	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return resp.StatusCode, fmt.Errorf("the bank answered HTTP %d without the JSON that was expected: %w", resp.StatusCode, err)

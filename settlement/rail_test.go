@@ -58,6 +58,7 @@ func TestRailDistrustsTheBank(t *testing.T) {
 		"error":             say(500, good),
 		"conflict":          say(409, good),
 		"unavailable":       say(503, `{}`),
+		"too much":          say(200, strings.Repeat(" ", maxAnswer)+good),
 		"redirect":          func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
 		"another payout":    say(200, strings.Replace(good, "R1", "R2", 1)),
 		"a strange status":  say(200, strings.Replace(good, "SUCCEEDED", "MAYBE", 1)),
@@ -72,6 +73,9 @@ func TestRailDistrustsTheBank(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "6228480402564890018") {
 			t.Errorf("%s: the error shows the account: %v", name, err)
+		}
+		if says := map[string]string{"redirect": "elsewhere", "too much": "more than 4 MB"}[name]; err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v; want %q", name, err, says)
 		}
 		if orders != 1 {
 			t.Errorf("%s: the order was sent %d times", name, orders)
