@@ -253,6 +253,7 @@ func exporter(t *testing.T) string {
 		for _, state := range []string{"created", "unknown", "returned"} {
 			say("acquirer_payouts", `state="`+state+`"`, 2)
 			say("acquirer_payouts_yuan", `state="`+state+`"`, 1994.5)
+			say("acquirer_payouts_oldest_seconds", `state="`+state+`"`, 3600)
 		}
 		histogram("acquirer_instant_payout_seconds", "", 1, 10, 60, 120)
 		for _, use := range []string{"TMK", "ZMK", "TPK"} {

@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -397,7 +398,7 @@ func (r *FileRail) takeIn(ctx context.Context) error {
 			err = os.Rename(path, r.aside(accepted, name))
 			fault.Hit("bankfile.accept.after")
 		case errors.As(err, &no):
-			err = r.refuse(ctx, path, name, no.err)
+			err = r.refuse(ctx, path, name, no)
 		}
 		if err != nil && !errors.Is(err, os.ErrNotExist) { // another node has moved it away
 			return fmt.Errorf("%s: %w", name, err)
@@ -418,12 +419,17 @@ func (r *FileRail) aside(folder, name string) string {
 }
 
 // refusal is why a file is not taken in: the bank's fault, not ours.
-type refusal struct{ err error }
+type refusal struct {
+	err error
+	do  string // what a person does about it; askAgain when empty
+}
 
-func (r *refusal) Error() string { return r.err.Error() }
+const askAgain = "ask the bank for a right one under another name"
+
+func (r *refusal) Error() string { return r.err.Error() + "; " + cmp.Or(r.do, askAgain) }
 
 // refuse moves a file away with the reason beside it, and leaves it to a person.
-func (r *FileRail) refuse(ctx context.Context, path, name string, why error) error {
+func (r *FileRail) refuse(ctx context.Context, path, name string, why *refusal) error {
 	to := r.aside(refused, name)
 	if err := os.WriteFile(to+".why", []byte(why.Error()+"\n"), 0o600); err != nil {
 		return err
@@ -436,7 +442,7 @@ func (r *FileRail) refuse(ctx context.Context, path, name string, why error) err
 	// One task for one file, also when it could not be moved away behind it.
 	err = r.db.Write(ctx, func(tx store.Tx) error {
 		return addTask(tx, Task{Key: fmt.Sprintf("bankfile/%.100s/%d", name, info.ModTime().UnixMicro()), Kind: "bank_file", Ref: fmt.Sprintf("%.64s", name), Created: time.Now(),
-			Text: fmt.Sprintf("the bank's file %.100q was refused whole: %s; ask the bank for a right one under another name", name, shortened(why))})
+			Text: fmt.Sprintf("the bank's file %.100q was refused whole: %s; %s", name, shortened(why.err), cmp.Or(why.do, askAgain))})
 	})
 	fault.Hit("bankfile.refuse.after")
 	if err != nil {
@@ -543,11 +549,11 @@ func (r *FileRail) known(ctx context.Context, message, digest, name string) (tak
 			case done == 0: // its loading was interrupted
 				return nil
 			case m != message:
-				return &refusal{fmt.Errorf("the same content was taken in as message %s", m)}
+				return &refusal{err: fmt.Errorf("the same content was taken in as message %s", m)}
 			case d != digest:
-				return &refusal{fmt.Errorf("message %s was taken in before with another content, as %s", message, f)}
+				return &refusal{err: fmt.Errorf("message %s was taken in before with another content, as %s", message, f)}
 			case f != name:
-				return &refusal{fmt.Errorf("message %s was taken in before, as %s", message, f)}
+				return &refusal{fmt.Errorf("message %s was taken in before, as %s", message, f), "it is the same file: nothing needs to be done"}
 			}
 			taken = true
 			return nil

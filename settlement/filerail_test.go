@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -296,6 +297,7 @@ func TestOrderIsKept(t *testing.T) {
 // A file that is damaged, repeated or about strangers is refused whole, lies in
 // refused with its reason, is a task, and changes no payout.
 func TestFilesRefused(t *testing.T) {
+	do := map[simbank.Spoiling]string{simbank.Again: "nothing needs to be done"}
 	for spoil, why := range map[simbank.Spoiling]string{simbank.CutShort: "line ", simbank.BadSum: "the head says 2", simbank.Strange: "is not in message", simbank.Again: "taken in before"} {
 		t.Run(string(spoil), func(t *testing.T) {
 			eachFile(t, func(t *testing.T, w *world, _ *FileRail) {
@@ -326,7 +328,9 @@ func TestFilesRefused(t *testing.T) {
 					t.Errorf("the other is %s, want %s", p.state, want)
 				}
 				tasks, err := e.Tasks(t.Context(), 10)
-				if err != nil || !slices.ContainsFunc(tasks, func(k Task) bool { return k.Kind == "bank_file" && strings.Contains(k.Text, got[0]) }) {
+				if err != nil || !slices.ContainsFunc(tasks, func(k Task) bool {
+					return k.Kind == "bank_file" && strings.Contains(k.Text, got[0]) && strings.HasSuffix(k.Text, cmp.Or(do[spoil], askAgain))
+				}) {
 					t.Errorf("tasks %+v, %v", tasks, err)
 				}
 				w.sound(e)
@@ -426,12 +430,18 @@ func TestOrdersHeld(t *testing.T) {
 		if err != nil || len(tasks) != 1 || tasks[0].Kind != "payout_held" || !strings.Contains(tasks[0].Text, "bank's name") {
 			t.Errorf("tasks %+v, %v", tasks, err)
 		}
+		if standing, err := e.PayoutsStanding(t.Context()); err != nil || standing[Created].Payouts != 1 || !standing[Created].Since.IsZero() {
+			t.Errorf("a held payout, which is a task, waits: %+v, %v", standing, err)
+		}
 		w.sound(e)
 	})
 	each(t, func(t *testing.T, w *world) {
 		e := w.engine()
 		w.bank.Open(false)
 		ref := paidFriday(w, e, "00")
+		if standing, err := e.PayoutsStanding(t.Context()); err != nil || !standing[Created].Since.Equal(monday.Time()) {
+			t.Errorf("while the bank is closed a payout waits since %s (%v), want %s", standing[Created].Since, err, monday.Time())
+		}
 		if p := w.payout(e, ref); p.state != Created || !strings.Contains(p.reason, "closed") {
 			t.Errorf("while the bank is closed it is %s: %s", p.state, p.reason)
 		}

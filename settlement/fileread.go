@@ -65,22 +65,22 @@ func (r *FileRail) readFile(ctx context.Context, path string, take func(h bankHe
 func (r *FileRail) readStatus(ctx context.Context, in io.Reader, take func(bankHead, []Answer) error) error {
 	report, rows, err := bankfile.ReadStatus(in)
 	if err != nil {
-		return &refusal{err}
+		return &refusal{err: err}
 	}
 	h := bankHead{report.MessageID, report.About}
 	orders, sum, err := r.message(ctx, h.about)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return &refusal{fmt.Errorf("it is about message %s, which we never wrote", h.about)}
+		return &refusal{err: fmt.Errorf("it is about message %s, which we never wrote", h.about)}
 	case err != nil:
 		return err
 	case report.Count >= 0 && int64(report.Count) != orders, report.Sum >= 0 && report.Sum != sum:
-		return &refusal{fmt.Errorf("it says that message %s has %d orders of %s; it has %d of %s", h.about, report.Count, report.Sum, orders, sum)}
+		return &refusal{err: fmt.Errorf("it says that message %s has %d orders of %s; it has %d of %s", h.about, report.Count, report.Sum, orders, sum)}
 	}
 	p := pages{rail: r, h: h, take: take}
 	for s, err := range rows {
 		if err != nil {
-			return &refusal{err}
+			return &refusal{err: err}
 		}
 		a := Answer{Reference: s.Reference, Status: Status(s.Code), Amount: s.Amount, BankID: s.BankID, Reason: s.Reason}
 		if err := p.add(ctx, a, s.Line); err != nil {
@@ -100,15 +100,15 @@ func (r *FileRail) readStatus(ctx context.Context, in io.Reader, take func(bankH
 func (r *FileRail) readStatement(ctx context.Context, in io.Reader, take func(bankHead, []Answer) error) error {
 	head, rows, err := bankfile.ReadStatement(in)
 	if err != nil {
-		return &refusal{err}
+		return &refusal{err: err}
 	}
 	if head.Account != r.cfg.Debtor.Account {
-		return &refusal{errors.New("it is of another account than the one we pay from")}
+		return &refusal{err: errors.New("it is of another account than the one we pay from")}
 	}
 	p := pages{rail: r, h: bankHead{message: head.MessageID}, take: take, strangers: true}
 	for e, err := range rows {
 		if err != nil {
-			return &refusal{err}
+			return &refusal{err: err}
 		}
 		a := Answer{Reference: e.Reference, Status: Succeeded, Amount: e.Amount, BankID: e.BankID, Reason: e.Reason}
 		switch {
@@ -175,7 +175,7 @@ func (p *pages) flush(ctx context.Context) error {
 			case errors.Is(err, store.ErrNotFound) && p.strangers:
 				continue
 			case errors.Is(err, store.ErrNotFound), err == nil && p.h.about != "" && message != p.h.about:
-				return &refusal{&bankfile.Error{Line: p.lines[i], Column: 1, What: fmt.Sprintf("order %.40q is not in message %s", a.Reference, p.h.about)}}
+				return &refusal{err: &bankfile.Error{Line: p.lines[i], Column: 1, What: fmt.Sprintf("order %.40q is not in message %s", a.Reference, p.h.about)}}
 			case err != nil:
 				return err
 			}
@@ -252,8 +252,8 @@ func (p *pages) booked(ctx context.Context, e *bankfile.Entry) error {
 	if left > 0 {
 		but = fmt.Sprintf("and %d of %s without the %d that were refused", orders-left, sum-less, left)
 	}
-	return &refusal{&bankfile.Error{Line: e.Line, Column: 1, What: fmt.Sprintf("it books message %s %s; it has %d of %s, %s; where a status that refuses the others comes later, put this file into the inbox again behind it",
-		e.Batch, said, orders, sum, but)}}
+	return &refusal{&bankfile.Error{Line: e.Line, Column: 1, What: fmt.Sprintf("it books message %s %s; it has %d of %s, %s", e.Batch, said, orders, sum, but)},
+		"if a status that refuses the others is still to come, put this file into the inbox again behind it; else " + askAgain}
 }
 
 // rejected are the orders of a message of which the bank's files said last that

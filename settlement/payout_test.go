@@ -59,7 +59,10 @@ func TestPayoutWeather(t *testing.T) {
 		}
 		for _, v := range listed {
 			c := standing[v.State]
-			standing[v.State] = PayoutCount{c.Payouts - 1, c.Sum - v.Amount}
+			standing[v.State] = PayoutCount{c.Payouts - 1, c.Sum - v.Amount, time.Time{}}
+			if want := clock(monday, 10, 0); v.State < Paid && !c.Since.IsZero() && !c.Since.Equal(want) {
+				t.Errorf("the oldest that is %s waits since %s, want %s", v.State, c.Since, want)
+			}
 		}
 		if len(listed) != 7 || len(standing) != 3 || standing[Unknown] != (PayoutCount{}) || standing[InProcess] != (PayoutCount{}) || standing[Failed] != (PayoutCount{}) {
 			t.Errorf("the list of %d is another than what was counted: over %+v", len(listed), standing)

@@ -155,6 +155,7 @@ func (e *Engine) PayoutsOpen(ctx context.Context, limit int) ([]PayoutView, erro
 type PayoutCount struct {
 	Payouts int64
 	Sum     money.Amount
+	Since   time.Time // when the oldest of them was sent or, created, the day began on which it was due; zero for none that is due
 }
 
 // PayoutsStanding counts those that PayoutsOpen lists, by state.
@@ -175,12 +176,32 @@ func (e *Engine) PayoutsStanding(ctx context.Context) (map[PayoutState]PayoutCou
 				return err
 			}
 		}
-		return nil
+		return sinceWhen(tx, counts)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("settlement: counting payouts: %w", err)
 	}
 	return counts, nil
+}
+
+// sinceWhen fills in how long open payouts have waited. Those that were held are
+// a person's (payout_held) and do not count.
+func sinceWhen(tx store.Tx, counts map[PayoutState]PayoutCount) error {
+	rows, err := tx.Query(`select state, min(submitted), min(due) from settlement_payout where state < 5
+		and not exists (select 1 from settlement_task where key = 'held/' || settlement_payout.ref) group by state`)
+	_, err = store.All(rows, err, func(r *store.Rows, _ *struct{}) error {
+		var s PayoutState
+		var sent int64
+		var due calendar.Date
+		err := r.Scan(&s, &sent, &due)
+		c := counts[s]
+		if c.Since = time.UnixMicro(sent); s == Created {
+			c.Since = due.Time()
+		}
+		counts[s] = c
+		return err
+	})
+	return err
 }
 
 // PayoutsOf lists up to limit payouts of a merchant, the latest first.

@@ -221,9 +221,10 @@ func (k *keeper) check(ctx context.Context) ([]string, error) {
 func (v *house) settler(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	trouble := trouble{log: v.log}
 	for {
-		if err := v.settleDue(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			v.log.Error("settling", "error", err.Error())
+		if err := v.settleDue(ctx, time.Now()); ctx.Err() == nil {
+			trouble.met("settling", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -41,18 +41,19 @@ recovered, by two people.`,
 // payoutGauge counts the payouts that are not at their end, at the moment of
 // asking.
 type payoutGauge struct {
-	e           *settlement.Engine
-	count, yuan *prometheus.Desc
+	e                 *settlement.Engine
+	count, yuan, wait *prometheus.Desc
 }
 
 func newPayoutGauge(e *settlement.Engine) *payoutGauge {
 	return &payoutGauge{e: e,
 		count: prometheus.NewDesc("acquirer_payouts", "Payouts that are not at their end, by state; failed and returned ones until they are issued again.", []string{"state"}, nil),
-		yuan:  prometheus.NewDesc("acquirer_payouts_yuan", "What they come to.", []string{"state"}, nil)}
+		yuan:  prometheus.NewDesc("acquirer_payouts_yuan", "What they come to.", []string{"state"}, nil),
+		wait:  prometheus.NewDesc("acquirer_payouts_oldest_seconds", "How long the oldest of them has waited since it was sent; created ones since the day began on which they were due. Held ones, which are tasks, do not count.", []string{"state"}, nil)}
 }
 
 // Describe implements prometheus.Collector.
-func (g *payoutGauge) Describe(ch chan<- *prometheus.Desc) { ch <- g.count; ch <- g.yuan }
+func (g *payoutGauge) Describe(ch chan<- *prometheus.Desc) { ch <- g.count; ch <- g.yuan; ch <- g.wait }
 
 // Collect implements prometheus.Collector.
 func (g *payoutGauge) Collect(ch chan<- prometheus.Metric) {
@@ -67,6 +68,13 @@ func (g *payoutGauge) Collect(ch chan<- prometheus.Metric) {
 		if s != settlement.Paid {
 			ch <- prometheus.MustNewConstMetric(g.count, prometheus.GaugeValue, float64(counts[s].Payouts), s.String())
 			ch <- prometheus.MustNewConstMetric(g.yuan, prometheus.GaugeValue, float64(counts[s].Sum.Fen())/100, s.String())
+		}
+		if s < settlement.Paid {
+			waits := 0.0
+			if since := counts[s].Since; !since.IsZero() {
+				waits = max(0, time.Since(since).Seconds())
+			}
+			ch <- prometheus.MustNewConstMetric(g.wait, prometheus.GaugeValue, waits, s.String())
 		}
 	}
 }

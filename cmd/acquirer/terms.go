@@ -99,6 +99,7 @@ func (v *house) slowedDown(cause settlement.Slow) {
 func (v *house) payInstantly(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	trouble := trouble{log: v.log}
 	for {
 		select {
 		case <-ctx.Done():
@@ -108,8 +109,8 @@ func (v *house) payInstantly(ctx context.Context, every time.Duration) {
 			waiting, oldest, err2 := v.books.Instant(ctx, time.Now())
 			v.instant.waiting.Set(float64(waiting))
 			v.instant.oldest.Set(oldest.Seconds())
-			if err := errors.Join(err, err2); err != nil && ctx.Err() == nil {
-				v.log.Error("paying S0 sales", "error", err.Error())
+			if err := errors.Join(err, err2); ctx.Err() == nil {
+				trouble.met("paying S0 sales", err)
 			}
 		}
 	}
