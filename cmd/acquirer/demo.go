@@ -34,6 +34,8 @@ func newDemoCmd() *cobra.Command {
 		terminals    int
 		keep         string
 		days         int
+		from         string
+		dice         uint64
 	)
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -46,7 +48,7 @@ With --transactions it runs so many instead and ends; with --settle it then clos
 the day, pays the merchants, compares the journal with the issuers' own books,
 and fails unless everything holds.
 
-With --days it plays so many business dates one after the other, from 2026-09-29 over
+With --days it plays so many business dates one after the other, from --from over
 the holiday of October: issuers, wallets and the bank write their files from their own
 books, with faults of every kind in them, each date is compared with its files before it
 is settled, and dates without trade follow until nothing waits any more. It fails unless
@@ -63,6 +65,8 @@ the differences found are those that were caused, each rightly named.`,
 	f.BoolVar(&asJSON, "json", false, "print the result of --transactions as JSON")
 	f.IntVar(&terminals, "terminals", seedTerminals, "how many terminals are registered; the first 24 stand on the street")
 	f.IntVar(&days, "days", 0, "with --transactions and --settle: play so many business dates, with files and their faults; at most 12")
+	f.StringVar(&from, "from", "2026-09-29", "with --days: the first business date")
+	f.Uint64Var(&dice, "dice", 7, "what is sold is drawn by this number")
 	f.StringVar(&keep, "keep", "", "keep database, key and log in this folder, and go on with what it holds; without it they go when the demo ends")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if settle && transactions == 0 {
@@ -74,6 +78,13 @@ the differences found are those that were caused, each rightly named.`,
 		if days != 0 && (days < 1 || days > 12 || !settle || transactions < days) {
 			return usageError{errors.New("--days is 1 to 12 and needs --settle and as many --transactions")}
 		}
+		first, err := calendar.ParseDate(from)
+		if err == nil && days > 0 {
+			_, err = calendar.SettleDate(first.AddDays(days + quietDays + 10))
+		}
+		if err != nil {
+			return usageError{fmt.Errorf("--from: %w", err)}
+		}
 		cfg, err := loadConfig(cmd.Flags())
 		if err != nil {
 			return err
@@ -84,7 +95,7 @@ the differences found are those that were caused, each rightly named.`,
 		if cfg.HSM.Kind != "software" {
 			return usageError{fmt.Errorf("hsm.kind is %s: the demo makes a software HSM of its own; run acquirer serve --seed demo for another", cfg.HSM.Kind)}
 		}
-		w := &world{out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr(), json: asJSON, transactions: transactions, settle: settle, terminals: terminals, days: days}
+		w := &world{out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr(), json: asJSON, transactions: transactions, settle: settle, terminals: terminals, days: days, from: first, dice: dice}
 		return w.run(cmd.Context(), cfg, cmd, keep)
 	}
 	return cmd
@@ -96,7 +107,9 @@ type world struct {
 	json, settle  bool
 	transactions  int
 	terminals     int
-	days          int       // how many dates are played; 0 is the one day of the clock
+	days          int           // how many dates are played; 0 is the one day of the clock
+	from          calendar.Date // the first of them
+	dice          uint64
 	play          *dayByDay // with days
 
 	issuers map[string]*issuer.Host

@@ -48,7 +48,7 @@ func (w *world) clerks(ctx context.Context, addr string) ([]*clerk, error) {
 		if err := t.SignIn(ctx); err != nil {
 			return nil, fmt.Errorf("terminal %s could not sign in: %w", tid, err)
 		}
-		c := &clerk{term: t, rng: rand.New(rand.NewPCG(uint64(i), 7)), micro: shop.plan == "MICRO-2025", codes: batch*100 + i*1_000_000_000}
+		c := &clerk{term: t, rng: rand.New(rand.NewPCG(uint64(i), w.dice)), micro: shop.plan == "MICRO-2025", codes: batch*100 + i*1_000_000_000}
 		for j, is := range simcard.Issuers {
 			for k := range 3 {
 				card, err := simcard.New(is.PAN(i*100 + j*10 + k))

@@ -26,10 +26,9 @@ import (
 
 // demo --days plays business dates one after the other. They are data: the
 // switch's clock is so far back that the rows of the journal alone say which
-// date is open, and the demo moves them. The first trading day is the last
-// working day but one before the holiday of October 2026, so that what is sold
-// on the holiday is paid after it.
-const firstDay calendar.Date = 20260929
+// date is open, and the demo moves them. Without --from the first trading day is
+// the last working day but one before the holiday of October 2026, so that what
+// is sold on the holiday is paid after it.
 
 // quietDays bounds the dates without trade that are played behind the last
 // trading day, so that what waits for a later file grows old.
@@ -77,7 +76,7 @@ func (p *dayByDay) clock() time.Time {
 // arrangeDays gives the demo's dates their settings.
 func (w *world) arrangeDays(cfg *Config, folder string) error {
 	w.play = &dayByDay{inbox: filepath.Join(folder, "inbox"), began: time.Now(), nets: map[calendar.Date]map[string]money.Amount{}, received: map[calendar.Date]bool{}}
-	w.play.day.Store(int32(firstDay))
+	w.play.day.Store(int32(w.from))
 	if err := os.MkdirAll(w.play.inbox, 0o700); err != nil {
 		return err
 	}
@@ -88,8 +87,8 @@ func (w *world) arrangeDays(cfg *Config, folder string) error {
 	cfg.Clearing.Sources = strings.Join(append(sources, routing.Wallets...), ",")
 	cfg.Clearing.Inbox, cfg.Settlement.WalletPPM = w.play.inbox, 2_000
 	cfg.byHand = true
-	if today := calendar.DateOf(time.Now()); today >= firstDay {
-		cfg.clockBack = time.Duration(firstDay.DaysUntil(today)+2) * 24 * time.Hour
+	if today := calendar.DateOf(time.Now()); today >= w.from {
+		cfg.clockBack = time.Duration(w.from.DaysUntil(today)+2) * 24 * time.Hour
 	}
 	return nil
 }
@@ -103,7 +102,7 @@ func (w *world) playDays(ctx context.Context, r running) error {
 	}
 	w.first = store.NewID()
 	for i := range w.days + quietDays {
-		date := firstDay.AddDays(i)
+		date := w.from.AddDays(i)
 		w.play.day.Store(int32(date))
 		if err := r.house.journal.CutOver(ctx, date); err != nil {
 			return err
@@ -184,7 +183,7 @@ func (w *world) morning(ctx context.Context, r running, today calendar.Date) err
 		w.play.received[d.Date] = true
 		for wallet, sum := range w.play.nets[d.Date] {
 			reference := "NET" + wallet + strings.ReplaceAll(d.Date.String(), "-", "")
-			if d.Date == firstDay.AddDays(1) && wallet == "" { // one fault: a yuan is missing
+			if d.Date == w.from.AddDays(1) && wallet == "" { // one fault: a yuan is missing
 				sum -= money.Yuan(1)
 				w.play.misdeeds = append(w.play.misdeeds, misdeed{fault: "a yuan less received", kind: reconcile.ReceiptShort, source: "network", rrn: reference, state: reconcile.Open})
 			}
@@ -398,7 +397,7 @@ func (w *world) judge(ctx context.Context, r running) error {
 // files have but what a receipt lacks.
 func (w *world) paidForDays(ctx context.Context, r running) error {
 	for i, d := range w.play.closed {
-		if d.Date != firstDay.AddDays(i) {
+		if d.Date != w.from.AddDays(i) {
 			w.result.found = append(w.result.found, fmt.Sprintf("date %d of the demo is %s", i, d.Date))
 		}
 	}

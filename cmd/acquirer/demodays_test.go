@@ -141,6 +141,11 @@ func TestDemoDays(t *testing.T) {
 }
 
 func TestDemoDaysRefusesWrongUse(t *testing.T) {
+	for _, from := range []string{"x", "2026-12-20", "2031-01-01"} {
+		if status, _, stderr := runs(t, "demo", "--days", "2", "--transactions", "10", "--settle", "--from", from); status != 2 || !strings.Contains(stderr, "--from") {
+			t.Errorf("--from %s: status %d, %s", from, status, stderr)
+		}
+	}
 	for _, args := range [][]string{{"--days", "5"}, {"--days", "13", "--transactions", "100", "--settle"}, {"--days", "5", "--transactions", "100"}, {"--days", "5", "--transactions", "4", "--settle"}, {"--days", "-1", "--transactions", "9", "--settle"}} {
 		if status, stdout, stderr := runs(t, append([]string{"demo"}, args...)...); status != 2 || stdout != "" || !strings.Contains(stderr, "--days") {
 			t.Errorf("demo %v: status %d, %q, %s", args, status, stdout, stderr)

@@ -366,6 +366,15 @@ func printBreaks(w io.Writer, all []reconcile.Break) error {
 		if b.Action != "" {
 			end += " " + string(b.Action)
 		}
+		if b.Note != "" {
+			b.Detail += "; " + b.Note
+		}
+		switch {
+		case b.State == reconcile.Resolved:
+			end += " by " + b.DoneBy
+		case b.AskedBy != "":
+			end += ", asked for by " + b.AskedBy
+		}
 		if _, err := fmt.Fprintf(w, "%d  %s  %-13s %-10s %s  ours %s, theirs %s  %s: %s\n", b.ID, b.Date, b.Kind, b.Source, b.RRN, b.Ours, b.Theirs, end, b.Detail); err != nil {
 			return err
 		}

@@ -206,8 +206,8 @@ func (c *comparison) paidOn(ctx context.Context, day calendar.Date) error {
 					return err
 				}
 				var known int
-				if err := tx.QueryRow("select count(*) from recon_line where ours = 0 and source = $1 and (rrn = $2 and kind = $3 or rrn = $4 and kind = $5)",
-					Bank, p.Ref, string(kindPayout), message, string(kindBatch)).Scan(&known); err != nil {
+				if err := tx.QueryRow("select count(*) from recon_line where ours = 0 and source = $1 and (rrn = $2 and kind = $3 or rrn = $4 and kind = $5) and file in (select id from recon_file where source = $1 and state > $6)",
+					Bank, p.Ref, string(kindPayout), message, string(kindBatch), fileLoading).Scan(&known); err != nil {
 					return err
 				}
 				if known > 0 {

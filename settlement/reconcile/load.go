@@ -366,6 +366,13 @@ func (e *Engine) knows(source string) bool {
 func (e *Engine) openFile(ctx context.Context, f *File, t clearing.Totals, now time.Time) (id int64, err error) {
 	fault.Hit("reconcile.load.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
+		// Half loaded as another's or of another day, it has never counted.
+		if _, err := tx.Exec("delete from recon_line where file in (select id from recon_file where sha = $1 and state = $2 and (source <> $3 or date <> $4))", f.SHA, fileLoading, f.Source, f.Date); err != nil {
+			return err
+		}
+		if _, err := tx.Exec("delete from recon_file where sha = $1 and state = $2 and (source <> $3 or date <> $4)", f.SHA, fileLoading, f.Source, f.Date); err != nil {
+			return err
+		}
 		id = store.NewID()
 		if _, err := tx.Exec(`insert into recon_file (id, source, date, name, sha, lines, amount, fees, net, state, loaded)
 			values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11) on conflict do nothing`,
@@ -381,7 +388,7 @@ func (e *Engine) openFile(ctx context.Context, f *File, t clearing.Totals, now t
 			return err
 		}
 		switch {
-		case sha == f.SHA && state == fileLoading && source == f.Source && date == f.Date:
+		case sha == f.SHA && state == fileLoading:
 			return nil
 		case sha == f.SHA && name == f.Name && source == f.Source && date == f.Date:
 			return fmt.Errorf("%w: %w: %s's of %s", ErrFile, ErrUnmoved, source, date)

@@ -461,6 +461,38 @@ func TestFilesOfOthers(t *testing.T) {
 	})
 }
 
+// A file that was half loaded as of a wrong day has never counted: it is loaded
+// as of the right one.
+func TestHalfLoadedAsAnother(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		w.sale(alice, wednesday, 100_00)
+		half := w.file("north", wednesday)
+		wrong := half
+		wrong.Date = thursday
+		totals := clearing.Totals{Count: 1}
+		id, err := w.e.openFile(t.Context(), &wrong, totals, at(thursday, 24))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for r, err := range wrong.Records() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Write(t.Context(), func(tx store.Tx) error { return w.e.insert(tx, id, &wrong, []clearing.Record{r}) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.load(half)
+		var files, lines int
+		if err := db.Read(t.Context(), func(tx store.Tx) error {
+			return tx.QueryRow("select (select count(*) from recon_file), (select count(*) from recon_line where date = $1)", wednesday).Scan(&files, &lines)
+		}); err != nil || files != 1 || lines != 1 {
+			t.Errorf("%d files, %d lines of Wednesday, %v", files, lines, err)
+		}
+	})
+}
+
 // Files of quiet days say nothing: two sources may have the same one, on several
 // days, and each counts once.
 func TestQuietDays(t *testing.T) {
