@@ -28,6 +28,9 @@ func (h consoleHouse) Compared(ctx context.Context, n int) (c console.Compared, 
 	}
 	for _, b := range open {
 		x := console.OtherBooks{ID: b.ID, Date: b.Date, Kind: string(b.Kind), Source: b.Source, RRN: b.RRN, Ours: b.Ours, Theirs: b.Theirs, Asked: string(b.Action)}
+		if b.Kind == reconcile.Fee { // the amounts agree: the fees are what differs
+			x.Ours, x.Theirs = b.OurFee, b.TheirFee
+		}
 		if b.Merchant != "" {
 			x.Merchant = h.v.merchantName(b.Merchant)
 		}

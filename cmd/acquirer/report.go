@@ -38,6 +38,7 @@ func newReportCmd() *cobra.Command {
   cost           what sales brought and cost, and the margin, by merchant, speed and way of paying
   safeguarding   merchants' money day by day, and whether what is there covers what is owed
   invoice        what was taken from a merchant, by kind of fee
+  payouts        every payout that is sent in these days, its state, and the sum of each state
   trial-balance  every account at the end of the last date
 
 --out is a file, a folder, or - for the standard output; in a folder the file is called after the

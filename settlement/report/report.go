@@ -156,13 +156,14 @@ func init() { // the functions need the table's names
 		"cost":          {false, (*Books).cost},
 		"safeguarding":  {false, (*Books).safeguarding},
 		"invoice":       {true, (*Books).invoice},
+		"payouts":       {false, (*Books).payoutList},
 		"trial-balance": {false, (*Books).trialBalance},
 	}
 }
 
 // Reports are the names of the reports.
 func Reports() []string {
-	return []string{"statement", "detail", "cost", "safeguarding", "invoice", "trial-balance"}
+	return []string{"statement", "detail", "cost", "safeguarding", "invoice", "payouts", "trial-balance"}
 }
 
 // Books are what reports are made of. The methods may be called from any

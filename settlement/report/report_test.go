@@ -675,6 +675,13 @@ func TestPayoutsOfABatch(t *testing.T) {
 		p := s.json(Request{Report: "statement", Merchant: mid, From: friday, To: friday})
 		same(t, "payouts", p.rows("打款明细", "payout", "due", "amount", "state"), ref+" 2026-11-23 10000.00 待付", ref+"b 2026-11-24 10000.00 退票", "again 2026-11-24 10000.00 已付",
 			ref+"c 2026-11-25 4850.00 待付")
+		list := s.json(Request{Report: "payouts", From: 20261123, To: 20261124})
+		same(t, "the days' payouts", list.rows("打款", "due", "date", "payout", "name", "amount", "state", "replaces"), "2026-11-23 2026-11-20 "+ref+" 二类户 10000.00 待付 ",
+			"2026-11-24 2026-11-20 "+ref+"b 二类户 10000.00 退票 ", "2026-11-24 2026-11-20 again 二类户 10000.00 已付 "+ref+"b")
+		same(t, "by state", list.rows("按状态", "state", "count", "amount"), "待付 1 10000.00", "已付 1 10000.00", "退票 1 10000.00")
+		if own := s.json(Request{Report: "payouts", Merchant: shop, From: 20261123, To: 20261124}); len(own.rows("打款", "payout")) != 0 {
+			t.Error("a merchant sees the payouts of others")
+		}
 		for _, part := range []string{ref + "c", "again"} {
 			down := s.json(Request{Report: "detail", Payout: part})
 			if n := len(down.rows("交易", "rrn")); n != 1 {
