@@ -40,7 +40,7 @@ create table dispute_case (
 	reason   TEXT not null,      -- the network's code
 	stage    TEXT not null,
 	state    TEXT not null,
-	round    INTEGER not null,   -- counts what the other side said and took: part of the keys of postings
+	round    INTEGER not null,   -- how often the money was taken: part of the keys of postings
 	late     INTEGER not null,   -- 1: we did not answer a retrieval in time, and may not represent
 	began    INTEGER not null,   -- date on which the clock of the stage began
 	due      INTEGER not null,   -- last date of whoever has to answer; 0 when nobody has to
