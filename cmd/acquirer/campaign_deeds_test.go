@@ -354,11 +354,8 @@ var (
 func (w *deedHouse) picture() (rows []string) {
 	w.t.Helper()
 	w.with(func(v *house) error {
-		if problems, err := v.books.CheckAll(w.t.Context()); err != nil || len(problems) > 0 {
-			w.t.Errorf("I9: %v, %v", problems, err)
-		}
-		if r, err := v.ledger.Verify(w.t.Context()); err != nil || len(r.Problems) > 0 {
-			w.t.Errorf("I8: %v, %v", r.Problems, err)
+		if r, err := verifyLedger(w.t.Context(), v.db, v.books); err != nil || len(r.Problems) > 0 {
+			w.t.Errorf("I8, I9: %+v, %v", r, err)
 		}
 		if _, err := audit.Verify(w.t.Context(), v.db, audit.Head{}); err != nil {
 			w.t.Errorf("the operators' log: %v", err)

@@ -90,15 +90,12 @@ func settleDay(t *testing.T, p *plan, s *crashStreet, database string) (rows []s
 	v = openForReading(t, database)
 	defer v.db.Close()
 	payouts(t, v, bank)
-	for _, check := range []func() ([]string, error){func() ([]string, error) { return v.books.CheckAll(t.Context()) },
-		func() ([]string, error) { r, err := v.ledger.Verify(t.Context()); return r.Problems, err }} {
-		problems, err := check()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, what := range problems {
-			t.Errorf("I8, I9: after settling %s: %s", date, what)
-		}
+	r, err := verifyLedger(t.Context(), v.db, v.books)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range r.Problems {
+		t.Errorf("I8, I9: after settling %s: %s", date, what)
 	}
 	return cameTo(t, v)
 }

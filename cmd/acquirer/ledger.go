@@ -15,6 +15,7 @@ import (
 	"acquirer/ledger"
 	"acquirer/money"
 	"acquirer/settlement"
+	"acquirer/settlement/reconcile"
 	"acquirer/store"
 )
 
@@ -94,12 +95,16 @@ func verifyLedger(ctx context.Context, db *store.DB, books *settlement.Engine) (
 	if err != nil {
 		return nil, err
 	}
+	differences, err := reconcile.Verify(ctx, db)
+	if err != nil {
+		return nil, err
+	}
 	rows, err := db.CheckRows(ctx, summedTables, nil)
 	if err != nil {
 		return nil, err
 	}
 	out := &ledgerVerified{Transfers: r.Transfers, Facts: j.Facts, Behind: j.Behind, Rows: rows.Rows, Without: rows.Without, Safeguarded: r.Safeguarded, Owed: r.Owed, Problems: []string{}}
-	out.Problems = append(out.Problems, slices.Concat(r.Problems, j.Problems, batches, rows.Problems)...)
+	out.Problems = append(out.Problems, slices.Concat(r.Problems, j.Problems, batches, differences, rows.Problems)...)
 	return out, nil
 }
 
@@ -113,7 +118,8 @@ what the transfers make them. Then it reads the journal from its first
 transaction: what was approved is settled with its merchant, at its amount and the
 price of its plan, and booked with exactly the legs that follow from that; what was
 taken back has the mirror of it. Payouts, receipts, batches, chargebacks, fees and
-holds have the transfers that their states ask for, and no other transfer is there.
+holds have the transfers that their states ask for, what reconciliation booked is of
+a difference it found, and no other transfer is there.
 Then every batch is the sum of its lines and is what was paid and carried over, the
 income of every signed date was carried and swept once, as its movements make it,
 and every row is what was written. It may run beside a house at work.

@@ -195,7 +195,11 @@ func (w *court) do(script string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if problems = append(problems, r.Problems...); len(problems) > 0 {
+	j, err := w.books.VerifyJournal(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if problems = append(append(problems, r.Problems...), j.Problems...); len(problems) > 0 {
 		w.t.Fatalf("the books are wrong:\n%s", strings.Join(problems, "\n"))
 	}
 }

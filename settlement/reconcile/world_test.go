@@ -248,7 +248,15 @@ func (w *town) sound() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if problems = append(problems, r.Problems...); len(problems) > 0 {
+	j, err := w.books.VerifyJournal(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	mine, err := Verify(w.t.Context(), w.db)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if problems = slices.Concat(problems, r.Problems, j.Problems, mine); len(problems) > 0 {
 		w.t.Fatalf("the books are wrong:\n%s", strings.Join(problems, "\n"))
 	}
 }
