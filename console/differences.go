@@ -13,7 +13,7 @@ import (
 type Compared struct {
 	Days  []ComparedDay // the newest first
 	Open  []OtherBooks  // what waits for people, the oldest first
-	Cases []DisputeCase // not over, the oldest first
+	Cases []DisputeCase // not over, the next last day first
 }
 
 // ComparedDay is one business date.

@@ -39,7 +39,7 @@ func (h consoleHouse) Compared(ctx context.Context, n int) (c console.Compared, 
 		}
 		c.Open = append(c.Open, x)
 	}
-	cases, err := h.v.disputes.Cases(ctx, dispute.Query{Running: true, Limit: n})
+	cases, err := h.v.disputes.Cases(ctx, dispute.Query{Running: true, ByDue: true, Limit: n})
 	if err != nil {
 		return c, err
 	}

@@ -404,6 +404,9 @@ func sayAsked(w io.Writer, a disputeAnswer) error {
 		if t.Amount > 0 {
 			amount = t.Amount.String()
 		}
+		if t.Payment.Gone > 0 {
+			amount += " (" + t.Payment.Gone.String() + " went back to the payer before)"
+		}
 		if t.Instead != "" {
 			instead = ", instead of a " + t.Instead
 		}
@@ -531,13 +534,20 @@ func newDisputeImportCmd() *cobra.Command {
 		if c.Source == "" {
 			return usageError{errors.New("--source: name the network or issuer")}
 		}
-		if *date != "" {
-			c.Date, err = calendar.ParseDate(*date)
-		} else {
-			_, c.Date, err = sourceOf(filepath.Dir(args[0]), args[0])
+		if _, c.Date, err = sourceOf(filepath.Dir(args[0]), args[0]); err != nil {
+			return usageError{err}
 		}
-		if err != nil || c.Date == 0 {
-			return usageError{fmt.Errorf("--date: name the file's date: %w", err)}
+		named := c.Date
+		if *date != "" {
+			if c.Date, err = calendar.ParseDate(*date); err != nil {
+				return usageError{fmt.Errorf("--date: %w", err)}
+			}
+		}
+		switch {
+		case c.Date == 0:
+			return usageError{fmt.Errorf("--date: name the file's date; %s does not say it", filepath.Base(args[0]))}
+		case named != 0 && named != c.Date:
+			return usageError{fmt.Errorf("--date: %s is of %s by its name, not of %s", filepath.Base(args[0]), named, c.Date)}
 		}
 		if c.Content, err = readUpTo(args[0], 4<<20); err != nil {
 			return err

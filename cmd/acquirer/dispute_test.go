@@ -97,14 +97,7 @@ func TestDisputeCommands(t *testing.T) {
 	if said := ask("asked"); !strings.Contains(said, "nothing waits") {
 		t.Errorf("what waits: %s", said)
 	}
-	// What paid no merchant cannot be disputed.
-	declined := slices.IndexFunc(entries, func(e *journal.Entry) bool { return e.Kind == journal.Sale && e.State() == journal.StateDeclined })
-	other := slices.IndexFunc(entries, func(e *journal.Entry) bool { return e.Kind == journal.Void || e.Kind == journal.Refund })
-	if declined < 0 || other < 0 {
-		t.Fatalf("no declined sale (%d), or nothing that follows one (%d)", declined, other)
-	}
-	refused("was not approved", "open", entries[declined].RRN, "chargeback")
-	refused("paid no merchant", "open", entries[other].RRN, "chargeback")
+	refused("acquirer dispute list shows the cases", "show", "12345")
 	refused("disputes 999999.00", "open", sales[2].RRN, "chargeback", "--amount", "999999")
 	refused("which is to come", "open", sales[2].RRN, "chargeback", "--date", "2099-01-01")
 	refused("and the payment is of", "open", sales[2].RRN, "chargeback", "--date", "2020-01-01")
@@ -125,6 +118,9 @@ func TestDisputeCommands(t *testing.T) {
 	today := calendar.DateOf(time.Now()).String()
 	if said := ask("import", name, "--source", x.Issuer, "--date", today); !strings.Contains(said, "1 items: 1 taken") {
 		t.Errorf("imported: %s", said)
+	}
+	if said := ask("import", name, "--source", "another", "--date", today); !strings.Contains(said, "1 of no payment known here") {
+		t.Errorf("another network's file: %s", said)
 	}
 	var cases []dispute.Case
 	list := func(n int) {
@@ -199,7 +195,7 @@ func TestDisputeCommands(t *testing.T) {
 	if late := export(id(2)); !strings.Contains(late["manifest.json"], "not kept any more") || strings.Contains(late["chip.json"], `"request"`) {
 		t.Errorf("evidence of what was forgotten: %s, %s", late["manifest.json"], late["chip.json"])
 	}
-	for _, wrong := range [][]string{{"open", "nonsense", "chargeback"}, {"show", "x"}, {"list", "--state", "odd"}, {"list", "--stage", "odd"}, {"list", "--due", "odd"}, {"open", x.RRN, "chargeback", "--amount", "0"}, {"open", x.RRN, "chargeback", "--fee", "-1"}, {"import", name}, {"evidence", id(0)}} {
+	for _, wrong := range [][]string{{"open", "nonsense", "chargeback"}, {"show", "x"}, {"list", "--state", "odd"}, {"list", "--stage", "odd"}, {"list", "--due", "odd"}, {"import", filepath.Join(filepath.Dir(name), "INN26112001ZME_x"), "--source", "north", "--date", "2026-11-21"}, {"open", x.RRN, "chargeback", "--amount", "0"}, {"open", x.RRN, "chargeback", "--fee", "-1"}, {"import", name}, {"evidence", id(0)}} {
 		if status, _, stderr := runs(t, append(append([]string{"dispute"}, wrong...), "--database", database)...); status != 2 || stderr == "" {
 			t.Errorf("%v: status %d, %s", wrong, status, stderr)
 		}
@@ -263,5 +259,50 @@ func chipAndPlaceProved(t *testing.T, e *journal.Entry, found map[string]string)
 	}
 	if m := found["manifest.json"]; strings.Contains(m, "location:") || strings.Contains(m, "chip:") {
 		t.Errorf("missing: %s", m)
+	}
+}
+
+// What paid no merchant cannot be disputed; what went back since is told.
+func TestDisputedPayment(t *testing.T) {
+	of := func(k journal.Kind, amount money.Amount, r journal.Reason) *journal.Entry {
+		return &journal.Entry{Transaction: journal.Transaction{ID: 1, RRN: "1", Key: journal.Key{Kind: k, Day: 20261120}, Amount: amount, Issuer: "alipay"}, Outcome: &journal.Outcome{Reason: r}}
+	}
+	reversed := of(journal.Sale, 100_00, journal.Approved)
+	reversed.Debt = &journal.Debt{}
+	part := of(journal.Sale, 100_00, journal.Approved)
+	part.Outcome.Part = 70_00
+	code := of(journal.Sale, 100_00, journal.Approved)
+	code.Channel = journal.QR
+	for name, x := range map[string]struct {
+		of           *journal.Entry
+		followers    []*journal.Entry
+		amount, gone money.Amount
+		wallet, not  string
+	}{
+		"a sale":                   {of: of(journal.Sale, 100_00, journal.Approved), amount: 100_00},
+		"a completion":             {of: of(journal.Completion, 100_00, journal.Approved), amount: 100_00},
+		"an offline sale":          {of: of(journal.OfflineSale, 100_00, journal.Approved), amount: 100_00},
+		"approved in part":         {of: part, amount: 70_00},
+		"a tip":                    {of: of(journal.Sale, 100_00, journal.Approved), followers: []*journal.Entry{of(journal.Adjustment, 5_00, journal.Approved)}, amount: 105_00},
+		"refunds":                  {of: of(journal.Sale, 100_00, journal.Approved), followers: []*journal.Entry{of(journal.Refund, 30_00, journal.Approved), of(journal.Refund, 20_00, journal.Approved)}, amount: 100_00, gone: 50_00},
+		"a void":                   {of: of(journal.Sale, 100_00, journal.Approved), followers: []*journal.Entry{of(journal.Void, 100_00, journal.Approved)}, amount: 100_00, gone: 100_00},
+		"reversed":                 {of: reversed, amount: 100_00, gone: 100_00},
+		"by code":                  {of: code, amount: 100_00, wallet: "alipay"},
+		"declined":                 {of: of(journal.Sale, 100_00, journal.Declined), not: "was not approved (declined)"},
+		"open":                     {of: &journal.Entry{Transaction: journal.Transaction{Key: journal.Key{Kind: journal.Sale}}}, not: "was not approved (open)"},
+		"a void itself":            {of: of(journal.Void, 100_00, journal.Approved), not: "is a void, which paid no merchant"},
+		"a refund itself":          {of: of(journal.Refund, 100_00, journal.Approved), not: "is a refund, which paid no merchant"},
+		"a pre-authorisation":      {of: of(journal.PreAuth, 100_00, journal.Approved), not: "is a pre-authorisation, which paid no merchant"},
+		"a load, which is no sale": {of: of(journal.Load, 100_00, journal.Approved), not: "is a load, which paid no merchant"},
+	} {
+		p, err := paymentOf(&journal.Following{Original: x.of, Followers: x.followers})
+		switch {
+		case x.not != "":
+			if !errors.Is(err, dispute.ErrAction) || !strings.Contains(err.Error(), x.not) {
+				t.Errorf("%s: %+v, %v", name, p, err)
+			}
+		case err != nil || p.Amount != x.amount || p.Gone != x.gone || p.Wallet != x.wallet || p.Date != 20261120:
+			t.Errorf("%s: %+v, %v", name, p, err)
+		}
 	}
 }

@@ -176,7 +176,7 @@ func (e *Engine) Case(ctx context.Context, id int64) (c Case, err error) {
 		rows, err := tx.Query("select "+caseColumns+" from dispute_case where id = $1", id)
 		all, err := store.All(rows, err, scanCase)
 		if err == nil && len(all) == 0 {
-			err = store.ErrNotFound
+			err = errNoCase
 		}
 		if err != nil {
 			return err

@@ -80,6 +80,18 @@ func (c *Case) start(by *calendar.Calendar, t Terms, began calendar.Date, days i
 	}
 }
 
+// told is what came, in words.
+func (c *Case) told() string {
+	return fmt.Sprintf("%s of %s at merchant %s, %s", c.Stage, c.Amount, c.Merchant, reasonOf(c.Reason))
+}
+
+func reasonOf(code string) string {
+	if code == "" {
+		return "without a reason"
+	}
+	return "reason " + code
+}
+
 // until is the last day in words.
 func (c *Case) until() string {
 	if c.Provisional > 0 {
@@ -152,7 +164,7 @@ func (e *Engine) deadline(tx store.Tx, c *Case, now time.Time) (*step, error) {
 			c.Due, c.Provisional, c.Reminded = due, 0, 0
 			s.what, s.op, s.turn = "the holidays are known: the last day is "+due.String(), "", false
 			if c.State == Open {
-				s.task = fmt.Sprintf("%s of %s at merchant %s, reason %s: answer it until %s; the last day was provisional before", c.Stage, c.Amount, c.Merchant, c.Reason, due)
+				s.task = c.told() + ": answer it until " + c.until() + "; the last day was provisional before"
 			}
 			return &s, nil
 		}

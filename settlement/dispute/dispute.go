@@ -267,12 +267,14 @@ var (
 	ErrEvidence = errors.New("dispute: export the evidence first (acquirer dispute evidence CASE --out FILE)")
 )
 
+var errNoCase = fmt.Errorf("%w: acquirer dispute list shows the cases that there are", store.ErrNotFound)
+
 // locked reads a case and keeps its row until the write ends.
 func locked(tx store.Tx, id int64) (Case, error) {
 	rows, err := tx.Query("select "+caseColumns+" from dispute_case where id = $1 for update", id)
 	all, err := store.All(rows, err, scanCase)
 	if err == nil && len(all) == 0 {
-		err = store.ErrNotFound
+		err = errNoCase
 	}
 	if err != nil {
 		return Case{}, err

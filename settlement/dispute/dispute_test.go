@@ -116,7 +116,11 @@ func (w *court) do(script string) {
 				it.Fee = 5_00
 			}
 			for _, x := range f[2:] {
-				if x == "again" {
+				switch x {
+				case "again":
+					continue
+				case "wallet":
+					it.Payment.Wallet = "alipay"
 					continue
 				}
 				to := &it.Amount
@@ -151,6 +155,39 @@ func (w *court) do(script string) {
 				if _, done, err := w.e.Close(w.t.Context(), w.one().ID, State(f[2]), "by letter", who, now); err != nil || done != (who == bob) {
 					w.t.Fatalf("%s: %v, %v", line, done, err)
 				}
+			}
+		case "settle":
+			if _, err := w.books.CloseDay(w.t.Context(), calendar.DateOf(now), now.Add(12*time.Hour+5*time.Minute), false); err != nil {
+				w.t.Fatal(err)
+			}
+		case "hold": // by two people, for another reason
+			amount, err := money.Parse(f[2])
+			if err == nil {
+				err = w.books.AskHold(w.t.Context(), settlement.Hold{Key: "other", Merchant: alice, Amount: amount, Reason: "cash-out", AskedBy: "ann"}, now)
+			}
+			if err == nil {
+				err = w.books.ConfirmHold(w.t.Context(), "other", "bob", now)
+			}
+			if err != nil {
+				w.t.Fatal(err)
+			}
+		case "shut":
+			if err := w.db.Write(w.t.Context(), func(tx store.Tx) error {
+				_, err := tx.Exec("update merchant set status = 'closed'")
+				return err
+			}); err != nil {
+				w.t.Fatal(err)
+			}
+		case "unsent":
+			payouts, err := w.books.PayoutsOpen(w.t.Context(), 100)
+			got := []string{}
+			for _, p := range payouts {
+				if p.State == settlement.Created {
+					got = append(got, p.Amount.String())
+				}
+			}
+			if slices.Sort(got); err != nil || !slices.Equal(got, f[2:]) {
+				w.t.Errorf("%s: unsent are %v, %v", strings.TrimSpace(line), got, err)
 			}
 		case "tick":
 			if _, err := w.e.Tick(w.t.Context(), now); err != nil {
@@ -378,6 +415,55 @@ func TestWaysThroughACase(t *testing.T) {
 			8 arbitrate
 			20 ruling-won fee=16.00
 			20 has 2101=596.40 2104=0.00 5105=31.00 1101=566.11`,
+		"a payout that has not left is cut": `
+			0 settle
+			0 unsent 596.40
+			1 chargeback
+			1 unsent 496.40
+			1 has 2101=496.40 2104=0.00 1101=492.11 1301=0.00
+			2 evidence
+			2 represent
+			2 has 2101=496.40 2104=100.00
+			40 tick
+			40 is chargeback won
+			40 has 2101=596.40 2104=0.00
+			40 settle
+			40 unsent 100.00 496.40`,
+		"less is there than is asked about": `
+			0 hold 550.00
+			1 retrieval
+			1 has 2101=0.00 2104=596.40
+			2 chargeback
+			2 has 2101=-53.60 2104=550.00 1101=492.11
+			3 evidence
+			3 represent
+			3 has 2101=0.00 2104=596.40
+			4 second_chargeback
+			4 has 2101=-53.60 2104=550.00
+			5 close won
+			5 has 2101=46.40 2104=550.00 1101=592.11`,
+		"of a wallet": `
+			1 retrieval wallet
+			2 chargeback wallet
+			2 has 2101=496.40 1101=597.11 1102=-105.00
+			3 evidence
+			3 represent
+			3 has 2101=496.40 2104=100.00 1102=-5.00
+			4 second_chargeback wallet fee=2.00
+			4 has 2101=496.40 2104=0.00 1101=597.11 1102=-107.00
+			5 arbitrate
+			9 ruling-won wallet
+			9 has 2101=596.40 1102=-7.00 5105=7.00`,
+		"won after the merchant was closed": `
+			0 settle
+			1 chargeback
+			1 shut
+			2 evidence
+			2 represent
+			40 tick
+			40 is chargeback won
+			40 settle
+			40 unsent 100.00 496.40`,
 		"closed by two people": `
 			1 retrieval
 			3 close closed
@@ -486,37 +572,6 @@ func TestEvidenceIsWhole(t *testing.T) {
 	})
 }
 
-// The clock reminds at half, four fifths and the end of it, once each; working
-// days count as the calendar has them.
-func TestReminders(t *testing.T) {
-	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
-		w := newCourt(t, db, Terms{Represent: 10, WorkingDays: true})
-		w.do("0 chargeback") // Monday; ten working days later is Monday the 30th
-		if c := w.one(); c.Due != 20261130 {
-			t.Fatalf("due %s", c.Due)
-		}
-		levels := map[int]int{}
-		for day := range 15 {
-			for range 2 {
-				w.do(fmt.Sprintf("%d tick", day))
-			}
-			levels[day] = w.one().Reminded
-		}
-		for day, want := range map[int]int{6: 0, 7: 50, 10: 80, 13: 80, 14: 100} {
-			if levels[day] != want {
-				t.Errorf("%d days on, it was reminded at %d %%, want %d", day, levels[day], want)
-			}
-		}
-		tasks, err := w.books.Tasks(t.Context(), 100)
-		if err != nil || len(tasks) != 1 || !strings.HasPrefix(tasks[0].Text, "100 %") { // the newest word
-			t.Errorf("%d tasks, %v", len(tasks), err)
-		}
-		if counts, next, err := w.e.Standing(t.Context()); err != nil || counts[Chargeback][Open] != 1 || next != 20261130 {
-			t.Errorf("standing %v, next %s, %v", counts, next, err)
-		}
-	})
-}
-
 // The package holds every file with its SHA-256, and the case knows the
 // package's.
 func TestEvidence(t *testing.T) {
@@ -577,7 +632,9 @@ func TestImport(t *testing.T) {
 		item := func(kind clearing.ErrorKind, stan uint32, rrn string) clearing.ErrorItem {
 			return clearing.ErrorItem{Kind: kind, STAN: stan, Sent: "1117120000", Amount: money.Amount(100_00), OriginalSTAN: 1, OriginalSent: "1116120000", OriginalRRN: rrn, Reason: "4853", Merchant: alice}
 		}
-		for _, x := range []clearing.ErrorItem{item(clearing.Chargeback, 1, "000000000001"), item(clearing.Chargeback, 2, "000000009999"), item(clearing.SecondChargeback, 3, "000000000002"), item(clearing.Claim, 4, "000000000001")} {
+		absurd := item(clearing.Retrieval, 5, "000000000002") // a fee that nobody takes
+		absurd.Fee = 2_000_00
+		for _, x := range []clearing.ErrorItem{item(clearing.Chargeback, 1, "000000000001"), item(clearing.Chargeback, 2, "000000009999"), item(clearing.SecondChargeback, 3, "000000000002"), item(clearing.Claim, 4, "000000000001"), absurd} {
 			if err := z.Write(x); err != nil {
 				t.Fatal(err)
 			}
@@ -605,7 +662,7 @@ func TestImport(t *testing.T) {
 		}
 		for range 2 {
 			got, err := w.e.Import(t.Context(), "north", monday.AddDays(1), from(b.Bytes()), find, ann, now)
-			if want := (Imported{Items: 4, Taken: 1, Ours: 1, Unknown: 1, Unfit: 1}); err != nil || got != want {
+			if want := (Imported{Items: 5, Taken: 1, Ours: 1, Unknown: 1, Unfit: 2}); err != nil || got != want {
 				t.Errorf("%+v, %v; want %+v", got, err, want)
 			}
 		}
@@ -701,61 +758,4 @@ func TestAtOnce(t *testing.T) {
 			w.do("32 is chargeback lost\n32 has 2101=496.40 2104=0.00 1101=492.11")
 		}
 	})
-}
-
-// A clock of working days that runs into a year whose holidays are not known is
-// provisional: it ends nothing, and is counted anew when they are.
-func TestBeyondTheCalendar(t *testing.T) {
-	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
-		w := newCourt(t, db, Terms{Represent: 40, WorkingDays: true})
-		w.do("0 chargeback") // of 2026 are 33 working days left
-		if c := w.one(); c.Due != 20270111 || c.Provisional != 40 {
-			t.Fatalf("due %s, provisional %d", c.Due, c.Provisional)
-		}
-		w.do("60 tick\n60 is chargeback open") // 2027-01-15
-		if tasks, err := w.books.Tasks(t.Context(), 10); err != nil || len(tasks) != 1 || !strings.Contains(tasks[0].Text, "provisional") {
-			t.Errorf("%+v, %v", tasks, err)
-		}
-		known, err := calendar.Chinese().With(strings.NewReader(`{"year": 2027, "days": [{"date":"2027-01-01","isOffDay":true},{"date":"2027-01-16","isOffDay":true}]}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.e.calendar = func() *calendar.Calendar { return known }
-		w.do("57 tick")
-		if c := w.one(); c.Due != 20270112 || c.Provisional != 0 || c.State != Open {
-			t.Errorf("with 2027 it is %s, provisional %d, %s", c.Due, c.Provisional, c.State)
-		}
-		w.do("58 tick\n58 is chargeback lost")
-		if tasks, err := w.books.Tasks(t.Context(), 10); err != nil || len(tasks) != 1 || !strings.Contains(tasks[0].Text, "nobody answered the chargeback of 100.00") {
-			t.Errorf("%+v, %v", tasks, err)
-		}
-	})
-}
-
-// Deadlines count working days over the long holidays, with their make-up days.
-func TestDeadlinesOverHolidays(t *testing.T) {
-	for _, x := range []struct {
-		began calendar.Date
-		days  int
-		due   calendar.Date
-	}{
-		{20260930, 1, 20261008}, // National Day: 1 to 7 October
-		{20260930, 3, 20261010}, // a Saturday that is worked
-		{20260930, 20, 20261103},
-		{20260213, 1, 20260214}, // the Saturday before Spring Festival is worked
-		{20260213, 2, 20260224},
-		{20260213, 10, 20260305}, // with the Saturday the 28th
-	} {
-		if due, sure := (Terms{WorkingDays: true}).until(calendar.Chinese(), x.began, x.days); due != x.due || !sure {
-			t.Errorf("%d working days after %s are %s, %v; want %s", x.days, x.began, due, sure, x.due)
-		}
-		if due, _ := (Terms{}).until(calendar.Chinese(), x.began, x.days); due != x.began.AddDays(x.days) {
-			t.Errorf("%d days after %s are %s", x.days, x.began, due)
-		}
-	}
-	for _, bad := range []Terms{{Retrieval: -1}, {Ruling: maxDays + 1}} {
-		if bad.check() == nil {
-			t.Errorf("%+v are terms", bad)
-		}
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"acquirer/audit"
 	"acquirer/fault"
 	"acquirer/store"
 )
@@ -49,8 +50,9 @@ func (e *Engine) Attach(ctx context.Context, id int64, name string, content []by
 	sha := hex.EncodeToString(sum[:])
 	fault.Hit("dispute.attach.before")
 	err := e.db.Write(ctx, func(tx store.Tx) error {
-		if _, err := tx.Exec("insert into dispute_file (id, case_id, name, sha, added, who, content) values ($1,$2,$3,$4,$5,$6,$7) on conflict (case_id, name) do nothing",
-			store.NewID(), id, name, sha, now.UnixMicro(), who.Name, content); err != nil {
+		n, err := tx.Exec("insert into dispute_file (id, case_id, name, sha, added, who, content) values ($1,$2,$3,$4,$5,$6,$7) on conflict (case_id, name) do nothing",
+			store.NewID(), id, name, sha, now.UnixMicro(), who.Name, content)
+		if err != nil {
 			return err
 		}
 		var was string
@@ -60,7 +62,11 @@ func (e *Engine) Attach(ctx context.Context, id int64, name string, content []by
 		if was != sha {
 			return fmt.Errorf("%w: another file is called %s already", ErrAction, name)
 		}
-		return nil
+		if n == 0 {
+			return nil
+		}
+		_, err = audit.Record(tx, audit.Entry{Who: who.Name, From: who.From, Op: "dispute attach", Subject: fmt.Sprintf("case %d", id), Detail: name + ", SHA-256 " + sha, Result: audit.Done})
+		return err
 	})
 	fault.Hit("dispute.attach.after")
 	if err != nil {

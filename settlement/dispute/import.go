@@ -9,6 +9,7 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/fault"
+	"acquirer/money"
 	"acquirer/settlement"
 	"acquirer/settlement/clearing"
 	"acquirer/store"
@@ -22,6 +23,10 @@ type Imported struct {
 	Unknown int `json:"unknown"` // no payment of ours; each is a task
 	Unfit   int `json:"unfit"`   // do not fit their case's stage; each is a task
 }
+
+// absurdFee is the fee that no file is believed without a look, if it is more
+// than what is in dispute too.
+const absurdFee money.Amount = 1_000_00
 
 // Import takes a network's error file: it is read to its end first, so that a
 // damaged one changes nothing, and may be imported again. find says which
@@ -48,6 +53,9 @@ func (e *Engine) Import(ctx context.Context, source string, date calendar.Date, 
 		}
 		key := fmt.Sprintf("zme/%s/%s/%06d/%s", source, x.Sent, x.STAN, x.Kind)
 		p, err := find(ctx, x)
+		if err == nil && x.Fee > max(x.Amount, absurdFee) {
+			err = fmt.Errorf("%w: a fee of %s; if that is right, two people say so (acquirer dispute open)", ErrAction, x.Fee)
+		}
 		if err == nil {
 			_, err = e.Take(ctx, Item{Key: key, Source: source, Stage: stage, Payment: p, Amount: x.Amount, Fee: x.Fee, Reason: x.Reason, Date: date, Won: x.Settle > 0}, who, now)
 		}

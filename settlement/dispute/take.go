@@ -310,8 +310,8 @@ func (e *Engine) take(tx store.Tx, it Item, who Who, now time.Time) (Case, error
 	}
 	c.Stage, c.State = it.Stage, Open
 	c.start(e.calendar(), t, it.Date, days)
-	s.what = "the " + string(it.Stage) + " came, reason " + it.Reason + said
-	s.task = fmt.Sprintf("%s of %s at merchant %s, reason %s: answer it until %s", c.Stage, c.Amount, c.Merchant, c.Reason, c.until())
+	s.what = "the " + string(it.Stage) + " came, " + reasonOf(it.Reason) + said
+	s.task = c.told() + ": answer it until " + c.until()
 	if it.Payment.Gone > 0 {
 		gone := fmt.Sprintf("; %s of %s went back to the payer before", it.Payment.Gone, it.Payment.Amount)
 		s.what, s.task = s.what+gone, s.task+gone
