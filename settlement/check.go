@@ -91,7 +91,8 @@ var historyChecks = []check{
 var nowChecks = []check{
 	{name: "payable", sql: `
 		select m.merchant, cast(sum(m.amount) as BIGINT), coalesce(max(b.available), 0) from (
-			select merchant, amount - fee_rate - fee_fixed as amount from settlement_line where run in (0, -3)
+			select merchant, amount - fee_rate - fee_fixed as amount from settlement_line where run = 0
+			union all select merchant, amount - fee_rate - fee_fixed from settlement_line where run = -3
 			union all select merchant, amount from settlement_item where run = 0
 			union all select merchant, amount from settlement_carry
 			union all select merchant, amount from settlement_payout where state = 6 and state > 5 and child = '' and reissue = 0

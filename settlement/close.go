@@ -159,7 +159,7 @@ func (e *Engine) Resume(ctx context.Context, now time.Time) error {
 func (e *Engine) resume(ctx context.Context, before int64, now time.Time) error {
 	var runs []run
 	err := e.db.Read(ctx, func(tx store.Tx) (err error) {
-		rows, err := tx.Query("select date, seq from settlement_run where "+runsBefore+" order by id", runClosed, before, runNetting)
+		rows, err := tx.Query("select date, seq from "+runsBefore+" order by id", before)
 		runs, err = store.All(rows, err, func(rows *store.Rows, r *run) error { return rows.Scan(&r.date, &r.seq) })
 		return err
 	})
@@ -174,7 +174,9 @@ func (e *Engine) resume(ctx context.Context, before int64, now time.Time) error 
 	return nil
 }
 
-const runsBefore = "(state < $1 and id < $2 or state = $3 and id <> $2)"
+// Early payments make a run every few seconds: those that are not closed have an
+// index of their own.
+const runsBefore = "settlement_run where state < 3 and (id < $1 or state = 2 and id <> $1)"
 
 // PayEarly settles what D0 merchants have sold so far on a business date that
 // is still open. window is the time of day as HHMM (1200) and names the run: the
@@ -392,12 +394,13 @@ func (r *run) hold(tx store.Tx, state int) (upto string, held bool, err error) {
 func (r *run) gather(ctx context.Context) error {
 	fault.Hit("settlement.gather.before")
 	err := r.e.db.Write(ctx, func(tx store.Tx) error {
+		r.state = runGathering // it may run again
 		_, held, err := r.hold(tx, runGathering)
 		if err != nil || !held {
 			return err
 		}
 		var earlier int
-		if err := tx.QueryRow("select count(*) from settlement_run where "+runsBefore, runClosed, r.id, runNetting).Scan(&earlier); err != nil || earlier > 0 {
+		if err := tx.QueryRow("select count(*) from "+runsBefore, r.id).Scan(&earlier); err != nil || earlier > 0 {
 			return err // another scheduler has just begun one: it is finished first
 		}
 		speed := merchant.Speed("")

@@ -317,12 +317,13 @@ func MessageOfTx(tx store.Tx, ref string) (id string, err error) {
 	return id, nil
 }
 
+const paidOn = "settlement_payout where state = 5 and finished >= $1 and finished < $2 and ref > $3 order by ref limit $4"
+
 // PaidOnTx lists up to limit payouts behind a reference that were paid on a
 // calendar day and have not come back, in the order of their references.
 func PaidOnTx(tx store.Tx, day calendar.Date, after string, limit int) ([]Sent, error) {
 	from := day.Time()
-	rows, err := tx.Query("select "+payoutColumns+" from settlement_payout where state = $1 and finished >= $2 and finished < $3 and ref > $4 order by ref limit $5",
-		Paid, from.UnixMicro(), from.AddDate(0, 0, 1).UnixMicro(), after, limit)
+	rows, err := tx.Query("select "+payoutColumns+" from "+paidOn, from.UnixMicro(), from.AddDate(0, 0, 1).UnixMicro(), after, limit)
 	all, err := store.All(rows, err, scanPayout)
 	if err != nil {
 		return nil, fmt.Errorf("settlement: reading what was paid on %s: %w", day, err)

@@ -32,11 +32,12 @@ func (e *Engine) Expected(ctx context.Context, date calendar.Date, wallet string
 	return sum, err
 }
 
+const owedForDate = `select cast(coalesce(sum(owed), 0) as BIGINT) from (
+		select l.amount - l.issuer_fee - l.network_fee as owed from settlement_run r join settlement_line l on l.run = r.id where r.date = $1 and l.run > 0 and l.wallet = $2
+		union all select i.network from settlement_run r join settlement_item i on i.run = r.id where r.date = $1 and i.run > 0 and i.wallet = $2) x`
+
 func expected(tx store.Tx, date calendar.Date, wallet string) (sum money.Amount, err error) {
-	err = tx.QueryRow(`select cast(coalesce(sum(owed), 0) as BIGINT) from (
-			select l.amount - l.issuer_fee - l.network_fee as owed from settlement_run r join settlement_line l on l.run = r.id where r.date = $1 and l.run > 0 and l.wallet = $2
-			union all select i.network from settlement_run r join settlement_item i on i.run = r.id where r.date = $1 and i.run > 0 and i.wallet = $2
-		) x`, date, wallet).Scan(&sum)
+	err = tx.QueryRow(owedForDate, date, wallet).Scan(&sum)
 	if err != nil {
 		return 0, err
 	}

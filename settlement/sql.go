@@ -242,7 +242,9 @@ create table settlement_long (     -- payouts that the bank paid and that are no
 	done_by  TEXT not null,
 	done     BIGINT not null,      -- 0 while it stands
 	back     INTEGER not null      -- 1: the bank brought it back
-)`}}
+)`, `
+create index settlement_run_open on settlement_run (id) where state < 3;
+create index settlement_payout_paid on settlement_payout (finished) where state = 5`}}
 
 // Where a line stands.
 const (

@@ -97,20 +97,6 @@ func (d *MerchantDay) follow(tx store.Tx) error {
 	return nil
 }
 
-// Troubled counts the payouts that need a look: came back or failed and not
-// yet replaced, sent and their fate unknown.
-func (e *Engine) Troubled(ctx context.Context) (returned, failed, unknown int, err error) {
-	err = e.db.Read(ctx, func(tx store.Tx) error {
-		return tx.QueryRow(`select coalesce(sum(case when state = $1 then 1 else 0 end), 0), coalesce(sum(case when state = $2 then 1 else 0 end), 0),
-			coalesce(sum(case when state = $3 then 1 else 0 end), 0) from settlement_payout where state in ($1, $2, $3) and child = ''`,
-			CameBack, Failed, Unknown).Scan(&returned, &failed, &unknown)
-	})
-	if err != nil {
-		return 0, 0, 0, fmt.Errorf("settlement: counting payouts that need a look: %w", err)
-	}
-	return returned, failed, unknown, nil
-}
-
 // PayoutView is a payout as people look at it.
 type PayoutView struct {
 	Ref       string         `json:"ref"`
@@ -145,10 +131,17 @@ func moment(us int64) time.Time {
 	return time.UnixMicro(us)
 }
 
-// PayoutsOpen lists up to limit payouts that are not at their end, by due day:
-// those on their way, and those that failed or came back and were not replaced.
+// Payouts that are not at their end are those on their way, and those that failed
+// or came back and were not replaced: each half by an index of its own.
+const (
+	underWay = "settlement_payout where state < 5"
+	stranded = "settlement_payout where state > 5 and child = ''"
+)
+
+// PayoutsOpen lists up to limit payouts that are not at their end, by due day.
 func (e *Engine) PayoutsOpen(ctx context.Context, limit int) ([]PayoutView, error) {
-	return e.payouts(ctx, "state < $1 or state > $1 and child = '' order by due, ref limit $2", Paid, limit)
+	const first = " order by due, ref limit $1"
+	return e.payouts(ctx, "ref in (select ref from (select ref from "+underWay+first+") w union all select ref from (select ref from "+stranded+first+") s)"+first, limit)
 }
 
 // PayoutCount is how many payouts stand in a state, and what they come to.
@@ -163,8 +156,8 @@ func (e *Engine) PayoutsStanding(ctx context.Context) (map[PayoutState]PayoutCou
 	counts := map[PayoutState]PayoutCount{}
 	err := e.db.Read(ctx, func(tx store.Tx) error {
 		clear(counts)
-		for _, open := range []string{"state < 5", "state > 5 and child = ''"} { // the conditions of the two indexes
-			rows, err := tx.Query("select state, count(*), cast(sum(amount) as bigint) from settlement_payout where " + open + " group by state")
+		for _, open := range []string{underWay, stranded} {
+			rows, err := tx.Query("select state, count(*), cast(sum(amount) as bigint) from " + open + " group by state")
 			_, err = store.All(rows, err, func(r *store.Rows, _ *struct{}) error {
 				var s PayoutState
 				var c PayoutCount
@@ -266,12 +259,14 @@ func (l *line) paidOn() (calendar.Date, error) {
 	}
 	return calendar.SettleDate(l.date)
 }
+const ofBatch = "batch = $1 and ref >= $2 and ref < $3 order by length(ref), ref"
 
 // Arrival looks up a transaction by the journal's id; ErrNotFound of store when
 // it moves no money or is not booked yet.
 func (e *Engine) Arrival(ctx context.Context, txn int64) (*Arrival, error) {
 	var a *Arrival
 	var batch int64
+	var ref string // of its payout; the parts and those that replaced them begin with it
 	err := e.db.Read(ctx, func(tx store.Tx) error {
 		rows, err := tx.Query("select "+lineColumns+" from settlement_line where id = $1", txn)
 		all, err := store.All(rows, err, scanLine)
@@ -294,7 +289,7 @@ func (e *Engine) Arrival(ctx context.Context, txn int64) (*Arrival, error) {
 			return nil
 		}
 		var reason string
-		err = tx.QueryRow("select id, reason from settlement_batch where run = $1 and merchant = $2 and speed = $3", l.run, l.merchant, l.speed).Scan(&batch, &reason)
+		err = tx.QueryRow("select id, payout, reason from settlement_batch where run = $1 and merchant = $2 and speed = $3", l.run, l.merchant, l.speed).Scan(&batch, &ref, &reason)
 		if errors.Is(err, store.ErrNotFound) { // gathered, not netted yet
 			return nil
 		}
@@ -307,7 +302,7 @@ func (e *Engine) Arrival(ctx context.Context, txn int64) (*Arrival, error) {
 		return nil, fmt.Errorf("settlement: where the money of transaction %d is: %w", txn, err)
 	}
 	if batch != 0 {
-		a.Payouts, err = e.payouts(ctx, "batch = $1 order by length(ref), ref", batch)
+		a.Payouts, err = e.payouts(ctx, ofBatch, batch, ref, ref+"~")
 	}
 	return a, err
 }

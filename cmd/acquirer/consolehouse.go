@@ -80,9 +80,11 @@ func (h consoleHouse) Overview(ctx context.Context) (console.Overview, error) {
 	if at := h.k.checked.Load(); at != 0 {
 		o.Ledger.Checked = time.UnixMicro(at)
 	}
-	if o.Payouts.Returned, o.Payouts.Held, o.Payouts.Unknown, err = v.books.Troubled(ctx); err != nil {
+	payouts, err := v.books.PayoutsStanding(ctx)
+	if err != nil {
 		return console.Overview{}, err
 	}
+	o.Payouts = console.PayoutTotal{Returned: int(payouts[settlement.CameBack].Payouts), Held: int(payouts[settlement.Failed].Payouts), Unknown: int(payouts[settlement.Unknown].Payouts)}
 	for _, x := range h.k.violated() {
 		o.Violations = append(o.Violations, console.Violation{Invariant: x.invariant, What: console.Words{ZH: x.what, EN: x.what}, Count: x.count})
 	}
