@@ -111,6 +111,9 @@ func PostTx(tx store.Tx, transfers []Transfer) (booked int, err error) {
 	rows := make([]row, len(transfers))
 	for i := range transfers {
 		t := &transfers[i]
+		if err := t.bounded(); err != nil {
+			return 0, err
+		}
 		t.check()
 		rows[i] = row{t: t, id: store.NewID(), legs: encodeLegs(t.Legs)}
 	}

@@ -74,6 +74,21 @@ var (
 	ErrResolved = errors.New("ledger: no such open pending transfer")
 )
 
+// most is the most that a leg may move: ten trillion yuan. Balances then cannot
+// outgrow 64 bits in thousands of such legs.
+const most money.Amount = 1_000_000_000_000_000
+
+// bounded refuses amounts that no house books: they come from a slip of the hand
+// or a damaged row, and a sum of them would not fit.
+func (t *Transfer) bounded() error {
+	for _, l := range t.Legs {
+		if l.Amount > most || l.Amount < -most {
+			return fmt.Errorf("ledger: transfer %q (%s): %s of %s: %w", t.Key, t.Event, l.Amount, l.Account, money.ErrOverflow)
+		}
+	}
+	return nil
+}
+
 // check panics when legs do not balance: a program that books such a thing must
 // not go on. The panic undoes the transaction it happens in. Everything else
 // that is wrong with a transfer is a defect of the caller too.
