@@ -68,7 +68,7 @@ func TestEmbeddedYears(t *testing.T) {
 	} {
 		off, work, working := 0, 0, 0
 		for d := NewDate(c.year, 1, 1); d.Year() == c.year; d = d.AddDays(1) {
-			if o, named := Chinese().off[d]; named && o {
+			if n, named := Chinese().off[d]; named && n.off {
 				off++
 			} else if named {
 				work++
@@ -130,6 +130,33 @@ func TestImportReplacesTheCalendarInUse(t *testing.T) {
 	}
 	if got, err := SettleDate(20261231); err != nil || got != 20270101 {
 		t.Errorf("a year imported twice keeps the second: %s, %v", got, err)
+	}
+}
+
+// A notice may name days of the year before its own. They stay when that year's
+// notice is imported again, and go with their own notice alone.
+func TestImportedAgainKeepsTheNextNotice(t *testing.T) {
+	c := Chinese()
+	for _, step := range []struct {
+		notice string
+		want   Date // settles what was sold on 2026-12-30, a Wednesday
+	}{
+		{`{"year": 2027, "days": [{"date":"2026-12-31","isOffDay":true},{"date":"2027-01-01","isOffDay":true}]}`, 20270104},
+		{`{"year": 2026, "days": [{"date":"2026-10-01","isOffDay":true}]}`, 20270104},
+		{`{"year": 2027, "days": [{"date":"2027-01-01","isOffDay":true}]}`, 20261231},
+	} {
+		var err error
+		if c, err = c.With(strings.NewReader(step.notice)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.SettleDate(20261230); err != nil || got != step.want {
+			t.Errorf("after %s: %s, %v, want %s", step.notice, got, err, step.want)
+		}
+	}
+	for _, n := range []int{0, -1} {
+		if d, err := c.AddWorkingDays(20261230, n); err == nil {
+			t.Errorf("%d working days later is %s", n, d)
+		}
 	}
 }
 

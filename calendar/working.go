@@ -27,8 +27,14 @@ var notices embed.FS
 // make up for them (调休). It is immutable and safe for concurrent use.
 type Calendar struct {
 	years   map[int]bool
-	off     map[Date]bool // true: a holiday, false: a working day by notice
-	weekend bool          // make-up days do not settle
+	off     map[Date]notice
+	weekend bool // make-up days do not settle
+}
+
+// notice is what the State Council says of a day: a holiday or a working day.
+type notice struct {
+	off  bool
+	year int // whose notice says it
 }
 
 var (
@@ -111,9 +117,9 @@ func (c *Calendar) With(r io.Reader) (*Calendar, error) {
 	}
 	out := &Calendar{years: maps.Clone(c.years), off: maps.Clone(c.off), weekend: c.weekend}
 	if out.years == nil {
-		out.years, out.off = map[int]bool{}, map[Date]bool{}
+		out.years, out.off = map[int]bool{}, map[Date]notice{}
 	}
-	maps.DeleteFunc(out.off, func(d Date, _ bool) bool { return d.Year() == file.Year && c.years[file.Year] })
+	maps.DeleteFunc(out.off, func(_ Date, n notice) bool { return n.year == file.Year })
 	for i, day := range file.Days {
 		d, err := ParseDate(day.Date)
 		if err != nil || day.OffDay == nil {
@@ -123,7 +129,7 @@ func (c *Calendar) With(r io.Reader) (*Calendar, error) {
 		if away := d.Year() - file.Year; away < -1 || away > 1 {
 			return nil, fmt.Errorf("calendar: day %d of %d is %s, which is another year", i+1, file.Year, d)
 		}
-		out.off[d] = *day.OffDay
+		out.off[d] = notice{*day.OffDay, file.Year}
 	}
 	out.years[file.Year] = true
 	return out, nil
@@ -151,9 +157,9 @@ func (c *Calendar) WorkingDay(d Date) (bool, error) {
 	}
 	w := d.Weekday()
 	weekend := w == time.Saturday || w == time.Sunday
-	off, named := c.off[d]
+	n, named := c.off[d]
 	switch {
-	case named && off:
+	case named && n.off:
 		return false, nil
 	case named && !c.weekend:
 		return true, nil
