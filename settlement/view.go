@@ -259,6 +259,7 @@ func (l *line) paidOn() (calendar.Date, error) {
 	}
 	return calendar.SettleDate(l.date)
 }
+
 const ofBatch = "batch = $1 and ref >= $2 and ref < $3 order by length(ref), ref"
 
 // Arrival looks up a transaction by the journal's id; ErrNotFound of store when
@@ -301,7 +302,7 @@ func (e *Engine) Arrival(ctx context.Context, txn int64) (*Arrival, error) {
 	if err != nil {
 		return nil, fmt.Errorf("settlement: where the money of transaction %d is: %w", txn, err)
 	}
-	if batch != 0 {
+	if ref != "" {
 		a.Payouts, err = e.payouts(ctx, ofBatch, batch, ref, ref+"~")
 	}
 	return a, err
