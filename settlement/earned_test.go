@@ -187,6 +187,29 @@ func TestSweepWaitsForCover(t *testing.T) {
 	})
 }
 
+// What was earned is not paid out of an account that other days' payouts have
+// emptied, although networks owe enough.
+func TestSweepWaitsForTheBankAccount(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e := w.engine()
+		mid := w.merchant(1, "ESIGN-STD", merchant.T1, "00")
+		w.sale(mid, friday, 1_000_00)
+		w.sale(mid, saturday, 5_000_00)
+		w.close(e, friday)
+		w.close(e, saturday)
+		w.receive(e, friday, clock(monday, 9, 0))
+		w.pay(e, clock(monday, 10, 0)) // both days
+		w.sign(friday, clock(monday, 11, 0))
+		if got := w.balance(e, ledger.ClientBank, ""); got >= 0 {
+			t.Fatalf("the account holds %s", got)
+		}
+		w.earned(friday, EarnedCarried, 6_00-4_50-33)
+		w.receive(e, saturday, clock(monday, 15, 0))
+		w.earned(friday, EarnedSwept, 6_00-4_50-33)
+		w.sound(e)
+	})
+}
+
 // However the process ends between two writes, and however many run at once, a
 // day is carried and swept once.
 func TestEarnedInterrupted(t *testing.T) {

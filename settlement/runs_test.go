@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"acquirer/calendar"
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
@@ -127,5 +128,54 @@ func TestVoidGivesTheSpeedFeeOfATipBack(t *testing.T) {
 			t.Errorf("fees for speed %s", got)
 		}
 		w.sound(e)
+	})
+}
+
+// What failed takes no room of an account's day.
+func TestFailedPayoutLeavesRoom(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		mid := w.register(1, 2, "ESIGN-STD", merchant.T1)
+		w.sale(mid, friday, 9_000_00)
+		w.close(e, friday)
+		now := clock(friday, 23, 10)
+		must(t, e.AskHold(ctx, Hold{Key: "h", Merchant: mid, Amount: 8_946_00, Reason: "looks like a cash-out", AskedBy: "li"}, now)) // the whole payout
+		must(t, e.RefuseHold(ctx, "h", "wang", now))
+		w.sale(mid, saturday, 9_000_00)
+		w.close(e, saturday)
+		var due []string
+		must(t, e.db.Read(ctx, func(tx store.Tx) error {
+			rows, err := tx.Query("select due, amount from settlement_payout where state = 1 order by due")
+			due, err = store.All(rows, err, func(r *store.Rows, s *string) error {
+				var d calendar.Date
+				var a money.Amount
+				err := r.Scan(&d, &a)
+				*s = d.String() + " " + a.String()
+				return err
+			})
+			return err
+		}))
+		if got := strings.Join(due, ", "); got != "2026-11-23 10000.00, 2026-11-24 7892.00" {
+			t.Errorf("payouts: %s", got)
+		}
+		w.sound(e)
+	})
+}
+
+// Who enabled early payment stays on record when somebody does so again.
+func TestEarlyPaymentIsEnabledOnce(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		mid := w.register(1, 1, "ESIGN-STD", merchant.S0)
+		for _, by := range []string{"li", "wang"} {
+			must(t, e.AllowFast(ctx, mid, by, clock(friday, 9, 0)))
+		}
+		var by string
+		must(t, e.db.Read(ctx, func(tx store.Tx) error {
+			return tx.QueryRow("select fast_by from settlement_merchant where merchant = $1", mid).Scan(&by)
+		}))
+		if by != "li" {
+			t.Errorf("enabled by %s", by)
+		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"testing"
 
+	"acquirer/calendar"
 	"acquirer/money"
 	"acquirer/settlement/clearing"
 	"acquirer/store"
@@ -47,5 +48,83 @@ func TestTwoFilesAtOnce(t *testing.T) {
 		if lines != 2 || sum != 700_00 || named != 700_00 {
 			t.Errorf("%d lines of %s under a file of %s, want 2 of 700.00", lines, sum, named)
 		}
+	})
+}
+
+// A sale that was reversed here and that their file has twice is one sale too late
+// and one number twice: the second waits for people at once.
+func TestReversedHereAndTwiceThere(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		f, r := w.sale(alice, wednesday, 100_00)
+		f.Taken, f.At, f.On = true, at(wednesday, 13), wednesday
+		w.fact(f)
+		w.seen[f.RRN] = WasReversed
+		w.tell("north", *r)
+		w.sale(alice, wednesday, 500_00)
+		w.night(wednesday)
+		all, err := w.e.Breaks(t.Context(), Query{})
+		if err != nil || len(all) != 2 || all[0].Kind != LateReversal || all[0].State != Waiting || all[1].Kind != Duplicate || all[1].State != Open {
+			t.Errorf("breaks %+v, %v", all, err)
+		}
+	})
+}
+
+// A day whose file is compared behind the next one's finds its late sale matched:
+// the network pays it with the day of the file that has it.
+func TestDaysComparedInTheWrongOrder(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		f, _ := w.sale(alice, wednesday, 100_00)
+		late := w.drop("north", f.RRN)
+		w.sale(alice, wednesday, 500_00)
+		if _, err := w.books.CloseDay(t.Context(), wednesday, at(wednesday, 26), true); err != nil {
+			t.Fatal(err)
+		}
+		w.load(w.file("north", wednesday))
+		w.load(w.file("alipay", wednesday))
+		w.sale(alice, thursday, 300_00)
+		w.tell("north", late)
+		w.load(w.file("north", thursday))
+		w.load(w.file("alipay", thursday))
+		for _, d := range []calendar.Date{thursday, wednesday} {
+			if day, err := w.e.Compare(t.Context(), d, at(thursday, 25)); err != nil || day.Breaks != 0 {
+				t.Errorf("%s: %+v, %v", d, day, err)
+			}
+		}
+		if _, err := w.books.CloseDay(t.Context(), thursday, at(thursday, 26), false); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range []calendar.Date{wednesday, thursday} {
+			if sum, err := w.books.Expected(t.Context(), d, ""); err != nil || sum != w.paid[d.String()] {
+				t.Errorf("%s expects %s, %v; its file comes to %s", d, sum, err, w.paid[d.String()])
+			}
+		}
+		w.sound()
+	})
+}
+
+// A sale that no file had until it was with people, and in suspense, comes after
+// all: it leaves suspense, settles with its file's day, and nobody has to decide.
+func TestShortComesWhenItIsWithPeople(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		f, _ := w.sale(alice, wednesday, 100_00)
+		late := w.drop("north", f.RRN)
+		for _, d := range []calendar.Date{wednesday, thursday, friday} {
+			w.sale(alice, d, 500_00)
+			w.night(d)
+		}
+		if b := w.only(Query{}); b.State != Open || !b.Held {
+			t.Fatalf("on Friday %+v", b)
+		}
+		w.wants("1901=99.52")
+		w.sale(alice, saturday, 500_00)
+		w.tell("north", late)
+		w.night(saturday)
+		if b := w.only(Query{}); b.State != Resolved || b.Action != ByFile {
+			t.Errorf("on Saturday %+v", b)
+		}
+		w.wants("1901=0.00 1101=0.00")
 	})
 }

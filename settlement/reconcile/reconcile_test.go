@@ -168,6 +168,8 @@ func TestStories(t *testing.T) {
 			begin: func(w *town) { _, r := w.sale(alice, wednesday, 100_00); r.IssuerFee = 46 }},
 		{name: "fees differ", kind: Fee, open: Open, then: Open, action: Accept, pays: 100_00,
 			begin: func(w *town) { _, r := w.sale(alice, wednesday, 100_00); r.IssuerFee, r.BrandFee = 60, 5 }},
+		{name: "fees lower there", kind: Fee, open: Open, then: Open, action: Accept, pays: 100_00,
+			begin: func(w *town) { _, r := w.sale(alice, wednesday, 100_00); r.IssuerFee = 42 }},
 		{name: "a wallet's fee", kind: Fee, open: Open, then: Open, action: Accept, pays: 100_00,
 			begin: func(w *town) { _, r := w.scan(alice, wednesday, 100_00); r.IssuerFee = 20 }},
 		{name: "twice in the file", kind: Duplicate, open: Open, then: Open, action: ToPayer, pays: 100_00,
