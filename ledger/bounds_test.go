@@ -54,10 +54,10 @@ func TestKeyOfAnotherResolution(t *testing.T) {
 }
 
 // The income of a date on which an earlier date's income was carried away is its
-// own, whether the earlier date won or lost.
+// own, whether the earlier date won or lost, or gave fees back.
 func TestIncomeBesideACarriedClose(t *testing.T) {
 	each(t, func(t *testing.T, l *Ledger) {
-		gain, loss := Income{Rate: 10_00, Issuer: 4_00}, Income{Rate: 1_00, Network: 3_00}
+		gain, loss := Income{Rate: 10_00, Issuer: 4_00}, Income{Rate: -1_00, Network: 3_00}
 		for i, income := range []Income{gain, loss} {
 			s := Clearing{Txn: int64(i + 1), Date: calendar.Date(day).AddDays(i), Merchant: alice, Amount: 1_000_00, FeeRate: income.Rate, IssuerFee: income.Issuer, NetworkFee: income.Network}
 			if _, err := l.PostSales(t.Context(), []Clearing{s}); err != nil {
@@ -182,4 +182,3 @@ func TestSelfCheckSeesHalfAReserve(t *testing.T) {
 		}
 	})
 }
-
