@@ -154,8 +154,8 @@ func TestImportedAgainKeepsTheNextNotice(t *testing.T) {
 		}
 	}
 	for _, n := range []int{0, -1} {
-		if d, err := c.AddWorkingDays(20261230, n); err == nil {
-			t.Errorf("%d working days later is %s", n, d)
+		if d, err := c.AddWorkingDays(20261230, n); err == nil || !strings.Contains(err.Error(), "must be at least 1") {
+			t.Errorf("%d working days later is %s, %v", n, d, err)
 		}
 	}
 }

@@ -128,3 +128,23 @@ func TestShortComesWhenItIsWithPeople(t *testing.T) {
 		w.wants("1901=0.00 1101=0.00")
 	})
 }
+
+// Money whose file names no merchant can be given back, not to nobody.
+func TestLongOfNobody(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		w.tell("north", clearing.Record{Kind: clearing.Sale, RRN: "000000009999", Amount: 100_00, IssuerFee: 45, NetworkFee: 3})
+		w.sale(alice, wednesday, 500_00)
+		w.night(wednesday)
+		b := w.only(Query{})
+		if _, _, err := w.e.Resolve(t.Context(), b.ID, ToMerchant, "", Who{Name: "maker", From: "test"}, at(saturday, 20)); err == nil {
+			if _, done, err := w.e.Resolve(t.Context(), b.ID, ToMerchant, "", Who{Name: "checker", From: "test"}, at(saturday, 20)); !errors.Is(err, ErrAction) || done {
+				t.Errorf("given to a merchant without a name: %v, %v", done, err)
+			}
+		}
+		w.wants("2301=99.52")
+		w.resolve(b, ToPayer, saturday)
+		w.wants("2301=0.00")
+		w.sound()
+	})
+}
