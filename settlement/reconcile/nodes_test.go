@@ -7,6 +7,7 @@ import (
 
 	"acquirer/calendar"
 	"acquirer/money"
+	"acquirer/settlement"
 	"acquirer/settlement/clearing"
 	"acquirer/store"
 	"acquirer/store/storetest"
@@ -145,6 +146,33 @@ func TestLongOfNobody(t *testing.T) {
 		w.wants("2301=99.52")
 		w.resolve(b, ToPayer, saturday)
 		w.wants("2301=0.00")
+		w.sound()
+	})
+}
+
+// A day whose breaks come to too much waits until two people have signed it.
+func TestSignedDayIsNotStopped(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db, func(c *Config) { c.StopAbove = 50_00 })
+		f, _ := w.sale(alice, wednesday, 100_00)
+		w.drop("north", f.RRN)
+		w.sale(alice, wednesday, 500_00)
+		w.load(w.file("north", wednesday))
+		w.load(w.file("alipay", wednesday))
+		if _, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 25)); err != nil {
+			t.Fatal(err)
+		}
+		for _, who := range []string{"maker", "checker"} {
+			if _, err := w.books.CloseDay(t.Context(), wednesday, at(wednesday, 26), false); !errors.Is(err, settlement.ErrGate) {
+				t.Errorf("before %s has signed: %v", who, err)
+			}
+			if _, err := w.e.SignOff(t.Context(), wednesday, Who{Name: who, From: "test"}, at(wednesday, 26)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := w.books.CloseDay(t.Context(), wednesday, at(wednesday, 27), false); err != nil {
+			t.Errorf("signed by two: %v", err)
+		}
 		w.sound()
 	})
 }
