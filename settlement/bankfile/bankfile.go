@@ -201,9 +201,11 @@ func identifier(s string, most int) bool {
 	return s != "" && len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// text holds for a name of 1 to most characters that no file format breaks on.
+// text holds for a name of 1 to most characters, not all of them blanks, that no
+// file format breaks on: XML has no U+FFFE and U+FFFF.
 func text(s string, most int) bool {
-	return s != "" && utf8.ValidString(s) && utf8.RuneCountInString(s) <= most && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == utf8.RuneError })
+	return strings.TrimSpace(s) != "" && utf8.ValidString(s) && utf8.RuneCountInString(s) <= most &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == utf8.RuneError || r == 0xfffe || r == 0xffff })
 }
 
 func accountNumber(s string) bool {
