@@ -62,9 +62,12 @@ const (
 	Credit Channel = 1
 	Debit  Channel = 2
 	QR     Channel = 3
+	// QuasiCredit is a card with a deposit that may be overdrawn (准贷记卡): limited
+	// and cleared as a credit card, with a price of its own where a plan has one.
+	QuasiCredit Channel = 4
 )
 
-var channelNames = [...]string{"none", "credit", "debit", "qr"}
+var channelNames = [...]string{"none", "credit", "debit", "qr", "quasi_credit"}
 
 func (c Channel) String() string {
 	if int(c) < len(channelNames) {

@@ -31,7 +31,7 @@ const (
 	Debit
 	Credit
 	Prepaid
-	SemiCredit // 准贷记卡, priced as credit
+	SemiCredit // 准贷记卡, limited and cleared as credit
 )
 
 var kindNames = [...]string{"unknown", "debit", "credit", "prepaid", "semi-credit"}

@@ -29,18 +29,28 @@ func (s journalSource) Facts(ctx context.Context, after int64, limit int) ([]Fac
 	facts := make([]Fact, len(cleared))
 	for i, c := range cleared {
 		facts[i] = Fact{Cursor: c.ID, Taken: c.Taken, At: c.At, On: c.On, Txn: c.Txn, Date: c.Day, RRN: c.RRN, Merchant: c.Merchant, Terminal: c.Terminal,
-			Issuer: c.Issuer, Channel: merchant.Card, CardType: merchant.Credit, Entry: s.entryOf(c.Entry), Amount: c.Amount, Does: doesOf(&c), Original: c.Original}
+			Issuer: c.Issuer, Entry: s.entryOf(c.Entry), Amount: c.Amount, Does: doesOf(&c), Original: c.Original}
 		if fault.Planted("date-at-close") {
 			facts[i].Date = calendar.BusinessDate(c.At, calendar.CardCutoff)
 		}
-		switch c.Channel {
-		case journal.Debit:
-			facts[i].CardType = merchant.Debit
-		case journal.QR:
-			facts[i].Channel, facts[i].CardType, facts[i].Wallet = merchant.QR, "", c.Issuer
+		if facts[i].Channel, facts[i].CardType = WayOf(c.Channel); c.Channel == journal.QR {
+			facts[i].Wallet = c.Issuer
 		}
 	}
 	return facts, nil
+}
+
+// WayOf is a way of paying as prices have it.
+func WayOf(c journal.Channel) (merchant.Channel, merchant.CardType) {
+	switch c {
+	case journal.QR:
+		return merchant.QR, ""
+	case journal.Debit:
+		return merchant.Card, merchant.Debit
+	case journal.QuasiCredit:
+		return merchant.Card, merchant.QuasiCredit
+	}
+	return merchant.Card, merchant.Credit
 }
 
 // doesOf is what a transaction does to the merchant's money. What undoes a load

@@ -545,15 +545,21 @@ func EntryOf(de22 int32) merchant.Entry {
 }
 
 func channelOf(k routing.Kind) journal.Channel {
-	if k == routing.Credit || k == routing.SemiCredit {
+	switch k {
+	case routing.Credit:
 		return journal.Credit
+	case routing.SemiCredit:
+		return journal.QuasiCredit
 	}
 	return journal.Debit // prepaid is priced and limited as debit
 }
 
 func cardTypeOf(c journal.Channel) merchant.CardType {
-	if c == journal.Credit {
+	switch c {
+	case journal.Credit:
 		return merchant.Credit
+	case journal.QuasiCredit:
+		return merchant.QuasiCredit
 	}
 	return merchant.Debit
 }

@@ -34,7 +34,11 @@ type quota struct {
 
 func (q *quota) spend(t *journal.Transaction) *limits.Spend {
 	m, known := q.terminals.Merchant([]byte(t.Merchant))
-	return &limits.Spend{Day: t.SpentOn, Channel: limits.Channel(t.Channel), Amount: t.Amount, Card: t.PANToken,
+	channel := limits.Channel(t.Channel)
+	if t.Channel == journal.QuasiCredit {
+		channel = limits.Channel(journal.Credit)
+	}
+	return &limits.Spend{Day: t.SpentOn, Channel: channel, Amount: t.Amount, Card: t.PANToken,
 		Terminal: t.Terminal, Merchant: t.Merchant, Unassessed: !known || m.Tier == merchant.Unassessed}
 }
 

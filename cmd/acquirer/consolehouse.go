@@ -208,13 +208,8 @@ func (h consoleHouse) Transaction(ctx context.Context, id int64) (console.Detail
 // feeOf is what the transaction cost its merchant, with the formula (FEE-11);
 // nothing before it is booked.
 func (h consoleHouse) feeOf(ctx context.Context, t *journal.Transaction) ([]console.Fact, error) {
-	how := merchant.Sale{Channel: merchant.Card, CardType: merchant.Credit, Entry: switching.EntryOf(t.EntryMode)}
-	switch t.Channel {
-	case journal.Debit:
-		how.CardType = merchant.Debit
-	case journal.QR:
-		how.Channel, how.CardType = merchant.QR, ""
-	}
+	how := merchant.Sale{Entry: switching.EntryOf(t.EntryMode)}
+	how.Channel, how.CardType = settlement.WayOf(t.Channel)
 	f, booked, err := h.v.books.FeeOf(ctx, t.ID, how)
 	if err != nil || !booked {
 		return nil, err

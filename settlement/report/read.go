@@ -155,6 +155,8 @@ func method(channel journal.Channel, wallet string) string {
 		return merchant.ChannelName(merchant.Card, merchant.Debit, "")
 	case journal.Credit:
 		return merchant.ChannelName(merchant.Card, merchant.Credit, "")
+	case journal.QuasiCredit:
+		return merchant.ChannelName(merchant.Card, merchant.QuasiCredit, "")
 	}
 	if wallet != "" {
 		return merchant.WalletName(wallet)
