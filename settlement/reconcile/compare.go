@@ -146,7 +146,18 @@ func (c *comparison) find(tx store.Tx, t *theirs) (l settlement.Line, found bool
 	if errors.Is(err, store.ErrNotFound) {
 		return l, false, nil
 	}
+	if err == nil && c.elsewhere(t, &l) {
+		t.ours = 0 // it is not ours, and must not stand in the way of the one that is
+		return settlement.Line{}, false, nil
+	}
 	return l, err == nil && l.State != settlement.LineTaken && l.Issuer == t.source, err
+}
+
+// elsewhere reports whether a network has our number at another terminal than
+// we: that is another sale. What wallets call a terminal is not always ours.
+func (c *comparison) elsewhere(t *theirs, l *settlement.Line) bool {
+	theirs, ours := strings.TrimSpace(t.terminal), strings.TrimSpace(l.Terminal)
+	return c.e.wallet(t.source) == "" && theirs != "" && ours != "" && theirs != ours
 }
 
 // taken reports whether another line of the source was matched with ours.
@@ -158,9 +169,15 @@ func (c *comparison) taken(tx store.Tx, t *theirs, ours int64) (bool, error) {
 
 // theirs compares one line of a network's file or a wallet's bill.
 func (c *comparison) theirs(ctx context.Context, tx store.Tx, t *theirs) error {
+	named := t.ours
 	l, found, err := c.find(tx, t)
 	if err != nil {
 		return err
+	}
+	if named != 0 && t.ours == 0 {
+		b := c.of(Long, t)
+		b.Detail = "here the number is that of another terminal's sale"
+		return c.add(tx, t, &b)
 	}
 	twice, err := c.taken(tx, t, t.ours)
 	if err != nil {

@@ -463,6 +463,27 @@ func TestFilesOfOthers(t *testing.T) {
 	})
 }
 
+// A number that the network has at two terminals is two sales, in whichever order
+// they stand in its file: ours is matched, and the other one is not its double.
+func TestNumberAtTwoTerminals(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+			w := newTown(t, db)
+			f, r := w.sale(alice, wednesday, 100_00)
+			stranger := *r
+			stranger.Terminal, stranger.Merchant = "20000002", early
+			if w.tell("north", stranger); first {
+				w.files["north"][0], w.files["north"][1] = w.files["north"][1], w.files["north"][0]
+			}
+			day := w.night(wednesday)
+			b := w.only(Query{})
+			if b.Kind != Long || b.Terminal != "20000002" || b.Merchant != early || b.RRN != f.RRN || day.Matched != 1 || !strings.Contains(b.Detail, "another terminal") {
+				t.Errorf("stranger first %v: %+v, %d matched", first, b, day.Matched)
+			}
+		})
+	}
+}
+
 // A file that was half loaded as of a wrong day has never counted: it is loaded
 // as of the right one.
 func TestHalfLoadedAsAnother(t *testing.T) {
