@@ -83,7 +83,7 @@ func TestDemoDays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if said := ask(0, "show", string(id)); !strings.Contains(said, `"suggested"`) || !strings.Contains(said, open[at].RRN) {
+	if said := ask(0, "show", string(id)); !strings.Contains(said, `"action": "payer",`) || !strings.Contains(said, `"posting": "D2301 / C1101 `) || !strings.Contains(said, `"posting": "D2301 / C2101 `) || !strings.Contains(said, open[at].RRN) {
 		t.Errorf("%s", said)
 	}
 	if said := ask(0, "resolve", string(id), "payer", "--note", "ticket"); !strings.Contains(said, "another person must confirm") {

@@ -43,8 +43,11 @@ type reconcileAnswer struct {
 	Day    *reconcile.Day    `json:"day,omitempty"`
 	Breaks []reconcile.Break `json:"breaks,omitempty"`
 	Came   *cameIn           `json:"file,omitempty"`
-	Done   bool              `json:"done,omitempty"` // the second person has confirmed
-	Why    string            `json:"why,omitempty"`  // the day was not compared
+	// Suggested is what can become of the one that show names.
+	Suggested []reconcile.Suggestion `json:"suggested,omitempty"`
+
+	Done bool   `json:"done,omitempty"` // the second person has confirmed
+	Why  string `json:"why,omitempty"`  // the day was not compared
 }
 
 func (c *reconcileCall) name() string { return "reconcile" }
@@ -95,7 +98,7 @@ func (c *reconcileCall) on(ctx context.Context, e *reconcile.Engine, who reconci
 		return a, err
 	case "show":
 		b, err := e.Break(ctx, c.ID)
-		a.Breaks = []reconcile.Break{b}
+		a.Breaks, a.Suggested = []reconcile.Break{b}, e.Suggest(&b)
 		return a, err
 	case "resolve":
 		b, done, err := e.Resolve(ctx, c.ID, c.Action, c.Note, who, now)
@@ -257,8 +260,8 @@ func newReconcileShowCmd() *cobra.Command {
 		enc.SetIndent("", "  ")
 		return enc.Encode(struct {
 			reconcile.Break
-			Suggested []reconcile.Action `json:"suggested"`
-		}{a.Breaks[0], a.Breaks[0].Suggested()})
+			Suggested []reconcile.Suggestion `json:"suggested"`
+		}{a.Breaks[0], a.Suggested})
 	}
 	return cmd
 }
@@ -270,7 +273,7 @@ func newReconcileResolveCmd() *cobra.Command {
 		Long: `resolve names an action: payer (given back), merchant (the merchant gets or bears it),
 write_off (the house bears it), accept (known, nothing is booked); show says which a
 break can have, the usual first. The first person asks, a second one who names the same
-action confirms it, and only then it is booked. Whoever names another action asks for
+action confirms it, and only then it is booked, as show says. Whoever names another action asks for
 that instead, and another person must confirm it.`,
 		Example: `  acquirer reconcile resolve 123456789 payer --note "north, ticket 4711"`,
 		Args:    cobra.ExactArgs(2),

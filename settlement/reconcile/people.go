@@ -18,10 +18,10 @@ import (
 
 var (
 	// ErrTwoPeople says that the person who asked may not confirm.
-	ErrTwoPeople = errors.New("reconcile: a second person must confirm it")
+	ErrTwoPeople = errors.New("a second person must confirm it")
 	// ErrAction says that a break cannot have the action, or a day the signature,
 	// or that they have one.
-	ErrAction = errors.New("reconcile: that cannot be done")
+	ErrAction = errors.New("that cannot be done")
 )
 
 // Who does something, and from where, for the audit log.
@@ -104,7 +104,7 @@ func readBreak(tx store.Tx, id int64) (Break, error) {
 		return Break{}, err
 	}
 	if len(all) == 0 {
-		return Break{}, store.ErrNotFound
+		return Break{}, fmt.Errorf("%w: acquirer reconcile list has their numbers", store.ErrNotFound)
 	}
 	return all[0], nil
 }
@@ -115,10 +115,6 @@ func (e *Engine) book(ctx context.Context, tx store.Tx, b *Break, date calendar.
 	diff := b.net()
 	expect := func(what string, date calendar.Date, by int64) error {
 		return settlement.ExpectTx(tx, "recon/"+b.Key+"/"+what, date, wallet, money.Amount(by))
-	}
-	post := func(t ledger.Transfer) error {
-		_, err := ledger.PostTx(tx, []ledger.Transfer{t})
-		return err
 	}
 	owe := func() error {
 		_, err := settlement.OweTx(tx, "recon/"+b.Key, b.Merchant, diff, 0, string(b.Kind)+" "+b.RRN, now)
@@ -134,6 +130,14 @@ func (e *Engine) book(ctx context.Context, tx store.Tx, b *Break, date calendar.
 		}
 		return expect("run", settles, -(b.Ours - b.OurFee).Fen())
 	}
+	t, books := e.posting(b, b.Action, date)
+	post := func() error {
+		if !books {
+			return nil
+		}
+		_, err := ledger.PostTx(tx, []ledger.Transfer{t})
+		return err
+	}
 	switch b.Kind {
 	case Long, Duplicate, LateReversal, Amount:
 		if b.Kind == Amount {
@@ -144,16 +148,12 @@ func (e *Engine) book(ctx context.Context, tx store.Tx, b *Break, date calendar.
 		switch {
 		case b.Action == ToMerchant && b.Merchant == "":
 			return fmt.Errorf("%w: the file names no merchant", ErrAction)
-		case diff > 0 && b.Action == ToMerchant:
-			return errors.Join(owe(), post(ledger.LongResolved(b.Key, date, wallet, b.Merchant, diff)))
+		case diff != 0 && b.Action == ToMerchant:
+			return errors.Join(owe(), post())
 		case diff > 0: // the network takes it back from what it owes
-			return errors.Join(expect("back", date, -diff.Fen()), post(ledger.LongResolved(b.Key, date, wallet, "", diff)))
-		case diff < 0 && b.Action == ToMerchant:
-			return errors.Join(owe(), post(ledger.ShortResolved(b.Key, date, b.Merchant, -diff)))
-		case diff < 0:
-			return post(ledger.ShortResolved(b.Key, date, "", -diff))
+			return errors.Join(expect("back", date, -diff.Fen()), post())
 		}
-		return nil
+		return post()
 	case Short:
 		// It may have been resolved before it was old enough to be in suspense.
 		if err := postDifference(tx, b, wallet, date); err != nil {
@@ -161,18 +161,56 @@ func (e *Engine) book(ctx context.Context, tx store.Tx, b *Break, date calendar.
 		}
 		switch {
 		case b.Action == ToLoss:
-			return errors.Join(release(), post(ledger.ShortResolved(b.Key, date, "", -diff)))
+			return errors.Join(release(), post())
 		case b.Held:
 			dropped, err := settlement.DropTx(tx, b.line, date)
 			if err == nil && !dropped {
 				err = errors.New("its line is not held any more")
 			}
-			return errors.Join(err, post(ledger.ShortFound(b.Key, date, wallet, -diff)))
-		default:
-			return errors.Join(owe(), post(ledger.ShortResolved(b.Key, date, b.Merchant, -diff)))
+			return errors.Join(err, post())
 		}
+		return errors.Join(owe(), post())
 	}
 	return nil
+}
+
+// posting is the transfer that ends what a break has in suspense when an action
+// is confirmed; false when nothing is booked.
+func (e *Engine) posting(b *Break, a Action, date calendar.Date) (t ledger.Transfer, books bool) {
+	wallet, diff, merchant := e.wallet(b.Source), b.net(), ""
+	if a == ToMerchant {
+		merchant = b.Merchant
+	}
+	switch {
+	case b.Kind == Short && a == ToMerchant && b.Held: // its line is taken back
+		return ledger.ShortFound(b.Key, date, wallet, -diff), true
+	case b.Kind == Short:
+		return ledger.ShortResolved(b.Key, date, merchant, -diff), true
+	case !slices.Contains([]Kind{Long, Duplicate, LateReversal, Amount}, b.Kind) || diff == 0:
+		return ledger.Transfer{}, false
+	case diff > 0:
+		return ledger.LongResolved(b.Key, date, wallet, merchant, diff), true
+	}
+	return ledger.ShortResolved(b.Key, date, merchant, -diff), true
+}
+
+// Suggestion is what can become of a break, and how that is booked.
+type Suggestion struct {
+	Action  Action `json:"action"`
+	Posting string `json:"posting,omitempty"` // like "D2301 / C1101 99.52"; empty when nothing is booked
+}
+
+// Suggest lists what can become of a break, the usual first.
+func (e *Engine) Suggest(b *Break) []Suggestion {
+	var out []Suggestion
+	for _, a := range b.Suggested() {
+		s := Suggestion{Action: a}
+		if t, books := e.posting(b, a, b.Date); books && len(t.Legs) == 2 {
+			s.Posting = fmt.Sprintf("D%d / C%d %s", t.Legs[0].Account, t.Legs[1].Account, t.Legs[0].Amount)
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // SignOff signs a compared day: the first person made the reconciliation, a
