@@ -104,6 +104,14 @@ func TestMissingYearIsAnError(t *testing.T) {
 	if got, err := c.SettleDate(20261231); err != nil || got != 20270103 {
 		t.Errorf("with 2027: %s, %v, want the make-up Sunday 2027-01-03", got, err)
 	}
+	for _, row := range []struct {
+		c          *Calendar
+		from, last Date
+	}{{Chinese(), 20261126, 20261230}, {Chinese(), 20250101, 20261230}, {Chinese(), 20261230, 20261230}, {Chinese(), 20261231, 20261230}, {Chinese(), 20270101, 20261231}, {c, 20261126, 20271230}} {
+		if got := row.c.Last(row.from); got != row.last {
+			t.Errorf("from %s on the last date that is paid T+1 is %s, want %s", row.from, got, row.last)
+		}
+	}
 	if got := c.Years(); len(got) != 3 || got[2] != 2027 {
 		t.Errorf("years %v", got)
 	}

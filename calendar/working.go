@@ -152,8 +152,8 @@ var ErrYear = errors.New("calendar: the holidays of the year are not known")
 // error (ErrYear) and never a guess.
 func (c *Calendar) WorkingDay(d Date) (bool, error) {
 	if !c.years[d.Year()] {
-		return false, fmt.Errorf("%w: %d (asked for %s); import its State Council notice as %d.json in the layout of holiday-cn with --calendar %d.json",
-			ErrYear, d.Year(), d, d.Year(), d.Year())
+		return false, fmt.Errorf("%w: %d (asked for %s); get its State Council notice as a JSON file in the layout of holiday-cn, %d.json, and name it: settlement.calendar of acquirer serve, --calendar of a command",
+			ErrYear, d.Year(), d, d.Year())
 	}
 	w := d.Weekday()
 	weekend := w == time.Saturday || w == time.Sunday
@@ -189,6 +189,23 @@ func (c *Calendar) AddWorkingDays(d Date, n int) (Date, error) {
 // SettleDate returns the day on which a business date is paid at T+1: the next
 // working day, make-up days included. D+0 pays on the business date itself.
 func (c *Calendar) SettleDate(business Date) (Date, error) { return c.AddWorkingDays(business, 1) }
+
+// Last is the last business date from one on that can be paid T+1: the day before
+// the last working day of the years that are known without a gap. It is before
+// from when that one's own cannot be told.
+func (c *Calendar) Last(from Date) Date {
+	year := from.Year()
+	for c.years[year+1] {
+		year++
+	}
+	d := NewDate(year, time.December, 31)
+	for ; d >= from; d = d.AddDays(-1) {
+		if _, err := c.SettleDate(d); err == nil {
+			break
+		}
+	}
+	return d
+}
 
 // SettleDate is Calendar.SettleDate of the calendar in use.
 func SettleDate(business Date) (Date, error) { return Chinese().SettleDate(business) }

@@ -262,7 +262,7 @@ func exporter(t *testing.T) string {
 		for name, value := range map[string]float64{
 			"acquirer_terminal_connections": 20, "acquirer_transactions_in_flight": 2, "acquirer_mac_failures_total": 0, "acquirer_chip_replays_total": 0, "acquirer_owed_oldest_seconds": 0,
 			"acquirer_undelivered_total": 0, "acquirer_handler_panics_total": 0, "acquirer_ledger_balanced": 1, "acquirer_ledger_lag_seconds": .3, "acquirer_instant_oldest_seconds": 2, "acquirer_instant_waiting": 1,
-			"acquirer_self_check_failures_total": 0, "acquirer_bank_files_refused_total": 0, "acquirer_routing_stale": 0, "acquirer_clearing_files_refused_total": 0, "acquirer_business_date_waits": 0, "acquirer_dispute_due_seconds": 1e6, "acquirer_dispute_missed_total": 0, "acquirer_store_in_doubt_total": 0, "acquirer_store_retries_total": 0,
+			"acquirer_self_check_failures_total": 0, "acquirer_bank_files_refused_total": 0, "acquirer_routing_stale": 0, "acquirer_clearing_files_refused_total": 0, "acquirer_business_date_waits": 0, "acquirer_calendar_days": 200, "acquirer_dispute_due_seconds": 1e6, "acquirer_dispute_missed_total": 0, "acquirer_store_in_doubt_total": 0, "acquirer_store_retries_total": 0,
 			"go_goroutines": 90, "go_memstats_heap_inuse_bytes": 4e7, "process_open_fds": 70, "process_max_fds": 20000,
 			"process_resident_memory_bytes": 9e7, "process_cpu_seconds_total": float64(n) / 10,
 		} {

@@ -256,6 +256,9 @@ func (e *Engine) OpenDate(ctx context.Context) (open calendar.Date, err error) {
 
 func (e *Engine) settle(ctx context.Context, date calendar.Date, seq int, now time.Time) (Day, error) {
 	due, err := calendar.SettleDate(date)
+	if errors.Is(err, calendar.ErrYear) && seq >= seqInstant {
+		due, err = math.MaxInt32, nil // what is paid at once does not wait for the notice of a year's holidays
+	}
 	if err != nil {
 		return Day{}, err
 	}

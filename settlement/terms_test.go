@@ -483,3 +483,33 @@ func TestEarlyPaymentThatIsNotToBeHad(t *testing.T) {
 		w.sound(e)
 	})
 }
+
+// On the last day of a year whose successor's holidays nobody has told, S0 is
+// paid as ever; only what is paid T+1 waits for them.
+func TestInstantAtTheEndOfTheCalendar(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		w.fund(e, 5_000_00)
+		mid := w.merchant(1, "MICRO-2025", merchant.S0, "00")
+		eve := calendar.Date(20261231)
+		for _, err := calendar.SettleDate(eve); err == nil; _, err = calendar.SettleDate(eve) {
+			eve += 1_0000 // another test may have assumed a year
+		}
+		at := clock(eve, 12, 0)
+		sale := w.soldAt(mid, at, 1_000_00)
+		if _, err := e.CatchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		p, err := e.PayInstant(ctx, at.Add(4*time.Second))
+		if err != nil || p.Paid != 1 || p.Total != 991_00 {
+			t.Errorf("paid %+v, %v", p, err)
+		}
+		if a, err := e.Arrival(ctx, sale.Txn); err != nil || len(a.Payouts) != 1 || a.Payouts[0].Due != eve {
+			t.Errorf("%+v, %v", a, err)
+		}
+		if got := w.balance(e, ledger.AdvanceD0, ""); got != 991_00 {
+			t.Errorf("%s is lent", got)
+		}
+		w.sound(e)
+	})
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"acquirer/audit"
+	"acquirer/calendar"
 	"acquirer/console"
 	"acquirer/download"
 	"acquirer/fault"
@@ -85,6 +86,11 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 	if err := importCalendars(splitList(cfg.Settlement.Calendar)); err != nil {
 		return nil, fmt.Errorf("settlement.calendar: %w", err)
 	}
+	v.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "acquirer_calendar_days",
+		Help: "Days until the last business date whose T+1 day is known; the holidays of the year after are needed before it is 0."}, func() float64 {
+		today := calendar.DateOf(time.Now())
+		return float64(today.DaysUntil(calendar.Chinese().Last(today)))
+	}))
 	v.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if c, ok := h.(pinCounter); ok {
 		if err := guardPINs(cfg, c, v.metrics); err != nil {
