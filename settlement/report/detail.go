@@ -17,7 +17,7 @@ var detailColumns = []Column{
 	{"settle_date", "结算日", Date}, {"merchant", "商户号", Code}, {"terminal", "终端号", Code}, {"time", "交易时间", Text}, {"type", "交易类型", Text},
 	{"method", "支付方式", Text}, {"card", "卡号", Text}, {"issuer", "发卡方", Text}, {"batch", "批次号", Code}, {"stan", "凭证号", Code}, {"rrn", "参考号", Code},
 	{"original_rrn", "原参考号", Code}, {"approval", "授权码", Code}, {"amount", "交易金额", Money}, {"fee_rate", "手续费(比例)", Money},
-	{"fee_fixed", "手续费(固定)", Money}, {"speed_fee", "到账服务费", Money}, {"net", "净额", Money}, {"speed", "到账方式", Text}, {"plan", "费率方案", Text}, {"payout", "打款单号", Code},
+	{"fee_fixed", "手续费(固定)", Money}, {"speed_fee", "到账服务费", Money}, {"net", "净额", Money}, {"speed", "到账方式", Text}, {"plan", "费率方案", Text}, {"payout", "打款单号", Code}, {"note", "说明", Text},
 }
 
 // detail is every settled transaction of a period or of one payout. Account
@@ -160,7 +160,8 @@ func (b *Books) lines(ctx context.Context, s sheet, run run, mid, speed string, 
 	err := b.db.Read(ctx, func(tx store.Tx) error {
 		rows, err := tx.Query(`select l.effect, l.terminal, l.rrn, l.issuer, l.wallet, l.speed, l.plan, l.plan_version, l.amount, l.fee_rate, l.fee_fixed, l.speed_fee,
 				coalesce(t.opened, 0), coalesce(t.masked, ''), coalesce(t.channel, 0), coalesce(t.batch, 0), coalesce(t.stan, 0), coalesce(o.approval, ''),
-				coalesce(case when l.effect = 2 then l.rrn else p.rrn end, ''), coalesce(b.payout, '')
+				coalesce(case when l.effect = 2 then l.rrn else p.rrn end, ''), coalesce(b.payout, ''),
+				case when l.note <> '' then l.note else coalesce(b.reason, '') end
 			from settlement_line l left join txn t on t.id = abs(l.id) left join outcome o on o.txn = abs(l.id)
 			left join settlement_line p on p.id = l.parent and l.parent <> 0
 			left join settlement_batch b on b.run = l.run and b.merchant = l.merchant and b.speed = l.speed
@@ -174,13 +175,14 @@ func (b *Books) lines(ctx context.Context, s sheet, run run, mid, speed string, 
 				effect, version                   int
 				terminal, rrn, issuer, wallet     string
 				plan, masked, approval, of, order string
+				note                              string // why it is paid later than its merchant's speed says, or not
 				speed                             merchant.Speed
 				amount, rate, fixed, speedFee     money.Amount
 				opened, batch, stan               int64
 				channel                           journal.Channel
 			)
 			if err := rows.Scan(&effect, &terminal, &rrn, &issuer, &wallet, &speed, &plan, &version, &amount, &rate, &fixed, &speedFee,
-				&opened, &masked, &channel, &batch, &stan, &approval, &of, &order); err != nil {
+				&opened, &masked, &channel, &batch, &stan, &approval, &of, &order, &note); err != nil {
 				return err
 			}
 			sum.amount, sum.rate, sum.fixed, sum.speed = sum.amount+amount, sum.rate+rate, sum.fixed+fixed, sum.speed+speedFee
@@ -195,7 +197,7 @@ func (b *Books) lines(ctx context.Context, s sheet, run run, mid, speed string, 
 				masked, issuer = "", merchant.WalletName(issuer)
 			}
 			if err := s.row([]any{run.date, mid, terminal, at, name, method(channel, wallet), masked, issuer, fmt.Sprintf("%06d", batch), fmt.Sprintf("%06d", stan), rrn,
-				of, approval, amount, rate, fixed, speedFee, amount - rate - fixed - speedFee, merchant.SpeedName(speed), fmt.Sprintf("%s v%d", plan, version), order}); err != nil {
+				of, approval, amount, rate, fixed, speedFee, amount - rate - fixed - speedFee, merchant.SpeedName(speed), fmt.Sprintf("%s v%d", plan, version), order, note}); err != nil {
 				return err
 			}
 		}

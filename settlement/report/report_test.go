@@ -235,6 +235,7 @@ func TestDetail(t *testing.T) {
 			"2026-11-20 撤销 贷记卡 621000******0018 000006 000000000005 -30.00 -0.18 0.00 0.00 -29.82 ESIGN-STD v1",
 			"2026-11-20 消费 贷记卡 621000******0018 000007  5000.00 30.00 0.00 2.49 4967.51 ESIGN-STD v1"}
 		same(t, "a day", day.rows("明细", keys...), append(append([]string{}, want...), others...)...)
+		same(t, "why", day.rows("明细", "stan", "note")[4:], "000005 the first sale of a merchant is paid T+1", "000006 nothing to pay", "000007 ")
 		ref := "20261120-" + stall + "-T1-0"
 		down := s.json(Request{Report: "detail", Payout: ref})
 		if got := day.total("明细", "amount", "fee_rate", "fee_fixed", "speed_fee", "net", "stan"); got != "5310.00 31.55 3.00 2.49 5272.96 <nil>" {
@@ -605,7 +606,7 @@ func TestPDFPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	row := []any{friday, stall, "10000001", "2026-11-20 12:00:01", "消费", "贷记卡", "621000******0018", "north", "000001", "000001", "2X2FYZCH2PS1", "2X2FYZCH2PS1", "A12345",
-		money.Amount(1_234_567_89), money.Amount(60), money.Amount(300), money.Amount(0), money.Amount(-1_234_567_89), "T+1", "MICRO-2025 v1", "20261120-" + stall + "-T1-0"}
+		money.Amount(1_234_567_89), money.Amount(60), money.Amount(300), money.Amount(0), money.Amount(-1_234_567_89), "T+1", "MICRO-2025 v1", "20261120-" + stall + "-T1-0", "own funds do not cover it"}
 	for range 300 {
 		if err := s.row(row); err != nil {
 			t.Fatal(err)
