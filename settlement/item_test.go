@@ -28,7 +28,7 @@ func TestChargeback(t *testing.T) {
 		w.close(e, friday)
 		w.receive(e, friday, clock(monday, 9, 0))
 		w.pay(e, clock(monday, 10, 0))
-		w.sale(mid, monday, 50_00)
+		second := w.sale(mid, monday, 50_00)
 		cb := Chargeback{Key: "C1", Merchant: mid, Txn: sale.Txn, Amount: 100_00, Fee: 5_00, Text: "not as described"}
 		for range 2 {
 			must(t, e.Chargeback(ctx, cb, clock(monday, 11, 0)))
@@ -46,6 +46,9 @@ func TestChargeback(t *testing.T) {
 		w.sound(e)
 		if d := w.close(e, monday); d.Gross != 50_00 || d.Other != -100_00 || d.CarryOut != 49_70-100_00 || d.Payouts != 0 {
 			t.Errorf("monday %+v", d)
+		}
+		if a, err := e.Arrival(ctx, second.Txn); err != nil || a.Other != -100_00 || len(a.Payouts) != 0 || a.Reason != "a debt of 50.30 is carried over" {
+			t.Errorf("where the money of the second sale is: %+v, %v", a, err)
 		}
 		if owed, err := e.Expected(ctx, monday, ""); err != nil || owed != 50_00-25-105_00 {
 			t.Errorf("the network owes %s, %v", owed, err)

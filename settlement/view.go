@@ -242,11 +242,13 @@ type Arrival struct {
 	Txn     int64          `json:"txn"`
 	Line    LineState      `json:"line"`
 	Speed   merchant.Speed `json:"speed"`
-	Date    calendar.Date  `json:"date"`              // business date it settles with
-	Net     money.Amount   `json:"net"`               // what the merchant has of it, before a fee for speed
-	Due     calendar.Date  `json:"due,omitempty"`     // while it waits: the day on which it is paid, if nothing comes between
-	Reason  string         `json:"reason,omitempty"`  // why it is paid later than its merchant's speed says, or not yet
-	Payouts []PayoutView   `json:"payouts,omitempty"` // of its batch, with those that replaced them
+	Date    calendar.Date  `json:"date"`               // business date it settles with
+	Net     money.Amount   `json:"net"`                // what the merchant has of it, before a fee for speed
+	Due     calendar.Date  `json:"due,omitempty"`      // while it waits: the day on which it is paid, if nothing comes between
+	Reason  string         `json:"reason,omitempty"`   // why it is paid later than its merchant's speed says, or not yet
+	Other   money.Amount   `json:"other,omitempty"`    // chargebacks, fees and holds that were netted with it
+	CarryIn money.Amount   `json:"carry_in,omitempty"` // and what was carried over from before
+	Payouts []PayoutView   `json:"payouts,omitempty"`  // of its batch, with those that replaced them
 }
 
 // paidOn is the day on which a line that waits is paid.
@@ -290,7 +292,8 @@ func (e *Engine) Arrival(ctx context.Context, txn int64) (*Arrival, error) {
 			return nil
 		}
 		var reason string
-		err = tx.QueryRow("select id, payout, reason from settlement_batch where run = $1 and merchant = $2 and speed = $3", l.run, l.merchant, l.speed).Scan(&batch, &ref, &reason)
+		err = tx.QueryRow("select id, payout, reason, other, carry_in from settlement_batch where run = $1 and merchant = $2 and speed = $3", l.run, l.merchant, l.speed).
+			Scan(&batch, &ref, &reason, &a.Other, &a.CarryIn)
 		if errors.Is(err, store.ErrNotFound) { // gathered, not netted yet
 			return nil
 		}

@@ -14,6 +14,7 @@ import (
 
 	"acquirer/journal"
 	"acquirer/merchant"
+	"acquirer/money"
 	"acquirer/settlement"
 	"acquirer/store"
 	switching "acquirer/switch"
@@ -332,6 +333,14 @@ func (a *payoutAnswer) print(w io.Writer, do string) error {
 		}
 		if x.Reason != "" {
 			text += ": " + x.Reason
+		}
+		for _, also := range []struct {
+			amount money.Amount
+			what   string
+		}{{x.Other, "chargebacks, fees and holds"}, {x.CarryIn, "carried over from before"}} {
+			if also.amount != 0 {
+				text += fmt.Sprintf("; netted with %s of %s", also.amount, also.what)
+			}
 		}
 		if _, err := fmt.Fprintln(w, text); err != nil {
 			return err
