@@ -345,6 +345,14 @@ func TestBrowser(t *testing.T) {
 			}
 		}
 	}
+	// What is taken to the command line shows on a wide screen too.
+	b.look(1440, 900, "light")
+	b.open(base + "/compared")
+	has(t, "a difference", b.text(`table[aria-labelledby=compared-open] tbody`), "91", "north 604414000482", "alipay 0EXTRA000001")
+	has(t, "a case", b.text(`table[aria-labelledby=disputes] tbody`), "4853")
+	b.open(base)
+	b.see(`#live:not([hidden])`)
+
 	// The list keeps to its column at every width, with the longest words in it.
 	long := house.sale(4, time.Now())
 	long.Type, long.PAN, long.Issuer, long.Amount, long.Took = "completion_notice", "622000*********9210", "unionpay-qr", 99_999_999, 25*time.Second

@@ -5,6 +5,7 @@ import (
 
 	"acquirer/console"
 	"acquirer/journal"
+	"acquirer/money"
 	"acquirer/settlement/dispute"
 	"acquirer/settlement/reconcile"
 )
@@ -27,10 +28,8 @@ func (h consoleHouse) Compared(ctx context.Context, n int) (c console.Compared, 
 		return c, err
 	}
 	for _, b := range open {
-		x := console.OtherBooks{ID: b.ID, Date: b.Date, Kind: string(b.Kind), Source: b.Source, RRN: b.RRN, Ours: b.Ours, Theirs: b.Theirs, Asked: string(b.Action)}
-		if b.Kind == reconcile.Fee { // the amounts agree: the fees are what differs
-			x.Ours, x.Theirs = b.OurFee, b.TheirFee
-		}
+		x := console.OtherBooks{ID: b.ID, Date: b.Date, Kind: string(b.Kind), Source: b.Source, RRN: b.RRN, Asked: string(b.Action)}
+		x.Ours, x.Theirs = sides(b)
 		if b.Merchant != "" {
 			x.Merchant = h.v.merchantName(b.Merchant)
 		}
@@ -48,4 +47,13 @@ func (h consoleHouse) Compared(ctx context.Context, n int) (c console.Compared, 
 			Merchant: h.v.merchantName(x.Merchant), Amount: x.Amount, Reason: x.Reason, Due: x.Due})
 	}
 	return c, nil
+}
+
+// sides are what differs in a break: the amounts, or the fees where the amounts
+// agree.
+func sides(b reconcile.Break) (ours, theirs money.Amount) {
+	if b.Kind == reconcile.Fee {
+		return b.OurFee, b.TheirFee
+	}
+	return b.Ours, b.Theirs
 }
