@@ -14,16 +14,16 @@ import (
 const maxDays = 3660
 
 // all names the terms and their defaults.
-func (t *Terms) all() [6]struct {
+func (t *Terms) all() [7]struct {
 	name string
 	days *int
 	or   int
 } {
-	return [6]struct {
+	return [7]struct {
 		name string
 		days *int
 		or   int
-	}{{"retrieval", &t.Retrieval, 20}, {"after_slip", &t.AfterSlip, 30}, {"represent", &t.Represent, 30}, {"second", &t.Second, 30}, {"arbitrate", &t.Arbitrate, 15}, {"ruling", &t.Ruling, 45}}
+	}{{"retrieval", &t.Retrieval, 20}, {"after_slip", &t.AfterSlip, 30}, {"represent", &t.Represent, 30}, {"second", &t.Second, 30}, {"arbitrate", &t.Arbitrate, 15}, {"ruling", &t.Ruling, 45}, {"window", &t.Window, 120}}
 }
 
 func (t Terms) check() error {

@@ -129,3 +129,22 @@ func TestPoison(t *testing.T) {
 		}
 	})
 }
+
+// What an issuer sends when its time is over is taken, since the network took the
+// money, and the case says that this is the answer.
+func TestTooLate(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		for days, late := range map[int]bool{90: false, 91: true} {
+			w := newCourt(t, db, Terms{Window: 90})
+			it := Item{Key: fmt.Sprint(days), Source: "north", Stage: Chargeback, Date: monday, Payment: Payment{Txn: int64(days), RRN: fmt.Sprint(days), Merchant: alice, Amount: 10_00, Date: monday.AddDays(-days)}}
+			c, err := w.e.Take(t.Context(), it, north, at(monday))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if events, err := w.e.Events(t.Context(), c.ID); err != nil || strings.Contains(events[0].What, "too late") != late {
+				t.Errorf("%d days after its sale: %+v, %v", days, events, err)
+			}
+			w.facts = nil
+		}
+	})
+}

@@ -205,6 +205,7 @@ type Terms struct {
 	Second      int  `json:"second"`       // theirs, after a representment; default 30
 	Arbitrate   int  `json:"arbitrate"`    // ours, after a second chargeback or a pre-arbitration; default 15
 	Ruling      int  `json:"ruling"`       // the network's; default 45
+	Window      int  `json:"window"`       // theirs, calendar days after the sale to ask for a slip or charge it back; default 120
 	WorkingDays bool `json:"working_days"` // count working days, make-up days among them; else calendar days
 }
 

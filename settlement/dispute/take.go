@@ -316,6 +316,10 @@ func (e *Engine) take(tx store.Tx, it Item, who Who, now time.Time) (Case, error
 		gone := fmt.Sprintf("; %s of %s went back to the payer before", it.Payment.Gone, it.Payment.Amount)
 		s.what, s.task = s.what+gone, s.task+gone
 	}
+	if last := it.Payment.Date.AddDays(t.Window); it.Payment.Date != 0 && it.Date > last && (it.Stage == Retrieval || it.Stage == Chargeback) {
+		late := fmt.Sprintf("; it came too late: the sale is of %s and the last day was %s", it.Payment.Date, last)
+		s.what, s.task = s.what+late, s.task+late
+	}
 	return c, write(tx, &c, &s, now)
 }
 
