@@ -168,6 +168,9 @@ func TestAdjustmentByNothing(t *testing.T) {
 		if d := w.close(e, friday); d.Gross != 100_00 {
 			t.Errorf("friday %+v", d)
 		}
+		if r, err := e.VerifyJournal(t.Context()); err != nil || len(r.Problems) > 0 {
+			t.Errorf("%+v, %v", r, err)
+		}
 		w.sound(e)
 	})
 }

@@ -21,6 +21,7 @@ func (w *world) says(e *Engine, ref string, status Status, now time.Time) {
 			w.t.Fatal(err)
 		}
 		w.sound(e)
+		w.derived(e)
 		if i == 0 {
 			before = w.tables()
 		} else if after := w.tables(); after != before {
@@ -63,6 +64,7 @@ func (w *world) recover(e *Engine, ref string, loss bool, now time.Time) {
 			w.t.Fatalf("%s recovers %s: done %v, %v", by, ref, done, err)
 		}
 		w.sound(e)
+		w.derived(e)
 	}
 }
 
@@ -117,6 +119,7 @@ func TestPaidAfterAll(t *testing.T) {
 		w.stands(e, mid, 0, 99_40, 0, 0)
 		w.reissue(e, ref, clock(monday, 16, 0))
 		w.sound(e)
+		w.derived(e)
 	})
 }
 
@@ -144,6 +147,7 @@ func TestAdvancePaidAfterAll(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.sound(e)
+			w.derived(e)
 		}
 		if p := w.payout(e, ref); p.state != Paid || w.tasksOf(e) != "" {
 			t.Errorf("payout %+v, tasks %s", p, w.tasksOf(e))
@@ -155,6 +159,7 @@ func TestAdvancePaidAfterAll(t *testing.T) {
 		w.receive(e, friday, clock(monday, 9, 0))
 		w.pay(e, clock(monday, 10, 0))
 		w.sound(e)
+		w.derived(e)
 		if own, lent := w.balance(e, ledger.OwnBank, ""), w.balance(e, ledger.AdvanceD0, ""); own != 100_00-50 || lent != 0 {
 			t.Errorf("repaid: own money %s, lent %s", own, lent)
 		}
@@ -213,6 +218,7 @@ func TestLongReplaced(t *testing.T) {
 			t.Errorf("giving up what was recovered: %v", err)
 		}
 		w.sound(e)
+		w.derived(e)
 		// The bank brings it back after all: it is the merchant's, with its next day.
 		w.says(e, ref, Returned, clock(monday, 17, 0))
 		w.stands(e, mid, 99_40, 0, 0, 0)
@@ -220,6 +226,7 @@ func TestLongReplaced(t *testing.T) {
 		w.pay(e, clock(monday.AddDays(1), 10, 0))
 		w.stands(e, mid, 0, 0, 0, 0)
 		w.sound(e)
+		w.derived(e)
 	})
 }
 
@@ -270,6 +277,7 @@ func TestLongPaidTwice(t *testing.T) {
 			}
 			w.stands(e, mid, 0, 0, 0, 0)
 			w.sound(e)
+			w.derived(e)
 		})
 	})
 	t.Run("given up", func(t *testing.T) {
@@ -322,6 +330,7 @@ func TestLongCut(t *testing.T) {
 		}
 		w.stands(e, mid, 0, 0, 0, 0)
 		w.sound(e)
+		w.derived(e)
 	})
 }
 
@@ -347,6 +356,7 @@ func TestLongAdvance(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.sound(e)
+		w.derived(e)
 		if got := w.balance(e, ledger.AdvanceRisk, ""); got != amount {
 			t.Errorf("lost %s, want %s", got, amount)
 		}

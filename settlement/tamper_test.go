@@ -169,6 +169,16 @@ func (w *world) wrong(e *Engine) []string {
 	return append(append(append(all, r.Problems...), j.Problems...), rows.Problems...)
 }
 
+// derived fails unless everything that is booked follows from what happened.
+func (w *world) derived(e *Engine) {
+	w.t.Helper()
+	r, err := e.VerifyJournal(context.Background())
+	noError(w.t, err)
+	if len(r.Problems) > 0 {
+		w.t.Fatalf("what is booked does not follow: %s", strings.Join(r.Problems, "\n"))
+	}
+}
+
 func (w *world) exec(all ...string) {
 	w.t.Helper()
 	noError(w.t, w.db.Write(context.Background(), func(tx store.Tx) error {

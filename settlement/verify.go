@@ -47,6 +47,7 @@ type verification struct {
 	cursor int64          // facts behind it are not booked
 	upto   int64          // facts up to here are booked; those between may have become visible late
 	booked map[string]int // transfers that were wanted and found, by family
+	wanted []wanted       // not looked for yet
 }
 
 // VerifyJournal reads the journal from its first fact and holds every one
@@ -186,6 +187,9 @@ func (v *verification) approved(f *Fact, lines map[int64]*line, have map[string]
 	if gone && !isBooked && !isSuspended && !isReversed && !isResolved {
 		return // taken back before it was booked
 	}
+	if l.run == lineUnpriced && l.amount == 0 && !isBooked && !isSuspended {
+		return // a tip of nothing, without a price
+	}
 	if isSuspended || l.run == lineUnpriced {
 		v.same(id, suspended, isSuspended, ledger.LongItem("unpriced-"+id, l.date, l.wallet, l.amount), f.Date, l.date)
 		if gone || isResolved {
@@ -303,27 +307,42 @@ func family(key string) string {
 	return head
 }
 
-// want says that transfers are booked, each as it is wanted.
-func (v *verification) want(what string, wanted ...ledger.Transfer) error {
-	keys := make([]string, len(wanted))
-	for i := range wanted {
-		keys[i] = wanted[i].Key
+// wanted is a transfer that must be booked, and what for.
+type wanted struct {
+	what string
+	ledger.Transfer
+}
+
+// want says that transfers must be booked, each as it is wanted; flush looks.
+func (v *verification) want(what string, all ...ledger.Transfer) {
+	for _, t := range all {
+		v.wanted = append(v.wanted, wanted{what, t})
+	}
+}
+
+// flush compares what was wanted with what is booked.
+func (v *verification) flush() error {
+	keys := make([]string, len(v.wanted))
+	for i := range v.wanted {
+		keys[i] = v.wanted[i].Key
 	}
 	have, err := ledger.TransfersTx(v.tx, keys)
 	if err != nil {
 		return err
 	}
-	for i := range wanted {
-		t, found := have[wanted[i].Key]
+	for i := range v.wanted {
+		w := &v.wanted[i]
+		t, found := have[w.Key]
 		if !found {
-			v.r.problem("%s: %s is not booked", what, wanted[i].Key)
+			v.r.problem("%s: %s is not booked", w.what, w.Key)
 			continue
 		}
 		v.booked[family(t.Key)]++
-		if how := t.Differs(&wanted[i]); how != "" {
-			v.r.problem("%s, %s: %s", what, t.Key, how)
+		if how := t.Differs(&w.Transfer); how != "" {
+			v.r.problem("%s, %s: %s", w.what, t.Key, how)
 		}
 	}
+	v.wanted = v.wanted[:0]
 	return nil
 }
 
@@ -337,36 +356,96 @@ func undated(all []ledger.Transfer) []ledger.Transfer {
 
 // payouts holds every payout against what its state says must be booked.
 func (v *verification) payouts() error {
-	return eachRow(v.tx, "select "+payoutColumns+" from settlement_payout where ref > $1 order by ref limit $2", scanPayout,
-		func(p *payout) string { return p.ref }, func(p *payout) error {
-			seen, err := ledger.TransfersTx(v.tx, []string{"payout/" + p.ref + "/cost", "payout/" + p.ref + "/repaid"})
+	return eachPage(v, "select "+payoutColumns+" from settlement_payout where ref > $1 order by ref limit $2", scanPayout,
+		func(p *payout) string { return p.ref }, func(page []payout) error {
+			var keys, marks []string
+			var refs []any
+			for i := range page {
+				for _, step := range []string{"cost", "repaid", "late", "recovered"} {
+					keys = append(keys, "payout/"+page[i].ref+"/"+step)
+				}
+				refs, marks = append(refs, page[i].ref), append(marks, "$"+strconv.Itoa(i+1))
+			}
+			seen, err := ledger.TransfersTx(v.tx, keys)
 			if err != nil {
 				return err
 			}
-			cost, costs := seen["payout/"+p.ref+"/cost"]
-			_, repaid := seen["payout/"+p.ref+"/repaid"]
-			book := p.booking(0, 0)
-			if costs && len(cost.Legs) > 0 {
-				book.Cost = cost.Legs[0].Amount // as high as it was then
+			rows, err := v.tx.Query("select ref, way, asked_by, done_by, done, back from settlement_long where ref in ("+strings.Join(marks, ",")+")", refs...)
+			longs, err := store.All(rows, err, func(r *store.Rows, l *long) error {
+				return r.Scan(&l.ref, &l.way, &l.askedBy, &l.doneBy, &l.done, &l.back)
+			})
+			if err != nil {
+				return err
 			}
-			all := book.Reserve()
-			switch p.state {
-			case Paid, CameBack:
-				all = append(all, book.Success()...)
-			case Failed:
-				all = append(all, book.Failed()...)
+			for i := range page {
+				p := &page[i]
+				var l *long
+				if n := slices.IndexFunc(longs, func(l long) bool { return l.ref == p.ref }); n >= 0 {
+					l = &longs[n]
+				}
+				v.want("payout "+p.ref+", which is "+p.state.String(), p.booked(l, seen)...)
 			}
-			if p.state == CameBack {
-				all = append(all, book.Returned(repaid)...)
-			}
-			if repaid || p.state == Paid && p.repaid {
-				all = append(all, book.Repaid()...)
-			}
-			if p.long {
-				all = append(all, book.Long()...)
-			}
-			return v.want("payout "+p.ref+", which is "+p.state.String(), undated(all)...)
+			return nil
 		})
+}
+
+// booked is what must be booked of a payout, without dates. l is what is known
+// of it when it was paid after it had failed; seen are the transfers that may or
+// may not be, or that say what only they know.
+func (p *payout) booked(l *long, seen map[string]ledger.Transfer) []ledger.Transfer {
+	step := func(name string) (ledger.Transfer, bool) {
+		t, found := seen["payout/"+p.ref+"/"+name]
+		return t, found
+	}
+	book := p.booking(0, 0)
+	if cost, costs := step("cost"); costs && len(cost.Legs) > 0 {
+		book.Cost = cost.Legs[0].Amount // as high as it was then
+	}
+	_, repaid := step("repaid")
+	_, late := step("late")
+	all := book.Reserve()
+	switch {
+	case late && p.state >= Paid:
+		all = append(append(all, book.Failed()...), book.Late()...)
+	case p.state == Paid || p.state == CameBack:
+		all = append(all, book.Success()...)
+	case p.state == Failed:
+		all = append(all, book.Failed()...)
+	}
+	if p.state == CameBack {
+		all = append(all, book.Returned(repaid)...)
+	}
+	if repaid || p.state == Paid && p.repaid {
+		all = append(all, book.Repaid()...)
+	}
+	if l != nil || p.long {
+		all = append(all, book.Long()...)
+	}
+	if l == nil {
+		return undated(all)
+	}
+	if l.done > 0 && l.way == wayMerchant {
+		var payable money.Amount
+		taken, _ := step("recovered")
+		for _, leg := range taken.Legs {
+			if leg.Account == ledger.MerchantPayable && leg.Side == ledger.Debit {
+				payable = leg.Amount
+			}
+		}
+		all = append(all, book.Recovered(payable, p.amount-payable))
+	}
+	if l.done > 0 && l.way == wayLoss {
+		all = append(all, book.Lost()...)
+	}
+	switch {
+	case l.back && l.way == wayMerchant:
+		all = append(all, book.RecoveredTwice())
+	case l.back && l.way == wayLoss:
+		all = append(all, book.FoundAgain()...)
+	case l.back:
+		all = append(all, book.LongReturned()...)
+	}
+	return undated(all)
 }
 
 // receipts holds what networks and wallets paid against what is booked of it.
@@ -375,14 +454,12 @@ func (v *verification) receipts() error {
 		ref, wallet        string
 		expected, received money.Amount
 	}
-	return eachRow(v.tx, "select ref, wallet, expected, received from settlement_receipt where ref > $1 order by ref limit $2",
+	return eachRow(v, "select ref, wallet, expected, received from settlement_receipt where ref > $1 order by ref limit $2",
 		func(r *store.Rows, x *receipt) error { return r.Scan(&x.ref, &x.wallet, &x.expected, &x.received) },
-		func(x *receipt) string { return x.ref }, func(x *receipt) error {
-			t, any := ledger.NetworkReceipt(x.ref, 0, x.wallet, x.expected, x.received)
-			if !any {
-				return nil
+		func(x *receipt) string { return x.ref }, func(x *receipt) {
+			if t, any := ledger.NetworkReceipt(x.ref, 0, x.wallet, x.expected, x.received); any {
+				v.want("receipt "+x.ref, t)
 			}
-			return v.want("receipt "+x.ref, t)
 		})
 }
 
@@ -394,12 +471,12 @@ func (v *verification) batches() error {
 		date calendar.Date
 		seq  int
 	}
-	return eachRow(v.tx, `select b.id, b.merchant, b.speed, b.speed_fee, b.arrears, b.date, r.seq from settlement_batch b join settlement_run r on r.id = b.run
+	return eachRow(v, `select b.id, b.merchant, b.speed, b.speed_fee, b.arrears, b.date, r.seq from settlement_batch b join settlement_run r on r.id = b.run
 			where b.id > $1 and (b.speed_fee <> 0 or b.arrears <> 0) order by b.id limit $2`,
 		func(r *store.Rows, b *settled) error {
 			return r.Scan(&b.id, &b.merchant, &b.speed, &b.speedFee, &b.arrears, &b.date, &b.seq)
 		},
-		func(b *settled) int64 { return b.id }, func(b *settled) error {
+		func(b *settled) int64 { return b.id }, func(b *settled) {
 			r := run{date: b.date, seq: b.seq}
 			var all []ledger.Transfer
 			if b.speedFee != 0 {
@@ -411,31 +488,30 @@ func (v *verification) batches() error {
 			case b.arrears < 0:
 				all = append(all, ledger.ToArrears(r.ref(&b.batch, "collected"), b.date, b.merchant, b.arrears))
 			}
-			return v.want("batch "+r.ref(&b.batch, ""), all...)
+			v.want("batch "+r.ref(&b.batch, ""), all...)
 		})
 }
 
 // items holds chargebacks and fees against the ledger.
 func (v *verification) items() error {
-	return eachRow(v.tx, "select key, merchant, date, amount, network, fee, wallet from settlement_item where key > $1 order by key limit $2",
+	return eachRow(v, "select key, merchant, date, amount, network, fee, wallet from settlement_item where key > $1 order by key limit $2",
 		func(r *store.Rows, it *item) error {
 			return r.Scan(&it.key, &it.merchant, &it.date, &it.amount, &it.network, &it.fee, &it.wallet)
 		},
-		func(it *item) string { return it.key }, func(it *item) error {
+		func(it *item) string { return it.key }, func(it *item) { // those of holds and of reconciliation are looked at there
 			kind, key, _ := strings.Cut(it.key, "/")
 			book := ledger.Chargeback{Key: key, Date: it.date, Merchant: it.merchant, Wallet: it.wallet}
 			switch kind {
 			case "fee":
-				return v.want("fee "+key, ledger.ExtraFee(key, it.date, it.merchant, -it.amount))
+				v.want("fee "+key, ledger.ExtraFee(key, it.date, it.merchant, -it.amount))
 			case "chargeback":
 				book.Amount, book.Fee = it.fee-it.network, -it.fee
 				book.Held = it.amount + book.Amount
-				return v.want("chargeback "+key, book.Book())
+				v.want("chargeback "+key, book.Book())
 			case "chargeback-won":
 				book.Amount = it.amount
-				return v.want("chargeback "+key+", which was won", book.Won())
+				v.want("chargeback "+key+", which was won", book.Won())
 			}
-			return nil // of a hold, or of reconciliation
 		})
 }
 
@@ -445,10 +521,10 @@ func (v *verification) holds() error {
 		Hold
 		freed money.Amount
 	}
-	return eachRow(v.tx, `select h.key, h.merchant, h.amount, h.state, coalesce(i.amount, 0) from settlement_hold h left join settlement_item i on i.key = 'release/' || h.key
+	return eachRow(v, `select h.key, h.merchant, h.amount, h.state, coalesce(i.amount, 0) from settlement_hold h left join settlement_item i on i.key = 'release/' || h.key
 			where h.key > $1 order by h.key limit $2`,
 		func(r *store.Rows, h *kept) error { return r.Scan(&h.Key, &h.Merchant, &h.Amount, &h.State, &h.freed) },
-		func(h *kept) string { return h.Key }, func(h *kept) error {
+		func(h *kept) string { return h.Key }, func(h *kept) {
 			book := ledger.Hold{Key: h.Key, Merchant: h.Merchant, Amount: h.Amount}
 			all := []ledger.Transfer{book.Ask()}
 			switch h.State {
@@ -462,7 +538,7 @@ func (v *verification) holds() error {
 			if h.State == HoldFreed && h.freed > 0 {
 				all = append(all, book.Release("", h.freed))
 			}
-			return v.want("hold "+h.Key+", which is "+h.State.String(), all...)
+			v.want("hold "+h.Key+", which is "+h.State.String(), all...)
 		})
 }
 
@@ -477,7 +553,8 @@ func (v *verification) funds(key string) error {
 	if legs := have[key].Legs; len(legs) > 0 {
 		own = ledger.OwnFunds(own.Ref, 0, legs[0].Amount)
 	}
-	return v.want("own funds", own)
+	v.want("own funds", own)
+	return v.flush()
 }
 
 // others counts the transfers that nothing here stands for. Daily closes and
@@ -512,24 +589,33 @@ func (v *verification) others() error {
 	return nil
 }
 
-// eachRow reads rows in the order of a key, a page at a time, and calls each with
-// every one. The query takes the key to begin behind and how many rows.
-func eachRow[T any, K int64 | string](tx store.Tx, query string, scan func(*store.Rows, *T) error, key func(*T) K, each func(*T) error) error {
+// eachPage reads rows in the order of a key, calls each with a page of them at a
+// time and looks for what it wanted. The query takes the key to begin behind and
+// how many rows.
+func eachPage[T any, K int64 | string](v *verification, query string, scan func(*store.Rows, *T) error, key func(*T) K, each func([]T) error) error {
 	var after K
 	for {
-		rows, err := tx.Query(query, after, postBatch)
+		rows, err := v.tx.Query(query, after, postBatch)
 		page, err := store.All(rows, err, scan)
-		if err != nil {
+		if err != nil || len(page) == 0 {
 			return err
 		}
-		for i := range page {
-			after = key(&page[i])
-			if err := each(&page[i]); err != nil {
-				return err
-			}
+		if err := each(page); err != nil {
+			return err
 		}
-		if len(page) < postBatch {
-			return nil
+		if err := v.flush(); err != nil {
+			return err
 		}
+		after = key(&page[len(page)-1])
 	}
+}
+
+// eachRow is eachPage, row by row.
+func eachRow[T any, K int64 | string](v *verification, query string, scan func(*store.Rows, *T) error, key func(*T) K, each func(*T)) error {
+	return eachPage(v, query, scan, key, func(page []T) error {
+		for i := range page {
+			each(&page[i])
+		}
+		return nil
+	})
 }
