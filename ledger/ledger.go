@@ -265,11 +265,16 @@ func LegsTx(tx store.Tx, key string) ([]Leg, error) {
 func TransfersTx(tx store.Tx, keys []string) (map[string]Transfer, error) {
 	out := make(map[string]Transfer, len(keys))
 	for part := range slices.Chunk(keys, 1000) {
-		args, marks := make([]any, len(part)), make([]string, len(part))
-		for i, key := range part {
-			args[i], marks[i] = key, "$"+strconv.Itoa(i+1)
+		is, args := "= any($1)", []any{part} // one statement, whatever the number
+		if !tx.Postgres() {
+			marks := make([]string, len(part))
+			args = make([]any, len(part))
+			for i, key := range part {
+				args[i], marks[i] = key, "$"+strconv.Itoa(i+1)
+			}
+			is = "in (" + strings.Join(marks, ",") + ")"
 		}
-		rows, err := tx.Query("select key, event, date, ref, kind, coalesce(resolves, ''), legs from ledger_transfer where key in ("+strings.Join(marks, ",")+")", args...)
+		rows, err := tx.Query("select key, event, date, ref, kind, coalesce(resolves, ''), legs from ledger_transfer where key "+is, args...)
 		_, err = store.All(rows, err, func(r *store.Rows, _ *struct{}) error {
 			var t Transfer
 			var text string
