@@ -166,8 +166,11 @@ func (b *Books) safeguarding(ctx context.Context, r *Request, s sheet) error {
 		}
 		there, due := total(after, covering), total(after, owed)
 		verdict := "足额"
-		if there < due {
+		switch {
+		case there < due:
 			verdict = "不足"
+		case after[ledger.ClientBank].Net(ledger.ClientBank) < 0: // covered by what has not come yet: more was paid than was there
+			verdict = "足额,银行存款为负"
 		}
 		if err := s.row([]any{date, there, due, there - due, verdict}); err != nil {
 			return err

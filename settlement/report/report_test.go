@@ -269,6 +269,13 @@ func TestOperatorsReports(t *testing.T) {
 		}
 		safe := s.json(Request{Report: "safeguarding", From: friday, To: saturday})
 		same(t, "covered", safe.rows("覆盖检查", "date", "there", "owed", "surplus", "covered"), "2026-11-20 5284.62 5272.96 11.66 足额", "2026-11-21 5583.17 5468.16 115.01 足额")
+		// The bank paid before the networks did: covered, but not by its account.
+		early := ledger.Payout{Ref: "early", Date: saturday.AddDays(1), Merchant: shop, Amount: 100_00}
+		if err := s.engine.Ledger().Post(t.Context(), early.Long()...); err != nil {
+			t.Fatal(err)
+		}
+		under := s.json(Request{Report: "safeguarding", From: saturday.AddDays(1), To: saturday.AddDays(1)})
+		same(t, "paid early", under.rows("覆盖检查", "surplus", "covered"), "15.01 足额,银行存款为负")
 		for _, row := range safe.rows("科目余额", "date", "account", "opening", "debit", "credit", "closing") {
 			if strings.HasPrefix(row, "2026-11-21 2101") && row != "2026-11-21 2101 5272.96 100.00 295.20 5468.16" {
 				t.Errorf("payable: %s", row)
