@@ -179,3 +179,47 @@ func TestEarlyPaymentIsEnabledOnce(t *testing.T) {
 		}
 	})
 }
+
+// A receipt is what it was: its reference with another amount is another one. What
+// falls due on a date that is open is charged when it is closed.
+func TestReceiptsAndExtrasInTheirOrder(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		mid := w.merchant(1, "ESIGN-STD", merchant.T1, "00")
+		w.sale(mid, friday, 100_00)
+		w.close(e, friday)
+		must(t, e.Receive(ctx, Receipt{Date: friday, Received: 99_52, Reference: "UP1"}, clock(monday, 9, 0)))
+		if err := e.Receive(ctx, Receipt{Date: friday, Received: 99_53, Reference: "UP1"}, clock(monday, 9, 0)); err == nil || !strings.Contains(err.Error(), "99.52") {
+			t.Errorf("the same reference with another amount: %v", err)
+		}
+		if _, err := e.ChargeExtras(ctx, saturday, clock(saturday, 12, 0)); err == nil || !strings.Contains(err.Error(), "is open") {
+			t.Errorf("extras of the open date: %v", err)
+		}
+	})
+}
+
+// What a wallet keeps follows what is left of a payment, to the fen, however often
+// something of it goes back.
+func TestWalletFeeFollowsRefunds(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.cfg.WalletPPM = 3_800
+		e := w.engine()
+		mid := w.merchant(1, "ESIGN-STD", merchant.T1, "00")
+		sale := w.book.add(Fact{At: clock(friday, 12, 0), Txn: 1, Date: friday, RRN: "000000000001", Merchant: mid, Terminal: "10000001", Issuer: "alipay", Wallet: "alipay", Channel: merchant.QR, Amount: 10_01})
+		w.txn = 1
+		left := sale.Amount
+		for _, part := range []money.Amount{3_33, 3_33, 3_35} {
+			w.after(sale, Refunds, part)
+			catchUp(t, e)
+			left -= part
+			keeps, err := left.MulPPM(w.cfg.WalletPPM)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := w.balance(e, ledger.QRReceivable, "alipay"); got != left-keeps {
+				t.Errorf("with %s left the wallet owes %s, want %s", left, got, left-keeps)
+			}
+		}
+		w.sound(e)
+	})
+}

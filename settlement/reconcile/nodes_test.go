@@ -176,3 +176,30 @@ func TestSignedDayIsNotStopped(t *testing.T) {
 		w.sound()
 	})
 }
+
+// A payout that was booked as paid on a day without a statement is looked for in
+// those of the next days.
+func TestPayoutOfADayWithoutAStatement(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		w.sale(alice, wednesday, 100_00)
+		w.night(wednesday)
+		if err := db.Write(t.Context(), func(tx store.Tx) error {
+			_, err := tx.Exec("update settlement_payout set state = $1, finished = $2", int(settlement.Paid), at(thursday, 22).UnixMicro())
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		w.statement(friday, "single nobody 5.00")
+		for _, d := range []calendar.Date{thursday, friday} {
+			w.load(w.file("north", d))
+			w.load(w.file("alipay", d))
+			if _, err := w.e.Compare(t.Context(), d, at(d, 25)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if b := w.only(Query{Kind: PayoutShort}); b.State != Waiting || b.Ours != 99_40 {
+			t.Errorf("%+v", b)
+		}
+	})
+}

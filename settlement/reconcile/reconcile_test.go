@@ -209,6 +209,12 @@ func TestStories(t *testing.T) {
 				w.tell("alipay", clearing.Record{Kind: clearing.Sale, RRN: "000000009999", Amount: 100_00, IssuerFee: 20})
 				w.tell("alipay", clearing.Record{Kind: clearing.Reversal, RRN: "000000009999", Original: "000000009999", Amount: -100_00, IssuerFee: -20})
 			}},
+		{name: "paid and cancelled at the wallet, which keeps its fee", open: 0, then: 0, pays: 50_00,
+			begin: func(w *town) {
+				w.scan(alice, wednesday, 50_00)
+				w.tell("alipay", clearing.Record{Kind: clearing.Sale, RRN: "000000009999", Amount: 100_00, IssuerFee: 20})
+				w.tell("alipay", clearing.Record{Kind: clearing.Reversal, RRN: "000000009999", Original: "000000009999", Amount: -100_00})
+			}},
 		{name: "a void is the wallet's cancel", open: 0, then: 0,
 			begin: func(w *town) {
 				f, _ := w.scan(alice, wednesday, 100_00)
