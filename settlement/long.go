@@ -21,33 +21,78 @@ import (
 // not sent yet waits. It ends when the bank brings the money back, when two people
 // take it from the merchant, or when they give it up.
 
-// long is a payout that was paid and is not owed.
+// long is a payout that the bank paid after it had failed.
 type long struct {
-	ref     string
-	way     string // what was asked for and done: wayMerchant or wayLoss; wayBank when it came back
-	askedBy string
-	doneBy  string
-	done    int64
-	back    bool // the bank brought it back
+	ref      string
+	way      string
+	askedBy  string
+	doneBy   string
+	done     int64
+	returned money.Amount // of wayMerchant: taken of what had come back
+	back     bool         // the bank brought it back
 }
 
+// The ways in which it ends; wayOwed is no long one, and done at once.
 const (
+	wayOwed     = "owed"
 	wayMerchant = "merchant"
 	wayLoss     = "loss"
 	wayBank     = "bank"
 )
 
-// longOf reads and locks what is known of a long payout; store.ErrNotFound when
-// it never was one.
-func longOf(tx store.Tx, ref string) (l long, err error) {
-	err = tx.QueryRow("select ref, way, asked_by, done_by, done, back from settlement_long where ref = $1 for update", ref).
-		Scan(&l.ref, &l.way, &l.askedBy, &l.doneBy, &l.done, &l.back)
-	return l, err
+const longColumns = "ref, way, asked_by, done_by, done, returned, back"
+
+func scanLong(r *store.Rows, l *long) error {
+	return r.Scan(&l.ref, &l.way, &l.askedBy, &l.doneBy, &l.done, &l.returned, &l.back)
+}
+
+// longOf reads and locks what is known of a payout that was paid after it had
+// failed; store.ErrNotFound when it never was.
+func longOf(tx store.Tx, ref string) (long, error) {
+	rows, err := tx.Query("select "+longColumns+" from settlement_long where ref = $1 for update", ref)
+	all, err := store.All(rows, err, scanLong)
+	if err == nil && len(all) == 0 {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return long{}, err
+	}
+	return all[0], nil
+}
+
+func (l *long) insert(tx store.Tx) error {
+	_, err := tx.Exec("insert into settlement_long ("+longColumns+") values ($1,$2,$3,$4,$5,$6,$7)", l.ref, l.way, l.askedBy, l.doneBy, l.done, l.returned, l.back)
+	return err
 }
 
 func (l *long) save(tx store.Tx) error {
-	_, err := tx.Exec("update settlement_long set way = $1, asked_by = $2, done_by = $3, done = $4, back = $5 where ref = $6", l.way, l.askedBy, l.doneBy, l.done, l.back, l.ref)
+	_, err := tx.Exec("update settlement_long set way = $1, asked_by = $2, done_by = $3, done = $4, returned = $5, back = $6 where ref = $7",
+		l.way, l.askedBy, l.doneBy, l.done, l.returned, l.back, l.ref)
 	return err
+}
+
+// booked is what the ledger must have of l besides what a failed payout has.
+func (l *long) booked(book *ledger.Payout) []ledger.Transfer {
+	if l.way == wayOwed {
+		return book.Late()
+	}
+	all := book.Long()
+	switch {
+	case l.done == 0:
+	case l.way == wayBank:
+		all = append(all, book.LongReturned()...)
+	case l.way == wayLoss:
+		all = append(all, book.Lost()...)
+		if l.back {
+			all = append(all, book.FoundAgain()...)
+		}
+	case l.way == wayMerchant:
+		all = append(all, book.Recovered(book.Amount-l.returned, l.returned))
+		if l.back {
+			all = append(all, book.RecoveredTwice())
+		}
+	}
+	return all
 }
 
 // lastOf reads and locks the payouts that replaced p, one after the other, and
@@ -100,10 +145,12 @@ func (p *payout) paidAfterAll(tx store.Tx, now time.Time, date calendar.Date, co
 	}
 	if p.child == "" && owed.Available(p.source()) >= p.amount {
 		p.state, p.reason, p.finished = Paid, "paid after all: "+p.reason, now.UnixMicro()
-		return book.Late(), nil, endTasks(tx, now, "payout_failed/"+p.ref)
+		l := long{ref: p.ref, way: wayOwed, doneBy: wayBank, done: now.UnixMicro()}
+		return book.Late(), nil, errors.Join(l.insert(tx), endTasks(tx, now, "payout_failed/"+p.ref))
 	}
 	p.long = true
-	if _, err := tx.Exec("insert into settlement_long (ref, way, asked_by, done_by, done, back) values ($1,'','','',0,0)", p.ref); err != nil {
+	l := long{ref: p.ref}
+	if err := l.insert(tx); err != nil {
 		return nil, nil, err
 	}
 	text := fmt.Sprintf("the bank paid payout %s of %s after it was booked as failed (%s)", p.ref, p.amount, p.reason)
@@ -119,7 +166,7 @@ func (p *payout) paidAfterAll(tx store.Tx, now time.Time, date calendar.Date, co
 // broughtBack books that the bank brought back the money of p, which was long.
 func (p *payout) broughtBack(tx store.Tx, now time.Time, date calendar.Date) ([]ledger.Transfer, *Task, error) {
 	l, err := longOf(tx, p.ref)
-	if errors.Is(err, store.ErrNotFound) || err == nil && l.back {
+	if errors.Is(err, store.ErrNotFound) || err == nil && (l.back || l.way == wayOwed) {
 		return nil, nil, nil // it came and went before anybody heard of it, or was heard before
 	}
 	if err != nil {
@@ -190,6 +237,8 @@ func (e *Engine) Recover(ctx context.Context, ref string, loss bool, by string, 
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			return fmt.Errorf("%w: it is %s, and was not paid after it failed", ErrLong, p.state)
+		case l.way == wayOwed:
+			return fmt.Errorf("%w: it was paid after it failed and was still owed; it is %s", ErrLong, p.state)
 		case err != nil:
 			return err
 		case l.done > 0 && l.way == way:
@@ -217,7 +266,7 @@ func (e *Engine) Recover(ctx context.Context, ref string, loss bool, by string, 
 		if loss {
 			_, err = ledger.PostTx(tx, p.booking(date, 0).Lost())
 		} else {
-			err = takeLong(tx, p, last, unsent, date, now)
+			l.returned, err = takeLong(tx, p, last, unsent, date, now)
 		}
 		if err != nil {
 			return err
@@ -232,10 +281,10 @@ func (e *Engine) Recover(ctx context.Context, ref string, loss bool, by string, 
 }
 
 // takeLong takes the money of the long payout p from its merchant: what last,
-// the end of its replacements, would have paid first.
-func takeLong(tx store.Tx, p, last *payout, unsent bool, date calendar.Date, now time.Time) error {
+// the end of its replacements, would have paid first. It returns what of it had
+// come back.
+func takeLong(tx store.Tx, p, last *payout, unsent bool, date calendar.Date, now time.Time) (returned money.Amount, err error) {
 	var transfers []ledger.Transfer
-	var payable, returned money.Amount
 	rest := p.amount
 	if unsent {
 		if last.state == Created {
@@ -245,20 +294,18 @@ func takeLong(tx store.Tx, p, last *payout, unsent bool, date calendar.Date, now
 		}
 		if last.source() == ledger.PayoutReturned {
 			returned = last.amount
-		} else {
-			payable = last.amount
 		}
 		rest -= last.amount
 		last.child = noChild
 		if err := last.save(tx); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if rest > 0 {
 		if _, err := addItem(tx, &item{key: "recover/" + p.ref, merchant: p.merchant, date: date, amount: -rest, text: "payout " + p.ref + " was paid twice"}, now); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	_, err := ledger.PostTx(tx, append(transfers, p.booking(date, 0).Recovered(payable+rest, returned)))
-	return err
+	_, err = ledger.PostTx(tx, append(transfers, p.booking(date, 0).Recovered(p.amount-returned, returned)))
+	return returned, err
 }

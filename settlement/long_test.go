@@ -115,6 +115,9 @@ func TestPaidAfterAll(t *testing.T) {
 		if _, err := e.Reissue(t.Context(), ref, clock(monday, 14, 0)); !errors.Is(err, ErrReissue) {
 			t.Errorf("issuing again what was paid: %v", err)
 		}
+		if _, err := e.Recover(t.Context(), ref, false, "li", clock(monday, 14, 0)); !errors.Is(err, ErrLong) || !strings.Contains(err.Error(), "still owed") {
+			t.Errorf("recovering what was owed: %v", err)
+		}
 		w.says(e, ref, Returned, clock(monday, 15, 0))
 		w.stands(e, mid, 0, 99_40, 0, 0)
 		w.reissue(e, ref, clock(monday, 16, 0))

@@ -235,12 +235,13 @@ create table settlement_account (  -- other accounts for merchants, by two peopl
 	primary key (merchant, asked)
 );
 create unique index settlement_account_waits on settlement_account (merchant) where done = 0`, `
-create table settlement_long (     -- payouts that the bank paid and that are not owed: failed here, and replaced or netted since
+create table settlement_long (     -- payouts that the bank paid after they had failed here
 	ref      TEXT primary key,
-	way      TEXT not null,        -- how it ends: merchant (taken from it), loss (given up), bank (it came back); empty while nobody asked
+	way      TEXT not null,        -- owed (it still was: the payout is paid); or how it ends: merchant (taken from it), loss (given up), bank (it came back); empty while nobody asked
 	asked_by TEXT not null,
 	done_by  TEXT not null,
 	done     BIGINT not null,      -- 0 while it stands
+	returned BIGINT not null,      -- of merchant: what of it was taken of money that had come back (2103)
 	back     INTEGER not null      -- 1: the bank brought it back
 )`, `
 create index settlement_run_open on settlement_run (id) where state < 3;
