@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/cobra"
@@ -59,6 +61,7 @@ type Config struct {
 		RefundDays        int           `key:"refund_days" default:"180" doc:"how long a sale may be refunded"`
 		PreAuthDays       int           `key:"preauth_days" default:"30" doc:"how long a pre-authorisation may be completed or voided"`
 		Acquirer          string        `key:"acquirer" default:"48020000" doc:"DE 32, the acquiring institution, 8 to 11 digits"`
+		AcquirerName      string        `key:"acquirer_name" default:"" doc:"its name, which stands before its code on reports; at most 40 characters"`
 		CutOff            time.Duration `key:"cut_off" default:"23h" doc:"time of day, Beijing, at which the business date of cards advances"`
 		WalletCutOff      time.Duration `key:"wallet_cut_off" default:"24h" doc:"and of payments by code; the business date is settled when both have advanced"`
 	} `key:"switch"`
@@ -318,6 +321,7 @@ func (c Config) check() error {
 	err = c.breaker().Check()
 	bad(err == nil, "routing.breaker_streak", "%v", err)
 	bad(len(c.Switch.Acquirer) >= 8 && len(c.Switch.Acquirer) <= 11 && strings.Trim(c.Switch.Acquirer, "0123456789") == "", "switch.acquirer", "%q is not 8 to 11 digits", c.Switch.Acquirer)
+	bad(utf8.ValidString(c.Switch.AcquirerName) && utf8.RuneCountInString(c.Switch.AcquirerName) <= 40 && !strings.ContainsFunc(c.Switch.AcquirerName, unicode.IsControl), "switch.acquirer_name", "%q is not at most 40 characters of text on one line", c.Switch.AcquirerName)
 	bad(c.Switch.CutOff >= 0 && c.Switch.CutOff <= 24*time.Hour, "switch.cut_off", "%s is not a time of day", c.Switch.CutOff)
 	bad(c.Integrity.At >= 0 && c.Integrity.At < 24*time.Hour, "integrity.at", "%s is not a time of day", c.Integrity.At)
 	bad(c.Switch.WalletCutOff >= 0 && c.Switch.WalletCutOff <= 24*time.Hour, "switch.wallet_cut_off", "%s is not a time of day", c.Switch.WalletCutOff)

@@ -90,7 +90,11 @@ func reportPeriod(r *report.Request, date, month, from, to string) error {
 		return nil
 	}
 	if date != "" {
-		from, to = date, date
+		if err := parseDate(date, "date", &r.From); err != nil {
+			return err
+		}
+		r.To = r.From
+		return nil
 	}
 	if err := parseDate(from, "from", &r.From); err != nil {
 		return err
@@ -168,7 +172,13 @@ func reportBooks(ctx context.Context, db *store.DB, cfg Config) (*report.Books, 
 	if err != nil {
 		return nil, err
 	}
-	return report.New(db, reg, cfg.Switch.Acquirer), nil
+	return report.New(db, reg, acquirerOf(cfg)), nil
+}
+
+// acquirerOf is our institution as it stands on reports: its name, where one is
+// set, and its code.
+func acquirerOf(cfg Config) string {
+	return strings.TrimSpace(strings.TrimSpace(cfg.Switch.AcquirerName) + " " + cfg.Switch.Acquirer)
 }
 
 // The headers under which a process hands a report over.
@@ -208,7 +218,7 @@ func serveReport(v *house, token string, log *slog.Logger) http.HandlerFunc {
 // openReport makes a report in a file that has no name any more: it is gone when
 // it is closed, however this process ends.
 func (v *house) openReport(ctx context.Context, q report.Request) (*os.File, report.File, error) {
-	f, err := report.New(v.db, v.terminals, v.cfg.Switch.Acquirer).Make(ctx, q, os.TempDir())
+	f, err := report.New(v.db, v.terminals, acquirerOf(v.cfg)).Make(ctx, q, os.TempDir())
 	if err != nil {
 		return nil, f, err
 	}

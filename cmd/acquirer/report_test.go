@@ -24,6 +24,7 @@ func TestReport(t *testing.T) {
 		t.Fatalf("settling: %s", problem)
 	}
 	const mid = "898110054110001"
+	t.Setenv("ACQUIRER_SWITCH_ACQUIRER_NAME", "街角支付")
 	ask := func(args string) (string, string, int) { return call(t, newReportCmd(), strings.Fields(args)...) }
 	rows := func(out string) []struct {
 		args string
@@ -48,7 +49,10 @@ func TestReport(t *testing.T) {
 			{"gossip --date 2026-11-20 --out -", 2, "none of statement"},
 			{"cost --date 2026-11-20 --format doc --out -", 2, "none of csv"},
 			{"cost --date tomorrow --out -", 2, "2026-02-13"},
+			{"cost --date 2026-02-30 --out -", 2, "--date: "},
+			{"cost --from 2026-02-30 --to 2026-03-01 --out -", 2, "--from: "},
 			{"cost --month 2026-13 --out -", 2, "no"},
+			{"cost --date 2026-11-20 --format csv --out -", 0, "收单机构,街角支付 48020000"},
 			{"cost --out -", 2, "--date"},
 			{"cost --date 2026-11-20 --month 2026-11", 2, "none of the others can be"},
 			{"cost --from 2026-11-20", 2, "they must all be set"},
@@ -81,7 +85,7 @@ func TestReport(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	cfg.Switch.Acquirer = "48020000" // as the setting is by default
+	cfg.Switch.Acquirer, cfg.Switch.AcquirerName = "48020000", "街角支付" // as the setting is by default, and as the command has it
 	v := &house{cfg: cfg, db: db, log: slog.New(slog.DiscardHandler), metrics: prometheus.NewRegistry(), started: time.Now()}
 	if v.terminals, err = merchant.OpenRegistry(t.Context(), db); err != nil {
 		t.Fatal(err)

@@ -172,11 +172,11 @@ type Books struct {
 	db        *store.DB
 	ledger    *ledger.Ledger
 	merchants *merchant.Registry
-	acquirer  string // our institution's code
+	acquirer  string // our institution's name and code
 }
 
-// New returns the reports of a store; acquirer is the institution's code that
-// stands on them.
+// New returns the reports of a store; acquirer is the institution as it
+// stands on them, its name and code.
 func New(db *store.DB, merchants *merchant.Registry, acquirer string) *Books {
 	return &Books{db: db, ledger: ledger.New(db), merchants: merchants, acquirer: acquirer}
 }
