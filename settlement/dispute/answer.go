@@ -53,6 +53,9 @@ func (e *Engine) Answer(ctx context.Context, id int64, a Action, who Who, now ti
 			if err := e.giveBack(tx, c, now); err != nil {
 				return nil, err
 			}
+			if err := e.free(tx, c, now); err != nil {
+				return nil, err
+			}
 			if err := e.keep(tx, c, "represented", "represented, until the issuer can ask no more", now); err != nil {
 				return nil, err
 			}

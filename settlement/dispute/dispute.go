@@ -90,7 +90,20 @@ create table dispute_told (                -- what a person was told otherwise t
 	asked_by TEXT not null,
 	asked    BIGINT not null,
 	done     INTEGER not null
-)`}}
+)`, `
+-- What the step before left out of the cases that were running. Only a second
+-- chargeback takes what was represented, however often a slip was asked for.
+update dispute_case set took = '', hold = 'dispute/' || id || '/' || round || '/represented'
+	where due <> 0 and stage = 'pre_arbitration' and took <> ''
+	and not exists (select 1 from dispute_event where case_id = dispute_case.id and what like 'the second_chargeback came%');
+-- What is held beyond a part that was charged back is the merchant's when it ends.
+update dispute_case set hold = 'dispute/' || id || '/' || (round - 1) || '/retrieval'
+	where due <> 0 and took <> '' and hold = '' and stage = 'chargeback';
+update dispute_case set hold = 'dispute/' || id || '/' || (round - 1) || '/represented'
+	where due <> 0 and took <> '' and hold = '' and stage in ('second_chargeback', 'pre_arbitration');
+-- The case is about that part.
+update dispute_case set amount = (select min(amount) from dispute_event where case_id = dispute_case.id and what like 'the chargeback came%')
+	where due <> 0 and took <> '' and stage = 'chargeback' and exists (select 1 from dispute_event where case_id = dispute_case.id and what like 'the chargeback came%')`}}
 
 // Stage is how far a case has gone.
 type Stage string

@@ -67,7 +67,18 @@ func newCourt(t *testing.T, db *store.DB, terms Terms) *court {
 		Account: merchant.Account{Sealed: []byte("6228480400000000"), Name: "owner", Bank: "ABC", Class: 1}}}, nil); err != nil {
 		t.Fatal(err)
 	}
+	w := sitting(t, db, reg, terms)
+	if _, err := w.books.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// sitting is a court over a database whose merchants are known.
+func sitting(t *testing.T, db *store.DB, reg *merchant.Registry, terms Terms) *court {
+	t.Helper()
 	w := &court{t: t, db: db}
+	var err error
 	if w.books, err = settlement.New(settlement.Config{DB: db, Source: w, Merchants: reg}); err != nil {
 		t.Fatal(err)
 	}
@@ -77,9 +88,6 @@ func newCourt(t *testing.T, db *store.DB, terms Terms) *court {
 	for i, amount := range []int64{100_00, 500_00} {
 		w.facts = append(w.facts, settlement.Fact{Cursor: int64(i + 1), At: at(monday), On: monday, Txn: int64(i + 1), Date: monday, RRN: fmt.Sprintf("%012d", i+1), Merchant: alice,
 			Terminal: "10000001", Issuer: "north", Channel: merchant.Card, CardType: merchant.Credit, Amount: money.Amount(amount)})
-	}
-	if _, err := w.books.CatchUp(t.Context()); err != nil {
-		t.Fatal(err)
 	}
 	return w
 }
