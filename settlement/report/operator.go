@@ -13,8 +13,8 @@ import (
 )
 
 // cost is what each merchant's sales of a day brought and cost, by speed and way
-// of paying: fee less issuer's and network's fee is the margin. Only closed
-// dates have figures.
+// of paying: fee less what the network took, for chargebacks too, is the margin.
+// Only closed dates have figures.
 func (b *Books) cost(ctx context.Context, r *Request, s sheet) error {
 	facts := [][2]string{{"收单机构", b.acquirer}, {"账期", r.period()}}
 	if r.Merchant != "" {
@@ -28,8 +28,8 @@ func (b *Books) cost(ctx context.Context, r *Request, s sheet) error {
 	}
 	if err := s.table("明细", []Column{{"date", "日期", Date}, {"merchant", "商户号", Code}, {"name", "商户名称", Text}, {"class", "商户类别", Text}, {"speed", "到账方式", Text},
 		{"method", "支付方式", Text}, {"count", "笔数", Count}, {"amount", "交易金额", Money}, {"fee", "商户手续费", Money}, {"speed_fee", "到账服务费", Money},
-		{"issuer_fee", "发卡行服务费", Money}, {"network_fee", "网络服务费", Money}, {"cost", "成本合计", Money}, {"cash_in", "清算净额", Money},
-		{"merchant_net", "应结商户", Money}, {"margin", "毛利", Money}}); err != nil {
+		{"issuer_fee", "发卡行服务费", Money}, {"network_fee", "网络服务费", Money}, {"brand_fee", "品牌服务费", Money}, {"fee_difference", "费用差异", Money},
+		{"cost", "成本合计", Money}, {"error_fee", "差错费", Money}, {"cash_in", "清算净额", Money}, {"merchant_net", "应结商户", Money}, {"margin", "毛利", Money}}); err != nil {
 		return err
 	}
 	runs, err := b.runs(ctx, r.From, r.To)
@@ -43,20 +43,14 @@ func (b *Books) cost(ctx context.Context, r *Request, s sheet) error {
 		}
 	}
 	total.done()
-	cost := total.issuer + total.network
-	if err := s.total([]any{"合计", nil, nil, nil, nil, nil, total.sales + total.backs, total.sold - total.back, total.rate + total.fixed, total.speed, total.issuer, total.network, cost,
-		total.sold - total.back - cost, total.net, total.margin}); err != nil {
+	if err := s.total(append([]any{"合计", nil, nil, nil, nil, nil}, total.costCells()...)); err != nil {
 		return err
 	}
 	if err := s.table("合计", []Column{{"item", "项目", Text}, {"amount", "金额", Money}}); err != nil {
 		return err
 	}
-	errorFees, err := b.errorFees(ctx, runs, r.Merchant)
-	if err != nil {
-		return err
-	}
-	for _, row := range [][]any{{"交易金额", total.sold - total.back}, {"商户手续费", total.rate + total.fixed}, {"到账服务费", total.speed},
-		{"发卡行服务费", -total.issuer}, {"网络服务费", -total.network}, {"毛利", total.margin}, {"差错费", -errorFees}} {
+	for _, row := range [][]any{{"交易金额", total.sold - total.back}, {"商户手续费", total.rate + total.fixed}, {"到账服务费", total.speed}, {"发卡行服务费", -total.issuer},
+		{"网络服务费", -total.network}, {"品牌服务费", -total.brand}, {"费用差异", -total.rest}, {"差错费", -total.errors}, {"毛利", total.margin}} {
 		if err := s.row(row); err != nil {
 			return err
 		}
@@ -64,13 +58,32 @@ func (b *Books) cost(ctx context.Context, r *Request, s sheet) error {
 	return nil
 }
 
+// costCells are what a row of the cost report and its total have alike, from the
+// count on.
+func (m *methodSum) costCells() []any {
+	amount := m.sold - m.back
+	return []any{m.sales + m.backs, amount, m.rate + m.fixed, m.speed, m.issuer, m.network, m.brand, m.rest, m.cost(), m.errors, amount - m.cost() - m.errors, m.net, m.margin}
+}
+
 var classNames = map[string]string{"standard": "标准", "discount": "优惠", "exempt": "公益"}
+
+// costSQL is methodSQL of a run's lines with what only the files of networks and
+// wallets say of them, and of its items that a network took a fee for. What the
+// files took beyond issuer's and network's fee of the line is the brand's fee or a
+// difference. An item counts with the speed of the sale that it is about.
+const costSQL = methodSQL + `, cast(sum(l.brand) as BIGINT), cast(sum(l.taken - l.issuer_fee - l.network_fee) as BIGINT), cast(sum(l.errors) as BIGINT), l.merchant, l.speed
+	from (select abs(s.id) as txn, s.merchant, s.speed, s.wallet, s.effect, s.amount, s.fee_rate, s.fee_fixed, s.speed_fee, s.issuer_fee, s.network_fee, 0 as errors,
+			(select coalesce(sum(r.brand_fee), 0) from recon_line r where r.ours = s.id and r.ours <> 0 and r.state = 2) as brand,
+			(select coalesce(sum(r.issuer_fee + r.network_fee), s.issuer_fee + s.network_fee) from recon_line r where r.ours = s.id and r.ours <> 0 and r.state = 2) as taken
+		from settlement_line s where s.run = $1 and s.run > 0 and ($2 = '' or s.merchant = $2)
+		union all select i.txn, i.merchant, coalesce(s.speed, 'T1'), i.wallet, 0, 0, 0, 0, 0, 0, 0, -i.fee, 0, 0
+		from settlement_item i left join settlement_line s on s.id = i.txn and i.txn <> 0
+		where i.run = $1 and i.run > 0 and i.fee <> 0 and ($2 = '' or i.merchant = $2)) l left join txn t on t.id = l.txn
+	group by l.merchant, l.speed, coalesce(t.channel, 0), l.wallet order by l.merchant, l.speed, 1, 2`
 
 func (b *Books) costsOf(ctx context.Context, run run, mid string, s sheet, total *methodSum) error {
 	err := b.db.Read(ctx, func(tx store.Tx) error {
-		rows, err := tx.Query(methodSQL+`, l.merchant, l.speed from settlement_line l left join txn t on t.id = abs(l.id)
-			where l.run = $1 and l.run > 0 and ($2 = '' or l.merchant = $2)
-			group by l.merchant, l.speed, coalesce(t.channel, 0), l.wallet order by l.merchant, l.speed, 1, 2`, run.id, mid)
+		rows, err := tx.Query(costSQL, run.id, mid)
 		if err != nil {
 			return err
 		}
@@ -79,7 +92,7 @@ func (b *Books) costsOf(ctx context.Context, run run, mid string, s sheet, total
 			var m methodSum
 			var of string
 			var speed merchant.Speed
-			if err := rows.Scan(append(m.dest(), &of, &speed)...); err != nil {
+			if err := rows.Scan(append(m.dest(), &m.brand, &m.rest, &m.errors, &of, &speed)...); err != nil {
 				return err
 			}
 			total.add(&m)
@@ -88,9 +101,7 @@ func (b *Books) costsOf(ctx context.Context, run run, mid string, s sheet, total
 			if shop, known := b.merchants.Merchant([]byte(of)); known {
 				name, class = shop.Name, classNames[b.merchants.Plans().MCCClass(shop.MCC)]
 			}
-			amount, cost := m.sold-m.back, m.issuer+m.network
-			if err := s.row([]any{run.date, of, name, class, merchant.SpeedName(speed), method(m.channel, m.wallet), m.sales + m.backs, amount, m.rate + m.fixed, m.speed,
-				m.issuer, m.network, cost, amount - cost, m.net, m.margin}); err != nil {
+			if err := s.row(append([]any{run.date, of, name, class, merchant.SpeedName(speed), method(m.channel, m.wallet)}, m.costCells()...)); err != nil {
 				return err
 			}
 		}
@@ -100,20 +111,6 @@ func (b *Books) costsOf(ctx context.Context, run run, mid string, s sheet, total
 		return fmt.Errorf("report: reading the costs of %s: %w", run.date, err)
 	}
 	return nil
-}
-
-// errorFees is what the network took for chargebacks that were netted.
-func (b *Books) errorFees(ctx context.Context, runs []run, mid string) (sum money.Amount, err error) {
-	for _, run := range runs {
-		var some money.Amount
-		if err := b.db.Read(ctx, func(tx store.Tx) error {
-			return tx.QueryRow("select cast(coalesce(sum(-fee), 0) as BIGINT) from settlement_item where run = $1 and run > 0 and ($2 = '' or merchant = $2)", run.id, mid).Scan(&some)
-		}); err != nil {
-			return 0, fmt.Errorf("report: reading the error fees of %s: %w", run.date, err)
-		}
-		sum += some
-	}
-	return sum, nil
 }
 
 // The accounts of a safeguarding report: what covers merchants' money, what is

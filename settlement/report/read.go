@@ -172,6 +172,7 @@ type methodSum struct {
 	sold, back                   money.Amount // back above zero
 	rate, fixed, speed, fees     money.Amount // fees is all three
 	issuer, network, net, margin money.Amount
+	brand, rest, errors          money.Amount // of cost: what only the files say, and the fees of chargebacks
 }
 
 const methodSQL = `select coalesce(t.channel, 0), l.wallet,
@@ -188,13 +189,16 @@ func (m *methodSum) dest() []any {
 func (m *methodSum) done() {
 	m.fees = m.rate + m.fixed + m.speed
 	m.net = m.sold - m.back - m.fees
-	m.margin = m.fees - m.issuer - m.network
+	m.margin = m.fees - m.cost() - m.errors
 }
+
+// cost is what the network took for the sales themselves.
+func (m *methodSum) cost() money.Amount { return m.issuer + m.network + m.brand + m.rest }
 
 func (m *methodSum) add(o *methodSum) {
 	m.sales, m.backs = m.sales+o.sales, m.backs+o.backs
 	for _, p := range [...]struct{ to, of *money.Amount }{{&m.sold, &o.sold}, {&m.back, &o.back}, {&m.rate, &o.rate}, {&m.fixed, &o.fixed}, {&m.speed, &o.speed},
-		{&m.issuer, &o.issuer}, {&m.network, &o.network}} {
+		{&m.issuer, &o.issuer}, {&m.network, &o.network}, {&m.brand, &o.brand}, {&m.rest, &o.rest}, {&m.errors, &o.errors}} {
 		*p.to += *p.of
 	}
 }

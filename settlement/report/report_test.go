@@ -28,13 +28,14 @@ import (
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/settlement"
+	"acquirer/settlement/reconcile"
 	"acquirer/store"
 	"acquirer/store/storetest"
 )
 
 func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
 
-var schemas = []store.Schema{merchant.Schema, journal.Schema, ledger.Schema, settlement.Schema}
+var schemas = []store.Schema{merchant.Schema, journal.Schema, ledger.Schema, settlement.Schema, reconcile.Schema}
 
 const (
 	friday   calendar.Date = 20261120
@@ -261,7 +262,8 @@ func TestOperatorsReports(t *testing.T) {
 			stall+" 标准 T+1 微信支付 1 50.00 0.19 0.00 0.00 0.00 0.00 50.00 49.81 0.19",
 			shop+" 标准 D+0 贷记卡 1 5000.00 30.00 2.49 22.50 1.63 24.13 4975.87 4967.51 8.36",
 			shop+" 标准 T+1 贷记卡 2 0.00 0.00 0.00 0.00 0.00 0.00 0.00 0.00 0.00")
-		same(t, "totals", p.rows("合计", "item", "amount"), "交易金额 5310.00", "商户手续费 34.55", "到账服务费 2.49", "发卡行服务费 -23.65", "网络服务费 -1.73", "毛利 11.66", "差错费 0.00")
+		same(t, "totals", p.rows("合计", "item", "amount"), "交易金额 5310.00", "商户手续费 34.55", "到账服务费 2.49", "发卡行服务费 -23.65", "网络服务费 -1.73",
+			"品牌服务费 0.00", "费用差异 0.00", "差错费 0.00", "毛利 11.66")
 		// The margin is what the ledger earned on that date.
 		income, err := s.engine.Ledger().DayIncome(t.Context(), friday)
 		if err != nil || income.Net().String() != "11.66" {
