@@ -362,6 +362,7 @@ type demoResult struct {
 	Injected     int          `json:"faults_injected,omitempty"`
 	Breaks       []breakFound `json:"breaks,omitempty"`
 	RefusedFiles int          `json:"files_refused,omitempty"`
+	ClientBank   money.Amount `json:"client_bank,omitzero"` // 1001 in the end
 
 	found []string // what was wrong, in words
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,8 +13,10 @@ import (
 	"time"
 
 	"acquirer/calendar"
+	"acquirer/ledger"
 	"acquirer/money"
 	"acquirer/routing"
+	"acquirer/routing/wallet"
 	"acquirer/settlement"
 	"acquirer/settlement/reconcile"
 	simbank "acquirer/simulate/bank"
@@ -168,8 +171,9 @@ func (w *world) trade(ctx context.Context, r running, clerks []*clerk, transacti
 	return r.keeper.post(ctx)
 }
 
-// morning is what the bank does on a day: the networks pay for the dates that
-// are due, and the payouts that are due are sent.
+// morning is what the bank does on a day: the network and the wallets pay what
+// their files of the dates that are due come to, and the payouts that are due
+// are sent.
 func (w *world) morning(ctx context.Context, r running, today calendar.Date) error {
 	nine := today.Time().Add(9 * time.Hour)
 	for _, d := range w.play.closed {
@@ -181,14 +185,21 @@ func (w *world) morning(ctx context.Context, r running, today calendar.Date) err
 			continue
 		}
 		w.play.received[d.Date] = true
-		for wallet, sum := range w.play.nets[d.Date] {
-			reference := "NET" + wallet + strings.ReplaceAll(d.Date.String(), "-", "")
-			if d.Date == w.from.AddDays(1) && wallet == "" { // one fault: a yuan is missing
-				sum -= money.Yuan(1)
-				w.play.misdeeds = append(w.play.misdeeds, misdeed{fault: "a yuan less received", kind: reconcile.ReceiptShort, source: "network", rrn: reference, state: reconcile.Open})
-			}
+		nets := w.play.nets[d.Date]
+		for _, wallet := range slices.Sorted(maps.Keys(nets)) {
+			sum, reference := nets[wallet], "NET"+wallet+strings.ReplaceAll(d.Date.String(), "-", "")
 			if sum <= 0 {
 				continue
+			}
+			if d.Date == w.from.AddDays(1) { // faults: of the cards' money a yuan is missing, the first wallet sends one too many
+				switch wallet {
+				case "":
+					sum -= money.Yuan(1)
+					w.play.misdeeds = append(w.play.misdeeds, misdeed{fault: "a yuan less received", kind: reconcile.ReceiptShort, source: "network", rrn: reference, state: reconcile.Open})
+				case routing.Wallets[0]:
+					sum += money.Yuan(1)
+					w.play.misdeeds = append(w.play.misdeeds, misdeed{fault: "a yuan more received", kind: reconcile.ReceiptLong, source: wallet, rrn: reference, state: reconcile.Open})
+				}
 			}
 			w.bank.Receive(reference, sum)
 			if err := r.house.books.Receive(ctx, settlement.Receipt{Date: d.Date, Wallet: wallet, Received: sum, Reference: reference}, nine); err != nil {
@@ -305,6 +316,16 @@ func (w *world) writeFiles(date calendar.Date, i int, at time.Time) error {
 	}
 	for j, name := range routing.Wallets {
 		bill, _ := w.wallets.Bill(name, date)
+		for b, err := range wallet.ReadBill(name, date, bytes.NewReader(bill), int64(len(bill))) {
+			if err != nil {
+				return err
+			}
+			if b.Kind == wallet.BillPay {
+				nets[name] += b.Amount - b.Fee
+			} else {
+				nets[name] -= b.Amount + b.Fee // its fee is below zero
+			}
+		}
 		if err := w.put(name, date.String()+".bill", bill, at); err != nil {
 			return err
 		}
@@ -393,16 +414,21 @@ func (w *world) judge(ctx context.Context, r running) error {
 }
 
 // paidForDays checks the dates of the days: each was closed once, in its order,
-// T+1 money of the holiday is due behind it, and nothing is owed for what the
-// files have but what a receipt lacks.
+// T+1 money of the holiday is due behind it, nothing is owed for what the files
+// have but what a receipt lacks, what the network and the wallets owe in the end
+// is what they have not paid for yet, and they have paid for every payout.
 func (w *world) paidForDays(ctx context.Context, r running) error {
 	for i, d := range w.play.closed {
 		if d.Date != w.from.AddDays(i) {
 			w.result.found = append(w.result.found, fmt.Sprintf("date %d of the demo is %s", i, d.Date))
 		}
 	}
+	owing := map[string]money.Amount{}
 	for date, nets := range w.play.nets {
 		for wallet, net := range nets {
+			if net <= 0 || !w.play.received[date] {
+				owing[wallet] += net
+			}
 			expected, err := r.house.books.Expected(ctx, date, wallet)
 			if err != nil {
 				return err
@@ -411,6 +437,26 @@ func (w *world) paidForDays(ctx context.Context, r running) error {
 				w.result.found = append(w.result.found, fmt.Sprintf("for %s %s of %q is expected, its files come to %s", date, expected, wallet, net))
 			}
 		}
+	}
+	for wallet, want := range owing {
+		account := ledger.NetworkReceivable
+		if wallet != "" {
+			account = ledger.QRReceivable
+		}
+		b, err := r.house.ledger.Balance(ctx, account, wallet)
+		if err != nil {
+			return err
+		}
+		if b.Net(account) != want {
+			w.result.found = append(w.result.found, fmt.Sprintf("%d of %q stands at %s, and its files not paid for come to %s", account, wallet, b.Net(account), want))
+		}
+	}
+	bank, err := r.house.ledger.Balance(ctx, ledger.ClientBank, "")
+	if err != nil {
+		return err
+	}
+	if w.result.ClientBank = bank.Net(ledger.ClientBank); w.result.ClientBank < 0 {
+		w.result.found = append(w.result.found, fmt.Sprintf("more left the merchants' bank account than came: it stands at %s", w.result.ClientBank))
 	}
 	return nil
 }
