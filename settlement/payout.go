@@ -254,6 +254,11 @@ func (e *Engine) send(ctx context.Context, p *payout, now time.Time) (state Payo
 		} else if long != "" {
 			held = "the bank paid " + long + ", which it replaces, after all: acquirer payout recover " + long
 		}
+		if held == "" {
+			if held, err = e.fullToday(tx, row, now); err != nil {
+				return err
+			}
+		}
 		if held != "" {
 			row.reason = held
 			if err := addTask(tx, Task{Key: "held/" + p.ref, Kind: "payout_held", Merchant: p.merchant, Ref: p.ref, Created: now,
@@ -312,9 +317,6 @@ func (e *Engine) instruction(ctx context.Context, p *payout, now time.Time) (Ins
 	}
 	if why := e.cooling(m, now); why != "" {
 		return Instruction{}, why, nil
-	}
-	if why, err := e.fullToday(ctx, p, now); why != "" || err != nil {
-		return Instruction{}, why, err
 	}
 	number, err := e.cfg.Unseal(ctx, m.Account.Sealed)
 	if err != nil {

@@ -38,19 +38,22 @@ func roomOn(tx store.Tx, mid string, due calendar.Date, limit money.Amount) (mon
 }
 
 // fullToday says that an account has been sent what it takes in a day; the
-// payout then goes the next one.
-func (e *Engine) fullToday(ctx context.Context, p *payout, now time.Time) (string, error) {
+// payout then goes the next one. It is asked in the write that claims the payout,
+// under a lock on the merchant's row, so that of several that come due at once no
+// two pass.
+func (e *Engine) fullToday(tx store.Tx, p *payout, now time.Time) (string, error) {
 	limit := e.dayLimit(p.merchant)
 	if limit == 0 || p.amount > limit { // cut before the account was one of a class: the bank decides
 		return "", nil
 	}
+	var mid string
+	if err := tx.QueryRow("select mid from merchant where mid = $1 for update", p.merchant).Scan(&mid); err != nil {
+		return "", err
+	}
 	var sent money.Amount
 	today := calendar.DateOf(now)
-	err := e.db.Read(ctx, func(tx store.Tx) error {
-		return tx.QueryRow(`select cast(coalesce(sum(amount), 0) as BIGINT) from settlement_payout where merchant = $1 and state > $2 and state < $3 and submitted >= $4 and submitted < $5`,
-			p.merchant, Created, Failed, today.Time().UnixMicro(), today.AddDays(1).Time().UnixMicro()).Scan(&sent)
-	})
-	if err != nil {
+	if err := tx.QueryRow(`select cast(coalesce(sum(amount), 0) as BIGINT) from settlement_payout where merchant = $1 and state > $2 and state < $3 and submitted >= $4 and submitted < $5`,
+		p.merchant, Created, Failed, today.Time().UnixMicro(), today.AddDays(1).Time().UnixMicro()).Scan(&sent); err != nil {
 		return "", fmt.Errorf("settlement: what merchant %s was sent today: %w", p.merchant, err)
 	}
 	if sent+p.amount > limit {
