@@ -89,6 +89,7 @@ var Points = map[string]string{
 	"payout.repay":   "deed",
 	"payout.strange": "deed",
 	"payout.recover": "deed",
+	"payout.decide":  "deed",
 	"payout.reissue": "deed",
 
 	"settlement.extras":    "deed",

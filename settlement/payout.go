@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"acquirer/calendar"
@@ -182,9 +183,16 @@ func (e *Engine) Pay(ctx context.Context, now time.Time) (Payment, error) {
 	return done, errors.Join(problems...)
 }
 
-// sendAll orders payouts, several at once.
+// sendAll orders payouts, several at once, until the bank is closed or cannot be
+// reached: the others wait for the next turn.
 func (e *Engine) sendAll(ctx context.Context, due []payout, now time.Time, done *Payment) error {
-	return e.eachPayout(due, done, func(p *payout) (PayoutState, bool, error) { return e.send(ctx, p, now) })
+	var shut atomic.Bool
+	return e.eachPayout(due, done, func(p *payout) (PayoutState, bool, error) {
+		if shut.Load() {
+			return p.state, false, nil
+		}
+		return e.send(ctx, p, now, &shut)
+	})
 }
 
 // eachPayout does something to every payout, several at once, and counts what
@@ -231,8 +239,8 @@ func (e *Engine) openPayouts(ctx context.Context, where string, args ...any) (op
 }
 
 // send claims a payout, which is durable before the bank can hear of it, and
-// orders it once.
-func (e *Engine) send(ctx context.Context, p *payout, now time.Time) (state PayoutState, sent bool, err error) {
+// orders it once. It sets shut when the bank takes no orders.
+func (e *Engine) send(ctx context.Context, p *payout, now time.Time, shut *atomic.Bool) (state PayoutState, sent bool, err error) {
 	order, why, err := e.instruction(ctx, p, now)
 	if err != nil {
 		return p.state, false, err
@@ -291,6 +299,7 @@ func (e *Engine) send(ctx context.Context, p *payout, now time.Time) (state Payo
 		return state, true, err
 	}
 	if errors.Is(err, ErrNotSent) {
+		shut.CompareAndSwap(false, !errors.Is(err, ErrUnfit))
 		state, undo := e.unclaim(ctx, p, now, err)
 		if errors.Is(err, ErrClosed) || errors.Is(err, ErrUnfit) {
 			err = nil // its reason says it
@@ -375,9 +384,13 @@ func shortened(err error) string {
 	return s
 }
 
+// feedPages is how many pages of a bank's feed are read in one turn: one that
+// never ends must not keep payouts from being sent.
+const feedPages = 100
+
 // takeChanges reads the bank's feed from where it was left.
 func (e *Engine) takeChanges(ctx context.Context, now time.Time, done *Payment) error {
-	for {
+	for range feedPages {
 		var after string
 		err := e.db.Read(ctx, func(tx store.Tx) error {
 			err := tx.QueryRow("select cursor from settlement_feed where name = 'bank'").Scan(&after)
@@ -418,6 +431,7 @@ func (e *Engine) takeChanges(ctx context.Context, now time.Time, done *Payment) 
 		}
 		fault.Hit("payout.cursor.after")
 	}
+	return nil
 }
 
 // Notified handles a bank's callback. What it says is not believed: the payout
@@ -446,69 +460,74 @@ func (e *Engine) apply(ctx context.Context, a Answer, now time.Time) (PayoutStat
 	return is, err
 }
 
-// move is the one place where payouts change their state and their postings
-// with it.
+// move does what moveTx does, in a write of its own.
 func (e *Engine) move(ctx context.Context, a Answer, now time.Time) (was, is PayoutState, amount money.Amount, err error) {
 	if err := e.step("answered"); err != nil {
 		return 0, 0, 0, err
 	}
 	fault.Hit("payout.move.before")
-	var sold int64
-	err = e.db.Write(ctx, func(tx store.Tx) error {
-		date, err := e.bookOn(tx, now)
-		if err != nil {
-			return err
-		}
-		p, err := lockPayout(tx, a.Reference)
-		if err != nil {
-			return err
-		}
-		was, amount, sold = p.state, p.amount, p.sold
-		defer func() { is = p.state }()
-		if a.Amount != p.amount && (a.Status == Succeeded || a.Status == Returned) {
-			return addTask(tx, Task{Key: "answer/" + p.ref + "/amount", Kind: "bank_answer", Merchant: p.merchant, Ref: p.ref, Created: now,
-				Text: fmt.Sprintf("the bank says payout %s is %s of %s; it was ordered with %s", p.ref, a.Status, a.Amount, p.amount)})
-		}
-		if a.BankID != "" {
-			p.bankID = a.BankID
-		}
-		p.asked = now.UnixMicro()
-		var transfers []ledger.Transfer
-		var task *Task
-		switch {
-		case a.Status == Succeeded && was == Failed:
-			transfers, task, err = p.paidAfterAll(tx, now, date, e.cfg.PayoutCost)
-		case a.Status == Returned && was == Failed:
-			transfers, task, err = p.broughtBack(tx, now, date)
-		default:
-			transfers, task = p.next(a, now, date, e.cfg.PayoutCost, e.cfg.NotFoundAfter)
-		}
-		if err != nil {
-			return err
-		}
-		if task != nil {
-			if err := addTask(tx, *task); err != nil {
-				return err
-			}
-		}
-		if _, err := ledger.PostTx(tx, transfers); err != nil {
-			return err
-		}
-		if was < Paid && p.state >= Paid { // nobody needs to ask any more
-			if err := endTasks(tx, now, "payout_slow/"+p.ref, "held/"+p.ref); err != nil {
-				return err
-			}
-		}
-		return p.save(tx)
+	var p *payout
+	err = e.db.Write(ctx, func(tx store.Tx) (err error) {
+		was, p, err = e.moveTx(tx, a, now)
+		return err
 	})
 	fault.Hit("payout.move.after")
 	if err != nil {
 		return was, was, 0, fmt.Errorf("settlement: payout %s, answer %s: %w", a.Reference, a.Status, err)
 	}
-	if e.cfg.OnInstant != nil && sold > 0 && is == Paid && was != Paid {
-		e.cfg.OnInstant(now.Sub(time.UnixMicro(sold)))
+	if e.cfg.OnInstant != nil && p.sold > 0 && p.state == Paid && was != Paid {
+		e.cfg.OnInstant(now.Sub(time.UnixMicro(p.sold)))
 	}
-	return was, is, amount, nil
+	return was, p.state, p.amount, nil
+}
+
+// moveTx is the one place where payouts change their state and their postings
+// with it. It returns where the payout stood, and the payout as it is now.
+func (e *Engine) moveTx(tx store.Tx, a Answer, now time.Time) (was PayoutState, p *payout, err error) {
+	date, err := e.bookOn(tx, now)
+	if err != nil {
+		return was, nil, err
+	}
+	p, err = lockPayout(tx, a.Reference)
+	if err != nil {
+		return was, nil, err
+	}
+	was = p.state
+	if a.Amount != p.amount && (a.Status == Succeeded || a.Status == Returned) {
+		return was, p, addTask(tx, Task{Key: "answer/" + p.ref + "/amount", Kind: "bank_answer", Merchant: p.merchant, Ref: p.ref, Created: now,
+			Text: fmt.Sprintf("the bank says payout %s is %s of %s; it was ordered with %s", p.ref, a.Status, a.Amount, p.amount)})
+	}
+	if a.BankID != "" {
+		p.bankID = a.BankID
+	}
+	p.asked = now.UnixMicro()
+	var transfers []ledger.Transfer
+	var task *Task
+	switch {
+	case a.Status == Succeeded && was == Failed:
+		transfers, task, err = p.paidAfterAll(tx, now, date, e.cfg.PayoutCost)
+	case a.Status == Returned && was == Failed:
+		transfers, task, err = p.broughtBack(tx, now, date)
+	default:
+		transfers, task = p.next(a, now, date, e.cfg.PayoutCost, e.cfg.NotFoundAfter)
+	}
+	if err != nil {
+		return was, nil, err
+	}
+	if task != nil {
+		if err := addTask(tx, *task); err != nil {
+			return 0, nil, err
+		}
+	}
+	if _, err := ledger.PostTx(tx, transfers); err != nil {
+		return 0, nil, err
+	}
+	if was < Paid && p.state >= Paid { // nobody needs to ask any more
+		if err := endTasks(tx, now, "payout_slow/"+p.ref, "held/"+p.ref); err != nil {
+			return 0, nil, err
+		}
+	}
+	return was, p, p.save(tx)
 }
 
 // next moves p by an answer and returns what must be booked, and what a person

@@ -245,7 +245,14 @@ create table settlement_long (     -- payouts that the bank paid after they had 
 	back     INTEGER not null      -- 1: the bank brought it back
 )`, `
 create index settlement_run_open on settlement_run (id) where state < 3;
-create index settlement_payout_paid on settlement_payout (finished) where state = 5`}}
+create index settlement_payout_paid on settlement_payout (finished) where state = 5`, `
+create table settlement_decided (  -- payouts of which people say in the bank's place what became of them
+	ref      TEXT primary key,
+	word     TEXT not null,        -- paid or failed
+	asked_by TEXT not null,
+	done_by  TEXT not null,
+	done     BIGINT not null       -- 0 until a second person said the same
+)`}}
 
 // Where a line stands.
 const (

@@ -90,6 +90,7 @@ var deeds = []deed{
 	}, args: says("settle hold confirm K2"), again: "already"},
 	{name: "hold released", walks: "hold.move", first: func(w *deedHouse) { w.second(&termsCall{Do: "ask-release", Key: "K2"}) }, args: says("settle release confirm K2"), again: "no such hold"},
 	{name: "reissued", walks: "payout.reissue", first: (*deedHouse).returned, args: says("payout reissue 20261120-" + slowPaid + "-T1-0")},
+	{name: "decided", walks: "payout.decide", first: (*deedHouse).unheard, args: says("payout decide 20261120-" + slowPaid + "-T1-0-R1 failed")},
 	{name: "recovered", walks: "payout.recover", first: (*deedHouse).paidAfterAll, args: says("payout recover 20261120-" + slowPaid + "-T1-0-R1")},
 	{name: "case asked", walks: "dispute.tell", args: func(w *deedHouse) []string {
 		return append(strings.Fields("dispute open"), w.sale(2).RRN, "chargeback", "--reason", "4853", "--fee", "5.00", "--ref", "N-0")
@@ -376,12 +377,13 @@ func (w *deedHouse) returned() {
 	})
 }
 
-// fickle is a bank that rejects every order, and says of each later that it paid.
+// fickle is a bank that does not answer orders, and says of each later that it
+// paid.
 type fickle map[string]money.Amount
 
 func (f fickle) Send(_ context.Context, i settlement.Instruction) (settlement.Answer, error) {
 	f[i.Reference] = i.Amount
-	return settlement.Answer{Reference: i.Reference, Status: settlement.Rejected}, nil
+	return settlement.Answer{}, errors.New("nobody answered")
 }
 
 func (f fickle) Query(_ context.Context, ref string) (settlement.Answer, error) {
@@ -394,29 +396,46 @@ func (f fickle) Changes(_ context.Context, after string) ([]settlement.Answer, s
 
 func (f fickle) Flush(context.Context, time.Time) error { return nil }
 
-// paidAfterAll lets the replacement of what came back be rejected, replaced, and
-// paid after all; one person asks for the money.
-func (w *deedHouse) paidAfterAll() {
+// at lets the books of a bank do something.
+func (f fickle) at(w *deedHouse, do func(ctx context.Context, books *settlement.Engine) error) {
 	w.t.Helper()
-	const ref = "20261120-" + slowPaid + "-T1-0-R1"
 	w.with(func(v *house) error {
-		ctx := w.t.Context()
-		books, err := booksAlone(ctx, v.db, v.cfg, func(c *settlement.Config) {
-			c.Rail, c.Unseal = fickle{}, func(context.Context, []byte) (string, error) { return "6228480402564890095", nil }
+		books, err := booksAlone(w.t.Context(), v.db, v.cfg, func(c *settlement.Config) {
+			c.Rail, c.Unseal = f, func(context.Context, []byte) (string, error) { return "6228480402564890095", nil }
 		})
 		if err != nil {
 			return err
 		}
-		later := time.Now().AddDate(0, 0, 1) // it was issued again just now
-		if _, err := books.Pay(ctx, later); err != nil {
-			return err
-		}
-		if _, err := books.Reissue(ctx, ref, later); err != nil {
-			return err
-		}
-		return books.Notified(ctx, ref, later)
+		return do(w.t.Context(), books)
 	})
-	w.second(&payoutCall{Do: "recover", Ref: ref})
+}
+
+const again = "20261120-" + slowPaid + "-T1-0-R1"
+
+// unheard sends the replacement of what came back to a bank that does not answer,
+// long ago; one person says that it failed.
+func (w *deedHouse) unheard() {
+	w.t.Helper()
+	w.silent = fickle{}
+	w.silent.at(w, func(ctx context.Context, books *settlement.Engine) error {
+		_, err := books.Pay(ctx, time.Now())
+		return err
+	})
+	w.exec("update settlement_payout set submitted = 1 where ref = '" + again + "'")
+	w.second(&payoutCall{Do: "decide", Ref: again})
+}
+
+// paidAfterAll issues it again, and lets the bank say that it has paid; one person
+// asks for the money.
+func (w *deedHouse) paidAfterAll() {
+	w.t.Helper()
+	w.silent.at(w, func(ctx context.Context, books *settlement.Engine) error {
+		if _, err := books.Reissue(ctx, again, time.Now()); err != nil {
+			return err
+		}
+		return books.Notified(ctx, again, time.Now())
+	})
+	w.second(&payoutCall{Do: "recover", Ref: again})
 }
 
 // openWallet opens one whose address the house finds in a file.

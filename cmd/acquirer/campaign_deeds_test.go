@@ -175,11 +175,12 @@ func differ(a, b []string) (more, less []string) {
 // deedHouse is a house that nobody has open, in a folder of its own: database,
 // master key, the folders of the bank and of clearing files.
 type deedHouse struct {
-	t    *testing.T
-	dir  string
-	hsm  hsm.HSM
-	bank *simbank.Bank // by file
-	live *simbank.Bank // over HTTP
+	t      *testing.T
+	dir    string
+	hsm    hsm.HSM
+	bank   *simbank.Bank // by file
+	live   *simbank.Bank // over HTTP
+	silent fickle
 }
 
 // settings are what its commands are given.

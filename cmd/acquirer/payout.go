@@ -35,7 +35,7 @@ recovered, by two people.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPayoutListCmd(), newPayoutShowCmd(), newPayoutArrivalCmd(), newPayoutReissueCmd(), newPayoutRecoverCmd(), newPayoutTasksCmd(), newPayoutDoneCmd(), newPayoutMovedCmd())
+	cmd.AddCommand(newPayoutListCmd(), newPayoutShowCmd(), newPayoutArrivalCmd(), newPayoutReissueCmd(), newPayoutRecoverCmd(), newPayoutDecideCmd(), newPayoutTasksCmd(), newPayoutDoneCmd(), newPayoutMovedCmd())
 	return cmd
 }
 
@@ -82,11 +82,12 @@ func (g *payoutGauge) Collect(ch chan<- prometheus.Metric) {
 
 // payoutCall is an errand about payouts.
 type payoutCall struct {
-	Do       string `json:"do"` // list, show, arrival, reissue, recover, tasks, done or moved
+	Do       string `json:"do"` // list, show, arrival, reissue, recover, decide, tasks, done or moved
 	Ref      string `json:"ref,omitempty"`
 	Merchant string `json:"merchant,omitempty"`
 	Note     string `json:"note,omitempty"`
 	Loss     bool   `json:"loss,omitempty"` // recover gives up
+	Paid     bool   `json:"paid,omitempty"` // decide says so
 }
 
 // payoutAnswer is what came of it.
@@ -138,6 +139,13 @@ func (c *payoutCall) run(ctx context.Context, db *store.DB, cfg Config, who stri
 			a.Said = c.Ref + " is given up"
 		default:
 			a.Said = c.Ref + " is taken from the merchant: acquirer payout show " + c.Ref
+		}
+	case "decide":
+		var done bool
+		done, err = books.Decide(ctx, c.Ref, c.Paid, who, time.Now(), c.record(who, "payout "+c.Ref))
+		a.Said = c.Ref + " is decided: acquirer payout show " + c.Ref
+		if !done {
+			a.Said = "said; somebody else decides it with the same command"
 		}
 	case "tasks":
 		a.Tasks, err = books.Tasks(ctx, payoutsShown)
@@ -270,6 +278,27 @@ nothing needs to be done.`,
 	return payoutRun(cmd, func(args []string) payoutCall {
 		return payoutCall{Do: "recover", Ref: args[0], Loss: *loss, Note: *note}
 	})
+}
+
+func newPayoutDecideCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "decide REF paid|failed",
+		Short: "Say in the bank's place what became of a payout, by two people",
+		Long: `decide ends a payout whose fate the bank does not tell any more: it is gone, or has
+lost the order. One person says whether the merchant got the money, by a statement or
+the bank's letter; another gives the same command. It is refused while the bank may
+still answer. A payout that failed is issued again like others.`,
+		Example: `  acquirer payout decide 20261120-898110058120001-T1-0 failed --note "the bank's letter of 2026-11-25"`,
+		Args:    cobra.ExactArgs(2),
+	}
+	addConfigFlags(cmd)
+	note := cmd.Flags().String("note", "", "how it is known, for the operators' log")
+	return errandRun(cmd, func(args []string) (errand, error) {
+		if args[1] != "paid" && args[1] != "failed" {
+			return nil, usageError{fmt.Errorf("%q is not paid or failed", args[1])}
+		}
+		return &payoutCall{Do: "decide", Ref: args[0], Paid: args[1] == "paid", Note: *note}, nil
+	}, func(a *payoutAnswer, w io.Writer) error { return a.print(w, "decide") })
 }
 
 func newPayoutTasksCmd() *cobra.Command {

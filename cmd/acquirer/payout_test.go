@@ -98,7 +98,7 @@ func TestPayoutByFile(t *testing.T) {
 	}
 	for _, c := range []struct{ args, says string }{
 		{"show nothing", "payout list"}, {"reissue nothing", "payout list"}, {"done nothing", "payout tasks"}, {"reissue " + ref + "-R1", "is processing"},
-		{"recover nothing", "payout list"}, {"recover " + ref, "was not paid after it failed"},
+		{"recover nothing", "payout list"}, {"decide nothing paid", "payout list"}, {"decide " + ref + " paid", "it is returned"}, {"recover " + ref, "was not paid after it failed"},
 	} {
 		if _, problem, code := call(t, newPayoutCmd(), strings.Fields(c.args)...); code != 1 || !strings.Contains(problem, c.says) {
 			t.Errorf("%s: exit %d, %q; want %q", c.args, code, problem, c.says)
