@@ -304,7 +304,7 @@ func (w *deedHouse) task(kind string) (key string) {
 func (w *deedHouse) clearingFile() {
 	w.t.Helper()
 	var b bytes.Buffer
-	f, err := clearing.NewWriter(&b, clearing.Header{Source: "north", Acquirer: "1", Date: deedDate})
+	f, err := clearing.NewWriter(&b, clearing.Header{Source: "north", Acquirer: "48020000", Date: deedDate})
 	if err != nil {
 		w.t.Fatal(err)
 	}
