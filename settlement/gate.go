@@ -128,6 +128,18 @@ func (e *Engine) Lines(ctx context.Context, date calendar.Date) iter.Seq2[Line, 
 	}
 }
 
+// SellersTx lists the merchants with lines of a business date by an issuer or
+// wallet that still wait or that runs of the date have settled, in order.
+func SellersTx(tx store.Tx, date calendar.Date, issuer string) ([]string, error) {
+	rows, err := tx.Query(`select merchant from settlement_line where run = 0 and date = $1 and txn_date = $1 and issuer = $2
+		union select merchant from settlement_line where run > 0 and run in (select r.id from settlement_run r where r.date = $1) and txn_date = $1 and issuer = $2 order by 1`, date, issuer)
+	all, err := store.All(rows, err, func(r *store.Rows, mid *string) error { return r.Scan(mid) })
+	if err != nil {
+		return nil, fmt.Errorf("settlement: listing who sold by %s on %s: %w", issuer, date, err)
+	}
+	return all, nil
+}
+
 // FollowersTx reads the lines that follow a sale: its voids, refunds and
 // adjustments.
 func FollowersTx(tx store.Tx, sale int64) ([]Line, error) {

@@ -108,6 +108,11 @@ func (c *reconcileCall) on(ctx context.Context, e *reconcile.Engine, who reconci
 		a.Done, err = e.SignOff(ctx, c.Date, who, now)
 		return a, err
 	}
+	if c.Source != "" { // --complete
+		if err := e.Complete(ctx, c.Date, c.Source, who, now); err != nil {
+			return a, err
+		}
+	}
 	day, err := e.Compare(ctx, c.Date, now)
 	if errors.Is(err, reconcile.ErrIncomplete) || errors.Is(err, settlement.ErrEarly) || errors.Is(err, settlement.ErrUndecided) { // what is there is shown
 		a.Why = err.Error()
@@ -134,6 +139,7 @@ it is not over or files are missing; what has come is shown all the same.
 Who you are is the user of this machine that runs the command. It opens the database
 itself or, where acquirer serve has an embedded one, asks that process.`,
 		Example: `  acquirer reconcile --date 2026-11-20 --json
+  acquirer reconcile --date 2026-11-20 --complete north
   acquirer reconcile load north-2026-11-20.txt
   acquirer reconcile list --state open
   acquirer reconcile resolve 123456789 payer --note "north, ticket 4711"
@@ -142,9 +148,10 @@ itself or, where acquirer serve has an embedded one, asks that process.`,
 	}
 	addConfigFlags(cmd)
 	date := cmd.Flags().String("date", "", "business date, like 2026-11-20 (default: yesterday)")
+	complete := cmd.Flags().String("complete", "", "a source that has no more files of the date: compare with those that have come")
 	asJSON := cmd.Flags().Bool("json", false, "print the day as JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		a, err := askReconcile(cmd, reconcileCall{Do: "day"}, *date)
+		a, err := askReconcile(cmd, reconcileCall{Do: "day", Source: *complete}, *date)
 		if err != nil {
 			return err
 		}
@@ -179,8 +186,8 @@ func newReconcileLoadCmd() *cobra.Command {
 		Use:   "load FILE",
 		Short: "Load a clearing file, a ZM file, a wallet's bill or a bank's statement",
 		Long: `load reads a file to its end and takes it in, whole or not at all. A clearing file and
-a statement say whose they are and of which day; for a ZM file and a wallet's bill
-name --source and --date. The path is read by the process that has the database.`,
+a statement say whose they are and of which day; for a ZM file name --source, for a
+wallet's bill --source and --date. The path is read by the process that has the database.`,
 		Example: `  acquirer reconcile load north-2026-11-20.txt
   acquirer reconcile load bill.csv --source wechat --date 2026-11-20`,
 		Args: cobra.ExactArgs(1),

@@ -230,8 +230,12 @@ func (c *comparison) cancelled(tx store.Tx, t *theirs) (bool, error) {
 	return true, errors.Join(c.mark(tx, t, lineMatched), c.mark(tx, &pair[0], lineMatched))
 }
 
-// key names what is booked for a line: kind, source, date and line of the file.
+// key names what is booked for a line: kind, source, date, which of the day's
+// files where there are several, and line.
 func (c *comparison) key(what string, t *theirs) string {
+	if t.part != "" {
+		return fmt.Sprintf("%s/%s/%s/%s/%d", what, t.source, t.date, t.part, t.n)
+	}
 	return fmt.Sprintf("%s/%s/%s/%d", what, t.source, t.date, t.n)
 }
 

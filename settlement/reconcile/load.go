@@ -10,7 +10,6 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"acquirer/fault"
 	"acquirer/money"
 	"acquirer/routing/wallet"
+	"acquirer/settlement"
 	"acquirer/settlement/bankfile"
 	"acquirer/settlement/clearing"
 	"acquirer/store"
@@ -36,6 +36,7 @@ const (
 type File struct {
 	Source  string
 	Date    calendar.Date
+	Part    string // which of the day's files, where a day has several (ZM): its name; else empty
 	Name    string
 	SHA     string // SHA-256 of the bytes, in hex
 	Records func() iter.Seq2[clearing.Record, error]
@@ -46,8 +47,8 @@ type File struct {
 const NoBill = ".nobill"
 
 // OpenFile recognises a file: a network's clearing file says whose it is and of
-// which day; for a ZM file (by its name), a wallet's bill and a statement that
-// does not, source and date must be given. The file must not change while it
+// which day; for a ZM file, a wallet's bill and a statement that does not, the
+// source must be given, and for all but a ZM file, which has it in its name, the date. The file must not change while it
 // is loaded; end closes it.
 func (e *Engine) OpenFile(path, source string, date calendar.Date) (f File, end func() error, err error) {
 	in, err := os.Open(path)
@@ -103,8 +104,8 @@ func (e *Engine) OpenFile(path, source string, date calendar.Date) (f File, end 
 		f.Source, f.Date = Bank, st.Day // whatever its name says: many banks put the day after there
 		f.Records = func() iter.Seq2[clearing.Record, error] { return statementRecords(whole()) }
 	case strings.Contains(f.Name, "ZM_"):
-		if m := zmDate.FindStringSubmatch(f.Name); m != nil && date != 0 && m[1] != strings.ReplaceAll(date.String(), "-", "")[2:] {
-			return File{}, nil, fmt.Errorf("reconcile: %s is by its name of %s, and was given as of %s", f.Name, m[1], date)
+		if err := f.named(date); err != nil {
+			return File{}, nil, err
 		}
 		f.Records = func() iter.Seq2[clearing.Record, error] { return clearing.ReadZM(whole(), e.cfg.Acquirer) }
 	case strings.Contains(f.Name, "ZME_"):
@@ -121,9 +122,6 @@ func (e *Engine) OpenFile(path, source string, date calendar.Date) (f File, end 
 	}
 	return f, in.Close, nil
 }
-
-// zmDate is the day in the name of a ZM file, which its lines do not have.
-var zmDate = regexp.MustCompile(`INN(\d{6})\d*ZM_`)
 
 // says compares what a file says of itself with what was said of it; an empty
 // source and no date say nothing.
@@ -273,7 +271,7 @@ func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Tota
 		}
 	}
 	if totals.Count == 0 {
-		f.SHA += "@" + f.Source + "@" + f.Date.String() // files of quiet days that do not say whose and of when they are are all the same
+		f.SHA += "@" + f.Source + "@" + f.Date.String() + f.Part // files of quiet days that do not say whose and of when they are are all the same
 	}
 	id, err := e.openFile(ctx, &f, totals, now)
 	if err != nil {
@@ -328,6 +326,12 @@ func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Tota
 		if n != totals.Count {
 			return fmt.Errorf("%d of %d lines are there", n, totals.Count)
 		}
+		if _, err := settlement.LockTx(tx); err != nil { // one after the other: the first one says how the day comes
+			return err
+		}
+		if err := oneWay(tx, &f); err != nil {
+			return err
+		}
 		_, err := tx.Exec("update recon_file set state = $1 where id = $2", fileLoaded, id)
 		return err
 	})
@@ -367,29 +371,29 @@ func (e *Engine) openFile(ctx context.Context, f *File, t clearing.Totals, now t
 	fault.Hit("reconcile.load.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
 		// Half loaded as another's or of another day, it has never counted.
-		if _, err := tx.Exec("delete from recon_line where file in (select id from recon_file where sha = $1 and state = $2 and (source <> $3 or date <> $4))", f.SHA, fileLoading, f.Source, f.Date); err != nil {
+		if _, err := tx.Exec("delete from recon_line where file in (select id from recon_file where sha = $1 and state = $2 and (source <> $3 or date <> $4 or part <> $5))", f.SHA, fileLoading, f.Source, f.Date, f.Part); err != nil {
 			return err
 		}
-		if _, err := tx.Exec("delete from recon_file where sha = $1 and state = $2 and (source <> $3 or date <> $4)", f.SHA, fileLoading, f.Source, f.Date); err != nil {
+		if _, err := tx.Exec("delete from recon_file where sha = $1 and state = $2 and (source <> $3 or date <> $4 or part <> $5)", f.SHA, fileLoading, f.Source, f.Date, f.Part); err != nil {
 			return err
 		}
 		id = store.NewID()
-		if _, err := tx.Exec(`insert into recon_file (id, source, date, name, sha, lines, amount, fees, net, state, loaded)
-			values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11) on conflict do nothing`,
-			id, f.Source, f.Date, f.Name, f.SHA, t.Count, t.Amount, t.IssuerFee+t.NetworkFee+t.BrandFee, t.Net, fileLoading, now.UnixMicro()); err != nil {
+		if _, err := tx.Exec(`insert into recon_file (id, source, date, part, name, sha, lines, amount, fees, net, state, loaded)
+			values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12) on conflict do nothing`,
+			id, f.Source, f.Date, f.Part, f.Name, f.SHA, t.Count, t.Amount, t.IssuerFee+t.NetworkFee+t.BrandFee, t.Net, fileLoading, now.UnixMicro()); err != nil {
 			return err
 		}
 		var name, sha string
 		var source string
 		var date calendar.Date
 		var state int
-		if err := tx.QueryRow("select id, name, sha, state, source, date from recon_file where source = $1 and date = $2 or sha = $3 order by sha = $3 desc limit 1", f.Source, f.Date, f.SHA).
+		if err := tx.QueryRow("select id, name, sha, state, source, date from recon_file where source = $1 and date = $2 and part = $4 or sha = $3 order by sha = $3 desc limit 1", f.Source, f.Date, f.SHA, f.Part).
 			Scan(&id, &name, &sha, &state, &source, &date); err != nil {
 			return err
 		}
 		switch {
 		case sha == f.SHA && state == fileLoading:
-			return nil
+			return oneWay(tx, f)
 		case sha == f.SHA && name == f.Name && source == f.Source && date == f.Date:
 			return fmt.Errorf("%w: %w: %s's of %s", ErrFile, ErrUnmoved, source, date)
 		case sha == f.SHA:
@@ -398,6 +402,9 @@ func (e *Engine) openFile(ctx context.Context, f *File, t clearing.Totals, now t
 			return fmt.Errorf("%w: %w: %s's of %s is %s; what it got wrong comes in a later day's file", ErrFile, ErrAnother, source, date, name)
 		}
 		// One that never counted is replaced.
+		if err := oneWay(tx, f); err != nil {
+			return err
+		}
 		if _, err := tx.Exec("delete from recon_line where file = $1", id); err != nil {
 			return err
 		}
@@ -412,7 +419,10 @@ func (e *Engine) openFile(ctx context.Context, f *File, t clearing.Totals, now t
 	return id, nil
 }
 
-const theirColumns = "id, file, n, source, date, kind, rrn, ours, terminal, merchant, amount, issuer_fee, network_fee, brand_fee, orders, state"
+const lineColumns = "id, file, n, source, date, kind, rrn, ours, terminal, merchant, amount, issuer_fee, network_fee, brand_fee, orders, state"
+
+// theirColumns are those of a line and the part of its file.
+const theirColumns = lineColumns + ", (select f.part from recon_file f where f.id = recon_line.file)"
 
 func (e *Engine) insert(tx store.Tx, file int64, f *File, batch []clearing.Record) error {
 	for i := range batch {
@@ -425,7 +435,7 @@ func (e *Engine) insert(tx store.Tx, file int64, f *File, batch []clearing.Recor
 				}
 			}
 		}
-		if _, err := tx.Exec("insert into recon_line ("+theirColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16) on conflict (file, n) do nothing",
+		if _, err := tx.Exec("insert into recon_line ("+lineColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16) on conflict (file, n) do nothing",
 			store.NewID(), file, r.Line, f.Source, f.Date, string(r.Kind), r.RRN, ours, r.Terminal, r.Merchant, r.Amount, r.IssuerFee, r.NetworkFee, r.BrandFee, r.Orders, lineNew); err != nil {
 			return err
 		}
@@ -447,11 +457,12 @@ type theirs struct {
 	issuer, net, brd money.Amount // fees
 	orders           int          // of a batch
 	state            int
+	part             string // of its file
 }
 
 func (t *theirs) fee() money.Amount     { return t.issuer + t.net + t.brd }
 func (t *theirs) settles() money.Amount { return t.amount - t.fee() }
 
 func scanTheirs(r *store.Rows, t *theirs) error {
-	return r.Scan(&t.id, &t.file, &t.n, &t.source, &t.date, &t.kind, &t.rrn, &t.ours, &t.terminal, &t.merchant, &t.amount, &t.issuer, &t.net, &t.brd, &t.orders, &t.state)
+	return r.Scan(&t.id, &t.file, &t.n, &t.source, &t.date, &t.kind, &t.rrn, &t.ours, &t.terminal, &t.merchant, &t.amount, &t.issuer, &t.net, &t.brd, &t.orders, &t.state, &t.part)
 }

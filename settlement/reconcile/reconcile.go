@@ -102,7 +102,33 @@ create table recon_day (
 	checked  BIGINT not null
 )`, `
 insert into settlement_earned (day, state, net, signed) select date, 1, 0, checked from recon_day where checked > 0`, `
-alter table recon_line add column orders BIGINT not null default 0 -- of a bank's sum over a message of ours: how many`}}
+alter table recon_line add column orders BIGINT not null default 0 -- of a bank's sum over a message of ours: how many`, `
+create table recon_file2 (
+	id      BIGINT primary key,
+	source  TEXT not null,      -- an issuer, a network, a wallet, or bank
+	date    INTEGER not null,   -- the other side's date
+	part    TEXT not null,      -- which of the day's files, like INN26112001ZM_898110054110001; empty when the file is the day
+	name    TEXT not null,
+	sha     TEXT not null unique,
+	lines   BIGINT not null,
+	amount  BIGINT not null,
+	fees    BIGINT not null,
+	net     BIGINT not null,
+	state   INTEGER not null,   -- 1 being loaded, 2 loaded, 3 compared
+	loaded  BIGINT not null,
+	unique (source, date, part)
+);
+insert into recon_file2 (id, source, date, part, name, sha, lines, amount, fees, net, state, loaded)
+	select id, source, date, case when name like 'INN%ZM%' then name else '' end, name, sha, lines, amount, fees, net, state, loaded from recon_file;
+drop table recon_file;
+alter table recon_file2 rename to recon_file;
+create table recon_complete (
+	source TEXT not null,
+	date   INTEGER not null,
+	who    TEXT not null,       -- said that the source has no more files of the date
+	said   BIGINT not null,
+	primary key (source, date)
+)`}}
 
 // Kind says how two sides differ.
 type Kind string
@@ -334,26 +360,6 @@ func (e *Engine) wallet(source string) string {
 
 // ErrIncomplete says that files of a date have not come.
 var ErrIncomplete = errors.New("reconcile: files are missing")
-
-// missing lists the sources whose file of a date has not been loaded.
-func (e *Engine) missing(tx store.Tx, date calendar.Date) ([]string, error) {
-	rows, err := tx.Query("select source from recon_file where date = $1 and state > $2", date, fileLoading)
-	have, err := store.All(rows, err, func(r *store.Rows, s *string) error { return r.Scan(s) })
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, s := range e.cfg.Sources {
-		found := false
-		for _, h := range have {
-			found = found || h == s.Name
-		}
-		if !found {
-			out = append(out, s.Name)
-		}
-	}
-	return out, nil
-}
 
 // Gate says why a business date may not be settled yet: its files have not
 // come or were not compared, or its breaks come to more than StopAbove and

@@ -529,7 +529,7 @@ func TestQuietDays(t *testing.T) {
 		w := newTown(t, db)
 		folder := t.TempDir()
 		for _, d := range []calendar.Date{wednesday, thursday} {
-			for source, name := range map[string]string{"north": "INN0001ZM_1", "alipay": "quiet" + NoBill} {
+			for source, name := range map[string]string{"north": "INN" + strings.ReplaceAll(d.String(), "-", "")[2:] + "00ZM_1", "alipay": "quiet" + NoBill} {
 				path := filepath.Join(folder, name)
 				content := []byte("nothing\n")
 				if source == "north" {

@@ -73,7 +73,7 @@ func (e *Engine) Day(ctx context.Context, date calendar.Date) (d Day, err error)
 			return err
 		}
 		rows, err := tx.Query(`select f.source, f.date, f.name, f.sha, f.lines, (select count(*) from recon_line l where l.file = f.id and l.state = 2), f.amount, f.fees, f.net, f.state, f.loaded
-			from recon_file f where f.date = $1 and f.state > $2 order by f.source`, date, fileLoading)
+			from recon_file f where f.date = $1 and f.state > $2 order by f.source, f.part`, date, fileLoading)
 		d.Files, err = store.All(rows, err, func(r *store.Rows, c *Came) error {
 			var state, loaded int64
 			err := r.Scan(&c.Source, &c.Date, &c.Name, &c.SHA, &c.Lines, &c.Matched, &c.Amount, &c.Fees, &c.Net, &state, &loaded)

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -71,6 +72,38 @@ func TestUpgradeOfSignedDays(t *testing.T) {
 		return tx.QueryRow("select sales, sold, back from settlement_conduct where merchant = 'M' and date = 20261118").Scan(&sales, &sold, &back)
 	}); err != nil || sales != 0 || sold != 4000 || back != 4000 {
 		t.Errorf("conduct: %d sales of %d, %d back, %v", sales, sold, back, err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Files that came when a source had one a day are what they were: the same again
+// is refused, and a ZM of another merchant is taken.
+func TestUpgradeOfFiles(t *testing.T) {
+	path := "sqlite:" + filepath.Join(t.TempDir(), "a.db")
+	db, err := store.Open(t.Context(), path, merchant.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, until(Schema, "recon_file2"), audit.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Write(t.Context(), func(tx store.Tx) error {
+		_, err := tx.Exec(`insert into recon_file (id, source, date, name, sha, lines, amount, fees, net, state, loaded)
+			values (1, 'north', 20261118, 'INN26111801ZM_1', 'a', 0, 0, 0, 0, 3, 5), (2, 'north', 20261119, 'north-20261119.txt', 'b', 0, 0, 0, 0, 3, 6)`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if db, err = store.Open(t.Context(), path, schemas...); err != nil {
+		t.Fatal(err)
+	}
+	w := newTown(t, db)
+	for name, want := range map[string]error{"INN26111801ZM_1": ErrAnother, "INN26111801ZM_2": nil, "INN26111901ZM_1": ErrAnother} {
+		if err := w.zm(name, friday); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
 	}
 	if err := db.Close(); err != nil {
 		t.Error(err)

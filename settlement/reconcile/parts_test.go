@@ -1,0 +1,196 @@
+package reconcile
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"acquirer/calendar"
+	"acquirer/settlement/clearing"
+	"acquirer/store"
+	"acquirer/store/storetest"
+)
+
+// zm loads records as north's ZM file of a name.
+func (w *town) zm(name string, d calendar.Date, records ...clearing.Record) error {
+	w.t.Helper()
+	path := filepath.Join(w.t.TempDir(), name)
+	out, err := os.Create(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	z := clearing.NewZM(out, "01020000")
+	for _, r := range records {
+		if err := z.Write(r, "5999"); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if err := errors.Join(z.Close(), out.Close()); err != nil {
+		w.t.Fatal(err)
+	}
+	f, end, err := w.e.OpenFile(path, "north", 0)
+	if err != nil {
+		return err
+	}
+	_, err = w.e.Load(w.t.Context(), f, at(d, 24))
+	return errors.Join(err, end())
+}
+
+// expects makes sure that what the network owes for a date is what its files come
+// to.
+func (w *town) expects(d calendar.Date) {
+	w.t.Helper()
+	sum, err := w.books.Expected(w.t.Context(), d, "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	day, err := w.e.Day(w.t.Context(), d)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range day.Files {
+		if f.Source == "north" {
+			sum -= f.Net
+		}
+	}
+	if sum != 0 {
+		w.t.Errorf("%s expects %s more than its files come to", d, sum)
+	}
+	w.sound()
+}
+
+// UnionPay's ZM comes one per merchant: the day is compared when all who sold are
+// in one, each counts once, and what comes later is compared with what waits.
+func TestOneFilePerMerchant(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db, func(c *Config) { c.Acquirer = "01020000" })
+		ours := func(mid string, d calendar.Date) clearing.Record {
+			f, _ := w.sale(mid, d, 100_00)
+			return w.drop("north", f.RRN)
+		}
+		strange := func(rrn, mid string) clearing.Record {
+			return clearing.Record{Kind: clearing.Sale, RRN: rrn, Sent: "1118120000", Amount: 7_00, Merchant: mid, Terminal: "10000001"}
+		}
+		incomplete := func(d calendar.Date, says string) {
+			t.Helper()
+			if _, err := w.e.Compare(t.Context(), d, at(d, 25)); !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), says) {
+				t.Errorf("compared with %v, want %q missing", err, says)
+			}
+			if err := w.e.Gate(t.Context(), d); !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), says) {
+				t.Errorf("the gate says %v, want %q missing", err, says)
+			}
+			if due, err := w.e.Due(t.Context(), at(d, 25)); err != nil || len(due) != 0 {
+				t.Errorf("due %v, %v", due, err)
+			}
+		}
+		compared := func(d calendar.Date) Day {
+			t.Helper()
+			day, err := w.e.Compare(t.Context(), d, at(d, 25))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return day
+		}
+
+		a, b, second := ours(alice, wednesday), ours(early, wednesday), ours(alice, wednesday)
+		w.load(w.file("alipay", wednesday))
+		first := "INN26111801ZM_" + alice
+		if err := w.zm(first, wednesday, a, strange("000000009991", alice)); err != nil {
+			t.Fatal(err)
+		}
+		incomplete(wednesday, "north (ZM of "+early+")")
+		if err := w.zm(first, wednesday, a, strange("000000009991", alice)); !errors.Is(err, ErrUnmoved) {
+			t.Errorf("the same file again: %v", err)
+		}
+		if err := w.zm(first+".txt", wednesday, a); !errors.Is(err, ErrAnother) {
+			t.Errorf("another content under the same name: %v", err)
+		}
+		if err := w.zm("INN26111801ZM_"+early, wednesday, a, strange("000000009991", alice)); !errors.Is(err, ErrRepeated) || errors.Is(err, ErrUnmoved) {
+			t.Errorf("one merchant's file as another's: %v", err)
+		}
+		if err := w.zm("north-ZM_1", wednesday, b); err == nil || !strings.Contains(err.Error(), "INNyymmddnnZM_merchant") {
+			t.Errorf("a ZM file of no name: %v", err)
+		}
+		if err := w.zm("INN26139901ZM_1", wednesday, b); err == nil || !strings.Contains(err.Error(), "the day in its name") {
+			t.Errorf("a ZM file of no day: %v", err)
+		}
+		if _, err := w.e.Load(t.Context(), w.file("north", wednesday), at(wednesday, 24)); !errors.Is(err, ErrAnother) {
+			t.Errorf("the whole day beside its parts: %v", err)
+		}
+		if err := w.zm("INN26111801ZM_"+early, wednesday, b, strange("000000009992", early)); err != nil {
+			t.Fatal(err)
+		}
+		day := compared(wednesday)
+		if day.Kinds[Long] != 2 || day.Kinds[Short] != 1 || day.Breaks != 3 || day.Ours != 3 || day.Matched != 2 || day.Theirs != 4 || len(day.Files) != 3 {
+			t.Errorf("%+v", day)
+		}
+		if _, err := w.books.CloseDay(t.Context(), wednesday, at(wednesday, 26), false); err != nil {
+			t.Fatal(err)
+		}
+		w.expects(wednesday)
+
+		// A second batch of the merchant, after the close: what waited is found.
+		if err := w.zm("INN26111802ZM_"+alice, wednesday, second); err != nil {
+			t.Fatal(err)
+		}
+		if due, err := w.e.Due(t.Context(), at(wednesday, 27)); err != nil || len(due) != 1 || due[0] != wednesday {
+			t.Errorf("due with a late file: %v, %v", due, err)
+		}
+		if day := compared(wednesday); day.Waiting != 2 || day.Kinds[Short] != 1 || day.Breaks != 3 {
+			t.Errorf("with the late file: %+v", day)
+		}
+		w.expects(wednesday)
+
+		// One that never comes: somebody says so, and it is short until it does come.
+		a, b = ours(alice, thursday), ours(early, thursday)
+		who := Who{Name: "ann", From: "test"}
+		w.load(w.file("alipay", thursday))
+		for _, source := range []string{"north", "south"} {
+			if err := w.e.Complete(t.Context(), thursday, source, who, at(thursday, 25)); !errors.Is(err, ErrAction) {
+				t.Errorf("%s is complete without a file: %v", source, err)
+			}
+		}
+		if err := w.zm("INN26111901ZM_"+alice, thursday, a); err != nil {
+			t.Fatal(err)
+		}
+		incomplete(thursday, early)
+		if err := w.e.Complete(t.Context(), thursday, "north", Who{}, at(thursday, 25)); !errors.Is(err, ErrAction) {
+			t.Errorf("nobody said it: %v", err)
+		}
+		for range 2 {
+			if err := w.e.Complete(t.Context(), thursday, "north", who, at(thursday, 25)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if day := compared(thursday); day.Kinds[Short] != 1 || day.Breaks != 1 {
+			t.Errorf("%+v", day)
+		}
+		if _, err := w.books.CloseDay(t.Context(), thursday, at(thursday, 26), false); err != nil {
+			t.Fatal(err)
+		}
+		w.expects(thursday)
+		if err := w.zm("INN26111901ZM_"+early, thursday, b); err != nil {
+			t.Fatal(err)
+		}
+		if day := compared(thursday); day.Kinds[Short] != 1 || day.Breaks != 1 || day.Waiting+day.Open != 0 {
+			t.Errorf("with the late file: %+v", day)
+		}
+		w.expects(thursday)
+
+		// A group's file has all its merchants.
+		a, b = ours(alice, friday), ours(early, friday)
+		w.load(w.file("alipay", friday))
+		if err := w.zm("INN26112001ZM_898110054119999", friday, a, b); err != nil {
+			t.Fatal(err)
+		}
+		if day := compared(friday); day.Breaks != 0 || day.Matched != 3 { // and the late one, which settles today
+			t.Errorf("%+v", day)
+		}
+		if _, err := w.books.CloseDay(t.Context(), friday, at(friday, 26), false); err != nil {
+			t.Fatal(err)
+		}
+		w.expects(friday)
+	})
+}
