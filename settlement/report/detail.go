@@ -197,7 +197,7 @@ func (b *Books) lines(ctx context.Context, s sheet, run run, mid, speed string, 
 				masked, issuer = "", merchant.WalletName(issuer)
 			}
 			if err := s.row([]any{run.date, mid, terminal, at, name, method(channel, wallet), masked, issuer, fmt.Sprintf("%06d", batch), fmt.Sprintf("%06d", stan), rrn,
-				of, approval, amount, rate, fixed, speedFee, amount - rate - fixed - speedFee, merchant.SpeedName(speed), fmt.Sprintf("%s v%d", plan, version), order, note}); err != nil {
+				of, approval, amount, rate, fixed, speedFee, amount - rate - fixed - speedFee, merchant.SpeedName(speed), fmt.Sprintf("%s v%d", plan, version), order, reason(note)}); err != nil {
 				return err
 			}
 		}

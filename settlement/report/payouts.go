@@ -67,7 +67,7 @@ func (b *Books) payoutList(ctx context.Context, r *Request, s sheet) error {
 			}
 			states[p.state].count++
 			states[p.state].sum += p.amount
-			if err := s.row([]any{p.due, p.date, p.ref, mid, name, p.account, merchant.SpeedName(p.speed), p.amount, own, stateNames[p.state], at, bank, parent, p.reason}); err != nil {
+			if err := s.row([]any{p.due, p.date, p.ref, mid, name, p.account, merchant.SpeedName(p.speed), p.amount, own, stateNames[p.state], at, bank, parent, reason(p.reason)}); err != nil {
 				return err
 			}
 		}

@@ -202,12 +202,13 @@ func TestStatement(t *testing.T) {
 	each(t, func(t *testing.T, s *street) {
 		p := s.json(Request{Report: "statement", Merchant: stall, From: friday, To: saturday})
 		same(t, "summary", p.rows("汇总", "item", "count", "amount"), "期初结转 <nil> 0.00", "消费 4 650.00", "撤销、冲正与退货 1 -40.00", "手续费(按比例) <nil> -3.35",
-			"手续费(每笔固定) <nil> -6.00", "快速到账服务费 <nil> 0.00", "其他款项 <nil> -100.00", "转入或收回欠款 <nil> 0.00", "已结算打款 <nil> -500.65", "期末结转 <nil> 0.00")
+			"手续费(每笔固定) <nil> -6.00", "快速到账服务费 <nil> 0.00", "拒付 0 0.00", "拒付退回 0 0.00", "收费 1 -100.00",
+			"冻结 0 0.00", "解冻 0 0.00", "其他款项 0 0.00", "转入或收回欠款 <nil> 0.00", "已结算打款 <nil> -500.65", "期末结转 <nil> 0.00")
 		same(t, "methods", p.rows("按支付方式", "method", "sales", "sold", "backs", "back", "fee", "net"), "借记卡 1 200.00 0 0.00 1.00 199.00",
 			"微信支付 1 50.00 0 0.00 0.19 49.81", "贷记卡 2 400.00 1 40.00 8.16 351.84")
 		same(t, "days", p.rows("按结算日", "date", "sales", "sold", "back", "fee", "other", "paid", "carry"), "2026-11-20 3 350.00 40.00 4.55 0.00 305.45 0.00",
 			"2026-11-21 1 300.00 0.00 4.80 -100.00 195.20 0.00")
-		same(t, "other", p.rows("其他款项", "date", "text", "amount"), "2026-11-21 维修费(WO-1) -100.00")
+		same(t, "other", p.rows("其他款项", "kind", "date", "text", "amount"), "收费 2026-11-21 维修费(WO-1) -100.00")
 		same(t, "payouts", p.rows("打款明细", "payout", "due", "speed", "amount", "state"), "20261120-"+stall+"-T1-0 2026-11-23 T+1 305.45 待付",
 			"20261121-"+stall+"-T1-0 2026-11-23 T+1 195.20 待付")
 		if p.Facts["商户名称"] != `=王芳的"夜市"小摊,<b>` || p.Facts["账期"] != "2026-11-20 至 2026-11-21" || !strings.Contains(p.Facts["费率"], "封顶20.00元") {
@@ -218,7 +219,7 @@ func TestStatement(t *testing.T) {
 		}
 		// A day that nothing was sold on is a statement too.
 		empty := s.json(Request{Report: "statement", Merchant: shop, From: saturday, To: saturday})
-		same(t, "an empty day", empty.rows("汇总", "item", "amount")[8:], "已结算打款 0.00", "期末结转 0.00")
+		same(t, "an empty day", empty.rows("汇总", "item", "amount")[13:], "已结算打款 0.00", "期末结转 0.00")
 	})
 }
 
@@ -236,7 +237,7 @@ func TestDetail(t *testing.T) {
 			"2026-11-20 撤销 贷记卡 621000******0018 000006 000000000005 -30.00 -0.18 0.00 0.00 -29.82 ESIGN-STD v1",
 			"2026-11-20 消费 贷记卡 621000******0018 000007  5000.00 30.00 0.00 2.49 4967.51 ESIGN-STD v1"}
 		same(t, "a day", day.rows("明细", keys...), append(append([]string{}, want...), others...)...)
-		same(t, "why", day.rows("明细", "stan", "note")[4:], "000005 the first sale of a merchant is paid T+1", "000006 nothing to pay", "000007 ")
+		same(t, "why", day.rows("明细", "stan", "note")[4:], "000005 商户首笔交易按T+1到账", "000006 无应付款", "000007 ")
 		ref := "20261120-" + stall + "-T1-0"
 		down := s.json(Request{Report: "detail", Payout: ref})
 		if got := day.total("明细", "amount", "fee_rate", "fee_fixed", "speed_fee", "net", "stan"); got != "5310.00 31.55 3.00 2.49 5272.96 <nil>" {
@@ -405,12 +406,12 @@ func checkXLSX(t *testing.T, s *street, r Request) {
 	if hf, err := book.GetHeaderFooter("按结算日"); err != nil || !strings.Contains(hf.OddHeader, "商户对账单") || !strings.Contains(hf.OddFooter, "&P") {
 		t.Errorf("a printed page says %+v, %v", hf, err)
 	}
-	for _, c := range [][3]string{{"概要", "B4", `'=王芳的"夜市"小摊,<b>`}, {"汇总", "C10", "-500.65"}, {"打款明细", "A2", "20261120-" + stall + "-T1-0"}} {
+	for _, c := range [][3]string{{"概要", "B4", `'=王芳的"夜市"小摊,<b>`}, {"汇总", "C15", "-500.65"}, {"打款明细", "A2", "20261120-" + stall + "-T1-0"}} {
 		if got, err := book.GetCellValue(c[0], c[1]); err != nil || got != c[2] {
 			t.Errorf("%s!%s is %q, %v; want %q", c[0], c[1], got, err, c[2])
 		}
 	}
-	if kind, err := book.GetCellType("汇总", "C10"); err != nil || kind != excelize.CellTypeUnset && kind != excelize.CellTypeNumber {
+	if kind, err := book.GetCellType("汇总", "C15"); err != nil || kind != excelize.CellTypeUnset && kind != excelize.CellTypeNumber {
 		t.Errorf("an amount is no number: %v, %v", kind, err)
 	}
 	if f, err := book.GetCellFormula("概要", "B4"); err != nil || f != "" {

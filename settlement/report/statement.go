@@ -38,7 +38,7 @@ func (b *Books) statement(ctx context.Context, r *Request, s sheet) error {
 	if err != nil {
 		return err
 	}
-	if err := summary(s, opening, batches, methods); err != nil {
+	if err := summary(s, opening, batches, methods, items); err != nil {
 		return err
 	}
 	if err := byMethod(s, methods); err != nil {
@@ -47,22 +47,30 @@ func (b *Books) statement(ctx context.Context, r *Request, s sheet) error {
 	if err := byDay(s, batches, days); err != nil {
 		return err
 	}
-	if len(items) > 0 {
-		if err := s.table("其他款项", []Column{{"date", "日期", Date}, {"text", "说明", Text}, {"amount", "金额", Money}, {"key", "编号", Code}}); err != nil {
-			return err
-		}
-		var sum money.Amount
-		for _, it := range items {
-			if err := s.row([]any{it.date, it.text, it.amount, it.key}); err != nil {
-				return err
-			}
-			sum += it.amount
-		}
-		if err := s.total([]any{"合计", nil, sum, nil}); err != nil {
-			return err
-		}
+	if err := listItems(s, items); err != nil {
+		return err
 	}
 	return b.paidOut(ctx, s, batches)
+}
+
+// listItems is what was taken and given that is no transaction, kind by kind.
+func listItems(s sheet, items []item) error {
+	if len(items) == 0 {
+		return nil
+	}
+	if err := s.table("其他款项", []Column{{"kind", "类别", Text}, {"date", "日期", Date}, {"text", "说明", Text}, {"amount", "金额", Money}, {"key", "编号", Code}}); err != nil {
+		return err
+	}
+	slices.SortStableFunc(items, func(a, b item) int { return kindOf(a.key) - kindOf(b.key) })
+	var sum money.Amount
+	for i := range items {
+		it := &items[i]
+		if err := s.row([]any{itemKinds[kindOf(it.key)].name, it.date, itemText(it), it.amount, it.key}); err != nil {
+			return err
+		}
+		sum += it.amount
+	}
+	return s.total([]any{"合计", nil, nil, sum, nil})
 }
 
 // gather reads what stands behind the batches: by day, by way of paying, and the
@@ -105,25 +113,29 @@ func (b *Books) gather(ctx context.Context, mid string, batches []batch) (days m
 	return days, methods, items, nil
 }
 
-func summary(s sheet, opening money.Amount, batches []batch, methods []methodSum) error {
+func summary(s sheet, opening money.Amount, batches []batch, methods []methodSum, items []item) error {
 	var sold methodSum
 	for i := range methods {
 		sold.add(&methods[i])
 	}
 	sold.done()
-	var other, arrears, paid money.Amount
+	var arrears, paid money.Amount
 	closing := opening
 	for i := range batches {
-		other, arrears, paid, closing = other+batches[i].other, arrears+batches[i].arrears, paid+batches[i].paid, batches[i].carryOut
+		arrears, paid, closing = arrears+batches[i].arrears, paid+batches[i].paid, batches[i].carryOut
 	}
 	if err := s.table("汇总", []Column{{"item", "项目", Text}, {"count", "笔数", Count}, {"amount", "金额", Money}}); err != nil {
 		return err
 	}
-	for _, row := range [][]any{
+	rows := [][]any{
 		{"期初结转", nil, opening}, {"消费", sold.sales, sold.sold}, {"撤销、冲正与退货", sold.backs, -sold.back},
 		{"手续费(按比例)", nil, -sold.rate}, {"手续费(每笔固定)", nil, -sold.fixed}, {"快速到账服务费", nil, -sold.speed},
-		{"其他款项", nil, other}, {"转入或收回欠款", nil, arrears}, {"已结算打款", nil, -paid}, {"期末结转", nil, closing},
-	} {
+	}
+	sums := sumItems(items)
+	for i, k := range itemKinds {
+		rows = append(rows, []any{k.name, sums[i].count, sums[i].sum})
+	}
+	for _, row := range append(rows, []any{"转入或收回欠款", nil, arrears}, []any{"已结算打款", nil, -paid}, []any{"期末结转", nil, closing}) {
 		if err := s.row(row); err != nil {
 			return err
 		}
@@ -197,7 +209,7 @@ func (b *Books) paidOut(ctx context.Context, s sheet, batches []batch) error {
 			if int(p.state) < len(stateNames) {
 				state = stateNames[p.state]
 			}
-			if err := s.row([]any{p.ref, p.date, p.due, merchant.SpeedName(p.speed), p.amount, state, p.account, p.reason}); err != nil {
+			if err := s.row([]any{p.ref, p.date, p.due, merchant.SpeedName(p.speed), p.amount, state, p.account, reason(p.reason)}); err != nil {
 				return err
 			}
 			if p.child == "" { // what was replaced is in what replaced it
