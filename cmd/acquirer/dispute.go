@@ -78,7 +78,6 @@ type disputeAnswer struct {
 	Files    []dispute.File    `json:"files,omitempty"`
 	Actions  []dispute.Action  `json:"actions,omitempty"`
 	Imported *dispute.Imported `json:"imported,omitempty"`
-	Done     bool              `json:"done,omitempty"`
 	SHA      string            `json:"sha256,omitempty"`
 	Zip      []byte            `json:"zip,omitempty"`
 }
@@ -162,8 +161,7 @@ func (c *disputeCall) on(ctx context.Context, e *dispute.Engine, own archive, wh
 		a.Zip = b.Bytes()
 		return a, err
 	case "close":
-		x, done, err := e.Close(ctx, c.ID, c.Outcome, c.Note, who, now)
-		a.Done = done
+		x, _, err := e.Close(ctx, c.ID, c.Outcome, c.Note, who, now)
 		return one(x, err)
 	case "import":
 		items := func() iter.Seq2[clearing.ErrorItem, error] { return clearing.ReadZME(bytes.NewReader(c.Content)) }
@@ -291,7 +289,7 @@ func newDisputeAnswerCmd() *cobra.Command {
 		func(_ *cobra.Command, c *disputeCall, args []string) error {
 			c.Action = dispute.Action(args[0])
 			return nil
-		}, sayCases)
+		}, sayEnded)
 }
 
 func newDisputeAttachCmd() *cobra.Command {
@@ -341,23 +339,26 @@ func writeNew(path string, content []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
+// sayEnded says how a case stands, or that one person alone has asked for its end.
+func sayEnded(w io.Writer, a disputeAnswer) error {
+	if a.Cases[0].Asked == "" {
+		return sayCases(w, a)
+	}
+	said := "asked for"
+	if x := a.Cases[0].Instead; x != "" {
+		said += " instead of " + x
+	}
+	_, err := fmt.Fprintln(w, said+"; another person must confirm it")
+	return err
+}
+
 func newDisputeCloseCmd() *cobra.Command {
 	var note string
 	cmd := caseCmd("close ID OUTCOME", "End a case as won, lost or closed by hand; a second person confirms", "  acquirer dispute close 123456789 won --note \"letter of 2026-12-01\"", 2,
 		func(_ *cobra.Command, c *disputeCall, args []string) error {
 			c.Outcome, c.Note = dispute.State(args[0]), note
 			return nil
-		}, func(w io.Writer, a disputeAnswer) error {
-			if a.Done {
-				return sayCases(w, a)
-			}
-			said := "asked for"
-			if x := a.Cases[0].Instead; x != "" {
-				said += " instead of " + x
-			}
-			_, err := fmt.Fprintln(w, said+"; another person must confirm it")
-			return err
-		})
+		}, sayEnded)
 	cmd.Flags().StringVar(&note, "note", "", "why, for the record")
 	return cmd
 }

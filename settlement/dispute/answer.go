@@ -21,7 +21,8 @@ type Who struct {
 
 // Answer does what we can do with a case that is open. A retrieval and a
 // representment need the evidence, which must have been exported, with every file
-// that was put with the case.
+// that was put with the case. To give in while the money is here gives it to the
+// issuer: one person asks for that, which Case.Asked says then, and another confirms it.
 func (e *Engine) Answer(ctx context.Context, id int64, a Action, who Who, now time.Time) (Case, error) {
 	if who.Name == "" {
 		return Case{}, fmt.Errorf("%w: say who you are", ErrAction)
@@ -43,6 +44,10 @@ func (e *Engine) Answer(ctx context.Context, id int64, a Action, who Who, now ti
 		days := 0
 		switch a {
 		case GiveIn:
+			if c.took == "" {
+				s, _, err := e.agreed(tx, c, Lost, "dispute answer", "accepted", who, now)
+				return s, err
+			}
 			s.what = "lost: accepted"
 			return &s, e.end(tx, c, Lost, now)
 		case Fulfil:
@@ -92,34 +97,39 @@ func (e *Engine) Close(ctx context.Context, id int64, outcome State, note string
 	if who.Name == "" {
 		return c, false, fmt.Errorf("%w: say who you are", ErrAction)
 	}
-	instead := ""
-	c, err = e.move(ctx, id, now, func(tx store.Tx, c *Case) (*step, error) {
-		done, instead = false, ""
+	c, err = e.move(ctx, id, now, func(tx store.Tx, c *Case) (s *step, err error) {
 		switch {
 		case c.State.over():
 			return nil, fmt.Errorf("%w: it is over: %s", ErrAction, c.State)
 		case c.Stage == Retrieval && outcome != Closed, c.Stage != Retrieval && outcome != Won && outcome != Lost:
 			return nil, fmt.Errorf("%w: a %s ends closed if it is a retrieval, else won or lost", ErrAction, c.Stage)
-		case c.Asked == outcome && audit.SamePerson(c.AskedBy, who.Name):
-			return nil, fmt.Errorf("%w: %s asked for it", ErrTwoPeople, c.AskedBy)
-		case c.Asked == outcome:
-			done = true
-			s := step{what: string(outcome) + ": by hand, " + c.AskedBy + " asked; " + note, who: who, op: "dispute close", amount: c.Amount, turn: true}
-			return &s, e.end(tx, c, outcome, now)
 		}
-		s := step{what: "asks to end it as " + string(outcome), who: who, op: "dispute close ask", amount: c.Amount}
-		if c.Asked != "" {
-			instead = fmt.Sprintf("%s, which %s had asked for", c.Asked, c.AskedBy)
-			s.what += " instead of " + instead
-		}
-		if note != "" {
-			s.what += ": " + note
-		}
-		c.Asked, c.AskedBy = outcome, who.Name
-		return &s, nil
+		s, done, err = e.agreed(tx, c, outcome, "dispute close", note, who, now)
+		return s, err
 	})
-	c.Instead = instead
 	return c, done && err == nil, err
+}
+
+// agreed ends a case by hand when another person has asked for that outcome, and
+// else asks for it. done reports that it is booked.
+func (e *Engine) agreed(tx store.Tx, c *Case, outcome State, op, note string, who Who, now time.Time) (s *step, done bool, err error) {
+	switch {
+	case c.Asked == outcome && audit.SamePerson(c.AskedBy, who.Name):
+		return nil, false, fmt.Errorf("%w: %s asked for it", ErrTwoPeople, c.AskedBy)
+	case c.Asked == outcome:
+		s := step{what: string(outcome) + ": by hand, " + c.AskedBy + " asked; " + note, who: who, op: op, amount: c.Amount, turn: true}
+		return &s, true, e.end(tx, c, outcome, now)
+	}
+	s = &step{what: "asks to end it as " + string(outcome), who: who, op: op + " ask", amount: c.Amount}
+	if c.Asked != "" {
+		c.Instead = fmt.Sprintf("%s, which %s had asked for", c.Asked, c.AskedBy)
+		s.what += " instead of " + c.Instead
+	}
+	if note != "" {
+		s.what += ": " + note
+	}
+	c.Asked, c.AskedBy = outcome, who.Name
+	return s, false, nil
 }
 
 // Query selects cases; zero fields select all.

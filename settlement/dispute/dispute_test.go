@@ -155,7 +155,11 @@ func (w *court) do(script string) {
 				w.t.Fatalf("%s: %v", line, err)
 			}
 		case "fulfil", "represent", "arbitrate", "accept":
-			if _, err := w.e.Answer(w.t.Context(), w.one().ID, Action(what), ann, now); err != nil {
+			c, err := w.e.Answer(w.t.Context(), w.one().ID, Action(what), ann, now)
+			if err == nil && c.Asked != "" {
+				_, err = w.e.Answer(w.t.Context(), c.ID, Action(what), bob, now)
+			}
+			if err != nil {
 				w.t.Fatalf("%s: %v", line, err)
 			}
 		case "close":
