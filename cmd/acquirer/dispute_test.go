@@ -273,11 +273,14 @@ func TestDisputedPayment(t *testing.T) {
 	part.Outcome.Part = 70_00
 	code := of(journal.Sale, 100_00, journal.Approved)
 	code.Channel = journal.QR
+	debit, abroad := of(journal.Sale, 100_00, journal.Approved), of(journal.Sale, 100_00, journal.Approved)
+	debit.Channel, abroad.Channel, abroad.Scheme = journal.Debit, journal.Debit, "VIS"
 	for name, x := range map[string]struct {
 		of           *journal.Entry
 		followers    []*journal.Entry
 		amount, gone money.Amount
 		wallet, not  string
+		debit        bool
 	}{
 		"a sale":                   {of: of(journal.Sale, 100_00, journal.Approved), amount: 100_00},
 		"a completion":             {of: of(journal.Completion, 100_00, journal.Approved), amount: 100_00},
@@ -287,6 +290,8 @@ func TestDisputedPayment(t *testing.T) {
 		"refunds":                  {of: of(journal.Sale, 100_00, journal.Approved), followers: []*journal.Entry{of(journal.Refund, 30_00, journal.Approved), of(journal.Refund, 20_00, journal.Approved)}, amount: 100_00, gone: 50_00},
 		"a void":                   {of: of(journal.Sale, 100_00, journal.Approved), followers: []*journal.Entry{of(journal.Void, 100_00, journal.Approved)}, amount: 100_00, gone: 100_00},
 		"reversed":                 {of: reversed, amount: 100_00, gone: 100_00},
+		"by a debit card":          {of: debit, amount: 100_00, debit: true},
+		"by a foreign debit card":  {of: abroad, amount: 100_00}, // its scheme has its own rules
 		"by code":                  {of: code, amount: 100_00, wallet: "alipay"},
 		"declined":                 {of: of(journal.Sale, 100_00, journal.Declined), not: "was not approved (declined)"},
 		"open":                     {of: &journal.Entry{Transaction: journal.Transaction{Key: journal.Key{Kind: journal.Sale}}}, not: "was not approved (open)"},
@@ -301,7 +306,7 @@ func TestDisputedPayment(t *testing.T) {
 			if !errors.Is(err, dispute.ErrAction) || !strings.Contains(err.Error(), x.not) {
 				t.Errorf("%s: %+v, %v", name, p, err)
 			}
-		case err != nil || p.Amount != x.amount || p.Gone != x.gone || p.Wallet != x.wallet || p.Date != 20261120:
+		case err != nil || p.Amount != x.amount || p.Gone != x.gone || p.Wallet != x.wallet || p.Debit != x.debit || p.Date != 20261120:
 			t.Errorf("%s: %+v, %v", name, p, err)
 		}
 	}

@@ -81,7 +81,7 @@ func paymentOf(f *journal.Following) (dispute.Payment, error) {
 	case e.Outcome == nil || e.Outcome.Reason != journal.Approved:
 		return dispute.Payment{}, fmt.Errorf("%w: %s is a %s that was not approved (%s): nothing was paid for it; tell the network", dispute.ErrAction, e.RRN, e.Kind, e.State())
 	}
-	p := dispute.Payment{Txn: e.ID, RRN: e.RRN, Merchant: e.Merchant, Terminal: e.Terminal, PAN: e.PANMasked, Amount: e.Sum(), Date: e.Day}
+	p := dispute.Payment{Txn: e.ID, RRN: e.RRN, Merchant: e.Merchant, Terminal: e.Terminal, PAN: e.PANMasked, Amount: e.Sum(), Date: e.Day, Debit: e.Channel == journal.Debit && !e.Abroad()}
 	if e.Channel == journal.QR {
 		p.Wallet = e.Issuer
 	}

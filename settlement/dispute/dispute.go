@@ -233,6 +233,7 @@ type Payment struct {
 	Amount   money.Amount
 	Date     calendar.Date // its business date; 0 when it is not known
 	Gone     money.Amount  // of Amount, what went back to the payer before
+	Debit    bool          // by a UnionPay debit card: its issuer charges back once
 }
 
 // Config is what an Engine stands on.

@@ -127,6 +127,9 @@ func (w *court) do(script string) {
 				switch x {
 				case "again":
 					continue
+				case "debit":
+					it.Payment.Debit = true
+					continue
 				case "wallet":
 					it.Payment.Wallet = "alipay"
 					continue

@@ -266,6 +266,9 @@ func (e *Engine) take(tx store.Tx, it Item, who Who, now time.Time) (Case, error
 		if c.Stage != Chargeback || c.State != Answered {
 			return unfit()
 		}
+		if it.Payment.Debit {
+			return c, fmt.Errorf("%w: a %s for case %d: there is none for debit cards; the issuer asks for pre-arbitration", ErrAction, it.Stage, c.ID)
+		}
 		if it.Amount > c.Amount {
 			return c, fmt.Errorf("%w: a %s of %s for case %d, of which %s were represented", ErrAction, it.Stage, it.Amount, c.ID, c.Amount)
 		}
