@@ -385,6 +385,9 @@ is booked. --ref is the network's own number of it: each counts once.`,
 	date := f.String("date", "", "when the network sent it (default: today)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		c.RRN, c.Stage, c.Date = args[0], dispute.Stage(args[1]), calendar.DateOf(time.Now())
+		if !c.Stage.Known() {
+			return usageError{fmt.Errorf("stage %q is none of retrieval, chargeback, second_chargeback, pre_arbitration, arbitration", c.Stage)}
+		}
 		if *date != "" {
 			if c.Date, err = calendar.ParseDate(*date); err != nil {
 				return usageError{fmt.Errorf("--date: %w", err)}

@@ -84,7 +84,7 @@ func TestDisputeCommands(t *testing.T) {
 	}
 	refused := func(want string, args ...string) {
 		t.Helper()
-		if status, _, stderr := runs(t, append(append([]string{"dispute"}, args...), "--database", database)...); status != 1 || !strings.Contains(stderr, want) {
+		if status, _, stderr := runs(t, append(append([]string{"dispute"}, args...), "--database", database)...); status != 1 || !strings.Contains(stderr, want) || strings.Count(stderr, "dispute: ") > 1 {
 			t.Errorf("%v: status %d, %s; want %q", args, status, stderr, want)
 		}
 	}
@@ -195,7 +195,7 @@ func TestDisputeCommands(t *testing.T) {
 	if late := export(id(2)); !strings.Contains(late["manifest.json"], "not kept any more") || strings.Contains(late["chip.json"], `"request"`) {
 		t.Errorf("evidence of what was forgotten: %s, %s", late["manifest.json"], late["chip.json"])
 	}
-	for _, wrong := range [][]string{{"open", "nonsense", "chargeback"}, {"show", "x"}, {"list", "--state", "odd"}, {"list", "--stage", "odd"}, {"list", "--due", "odd"}, {"import", filepath.Join(filepath.Dir(name), "INN26112001ZME_x"), "--source", "north", "--date", "2026-11-21"}, {"open", x.RRN, "chargeback", "--amount", "0"}, {"open", x.RRN, "chargeback", "--fee", "-1"}, {"import", name}, {"evidence", id(0)}} {
+	for _, wrong := range [][]string{{"open", "nonsense", "chargeback"}, {"show", "x"}, {"list", "--state", "odd"}, {"list", "--stage", "odd"}, {"open", x.RRN, "odd"}, {"list", "--due", "odd"}, {"import", filepath.Join(filepath.Dir(name), "INN26112001ZME_x"), "--source", "north", "--date", "2026-11-21"}, {"open", x.RRN, "chargeback", "--amount", "0"}, {"open", x.RRN, "chargeback", "--fee", "-1"}, {"import", name}, {"evidence", id(0)}} {
 		if status, _, stderr := runs(t, append(append([]string{"dispute"}, wrong...), "--database", database)...); status != 2 || stderr == "" {
 			t.Errorf("%v: status %d, %s", wrong, status, stderr)
 		}

@@ -25,7 +25,7 @@ type Who struct {
 // issuer: one person asks for that, which Case.Asked says then, and another confirms it.
 func (e *Engine) Answer(ctx context.Context, id int64, a Action, who Who, now time.Time) (Case, error) {
 	if who.Name == "" {
-		return Case{}, fmt.Errorf("%w: say who you are", ErrAction)
+		return Case{}, fmt.Errorf("dispute: %w: say who you are", ErrAction)
 	}
 	return e.move(ctx, id, now, func(tx store.Tx, c *Case) (*step, error) {
 		today, t := calendar.DateOf(now), e.terms(c.Source)
@@ -95,7 +95,7 @@ func whole(tx store.Tx, c *Case) error {
 // reports that it is booked.
 func (e *Engine) Close(ctx context.Context, id int64, outcome State, note string, who Who, now time.Time) (c Case, done bool, err error) {
 	if who.Name == "" {
-		return c, false, fmt.Errorf("%w: say who you are", ErrAction)
+		return c, false, fmt.Errorf("dispute: %w: say who you are", ErrAction)
 	}
 	c, err = e.move(ctx, id, now, func(tx store.Tx, c *Case) (s *step, err error) {
 		switch {
@@ -260,4 +260,4 @@ func (e *Engine) Standing(ctx context.Context) (counts map[Stage]map[State]int, 
 }
 
 // ErrUnknown says that no payment of ours is meant.
-var ErrUnknown = errors.New("dispute: no payment of this house")
+var ErrUnknown = errors.New("no payment of this house")

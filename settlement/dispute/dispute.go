@@ -117,6 +117,15 @@ const (
 	Arbitration    Stage = "arbitration"
 )
 
+// Known reports whether s is a stage.
+func (s Stage) Known() bool {
+	switch s {
+	case Retrieval, Chargeback, Second, PreArbitration, Arbitration:
+		return true
+	}
+	return false
+}
+
 // State says whose turn it is, or how it ended.
 type State string
 
@@ -273,13 +282,14 @@ func (e *Engine) terms(source string) Terms {
 	return t.filled()
 }
 
+// Who returns one of these says whose it is and about what.
 var (
 	// ErrAction says that a case cannot have an action, or is past it.
-	ErrAction = errors.New("dispute: the case cannot go that way")
+	ErrAction = errors.New("the case cannot go that way")
 	// ErrTwoPeople says that the person who asked may not confirm.
-	ErrTwoPeople = errors.New("dispute: a second person must confirm it")
+	ErrTwoPeople = errors.New("a second person must confirm it")
 	// ErrEvidence says that the evidence was not put together yet, or lacks a file.
-	ErrEvidence = errors.New("dispute: export the evidence first (acquirer dispute evidence CASE --out FILE)")
+	ErrEvidence = errors.New("export the evidence first (acquirer dispute evidence CASE --out FILE)")
 )
 
 var errNoCase = fmt.Errorf("%w: acquirer dispute list shows the cases that there are", store.ErrNotFound)

@@ -41,7 +41,7 @@ func plain(name string) bool {
 // file again changes nothing.
 func (e *Engine) Attach(ctx context.Context, id int64, name string, content []byte, who Who, now time.Time) error {
 	if !plain(name) || len(content) == 0 || len(content) > MaxFile || name == manifestName {
-		return fmt.Errorf("%w: file %q of %d bytes: want a plain name and 1 to %d bytes", ErrAction, name, len(content), MaxFile)
+		return fmt.Errorf("dispute: %w: file %q of %d bytes: want a plain name and 1 to %d bytes", ErrAction, name, len(content), MaxFile)
 	}
 	if _, err := e.Case(ctx, id); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (e *Engine) Export(ctx context.Context, w io.Writer, id int64, own []File, 
 	seen := map[string]bool{manifestName: true}
 	for _, f := range append(own[:len(own):len(own)], attached...) {
 		if !plain(f.Name) || seen[f.Name] {
-			return "", fmt.Errorf("%w: file %q is there twice, or has no plain name", ErrAction, f.Name)
+			return "", fmt.Errorf("dispute: case %d: %w: file %q is there twice, or has no plain name", id, ErrAction, f.Name)
 		}
 		seen[f.Name] = true
 		sum := sha256.Sum256(f.Content)

@@ -74,7 +74,7 @@ type Told struct {
 // once. Another item under its key takes its place.
 func (e *Engine) Tell(ctx context.Context, it Item, who Who, now time.Time) (t Told, err error) {
 	if who.Name == "" {
-		return t, fmt.Errorf("%w: say who you are", ErrAction)
+		return t, fmt.Errorf("dispute: %w: say who you are", ErrAction)
 	}
 	text, err := json.Marshal(it)
 	if err != nil {
@@ -130,7 +130,7 @@ func (e *Engine) Tell(ctx context.Context, it Item, who Who, now time.Time) (t T
 // whoever asked may do too.
 func (e *Engine) Confirm(ctx context.Context, key string, refuse bool, who Who, now time.Time) (c Case, err error) {
 	if who.Name == "" {
-		return c, fmt.Errorf("%w: say who you are", ErrAction)
+		return c, fmt.Errorf("dispute: %w: say who you are", ErrAction)
 	}
 	fault.Hit("dispute.tell.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
