@@ -33,7 +33,7 @@ var ErrReport = errors.New("console: no such report")
 // ReportNames and ReportFormats are what the page offers; "report." and the name
 // is the text of each.
 var (
-	ReportNames   = []string{"statement", "detail", "cost", "safeguarding", "invoice", "payouts", "trial-balance"}
+	ReportNames   = []string{"statement", "detail", "cost", "safeguarding", "invoice", "payouts", "breaks", "instant", "trial-balance"}
 	ReportFormats = []string{"xlsx", "csv", "pdf", "html", "json"}
 )
 

@@ -452,6 +452,8 @@ var texts = map[string]Words{
 	"report.cost":             {"成本与毛利", "Costs and margin"},
 	"report.safeguarding":     {"备付金日报", "Safeguarding, day by day"},
 	"report.payouts":          {"打款报表", "Payouts"},
+	"report.breaks":           {"长短款清单", "Long and short list"},
+	"report.instant":          {"秒到时效", "How S0 kept its time"},
 	"report.invoice":          {"手续费清单", "Fee invoice"},
 	"report.trial-balance":    {"试算平衡表", "Trial balance"},
 	"report.kind":             {"报表", "Report"},

@@ -30,7 +30,7 @@ func newReportCmd() *cobra.Command {
 	var date, month, from, to, out string
 	cmd := &cobra.Command{
 		Use:   "report " + strings.Join(report.Reports(), "|"),
-		Short: "Write a report of the settlement: statement, detail, cost, safeguarding, invoice, trial-balance",
+		Short: "Write a report of the settlement: statement, detail, cost, safeguarding, invoice, payouts, breaks, instant, trial-balance",
 		Long: `report writes what was settled on closed business dates.
 
   statement      a merchant's day or month: sales by way of paying, fees, payouts, what is carried over
@@ -39,6 +39,8 @@ func newReportCmd() *cobra.Command {
   safeguarding   merchants' money day by day, and whether what is there covers what is owed
   invoice        what was taken from a merchant, by kind of fee
   payouts        every payout that is sent in these days, its state, and the sum of each state
+  breaks         what files and books did not agree on, and what became of it (长短款)
+  instant        whether S0 sales were paid within 120 seconds, and why sales were paid later
   trial-balance  every account at the end of the last date
 
 --out is a file, a folder, or - for the standard output; in a folder the file is called after the

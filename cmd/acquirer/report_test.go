@@ -45,6 +45,8 @@ func TestReport(t *testing.T) {
 			{"invoice --merchant " + mid + " --month 2026-11 --format xlsx --out " + out + "/bill.xlsx", 0, out + "/bill.xlsx"},
 			{"trial-balance --date 2026-11-20 --out -", 0, "商户待清算款"},
 			{"payouts --date 2026-11-23 --out -", 0, "待付,1,96.40"},
+			{"breaks --date 2026-11-20 --out -", 0, "长短款清单"},
+			{"instant --month 2026-11 --out -", 0, "批准后120秒内到账"},
 			{"statement --date 2026-11-20 --out -", 2, "name its MID"},
 			{"gossip --date 2026-11-20 --out -", 2, "none of statement"},
 			{"cost --date 2026-11-20 --format doc --out -", 2, "none of csv"},

@@ -27,8 +27,8 @@ func (b *Books) cost(ctx context.Context, r *Request, s sheet) error {
 		return err
 	}
 	if err := s.table("明细", []Column{{"date", "日期", Date}, {"merchant", "商户号", Code}, {"name", "商户名称", Text}, {"class", "商户类别", Text}, {"speed", "到账方式", Text},
-		{"method", "支付方式", Text}, {"count", "笔数", Count}, {"amount", "交易金额", Money}, {"fee", "商户手续费", Money}, {"speed_fee", "到账服务费", Money},
-		{"issuer_fee", "发卡行服务费", Money}, {"network_fee", "网络服务费", Money}, {"brand_fee", "品牌服务费", Money}, {"fee_difference", "费用差异", Money},
+		{"method", "支付方式", Text}, {"count", "笔数", Count}, {"amount", "交易金额", Money}, {"fee", "商户手续费", Money}, {"speed_fee", "到账费", Money},
+		{"issuer_fee", "发卡行费", Money}, {"network_fee", "网络费", Money}, {"brand_fee", "品牌费", Money}, {"fee_difference", "费用差异", Money},
 		{"cost", "成本合计", Money}, {"error_fee", "差错费", Money}, {"cash_in", "清算净额", Money}, {"merchant_net", "应结商户", Money}, {"margin", "毛利", Money}}); err != nil {
 		return err
 	}

@@ -157,13 +157,15 @@ func init() { // the functions need the table's names
 		"safeguarding":  {false, (*Books).safeguarding},
 		"invoice":       {true, (*Books).invoice},
 		"payouts":       {false, (*Books).payoutList},
+		"breaks":        {false, (*Books).breakList},
+		"instant":       {false, (*Books).instant},
 		"trial-balance": {false, (*Books).trialBalance},
 	}
 }
 
 // Reports are the names of the reports.
 func Reports() []string {
-	return []string{"statement", "detail", "cost", "safeguarding", "invoice", "payouts", "trial-balance"}
+	return []string{"statement", "detail", "cost", "safeguarding", "invoice", "payouts", "breaks", "instant", "trial-balance"}
 }
 
 // Books are what reports are made of. The methods may be called from any
