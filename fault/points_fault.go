@@ -130,6 +130,7 @@ var Points = map[string]string{
 	"plans.tell":   "deed",
 	"plans.date":   "deed",
 	"plans.answer": "deed",
+	"plans.move":   "deed",
 
 	"audit.append":   "deed",
 	"lines.order":    "deed",

@@ -84,7 +84,8 @@ func (r *Registry) Announce(ctx context.Context, code string, version int, effec
 				return err
 			}
 			for _, m := range part {
-				if r.Terms(m.MID).version(code, today) >= version {
+				t := r.Terms(m.MID)
+				if c := t.last(); c.Plan == code && t.version(c, today) >= version {
 					continue
 				}
 				n := p.noticeTo(m.MID, today)

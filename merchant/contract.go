@@ -22,8 +22,14 @@ type Contract struct {
 	Plan    string        `json:"plan"`
 	Version int           `json:"plan_version"`
 	MCC     string        `json:"mcc"`
-	Signed  calendar.Date `json:"signed"`
+	Signed  calendar.Date `json:"signed"` // first business date that it prices; the first contract prices those before it too
 	id      int64
+}
+
+const contractColumns = "id, mid, plan, version, mcc, signed"
+
+func scanContract(r *store.Rows, c *Contract) error {
+	return r.Scan(&c.id, &c.MID, &c.Plan, &c.Version, &c.MCC, &c.Signed)
 }
 
 // Consent is what a merchant said to a new version of its plan.
@@ -62,25 +68,25 @@ type Terms struct {
 	Notices   []Notice
 }
 
-// version is the version of a plan that prices a merchant's sales of a date: the one it signed, or the
-// newest later one that has started for it. 0 when it did not sign the plan.
-func (t *Terms) version(plan string, date calendar.Date) int {
-	version := 0
-	for i := len(t.Contracts) - 1; i >= 0 && version == 0; i-- {
-		if c := &t.Contracts[i]; c.Plan == plan {
-			version = c.Version
-		}
-	}
-	if version == 0 {
-		return 0
-	}
+// version is the version that prices the sales of a date under a contract: the one signed, or the
+// newest later one that has started for the merchant.
+func (t *Terms) version(c *Contract, date calendar.Date) int {
+	version := c.Version
 	for i := range t.Notices {
 		n := &t.Notices[i]
-		if n.Plan == plan && n.Version > version && n.Starts != 0 && n.Starts <= date {
+		if n.Plan == c.Plan && n.Version > version && n.Starts != 0 && n.Starts <= date {
 			version = n.Version
 		}
 	}
 	return version
+}
+
+// last is the newest contract, one of no plan when there is none.
+func (t *Terms) last() *Contract {
+	if n := len(t.Contracts); n > 0 {
+		return &t.Contracts[n-1]
+	}
+	return &Contract{}
 }
 
 // Since is the day on which the merchant signed for the first time, zero when
@@ -114,20 +120,25 @@ func (r *Registry) Terms(mid string) *Terms {
 	return &Terms{}
 }
 
-// PlanOf returns the version of its plan that prices a merchant's sales of a
-// business date: the newest whose notice to this merchant has run out and to
-// which it consented as the plan asks for, else the one it signed. It does not
-// allocate.
+// PlanOf returns the version that prices a merchant's sales of a business date:
+// of the plan that its contract of that date names, the newest whose notice to
+// this merchant has run out and to which it consented as the plan asks for, else
+// the one it signed. A merchant without a contract has its plan's version in
+// force. It does not allocate.
 func (r *Registry) PlanOf(m *Merchant, date calendar.Date) (*FeePlan, error) {
 	plans := r.plans.Load()
-	if t := (*r.terms.Load())[m.MID]; t != nil {
-		if v := t.version(m.Plan, date); v != 0 {
-			if p, err := plans.Version(m.Plan, v); err != nil || p.EffectiveFrom <= date {
-				return p, err
-			}
-		}
+	t := (*r.terms.Load())[m.MID]
+	if t == nil {
+		return plans.InForce(m.Plan, date)
 	}
-	return plans.InForce(m.Plan, date)
+	c, signed := t.On(date)
+	if !signed {
+		return plans.InForce(m.Plan, date)
+	}
+	if p, err := plans.Version(c.Plan, t.version(&c, date)); err != nil || p.EffectiveFrom <= date {
+		return p, err
+	}
+	return plans.InForce(c.Plan, date)
 }
 
 // MCCClass is the class (Plans.MCCClass) of the trade that a merchant had signed
@@ -204,15 +215,13 @@ func savePlan(tx store.Tx, p *FeePlan, change int64) error {
 	return err
 }
 
-// sign writes the merchant's contract when it has none for its plan and
-// category, with the notice of every version that is announced and still to
-// come. A plan that is not known, or not on sale yet, cannot be signed.
-func (r *Registry) sign(tx store.Tx, m *Merchant, today calendar.Date, signed *priceNews) error {
-	terms, plans := r.Terms(m.MID), r.Plans()
-	last := Contract{}
-	if n := len(terms.Contracts); n > 0 {
-		last = terms.Contracts[n-1]
-	}
+// sign writes the merchant's contract when last, the newest it has, is of
+// another plan or category, with the notice of every version that is announced
+// and still to come. A contract that follows another counts from the business
+// date after today, so that a date has one price. A plan that is not known, or
+// not on sale yet, cannot be signed.
+func (r *Registry) sign(tx store.Tx, m *Merchant, last *Contract, today calendar.Date, signed *priceNews) error {
+	plans := r.Plans()
 	if last.Plan == m.Plan && last.MCC == m.MCC {
 		return nil
 	}
@@ -230,8 +239,8 @@ func (r *Registry) sign(tx store.Tx, m *Merchant, today calendar.Date, signed *p
 		}
 	}
 	c := Contract{MID: m.MID, Plan: m.Plan, Version: p.Version, MCC: m.MCC, Signed: today, id: store.NewID()}
-	if last.Plan == m.Plan {
-		c.Signed = today.AddDays(1) // what was sold today was sold as the old trade
+	if last.Plan != "" {
+		c.Signed = today.AddDays(1)
 	}
 	if _, err := tx.Exec("insert into merchant_contract (id, mid, plan, version, mcc, signed, change) values ($1,$2,$3,$4,$5,$6,$7)",
 		c.id, c.MID, c.Plan, c.Version, c.MCC, c.Signed, change); err != nil {
@@ -275,7 +284,7 @@ func (r *Registry) signAll(ctx context.Context) error {
 			for _, m := range part {
 				m := *m
 				m.Version = change
-				if err := r.sign(tx, &m, today, &news); err != nil {
+				if err := r.sign(tx, &m, &Contract{}, today, &news); err != nil {
 					return err
 				}
 			}
@@ -328,10 +337,8 @@ func (n *priceNews) read(tx store.Tx, after int64) error {
 	for _, c := range classes {
 		n.classes[c[0]] = c[1]
 	}
-	rows, err = tx.Query("select id, mid, plan, version, mcc, signed from merchant_contract where change > $1 order by id", after)
-	n.contracts, err = store.All(rows, err, func(r *store.Rows, c *Contract) error {
-		return r.Scan(&c.id, &c.MID, &c.Plan, &c.Version, &c.MCC, &c.Signed)
-	})
+	rows, err = tx.Query("select "+contractColumns+" from merchant_contract where change > $1 order by id", after)
+	n.contracts, err = store.All(rows, err, scanContract)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -372,8 +373,8 @@ func TestContracts(t *testing.T) {
 		if got := r.Terms(mid).Contracts; len(got) != 3 || got[1].MCC != "8062" || got[2].Plan != "ESIGN-STD" {
 			t.Errorf("contracts %+v", got)
 		}
-		if got := fee(t, r, mid, today); got != "0.60" {
-			t.Errorf("ESIGN-STD takes %s", got)
+		if got := fee(t, r, mid, today) + " " + fee(t, r, mid, today.AddDays(1)); got != "3.60 0.60" {
+			t.Errorf("today and tomorrow it pays %s", got)
 		}
 		if c, _ := r.Terms(mid).On(20200101); c.MCC != "5944" {
 			t.Errorf("before the first contract: %+v", c)
@@ -455,4 +456,77 @@ func TestExtrasDue(t *testing.T) {
 	if err != nil || p.Extra(Repair) == nil || p.Extra(Repair).Amount != money.Yuan(100) || p.Extra("lunch") != nil {
 		t.Errorf("repair: %+v, %v", p, err)
 	}
+}
+
+// A merchant that gets another plan has two prices and no date with both: what it
+// sells before the next business date keeps the old one, on every node and whenever
+// it is asked. Two people who move it at once make one contract after the other.
+func TestMove(t *testing.T) {
+	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
+		ctx, today := t.Context(), calendar.DateOf(time.Now())
+		r, other := open(t, db), open(t, db)
+		register(t, r, "MICRO-2025", mid)
+		if _, err := r.Announce(ctx, "MICRO-2025", 2, today.AddDays(30), today); err != nil {
+			t.Fatal(err)
+		}
+		moved, err := r.Move(ctx, mid, "ESIGN-STD", today.AddDays(2))
+		if err != nil || moved.Plan != "ESIGN-STD" || moved.Version != 1 || moved.Signed != today.AddDays(3) {
+			t.Fatalf("moved %+v, %v", moved, err)
+		}
+		if again, err := other.Move(ctx, mid, "ESIGN-STD", today.AddDays(5)); err != nil || again != moved {
+			t.Errorf("moved again %+v, %v", again, err)
+		}
+		for _, node := range []*Registry{r, other, open(t, db)} {
+			for date, want := range map[calendar.Date]string{20200101: "3.60", today: "3.60", today.AddDays(2): "3.60", today.AddDays(3): "0.60", today.AddDays(31): "0.60"} {
+				if got := fee(t, node, mid, date); got != want {
+					t.Errorf("on %s it pays %s, want %s", date, got, want)
+				}
+			}
+			if c := node.Terms(mid).Contracts; len(c) != 2 || c[0].Plan != "MICRO-2025" || c[0].Signed != today {
+				t.Errorf("contracts %+v", c)
+			}
+			// Another trade leaves the old one's price as well.
+			if m, _ := node.Merchant([]byte(mid)); node.MCCClass(m, today) != "standard" {
+				t.Errorf("class %s", node.MCCClass(m, today))
+			}
+		}
+		// A later version of the plan it has left is not for it.
+		if a, err := r.Announce(ctx, "MICRO-2025", 2, 0, today); err != nil || a.Told+a.Already != 0 {
+			t.Errorf("told %+v, %v", a, err)
+		}
+		var all sync.WaitGroup
+		for i, node := range []*Registry{r, other, r, other} {
+			all.Go(func() {
+				if _, err := node.Move(ctx, mid, []string{"MICRO-2025", "ESIGN-STD"}[i/2], today.AddDays(5)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		node := open(t, db)
+		m, _ := node.Merchant([]byte(mid))
+		last := node.Terms(mid).last()
+		if p, err := node.PlanOf(m, today.AddDays(6)); err != nil || p.Code != m.Plan || last.Plan != m.Plan || fee(t, node, mid, today.AddDays(5)) != "0.60" {
+			t.Errorf("the merchant has %s, its contract %+v prices by %+v, %v", m.Plan, last, p, err)
+		}
+		for i, c := range node.Terms(mid).Contracts {
+			if i > 0 && c.Plan == node.Terms(mid).Contracts[i-1].Plan {
+				t.Errorf("signed twice: %+v", node.Terms(mid).Contracts)
+			}
+		}
+		if _, err := r.Move(ctx, "898110054119999", "ESIGN-STD", today); !errors.Is(err, ErrUnknown) {
+			t.Errorf("nobody moved: %v", err)
+		}
+		if _, err := r.Move(ctx, mid, "GOLD", today); !errors.Is(err, ErrPlan) {
+			t.Errorf("moved to a plan that does not exist: %v", err)
+		}
+		quick := testMerchant(mid)
+		quick.Plan, quick.Speed = "MICRO-2025", S0
+		if err := r.Put(ctx, []Merchant{quick}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Move(ctx, mid, "ESIGN-STD", today); !errors.Is(err, ErrPlan) || !strings.Contains(err.Error(), "does not settle at S0") {
+			t.Errorf("moved to a plan without its speed: %v", err)
+		}
+	})
 }

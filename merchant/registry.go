@@ -237,7 +237,7 @@ func (r *Registry) Put(ctx context.Context, merchants []Merchant, terminals []Te
 			if err := saveMerchant(tx, &savedM[i]); err != nil {
 				return fmt.Errorf("merchant: saving %s: %w", savedM[i].MID, err)
 			}
-			if err := r.sign(tx, &savedM[i], today, &signed); err != nil {
+			if err := r.sign(tx, &savedM[i], r.Terms(savedM[i].MID).last(), today, &signed); err != nil {
 				return fmt.Errorf("merchant: the contract of %s: %w", savedM[i].MID, err)
 			}
 		}

@@ -95,6 +95,7 @@ func (e *Engine) price(f *Fact) (line, error) {
 		l.unpriced = err.Error()
 		return l, nil
 	}
+	l.plan = plan.Code
 	if f.Does != Sells { // a refund whose sale nobody named: there is no fee that could come back
 		l.planVersion = plan.Version
 		if _, offered := plan.SpeedFee(m.Speed, f.Amount, 0); !offered {

@@ -167,33 +167,24 @@ func (c *feesCall) change(ctx context.Context, db *store.DB, cfg Config, reg *me
 		}
 		return nil
 	case "move":
-		return c.move(ctx, reg, today, a)
+		on := calendar.BusinessDate(time.Now(), cfg.Switch.CutOff)
+		if _, err := reg.Plans().InForce(c.Plan, on); err != nil {
+			return usageError{err}
+		}
+		n, err := reg.Move(ctx, c.Merchant, c.Plan, on)
+		if err != nil {
+			return err
+		}
+		plan, err := reg.Plans().Version(n.Plan, n.Version)
+		if err != nil {
+			return err
+		}
+		a.Said = fmt.Sprintf("merchant %s has signed %s version %d, which prices its sales from %s: %s", n.MID, n.Plan, n.Version, n.Signed, plan.Summary())
+		return nil
 	case "charge":
 		return c.charge(ctx, db, cfg, reg, today, a)
 	}
 	return usageError{fmt.Errorf("fees: %q is nothing that can be done with fee plans", c.Do)}
-}
-
-// move gives a merchant another plan, whose version in force it signs.
-func (c *feesCall) move(ctx context.Context, reg *merchant.Registry, today calendar.Date, a *feesAnswer) error {
-	m, known := reg.Merchant([]byte(c.Merchant))
-	if !known {
-		return fmt.Errorf("%w: merchant %q", merchant.ErrUnknown, c.Merchant)
-	}
-	plan, err := reg.Plans().InForce(c.Plan, today)
-	if err != nil {
-		return usageError{err}
-	}
-	if _, offered := plan.SpeedFee(m.Speed, 0, 0); !offered {
-		return fmt.Errorf("plan %s does not settle at %s, which merchant %s has: change its speed first", plan.Code, m.Speed, m.MID)
-	}
-	moved := *m
-	moved.Plan = plan.Code
-	if err := reg.Put(ctx, []merchant.Merchant{moved}, nil); err != nil {
-		return err
-	}
-	a.Said = fmt.Sprintf("merchant %s has left %s and signed %s version %d: %s", m.MID, m.Plan, plan.Code, plan.Version, plan.Summary())
-	return nil
 }
 
 // charge takes an extra that the merchant's plan names, at its price.

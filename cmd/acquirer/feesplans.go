@@ -93,7 +93,7 @@ func newFeesListCmd() *cobra.Command {
 		if t := a.Terms; t != nil {
 			fmt.Fprintf(&b, "%s pays by %s v%d: %s\n", t.Merchant, t.Plan, t.Version, t.Prices)
 			for _, c := range t.Contracts {
-				fmt.Fprintf(&b, "  %s  signed %s v%d, category %s\n", c.Signed, c.Plan, c.Version, c.MCC)
+				fmt.Fprintf(&b, "  from %s  signed %s v%d, category %s\n", c.Signed, c.Plan, c.Version, c.MCC)
 			}
 			for _, n := range t.Notices {
 				starts := "its price stays"
@@ -179,7 +179,8 @@ func newFeesMoveCmd() *cobra.Command {
 		Use:   "move",
 		Short: "Give a merchant another plan, whose version in force it signs",
 		Long: `move is for a merchant that asks for another plan, or that objected to a new version of
-its own. What it sells from now on is priced by the new plan; what is booked stays.`,
+its own. The new plan prices its sales from the next business date; those of the date that
+is open keep the old price, also when they are booked later.`,
 		Example: `  acquirer fees move --merchant 898110054110001 --plan ESIGN-STD`,
 		Args:    cobra.NoArgs,
 	}, call, said)

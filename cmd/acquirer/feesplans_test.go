@@ -28,6 +28,7 @@ func TestFeesOfADatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	effective := calendar.DateOf(time.Now()).AddDays(31).String()
+	moves := calendar.BusinessDate(time.Now(), cfg.Switch.CutOff).AddDays(1)
 	for _, c := range []struct {
 		args string
 		code int
@@ -62,10 +63,12 @@ func TestFeesOfADatabase(t *testing.T) {
 		{"simulate --plan GOLD --from 2026-11-20 --to 2026-11-20", 2, "GOLD"},
 		{"simulate --plan GOLD --from 2026-11-20 --to 2026-11-19", 2, "before"},
 		{"verify --from 2026-11-20 --to 2026-11-20", 0, "1 sales, 0 wrong"},
-		{"move --merchant " + mid + " --plan ESIGN-STD", 0, "has left MICRO-2025 and signed ESIGN-STD version 1"},
+		{"move --merchant " + mid + " --plan ESIGN-STD", 0, "has signed ESIGN-STD version 1, which prices its sales from " + moves.String()},
 		{"move --merchant " + mid + " --plan GOLD", 2, "GOLD"},
 		{"move --merchant 1 --plan ESIGN-STD", 1, "not registered"},
-		{"list --merchant " + mid, 0, "pays by ESIGN-STD v1"},
+		{"move --merchant " + mid + " --plan ESIGN-STD", 0, "which prices its sales from " + moves.String()},
+		{"list --merchant " + mid, 0, "pays by MICRO-2025 v1"},
+		{"list --merchant " + mid, 0, "from " + moves.String() + "  signed ESIGN-STD v1"},
 		{"verify --from 2026-11-20 --to 2026-11-20", 0, "1 sales, 0 wrong"},
 		{"list --database sqlite:" + dir + "/none.db", 1, "none.db"},
 	} {
