@@ -171,6 +171,9 @@ func (e *Engine) Pay(ctx context.Context, now time.Time) (Payment, error) {
 	problems = append(problems, err)
 	due, err := e.openPayouts(ctx, "state = 1 and due <= $1", calendar.DateOf(now))
 	if err == nil {
+		due, err = e.covered(ctx, due, &done)
+	}
+	if err == nil {
 		err = e.sendAll(ctx, due, now, &done)
 	}
 	problems = append(problems, err)

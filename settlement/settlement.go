@@ -113,8 +113,12 @@ type Config struct {
 	BankFrom, BankTo      time.Duration // times of day between which the bank pays S0 at once; equal: always
 	Cooling               time.Duration // how long payouts wait after the settlement account was changed
 	// A debt that is older, or more than so much, is moved to arrears; 0 never.
-	ArrearsDays   int
-	ArrearsOver   money.Amount
+	ArrearsDays int
+	ArrearsOver money.Amount
+	// With Covered, what is not advanced is sent only while the merchants' bank
+	// account (1001) and Credit, which the bank gives, cover it.
+	Covered       bool
+	Credit        money.Amount
 	OnInstant     func(took time.Duration) // hears how long after its sale an S0 payout was paid
 	OnSlow        func(cause Slow)         // hears that a batch of S0 or D0 sales is paid T+1
 	PayoutCost    money.Amount             // what the bank takes for a payout

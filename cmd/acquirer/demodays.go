@@ -89,6 +89,9 @@ func (w *world) arrangeDays(cfg *Config, folder string) error {
 	}
 	cfg.Clearing.Sources = strings.Join(append(sources, routing.Wallets...), ",")
 	cfg.Clearing.Inbox, cfg.Settlement.WalletPPM = w.play.inbox, 2_000
+	if cfg.Settlement.Credit == "" { // merchants are paid with what the network and the wallets have paid
+		cfg.Settlement.Credit = "0.00"
+	}
 	cfg.byHand = true
 	if today := calendar.DateOf(time.Now()); today >= w.from {
 		cfg.clockBack = time.Duration(w.from.DaysUntil(today)+2) * 24 * time.Hour

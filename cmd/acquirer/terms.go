@@ -20,7 +20,7 @@ func (c Config) terms(to *settlement.Config) (err error) {
 	for _, a := range []struct {
 		text string
 		to   *money.Amount
-	}{{s.MinPayout, &to.MinPayout}, {s.Advance, &to.AdvanceLimit}, {s.Debt, &to.ArrearsOver}} {
+	}{{s.MinPayout, &to.MinPayout}, {s.Advance, &to.AdvanceLimit}, {s.Debt, &to.ArrearsOver}, {s.Credit, &to.Credit}} {
 		if a.text == "" {
 			continue
 		}
@@ -33,6 +33,7 @@ func (c Config) terms(to *settlement.Config) (err error) {
 			return err
 		}
 	}
+	to.Covered = s.Credit != ""
 	to.CutOff, to.WalletCutOff, to.RefundFee = c.Switch.CutOff, c.Switch.WalletCutOff, settlement.RefundFee(s.RefundFee)
 	to.RiskPPM, to.RiskSales = int64(s.RiskPPM), s.RiskSales
 	to.WalletPPM = int64(s.WalletPPM)
