@@ -237,7 +237,7 @@ type Issuer struct {
 
 	keyTurn chan struct{} // holds one token: who asks for keys
 	keyed   atomic.Bool   // keys have come since a line last stood
-	doubt   chan struct{} // 1-buffered: the keys may not be the issuer's
+	doubt   chan uint32   // 1-buffered: keys of that generation may not be the issuer's
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -259,7 +259,7 @@ func NewIssuer(cfg Config) (*Issuer, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	i := &Issuer{
 		cfg: cfg, speak: speak, log: cfg.Log.With("issuer", cfg.Name),
-		pending: map[uint64]*call{}, places: make(chan struct{}, cfg.MaxInFlight), up: make(chan struct{}), keyTurn: make(chan struct{}, 1), doubt: make(chan struct{}, 1), rolled: map[KeyUse]chan struct{}{}, stop: stop,
+		pending: map[uint64]*call{}, places: make(chan struct{}, cfg.MaxInFlight), up: make(chan struct{}), keyTurn: make(chan struct{}, 1), doubt: make(chan uint32, 1), rolled: map[KeyUse]chan struct{}{}, stop: stop,
 	}
 	i.calls.New = func() any { return newCall() }
 	i.met = cfg.Metrics.of(i)

@@ -12,8 +12,11 @@ import (
 // Keys are the zone keys shared with one issuer, kept in an HSM; the composition
 // root implements it over hsm.HSM. All methods may be called concurrently.
 //
-// A generation is a number of the ZAK that grows by one with every Install of
-// a ZAK. An implementation keeps the ZAK before the current one, so that the
+// The nodes of a house share them: an issuer has one pair for the acquirer, and
+// what one node receives is everybody's.
+//
+// A generation is a number that grows with every key that comes, to whichever
+// node. An implementation keeps the ZAK before the current one, so that the
 // answer to a request that was in flight at the roll still verifies.
 type Keys interface {
 	// Ready reports whether ZPK and ZAK are installed. Until it says so a line
@@ -33,6 +36,13 @@ type Keys interface {
 	// the new key itself, which proves that it arrived whole; for a ZPK, under
 	// the current ZAK. Otherwise nothing changes and the error is ErrMAC.
 	Install(ctx context.Context, reset KeyReset) error
+	// Newest takes up keys that another node has received, and gives the
+	// generation in use now, 0 before the first key.
+	Newest(ctx context.Context) (generation uint32, err error)
+	// Exchange calls ask, which has the issuer send new keys, unless keys newer
+	// than generation known are there or come while it waits for its turn: one
+	// node at a time is in ask.
+	Exchange(ctx context.Context, known uint32, ask func() error) error
 }
 
 // ErrMAC says that a MAC is wrong.
@@ -92,7 +102,26 @@ func (i *Issuer) RequestKeys(ctx context.Context, use KeyUse) error {
 	if s == nil {
 		return i.fail(false, NoLine, nil)
 	}
-	return i.requestKey(ctx, s, use)
+	known, err := i.cfg.Keys.Newest(ctx)
+	if err != nil {
+		return err
+	}
+	return i.inTurn(ctx, s, func() error {
+		return i.cfg.Keys.Exchange(ctx, known, func() error { return i.requestKey(ctx, s, use) })
+	})
+}
+
+// inTurn is for what asks for keys: one goroutine of this node at a time.
+func (i *Issuer) inTurn(ctx context.Context, s *session, do func() error) error {
+	select {
+	case i.keyTurn <- struct{}{}:
+		defer func() { <-i.keyTurn }()
+		return do()
+	case <-s.gone:
+		return s.cause()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (i *Issuer) requestKey(ctx context.Context, s *session, use KeyUse) error {
@@ -129,43 +158,42 @@ func (i *Issuer) installed(use KeyUse) <-chan struct{} {
 // obtainKeys brings keys over a line that has just signed on: the first ones,
 // and new ones after every moment in which no line stood, since an issuer that
 // was away may have lost its own. One line asks, the others wait for their turn
-// and find the keys there. When there are keys already and no new ones come,
-// the old ones are tried.
+// and find the keys there; so do other nodes, whose keys are as good when they
+// came after this line had signed on. When there are keys already and no new
+// ones come, the old ones are tried.
 func (s *session) obtainKeys(ctx context.Context) error {
 	i := s.link.issuer
 	if i.cfg.Keys == nil {
 		return nil
 	}
-	select {
-	case i.keyTurn <- struct{}{}:
-		defer func() { <-i.keyTurn }()
-	case <-s.gone:
-		return s.cause()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if i.keyed.Load() && i.cfg.Keys.Ready() {
-		return nil
-	}
-	err := i.requestKeys(ctx, s)
-	select {
-	case <-s.gone:
-		return s.cause()
-	case <-ctx.Done():
-		return ctx.Err()
-	default:
-	}
-	if !i.cfg.Keys.Ready() {
-		if err == nil {
-			err = fmt.Errorf("routing: issuer %s sent its keys, and they are not complete", i.cfg.Name)
+	known, unread := i.cfg.Keys.Newest(ctx)
+	return i.inTurn(ctx, s, func() error {
+		if i.keyed.Load() && i.cfg.Keys.Ready() {
+			return nil
 		}
-		return err
-	}
-	if err != nil {
-		i.log.Warn("no new zone keys; the old ones are tried", "line", s.link.number, "error", err)
-	}
-	i.keyed.Store(true)
-	return nil
+		err := unread
+		if err == nil {
+			err = i.cfg.Keys.Exchange(ctx, known, func() error { return i.requestKeys(ctx, s) })
+		}
+		select {
+		case <-s.gone:
+			return s.cause()
+		case <-ctx.Done():
+			return ctx.Err()
+		default:
+		}
+		if !i.cfg.Keys.Ready() {
+			if err == nil {
+				err = fmt.Errorf("routing: issuer %s sent its keys, and they are not complete", i.cfg.Name)
+			}
+			return err
+		}
+		if err != nil {
+			i.log.Warn("no new zone keys; the old ones are tried", "line", s.link.number, "error", err)
+		}
+		i.keyed.Store(true)
+		return nil
+	})
 }
 
 // requestKeys asks for both keys; the ZAK first, since it proves the ZPK.
@@ -178,11 +206,11 @@ func (i *Issuer) requestKeys(ctx context.Context, s *session) error {
 	return nil
 }
 
-// doubtKeys says that a MAC was wrong on one side or the other: perhaps the
-// issuer has other keys than we.
-func (i *Issuer) doubtKeys() {
+// doubtKeys says that a MAC was wrong on one side or the other, of a request
+// that was signed with that generation: perhaps the issuer has other keys.
+func (i *Issuer) doubtKeys(generation uint32) {
 	select {
-	case i.doubt <- struct{}{}:
+	case i.doubt <- generation:
 	default:
 	}
 }
@@ -191,19 +219,36 @@ func (i *Issuer) doubtKeys() {
 // wrong MACs can be made by anybody on the line.
 const keyPause = 10 * time.Second
 
-// keepKeys asks for new keys when there is a doubt about the old ones.
+// keepKeys asks for new keys when there is a doubt about the old ones, unless
+// others have come since.
 func (i *Issuer) keepKeys(ctx context.Context) {
 	for {
+		var doubted uint32
 		select {
-		case <-i.doubt:
+		case doubted = <-i.doubt:
 		case <-ctx.Done():
 			return
 		}
+		asked := true
 		if s := i.pick(0); s != nil {
-			i.log.Warn("a MAC was wrong; asking the issuer for new zone keys")
-			if err := i.requestKeys(ctx, s); err != nil && ctx.Err() == nil {
+			asked = false
+			err := i.inTurn(ctx, s, func() error {
+				return i.cfg.Keys.Exchange(ctx, doubted, func() error {
+					asked = true
+					i.log.Warn("a MAC was wrong; asking the issuer for new zone keys")
+					return i.requestKeys(ctx, s)
+				})
+			})
+			switch {
+			case err != nil && ctx.Err() == nil:
+				asked = true
 				i.log.Error("no new zone keys", "error", err)
+			case !asked:
+				i.log.Info("a MAC was wrong; newer zone keys had come already")
 			}
+		}
+		if !asked {
+			continue
 		}
 		pause := time.NewTimer(keyPause)
 		select {

@@ -267,7 +267,7 @@ func (i *Issuer) accept(ctx context.Context, c *call, ans *spec.Message) bool {
 		}
 		if err != nil {
 			if errors.Is(err, ErrMAC) {
-				i.doubtKeys()
+				i.doubtKeys(c.generation)
 			} else {
 				i.log.Error("MAC of an answer could not be verified", "line", in.line, "error", err)
 			}
@@ -279,7 +279,7 @@ func (i *Issuer) accept(ctx context.Context, c *call, ans *spec.Message) bool {
 		i.mu.Unlock()
 		i.strays(c, Duplicate)
 		if c.signed && string(ans.Bytes(39)) == "A0" { // our MAC was wrong there
-			i.doubtKeys()
+			i.doubtKeys(c.generation)
 		}
 		return true
 	}

@@ -29,6 +29,7 @@ import (
 	simwallet "acquirer/simulate/wallet"
 	"acquirer/spec"
 	"acquirer/store"
+	"acquirer/store/storetest"
 	switching "acquirer/switch"
 )
 
@@ -37,6 +38,7 @@ import (
 type street struct {
 	t        testing.TB
 	db       *store.DB
+	zones    *store.DB // the issuers' keys
 	download *download.Book
 	journal  *journal.Journal
 	registry *merchant.Registry
@@ -328,7 +330,10 @@ func (s *street) startIssuer(ctx context.Context, h keyHSM, name string, timeout
 			s.t.Errorf("issuer %s: %v", name, err)
 		}
 	})
-	keys := switching.NewZoneKeys(h, formKey(s.t, h, hsm.UseZMK, issuer.TestZMK(name)), cmp.Or(s.plan.dialect, spec.CUPS), false)
+	if s.zones == nil { // the lines outlive what a test does to the database of the house
+		s.zones = storetest.SQLite(s.t, switching.ZoneSchema)
+	}
+	keys := switching.NewZoneKeys(s.zones, name, h, formKey(s.t, h, hsm.UseZMK, issuer.TestZMK(name)), cmp.Or(s.plan.dialect, spec.CUPS), false)
 	cfg := routing.Config{Name: name, Addrs: []string{l.Addr().String()}, Institution: host.Institution(), Acquirer: "48020000", Dialect: s.plan.dialect,
 		Timeout: timeout, BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond, Keys: keys, Log: log}
 	if s.plan.line != nil {

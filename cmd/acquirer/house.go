@@ -71,7 +71,7 @@ type house struct {
 
 // schemas are every table there is, in the order in which they are made.
 func schemas() []store.Schema {
-	return []store.Schema{keySchema, registrySchema, linesSchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, download.Schema, audit.Schema, reconcile.Schema, dispute.Schema}
+	return []store.Schema{keySchema, registrySchema, linesSchema, merchant.Schema, journal.Schema, limits.Schema, ledger.Schema, settlement.Schema, settlement.FileSchema, download.Schema, audit.Schema, reconcile.Schema, dispute.Schema, switching.ZoneSchema}
 }
 
 // openHouse opens the store, the HSM and the registry, loads the seed, and

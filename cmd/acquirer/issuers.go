@@ -165,7 +165,7 @@ func (v *house) startIssuers(ctx context.Context, issuers []issuerConfig) error 
 		if err != nil {
 			return usageError{fmt.Errorf("issuer %s: %w", is.Name, err)}
 		}
-		keys := switching.NewZoneKeys(v.hsm, is.ZMK, dialect, is.X919)
+		keys := switching.NewZoneKeys(v.db, is.Name, v.hsm, is.ZMK, dialect, is.X919)
 		line, err := routing.NewIssuer(routing.Config{
 			Name: is.Name, Addrs: is.Lines, Drained: drained[is.Name], Institution: is.Institution, Acquirer: v.cfg.Switch.Acquirer, Dialect: dialect, Head: head,
 			Timeout: timeout, ConnectTimeout: time.Duration(is.ConnectTimeout), WriteTimeout: time.Duration(is.WriteTimeout), SignOnTimeout: time.Duration(is.SignOnTimeout),
@@ -180,4 +180,23 @@ func (v *house) startIssuers(ctx context.Context, issuers []issuerConfig) error 
 		v.legs[is.Name] = switching.Leg{Issuer: line, Keys: keys, Carries: is.Carries}
 	}
 	return nil
+}
+
+// followZoneKeys takes up the zone keys that other nodes receive, long before
+// issuers stop taking those before them.
+func (v *house) followZoneKeys(ctx context.Context, every time.Duration) {
+	look := time.NewTicker(every)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, leg := range v.legs {
+			if _, err := leg.Keys.Newest(ctx); err != nil && ctx.Err() == nil {
+				v.log.Error("looking for newer zone keys", "error", err.Error())
+			}
+		}
+	}
 }

@@ -138,7 +138,7 @@ func wayOut(t *testing.T, seed func(zmk hsm.Key) string) (*house, error) {
 	v := &house{hsm: box, metrics: prometheus.NewRegistry(), legs: map[string]switching.Leg{}, log: slog.New(slog.DiscardHandler)}
 	v.strays = watchStrays(nil, v.log)
 	v.cfg.Switch.Acquirer, v.cfg.Switch.IssuerTimeout = "48020000", 5*time.Second
-	if v.db, err = store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "lines.db"), audit.Schema, linesSchema); err != nil {
+	if v.db, err = store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "lines.db"), audit.Schema, linesSchema, switching.ZoneSchema); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

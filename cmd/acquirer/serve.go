@@ -286,6 +286,9 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 			return nil
 		})
 	}
+	if v.db.Postgres() { // there may be other nodes
+		background("zone keys", func() error { v.followZoneKeys(ctx, time.Second); return nil })
+	}
 	background("downloads", func() error {
 		v.downloads.Watch(ctx, time.Second, func(err error) { log.Error("refreshing what terminals download", "error", err.Error()) })
 		return nil

@@ -130,6 +130,7 @@ anybody can compute.`,
 	f.StringVar(&cfg.Institution, "institution", "", "institution code, up to 11 digits (default: by its name)")
 	f.StringVar(&balance, "balance", "1000000000.00", "what every account starts with, in yuan")
 	f.DurationVar(&cfg.Late, "late", 40*time.Second, "how late a late answer is")
+	f.DurationVar(&cfg.KeyGrace, "key-grace", time.Minute, "how long the zone key before the current one is still taken")
 	f.IntVar(&cfg.Completion, "completion", 115, "percent of a hold that a completion may take")
 	f.BoolVar(&cfg.StrictATC, "strict-atc", false, "refuse a chip whose transaction counter went backwards, with 05")
 	f.BoolVar(&cfg.CalmAmounts, "calm", false, "amounts do not ask for weather")

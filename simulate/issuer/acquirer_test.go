@@ -111,6 +111,20 @@ func (k *zoneKeys) Verify(ctx context.Context, block, mac []byte, since uint32) 
 	return routing.ErrMAC
 }
 
+func (k *zoneKeys) Newest(context.Context) (uint32, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.generation, nil
+}
+
+// Exchange is that of a house of one node.
+func (k *zoneKeys) Exchange(ctx context.Context, known uint32, ask func() error) error {
+	if now, _ := k.Newest(ctx); now > known {
+		return nil
+	}
+	return ask()
+}
+
 func (k *zoneKeys) Install(ctx context.Context, r routing.KeyReset) error {
 	use, alg := hsm.UseZPK, hsm.MACAlg(0)
 	if r.Use == routing.ZAK {

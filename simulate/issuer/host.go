@@ -46,6 +46,7 @@ type Config struct {
 	CalmAmounts  bool          // amounts do not choose the weather
 	Weather      Weather       // at the start
 	Seed         uint64        // of the weather's dice
+	KeyGrace     time.Duration // how long the zone key before the current one is still taken; 0 for a minute, longer than any request is in flight
 	WriteTimeout time.Duration // 0 for 5 s
 	Log          *slog.Logger  // nil for slog.Default
 }
@@ -121,6 +122,9 @@ func New(cfg Config) (*Host, error) {
 	if cfg.Late == 0 {
 		cfg.Late = 40 * time.Second
 	}
+	if cfg.KeyGrace == 0 {
+		cfg.KeyGrace = time.Minute
+	}
 	if cfg.WriteTimeout == 0 {
 		cfg.WriteTimeout = 5 * time.Second
 	}
@@ -134,7 +138,7 @@ func New(cfg Config) (*Host, error) {
 	if cfg.ZMK != nil {
 		zmk = *cfg.ZMK
 	}
-	v, err := newVault(cfg.Name, zmk, simcard.TestIMK(cfg.Name), cfg.Dialect)
+	v, err := newVault(cfg.Name, zmk, simcard.TestIMK(cfg.Name), cfg.Dialect, cfg.KeyGrace)
 	if err != nil {
 		return nil, err
 	}
@@ -273,7 +277,7 @@ func (h *Host) Balance(pan card.PAN) money.Amount            { return h.bank.bal
 func (h *Host) Deposit(pan card.PAN, available money.Amount) { h.bank.deposit(pan, available) }
 
 // RollKey sends the acquirer a new zone key on a line that is signed on and
-// waits for its 0810. The old key is still taken for a minute.
+// waits for its 0810. The old key is still taken for KeyGrace.
 func (h *Host) RollKey(ctx context.Context, use routing.KeyUse) error {
 	l := h.signedOn()
 	if l == nil {

@@ -22,10 +22,6 @@ import (
 // it in their HSMs; everything else is exchanged over the line under it.
 func TestZMK(issuer string) [16]byte { return simcard.TestKey("ZMK " + issuer) }
 
-// keyGrace is how long the key before the current one is still taken: longer
-// than any request is in flight.
-const keyGrace = time.Minute
-
 // vault is the issuer's HSM and the keys in it.
 type vault struct {
 	hsm     *hsm.Software
@@ -37,6 +33,8 @@ type vault struct {
 	// pinStore is the same key in the issuer's card-issuing department, which
 	// fills the store.
 	pinStore *algo.Key
+
+	grace time.Duration // of the key before the current one
 
 	mu       sync.Mutex
 	zak, zpk pair
@@ -59,7 +57,7 @@ func (p *pair) undo() {
 	*p = pair{current: p.previous, mac: p.previousMAC, rolled: p.rolled}
 }
 
-func newVault(name string, zmk, imk [16]byte, d *spec.Dialect) (*vault, error) {
+func newVault(name string, zmk, imk [16]byte, d *spec.Dialect, grace time.Duration) (*vault, error) {
 	master := make([]byte, 32)
 	rand.Read(master)
 	box, err := hsm.NewSoftware(master)
@@ -67,7 +65,7 @@ func newVault(name string, zmk, imk [16]byte, d *spec.Dialect) (*vault, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer %s: %w", name, err)
 	}
-	v := &vault{hsm: box, dialect: d}
+	v := &vault{hsm: box, dialect: d, grace: grace}
 	store := simcard.TestKey("PIN store " + name)
 	for _, k := range []struct {
 		into  *hsm.Key
@@ -154,7 +152,7 @@ func (v *vault) signers() (now, before signer) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now = signer{v.zak.current, v.zak.mac}
-	if v.zak.previous != "" && time.Since(v.zak.rolled) < keyGrace {
+	if v.zak.previous != "" && time.Since(v.zak.rolled) < v.grace {
 		before = signer{v.zak.previous, v.zak.previousMAC}
 	}
 	return now, before
@@ -218,7 +216,7 @@ func (v *vault) checkPIN(ctx context.Context, block []byte, pan card.PAN, expect
 	}
 	v.mu.Lock()
 	keys := []hsm.Key{v.zpk.current}
-	if v.zpk.previous != "" && time.Since(v.zpk.rolled) < keyGrace {
+	if v.zpk.previous != "" && time.Since(v.zpk.rolled) < v.grace {
 		keys = append(keys, v.zpk.previous)
 	}
 	v.mu.Unlock()

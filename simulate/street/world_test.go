@@ -227,7 +227,7 @@ func (w *world) start() {
 	w.must(downloads.Import(ctx, download.BuiltIn()))
 	w.net.light()
 	for name, host := range w.issuers {
-		keys := switching.NewZoneKeys(w.hsm, w.zmk[name], spec.CUPS, false)
+		keys := switching.NewZoneKeys(h.db, name, w.hsm, w.zmk[name], spec.CUPS, false)
 		line, err := routing.NewIssuer(routing.Config{Name: name, Addrs: []string{name, name}, Institution: host.Institution(), Acquirer: acquirerCode,
 			Timeout: issuerTimeout, Keys: keys, Log: w.slog, Dial: w.net.dial})
 		w.must(err)
@@ -346,7 +346,7 @@ func (w *world) close(orderly bool) {
 // openForReading opens the store of a closed house again, and nothing else.
 func (w *world) openForReading(h *house) {
 	var err error
-	h.db, err = store.Open(context.Background(), "sqlite:"+w.file, merchant.Schema, journal.Schema, limits.Schema, download.Schema, ledger.Schema, settlement.Schema)
+	h.db, err = store.Open(context.Background(), "sqlite:"+w.file, merchant.Schema, journal.Schema, limits.Schema, download.Schema, ledger.Schema, settlement.Schema, switching.ZoneSchema)
 	w.must(err)
 	h.registry, err = merchant.OpenRegistry(context.Background(), h.db)
 	w.must(err)
