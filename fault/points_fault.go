@@ -120,6 +120,7 @@ var Points = map[string]string{
 	"reconcile.day":       "deed",
 	"reconcile.resolve":   "deed",
 	"reconcile.sign":      "deed",
+	"reconcile.complete":  "deed",
 
 	"inbox.put_away": "deed",
 	"inbox.bill":     "deed",

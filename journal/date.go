@@ -144,6 +144,18 @@ func cutOver(tx store.Tx, d Dates, date calendar.Date) error {
 	return err
 }
 
+// Began is the first business date that anything was opened on; 0 before.
+func (j *Journal) Began(ctx context.Context) (date calendar.Date, err error) {
+	err = j.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow(`select coalesce(min(d), 0) from (select min(date) as d from cut_over where date > 0
+			union all select min(day) from txn where day > 0) began`).Scan(&date)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("journal: reading the first business date: %w", err)
+	}
+	return date, nil
+}
+
 // CutOver opens a business date for cards and wallets, unless it or a later one
 // is open: nothing is opened on an earlier one any more.
 func (j *Journal) CutOver(ctx context.Context, date calendar.Date) error {

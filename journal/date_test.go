@@ -81,6 +81,9 @@ func TestBusinessDateIsState(t *testing.T) {
 				t.Errorf("step %d is %+v, want %+v", i, s, want)
 			}
 		}
+		if began, err := fresh.Began(t.Context()); err != nil || began != businessDay {
+			t.Errorf("the house began on %s, %v", began, err)
+		}
 		// Without the option a transaction keeps the day that it is given.
 		s := sale(money.Yuan(1))
 		mustOpen(t, a, s, journal.Fresh)

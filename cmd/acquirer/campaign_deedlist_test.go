@@ -152,6 +152,9 @@ var deeds = []deed{
 		w.exec("insert into owed (id, txn, issuer, why, created, due, tries, state, holder, leased, note, ended, approved) values (1, 1, 'north', '96', 1, 4000000000000000, 0, 4, 0, 0, '', 0, 1)")
 	}, do: func(ctx context.Context, v *house) error { return v.journal.Hurry(ctx, 1) }},
 	{name: "bill fetched", walks: "inbox.bill", first: (*deedHouse).openWallet, do: fetchesBill},
+	{name: "no more files", walks: "reconcile.complete", first: (*deedHouse).oneOfSeveral, do: func(ctx context.Context, v *house) error {
+		return v.recon.Complete(ctx, deedDate.AddDays(1), "north", reconcile.Who{Name: "wang"}, at(20261123, 9, 0))
+	}},
 	{name: "line drained", walks: "lines.order", beside: true, first: func(w *deedHouse) { w.put("routes.json", plainRoutes) }, args: says("lines drain south --seed demo"),
 		looks: regexp.MustCompile("^drained_line |^done .*lines")},
 	{name: "routing reloaded", walks: "audit.append", beside: true, args: says("route reload --seed demo"), looks: regexp.MustCompile("^done .*route")},
@@ -322,6 +325,21 @@ func (w *deedHouse) clearingFile() {
 		w.t.Fatal(err)
 	}
 	w.put("inbox/"+plainFile, b.String())
+}
+
+// oneOfSeveral loads a ZM file of the next day.
+func (w *deedHouse) oneOfSeveral() {
+	w.t.Helper()
+	const name = "INN26112101ZM_" + slowPaid
+	w.put(name, "")
+	w.with(func(v *house) error {
+		f, end, err := v.recon.OpenFile(filepath.Join(w.dir, name), "north", 0)
+		if err != nil {
+			return err
+		}
+		_, err = v.recon.Load(w.t.Context(), f, at(20261123, 9, 0))
+		return errors.Join(err, end())
+	})
 }
 
 func (w *deedHouse) breaks() (all []reconcile.Break) {

@@ -35,7 +35,7 @@ func reconciler(db *store.DB, cfg Config, j *journal.Journal, books *settlement.
 		return nil, fmt.Errorf("clearing.stop_above: %w", err)
 	}
 	rc := reconcile.Config{DB: db, Books: books, ID: journal.IDOf, Acquirer: cfg.Switch.Acquirer, Account: cfg.Settlement.Account, Age: cfg.Clearing.Age, FeeLimit: fee, StopAbove: stop,
-		Journal: seenInJournal(j), Terminals: terminalBreaks(j), ResolveTerminal: j.Resolve}
+		Journal: seenInJournal(j), Began: j.Began, Terminals: terminalBreaks(j), ResolveTerminal: j.Resolve}
 	for _, name := range splitList(cfg.Clearing.Sources) {
 		rc.Sources = append(rc.Sources, reconcile.Source{Name: name, Wallet: slices.Contains(routing.Wallets, name)})
 	}

@@ -105,7 +105,11 @@ func (c *reconcileCall) on(ctx context.Context, e *reconcile.Engine, who reconci
 		a.Breaks, a.Done = []reconcile.Break{b}, done
 		return a, err
 	case "sign":
-		a.Done, err = e.SignOff(ctx, c.Date, who, now)
+		if a.Done, err = e.SignOff(ctx, c.Date, who, now); err != nil {
+			return a, err
+		}
+		day, err := e.Day(ctx, c.Date)
+		a.Day = &day
 		return a, err
 	}
 	if c.Source != "" { // --complete
@@ -327,6 +331,9 @@ func newReconcileSignCmd() *cobra.Command {
 		if a.Done {
 			said = "signed by two people"
 		}
+		if n := a.Day.Waiting; n > 0 {
+			said += fmt.Sprintf("; %d of its differences wait for a later file and may become people's", n)
+		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), said)
 		return err
 	}
@@ -358,6 +365,9 @@ func printDay(w io.Writer, d *reconcile.Day) error {
 	switch {
 	case d.Checker != "":
 		fmt.Fprintf(&b, "signed          %s, %s\n", d.Maker, d.Checker)
+		if d.Reopened > 0 {
+			fmt.Fprintf(&b, "since signed    %d differences have become people's; the signatures stand, and they are to be resolved\n", d.Reopened)
+		}
 		if d.Earned != nil {
 			fmt.Fprintf(&b, "earned          %s, %s\n", d.Earned.Net, d.Earned.State)
 		}

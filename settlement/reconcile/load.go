@@ -259,7 +259,8 @@ func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Tota
 	if err != nil {
 		return totals, err
 	}
-	if today := max(calendar.DateOf(now), open); f.Date > today {
+	today := max(calendar.DateOf(now), open)
+	if f.Date > today {
 		return totals, fmt.Errorf("reconcile: %w: %s is of %s, which has not begun: today is %s", ErrFile, f.Name, f.Date, today)
 	}
 	for r, err := range f.Records() {
@@ -268,6 +269,20 @@ func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Tota
 		}
 		if err := totals.Add(&r); err != nil {
 			return totals, fmt.Errorf("reconcile: %w: %s: line %d: the sum does not fit: %w", ErrFile, f.Name, r.Line, err)
+		}
+	}
+	// Nothing of theirs can be ours then. A file without a line may be what the
+	// first date waits for.
+	if totals.Count > 0 && e.cfg.Began != nil {
+		began, err := e.cfg.Began(ctx)
+		if err != nil {
+			return totals, err
+		}
+		if began == 0 {
+			began = today
+		}
+		if f.Date < began {
+			return totals, fmt.Errorf("reconcile: %w: %s is of %s, before this house began: its first business date is %s", ErrFile, f.Name, f.Date, began)
 		}
 	}
 	if totals.Count == 0 {

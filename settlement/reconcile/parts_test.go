@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -192,5 +193,71 @@ func TestOneFilePerMerchant(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.expects(friday)
+	})
+}
+
+// A file of a day before the house began has nothing of ours and is refused; one
+// without a line may be what the first date waits for.
+func TestFileOfBeforeTheHouse(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		var began calendar.Date
+		w := newTown(t, db, func(c *Config) {
+			c.Began = func(context.Context) (calendar.Date, error) { return began, nil }
+		})
+		for _, c := range []struct {
+			began, date calendar.Date
+			lines       int
+			want        error
+		}{{0, wednesday, 1, ErrFile}, {thursday, wednesday, 1, ErrFile}, {thursday, wednesday, 0, nil}, {thursday, thursday, 1, nil}, {0, friday, 1, nil}} {
+			began = c.began
+			for range c.lines {
+				w.tell("north", clearing.Record{Kind: clearing.Sale, RRN: "000000009999", Amount: 1_00, Merchant: alice})
+			}
+			_, err := w.e.Load(t.Context(), w.file("north", c.date), at(friday, 12))
+			if !errors.Is(err, c.want) || c.want != nil && !strings.Contains(err.Error(), "before this house began") {
+				t.Errorf("%d lines of %s in a house that began on %s: %v", c.lines, c.date, c.began, err)
+			}
+		}
+	})
+}
+
+// What waits on a signed day may become people's, which the day points out; a
+// file that comes days after the signatures ends it. A sale that is in two days'
+// files is a duplicate of the second.
+func TestAfterTheSignatures(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		f, _ := w.sale(alice, wednesday, 100_00)
+		late := w.drop("north", f.RRN)
+		_, r := w.sale(alice, wednesday, 50_00)
+		twice := *r
+		is := func(when string, waiting, open, reopened int) {
+			t.Helper()
+			day, err := w.e.Day(t.Context(), wednesday)
+			if err != nil || day.Waiting != waiting || day.Open != open || day.Reopened != reopened {
+				t.Errorf("%s: %d waiting, %d open, %d of them since it was signed, %v", when, day.Waiting, day.Open, day.Reopened, err)
+			}
+		}
+		w.night(wednesday)
+		for _, who := range []string{"maker", "checker"} {
+			if _, err := w.e.SignOff(t.Context(), wednesday, Who{Name: who, From: "test"}, at(wednesday, 35)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		is("signed", 1, 0, 0)
+		for _, d := range []calendar.Date{thursday, friday} {
+			w.sale(alice, d, 500_00)
+			w.night(d)
+		}
+		is("two days later", 0, 1, 1)
+		w.files["north"] = append(w.files["north"], late, twice)
+		day := w.night(saturday)
+		is("it came", 0, 0, 0)
+		if day.Kinds[Duplicate] != 1 || day.Breaks != 1 {
+			t.Errorf("a sale of Wednesday again: %+v", day)
+		}
+		w.resolve(w.only(Query{Date: saturday}), ToPayer, saturday)
+		w.wants("1901=0.00 2301=0.00")
+		w.sound()
 	})
 }

@@ -215,8 +215,8 @@ func (e *Engine) Suggest(b *Break) []Suggestion {
 
 // SignOff signs a compared day: the first person made the reconciliation, a
 // second checks it, and in the same write what the day earned is carried
-// (settlement.SignedTx). Nothing of the day may be open for people. signed reports
-// that both have.
+// (settlement.SignedTx). Nothing of the day may be open for people; what waits may
+// turn open later, which Day.Reopened says. signed reports that both have.
 func (e *Engine) SignOff(ctx context.Context, date calendar.Date, who Who, now time.Time) (signed bool, err error) {
 	fault.Hit("reconcile.sign.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {

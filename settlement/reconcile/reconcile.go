@@ -306,6 +306,9 @@ type Config struct {
 	Acquirer, Account string
 	// Journal says what became of a number that has no line. Nil knows nothing.
 	Journal func(ctx context.Context, rrn string) (Seen, error)
+	// Began is the house's first business date, 0 before it has one: files of
+	// earlier ones are refused. Nil refuses none.
+	Began func(ctx context.Context) (calendar.Date, error)
 	// Terminals lists what terminals' batches say otherwise and nobody has
 	// resolved. Nil lists nothing.
 	Terminals func(ctx context.Context) ([]Terminal, error)

@@ -40,7 +40,8 @@ type Day struct {
 	Breaks   int           `json:"breaks"`
 	Waiting  int           `json:"waiting"`
 	Open     int           `json:"open"`
-	OpenSum  money.Amount  `json:"open_sum"` // of what is not resolved, whatever its sign
+	OpenSum  money.Amount  `json:"open_sum"`                    // of what is not resolved, whatever its sign
+	Reopened int           `json:"open_since_signed,omitempty"` // Open, when both have signed: none was then
 	Maker    string        `json:"maker,omitempty"`
 	Checker  string        `json:"checker,omitempty"`
 	// Earned is what became of the day's income, once both have signed.
@@ -103,6 +104,9 @@ func (e *Engine) Day(ctx context.Context, date calendar.Date) (d Day, err error)
 			if g.state != Resolved {
 				d.OpenSum += g.sum
 			}
+		}
+		if d.Checker != "" {
+			d.Reopened = d.Open
 		}
 		return err
 	})
