@@ -78,6 +78,9 @@ func (b *Books) breakList(ctx context.Context, r *Request, s sheet) error {
 			if name := breakActions[action]; name != "" {
 				action = name
 			}
+			if settled == "rule" {
+				settled = "规则"
+			}
 			if err := s.row([]any{date, breakNames[kind], source, rrn, mid, tid, ours, theirs, ourFee, theirFee, out, breakStates[state], waits, action, askedBy, settled}); err != nil {
 				return err
 			}

@@ -23,6 +23,7 @@ func TestBreaks(t *testing.T) {
 				{20261119, "long", stall, 0, 1_00, 0, 3, 0, "file", "", "rule", "0"}, // another date
 				{20261120, "short", stall, 100_00, 0, 1, 1, 20261123, "", "", "", "1"},
 				{20261120, "long", shop, 0, 30_00, 0, 3, 20261123, "merchant", "li", "wang", "2"},
+				{20261121, "long", shop, 0, 1_00, 0, 3, 0, "file", "", "rule", "4"},
 				{20261120, "short", shop, 20_00, 0, 1, 2, 0, "write_off", "li", "", "3"},
 			} {
 				if _, err := tx.Exec(`insert into recon_break (key, id, kind, source, date, rrn, line, their, merchant, terminal, ours, theirs, our_fee, their_fee, detail, held, state, due, action, note, asked_by, done_by, found, done)
@@ -41,6 +42,8 @@ func TestBreaks(t *testing.T) {
 			"长款 2 "+shop+" 0.00 30.00 <nil> 已处理 <nil> 归商户 li wang",
 			"短款 3 "+shop+" 20.00 0.00 是 待处理 <nil> 核销 li ")
 		same(t, "kinds", p.rows("按类别", "kind", "count", "open", "ours", "theirs"), "短款 2 2 120.00 0.00", "长款 1 0 0.00 30.00")
+		byRule := s.json(Request{Report: "breaks", From: saturday, To: saturday})
+		same(t, "by a rule", byRule.rows("差异", "rrn", "action", "done_by"), "4 后续文件补到 规则")
 		one := s.json(Request{Report: "breaks", Merchant: shop, From: friday, To: friday})
 		same(t, "of one merchant", one.rows("按类别", "kind", "count", "open"), "长款 1 0", "短款 1 1")
 	})
