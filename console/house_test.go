@@ -348,7 +348,8 @@ func (s *street) Compared(_ context.Context, n int) (Compared, error) {
 		Days: []ComparedDay{{Date: today.AddDays(-1), Files: 7, Ours: 4021, Matched: 4016, Waiting: 3, Open: 2, OpenSum: 12_345_67, Missing: []string{"north"}},
 			{Date: today.AddDays(-2), Files: 8, Ours: 3900, Matched: 3900, Maker: "ann", Checker: "bob"}, {Date: today.AddDays(-3), Maker: "ann"}},
 		Open: []OtherBooks{{ID: 91, Date: today.AddDays(-1), Kind: "short", Source: "north", RRN: "604414000482", Txn: s.rows[2].ID, Merchant: shops[0].name, Ours: 100_00},
-			{ID: 92, Date: today.AddDays(-1), Kind: "long", Source: "alipay", RRN: "0EXTRA000001", Theirs: 1_00, Asked: "payer"}},
+			{ID: 92, Date: today.AddDays(-1), Kind: "long", Source: "alipay", RRN: "0EXTRA000001", Theirs: 1_00, Asked: "payer"},
+			{ID: 384168800892747776, Date: today.AddDays(-1), Kind: "payout_long", Source: "bank", RRN: "20260929-898110054110003-D0-0", Merchant: shops[1].name, Theirs: 12_345_67}}, // as long as they get
 		Cases: []DisputeCase{{ID: 7, Stage: "chargeback", Ours: true, Source: "north", RRN: "604414000482", Merchant: shops[1].name, Amount: 500_00, Reason: "4853", Due: today.AddDays(1)},
 			{ID: 8, Stage: "retrieval", Source: "south", RRN: "604414000483", Merchant: shops[1].name, Amount: 5_00, Reason: "01", Due: today.AddDays(20)}},
 	}
