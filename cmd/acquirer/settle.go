@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
+	"acquirer/routing"
 	"acquirer/settlement"
 	"acquirer/store"
 )
@@ -31,6 +34,7 @@ type settlementRun struct {
 	Payment  *settlement.Payment `json:"payment,omitempty"`
 	Tasks    int                 `json:"tasks"`
 	Problems []string            `json:"problems"`
+	payer    string
 }
 
 // newSettleCmd is `acquirer settle`.
@@ -46,7 +50,8 @@ working day; run it then, or leave that to acquirer serve, which does the same.
 
 Exit status 1 when something is wrong with the books.`,
 		Example: `  acquirer settle --date 2026-11-20
-  acquirer settle --date 2026-11-20 --received expected --as-of 2026-11-23T10:00:00+08:00 --json`,
+  acquirer settle --date 2026-11-20 --received expected --as-of 2026-11-23T10:00:00+08:00 --json
+  acquirer settle --date 2026-11-20 --received 1234.50 --wallet alipay --reference 2026112300017`,
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(newHoldCmd(), newReleaseCmd(), newAccountCmd(), newFastCmd())
@@ -55,14 +60,15 @@ Exit status 1 when something is wrong with the books.`,
 	f := cmd.Flags()
 	date := f.String("date", "", "business date to close, like 2026-11-20 (default: the last one that has ended)")
 	asOf := f.String("as-of", "", "do what is due at this moment, like 2026-11-23T10:00:00+08:00 (default: now)")
-	received := f.String("received", "", "book that the card network paid the date: an amount in yuan, or expected")
-	reference := f.String("reference", "", "the network payment's reference (default: NET and the date)")
+	received := f.String("received", "", "book that the card network, or the wallet, paid the date: an amount in yuan, or expected")
+	wallet := f.String("wallet", "", "with --received: the wallet that paid, one of "+strings.Join(routing.Wallets, ", ")+" (default: the card network)")
+	reference := f.String("reference", "", "the payment's reference (default: NET, the wallet and the date)")
 	force := f.Bool("force", false, "close before the cut-off")
 	verify := f.Bool("verify", false, "recompute the whole ledger from its first transfer and add up every batch")
 	asJSON := f.Bool("json", false, "print the result as JSON")
 	years := f.StringArray("calendar", nil, "JSON file with the holidays of one more year; may be repeated")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s := settleArgs{now: time.Now(), received: *received, reference: *reference, force: *force, verify: *verify}
+		s := settleArgs{now: time.Now(), received: *received, wallet: *wallet, reference: *reference, force: *force, verify: *verify}
 		if err := s.parse(*date, *asOf); err != nil {
 			return err
 		}
@@ -157,6 +163,7 @@ type settleArgs struct {
 	date                calendar.Date
 	now                 time.Time
 	received, reference string
+	wallet              string // "" for the card network
 	amount              money.Amount
 	force, verify       bool
 }
@@ -171,6 +178,9 @@ func (s *settleArgs) parse(date, asOf string) (err error) {
 		if s.date, err = calendar.ParseDate(date); err != nil {
 			return usageError{fmt.Errorf("--date: %w", err)}
 		}
+	}
+	if s.wallet != "" && (s.received == "" || !slices.Contains(routing.Wallets, s.wallet)) {
+		return usageError{fmt.Errorf("--wallet: %q; it goes with --received and is one of %s", s.wallet, strings.Join(routing.Wallets, ", "))}
 	}
 	if s.received != "" && s.received != "expected" {
 		if s.amount, err = money.Parse(s.received); err != nil || s.amount < 0 {
@@ -190,7 +200,8 @@ func (s *settleArgs) settle(ctx context.Context, cfg Config, books *settlement.E
 	if err := chargeExtras(ctx, books, s.date, s.now, slog.New(slog.DiscardHandler)); err != nil {
 		return out, err
 	}
-	if out.Expected, err = books.Expected(ctx, s.date, ""); err != nil {
+	out.payer = cmp.Or(s.wallet, "network")
+	if out.Expected, err = books.Expected(ctx, s.date, s.wallet); err != nil {
 		return out, err
 	}
 	if s.received != "" {
@@ -198,9 +209,9 @@ func (s *settleArgs) settle(ctx context.Context, cfg Config, books *settlement.E
 			s.amount = out.Expected
 		}
 		if s.reference == "" {
-			s.reference = "NET" + s.date.String()
+			s.reference = "NET" + s.wallet + s.date.String()
 		}
-		if err := books.Receive(ctx, settlement.Receipt{Date: s.date, Received: s.amount, Reference: s.reference}, s.now); err != nil {
+		if err := books.Receive(ctx, settlement.Receipt{Date: s.date, Wallet: s.wallet, Received: s.amount, Reference: s.reference}, s.now); err != nil {
 			return out, err
 		}
 		out.Received = &s.amount
@@ -232,10 +243,10 @@ func (s *settleArgs) settle(ctx context.Context, cfg Config, books *settlement.E
 func (out *settlementRun) print(w io.Writer) error {
 	d := &out.Day
 	var b strings.Builder
-	fmt.Fprintf(&b, "business date   %s\ntransactions    %d of %d merchants\ngross           %s\nfees            %s, for speed %s\nother           %s (holds, releases, chargebacks, charges)\ncarried         in %s, out %s\nto pay          %s in %d payouts\nnetwork owes    %s\n",
-		d.Date, d.Lines, d.Merchants, d.Gross, d.Fee, d.SpeedFee, d.Other, d.CarryIn, d.CarryOut, d.PayoutTotal, d.Payouts, out.Expected)
+	fmt.Fprintf(&b, "business date   %s\ntransactions    %d of %d merchants\ngross           %s\nfees            %s, for speed %s\nother           %s (holds, releases, chargebacks, charges)\ncarried         in %s, out %s\nto pay          %s in %d payouts\n%-15s %s\n",
+		d.Date, d.Lines, d.Merchants, d.Gross, d.Fee, d.SpeedFee, d.Other, d.CarryIn, d.CarryOut, d.PayoutTotal, d.Payouts, out.payer+" owes", out.Expected)
 	if out.Received != nil {
-		fmt.Fprintf(&b, "network paid    %s\n", *out.Received)
+		fmt.Fprintf(&b, "%-15s %s\n", out.payer+" paid", *out.Received)
 	}
 	if p := out.Payment; p != nil {
 		fmt.Fprintf(&b, "bank            %d sent, %d paid (%s), %d not known yet, %d failed, %d returned, %d held\n", p.Sent, p.Paid, p.Total, p.Unknown, p.Failed, p.Returned, p.Held)

@@ -59,7 +59,13 @@ func TestSettle(t *testing.T) {
 			t.Errorf("friday night: %d %s %+v", code, problem, out)
 		}
 	}
-	if problem, code := run("--as-of", "2026-11-23T10:00:00+08:00", "--received", "expected", "--verify"); code != 0 || out.Payment.Paid != 1 || *out.Received != 99_52 || len(out.Problems) != 0 {
+	if problem, code := run("--as-of", "2026-11-23T09:00:00+08:00", "--settlement-credit", "0.00"); code != 0 || out.Payment.Sent != 0 || out.Payment.Held != 1 {
+		t.Errorf("monday, before the network has paid: %d %s %+v", code, problem, out)
+	}
+	if text, problem, code := call(t, newPayoutCmd(), "list", "--database", cfg.Database); code != 0 || !strings.Contains(text, "1001 does not cover it yet") {
+		t.Errorf("payout list: %d %s\n%s", code, problem, text)
+	}
+	if problem, code := run("--as-of", "2026-11-23T10:00:00+08:00", "--received", "expected", "--verify", "--settlement-credit", "0.00"); code != 0 || out.Payment.Paid != 1 || *out.Received != 99_52 || len(out.Problems) != 0 {
 		t.Errorf("monday: %d %s %+v", code, problem, out)
 	}
 	if problem, code := run("--as-of", "2026-11-23T11:00:00+08:00", "--received", "99.52"); code != 0 || out.Payment.Sent != 0 || out.Tasks != 0 {
@@ -99,10 +105,23 @@ func TestSettle(t *testing.T) {
 		{"--date tomorrow", 2, "2026-02-13"}, {"--as-of 2026-11-23", 2, "time zone"}, {"--received lots", 2, "expected"}, {"--received -1", 2, "expected"},
 		{"--calendar /nonexistent.json", 1, "nonexistent"}, {"--calendar " + filepath.Join(dir, "empty"), 1, "2027"}, {"--database file.db", 2, "sqlite:"},
 		{"--hsm-file " + filepath.Join(dir, "none"), 1, "hsm init"}, {"--date 2041-12-31 --force", 1, "2042.json"}, {"--received 1.00", 1, "received before"},
+		{"--wallet alipay", 2, "--received"}, {"--received 1.00 --wallet paypal", 2, "wechat"}, {"--settlement-credit much", 2, "settlement.credit"},
 	} {
 		if _, problem, code := call(t, newSettleCmd(), append(args[:len(args):len(args)], strings.Fields(c.args)...)...); code != c.code || !strings.Contains(problem, c.says) {
 			t.Errorf("%s: exit %d %q, want %d and %q", c.args, code, problem, c.code, c.says)
 		}
+	}
+	// A wallet pays beside the network, here for nothing: the money waits in
+	// suspense, with a task.
+	if problem, code := run("--as-of", "2026-11-23T12:00:00+08:00", "--received", "1.00", "--wallet", "alipay"); code != 0 || out.Expected != 0 || *out.Received != 1_00 || out.Tasks != 1 {
+		t.Errorf("a wallet pays: %d %s %+v", code, problem, out)
+	}
+	text, problem, code = call(t, newSettleCmd(), append(args[:len(args)-1:len(args)-1], "--as-of", "2026-11-23T12:00:00+08:00", "--received", "1.00", "--wallet", "alipay")...)
+	if code != 0 || !strings.Contains(text, "alipay paid     1.00\n") {
+		t.Errorf("in words: %d %s\n%s", code, problem, text)
+	}
+	if text, problem, code := call(t, newLedgerCmd(), "trial-balance", "--date", "2026-11-23", "--json", "--database", cfg.Database); code != 0 || !strings.Contains(text, `"account":2301,"name":"suspense, long items","book":"CLIENT","side":"C","opening":"0.00","debit":"0.00","credit":"1.00","closing":"1.00"`) {
+		t.Errorf("suspense: %d %s\n%s", code, problem, text)
 	}
 }
 
