@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -108,6 +109,43 @@ func (r *Registry) Announce(ctx context.Context, code string, version int, effec
 	}
 	_, err = r.Refresh(ctx)
 	return a, err
+}
+
+// Lacks says in words what merchants of a plan have today and a version of it does
+// not offer: a speed, without which they are paid T+1 from its date on, and
+// extras. Nothing for a version that was announced, whose date stands.
+func (r *Registry) Lacks(code string, version int, today calendar.Date) ([]string, error) {
+	next, err := r.Plans().Version(code, version)
+	if err != nil || next.EffectiveFrom != 0 {
+		return nil, err
+	}
+	speeds, extras := map[Speed]int{}, map[string]int{}
+	for m := range r.Merchants() {
+		if m.Plan != code || m.Status == Closed {
+			continue
+		}
+		now, err := r.PlanOf(m, today)
+		if err != nil {
+			return nil, err
+		}
+		_, has := now.SpeedFee(m.Speed, 0, 0)
+		if _, offered := next.SpeedFee(m.Speed, 0, 0); has && !offered {
+			speeds[m.Speed]++
+		}
+		for i := range now.Extras {
+			if kind := now.Extras[i].Kind; next.Extra(kind) == nil {
+				extras[kind]++
+			}
+		}
+	}
+	var lacks []string
+	for _, speed := range slices.Sorted(maps.Keys(speeds)) {
+		lacks = append(lacks, fmt.Sprintf("%s, so that %d merchants would be paid T1", speed, speeds[speed]))
+	}
+	for _, kind := range slices.Sorted(maps.Keys(extras)) {
+		lacks = append(lacks, fmt.Sprintf("%s, which the plan of %d merchants names", kind, extras[kind]))
+	}
+	return lacks, nil
 }
 
 // setDates makes a version the newest one of its plan. A plan of which no version

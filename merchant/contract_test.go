@@ -530,3 +530,42 @@ func TestMove(t *testing.T) {
 		}
 	})
 }
+
+// Before a version is announced it is said what merchants have now and it does
+// not offer, by those who have it.
+func TestLacks(t *testing.T) {
+	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
+		ctx, today := t.Context(), calendar.DateOf(time.Now())
+		r := open(t, db)
+		for v, has := range map[int]string{1: `{"speed":"D0","base":"net"},{"speed":"T1","base":"net"}],"extras":[{"kind":"repair","amount":"100.00"}`, 2: `{"speed":"T1","base":"net"}],"extras":[{"kind":"sim_year","amount":"36.00","free_days":365}`, 3: `{"speed":"T1","base":"net"},{"speed":"D0","base":"net"}],"extras":[{"kind":"repair","amount":"90.00"}`} {
+			if err := r.ImportPlans(ctx, strings.NewReader(fmt.Sprintf(`{"plans":[{"code":"LESS","version":%d,%s"rules":[{"ppm":6000,"on_fee_ge_amount":"reject"}],"settle_fees":[%s]}]}`,
+				v, map[bool]string{true: `"effective_from":"2020-01-01",`}[v == 1], has))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, speed := range []Speed{T1, D0, D0, D0} {
+			m := testMerchant(fmt.Sprintf("89811005411000%d", i+1))
+			m.Plan, m.Speed, m.Status = "LESS", speed, Active
+			if i == 3 {
+				m.Status = Closed
+			}
+			if err := r.Put(ctx, []Merchant{m}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for v, want := range map[int]string{1: "[]", 2: "[D0, so that 2 merchants would be paid T1 repair, which the plan of 3 merchants names]", 3: "[]"} {
+			if got, err := r.Lacks("LESS", v, today); err != nil || fmt.Sprint(got) != want {
+				t.Errorf("version %d lacks %s, %v; want %s", v, got, err, want)
+			}
+		}
+		if _, err := r.Announce(ctx, "LESS", 2, today.AddDays(30), today); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := r.Lacks("LESS", 2, today); err != nil || len(got) != 0 {
+			t.Errorf("announced, it lacks %s, %v", got, err)
+		}
+		if _, err := r.Lacks("LESS", 9, today); !errors.Is(err, ErrPlan) {
+			t.Errorf("a version that does not exist: %v", err)
+		}
+	})
+}

@@ -122,7 +122,7 @@ var deeds = []deed{
 		}
 		return err
 	}},
-	{name: "prices announced", walks: "plans.date plans.tell audit.append", first: (*deedHouse).newPrice, args: says("fees announce --plan MICRO-2025 --plan-version 3 --effective " + calendar.DateOf(time.Now()).AddDays(31).String())},
+	{name: "prices announced", walks: "plans.date plans.tell audit.append", first: (*deedHouse).newPrice, args: says("fees announce --plan MICRO-2025 --plan-version 3 --yes --effective " + calendar.DateOf(time.Now()).AddDays(31).String())},
 	{name: "price refused", walks: "plans.answer", args: says("fees consent objected --merchant " + slowPaid + " --plan-version 3")},
 	{name: "plan moved", walks: "plans.move", args: says("fees move --merchant " + slowPaid + " --plan ESIGN-STD")},
 	{name: "repair charged", walks: "settlement.extra_fee", args: says("fees charge --merchant " + earlyPaid + " --ref WO-1")},

@@ -23,7 +23,8 @@ type feesCall struct {
 	Text     string        `json:"text,omitempty"` // of import: the plans, as JSON
 	Plan     string        `json:"plan,omitempty"`
 	Version  int           `json:"version,omitempty"`
-	Of       string        `json:"of,omitempty"` // of simulate: only sales under this plan
+	Of       string        `json:"of,omitempty"`  // of simulate: only sales under this plan
+	Yes      bool          `json:"yes,omitempty"` // of announce: also when it lacks what merchants have
 	Merchant string        `json:"merchant,omitempty"`
 	Answer   string        `json:"answer,omitempty"` // of consent: agreed or objected
 	Kind     string        `json:"kind,omitempty"`   // of charge: repair
@@ -150,9 +151,19 @@ func (c *feesCall) change(ctx context.Context, db *store.DB, cfg Config, reg *me
 		}
 		return nil
 	case "announce":
+		lacks, err := reg.Lacks(c.Plan, c.Version, today)
+		if err != nil {
+			return err
+		}
+		if len(lacks) > 0 && !c.Yes {
+			return fmt.Errorf("plan %s version %d does not offer %s; import a version that does, or announce it with --yes when that is meant", c.Plan, c.Version, strings.Join(lacks, "; "))
+		}
 		x, err := reg.Announce(ctx, c.Plan, c.Version, c.To, today)
 		a.Announced = &x
 		a.Said = fmt.Sprintf("plan %s version %d takes effect %s; %d merchants told today, %d before", x.Plan, x.Version, x.Effective, x.Told, x.Already)
+		if len(lacks) > 0 {
+			a.Said += "; it does not offer " + strings.Join(lacks, "; ")
+		}
 		return err
 	case "consent":
 		// Card sales of the next business date are priced from the cut-off on.

@@ -119,7 +119,8 @@ func newFeesAnnounceCmd() *cobra.Command {
 		Long: `announce dates a version of a plan and writes the notice of every merchant on it,
 with the text that is sent (fees notices). Each is priced by the new version 30 days after
 its own notice at the earliest. Run it again, also after an interruption, to tell those
-who were not told yet; merchants that sign later are told when they do.`,
+who were not told yet; merchants that sign later are told when they do. A version that lacks
+a speed or an extra that merchants of the plan have now is refused without --yes.`,
 		Example: `  acquirer fees announce --plan MICRO-2025 --plan-version 2 --effective 2027-01-15`,
 		Args:    cobra.NoArgs,
 		RunE:    func(*cobra.Command, []string) (err error) { return parseDate(effective, "effective", &call.To) },
@@ -127,6 +128,7 @@ who were not told yet; merchants that sign later are told when they do.`,
 	f := cmd.Flags()
 	f.StringVar(&call.Plan, "plan", "", "code of the plan")
 	f.IntVar(&call.Version, "plan-version", 0, "the new version")
+	f.BoolVar(&call.Yes, "yes", false, "announce it although it lacks a speed or an extra that merchants of the plan have now")
 	f.StringVar(&effective, "effective", "", "first business date at the new price, like 2027-01-15; may be left out when announced before")
 	mustMark(cmd, "plan", "plan-version")
 	return cmd

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,10 +39,12 @@ func TestFeesOfADatabase(t *testing.T) {
 		{"import " + next, 0, "1 new versions of fee plans; MICRO-2025 version 3"},
 		{"import " + next, 0, "0 new versions"},
 		{"import " + dir + "/none", 1, "none"},
-		{"announce --plan MICRO-2025 --plan-version 3 --effective 2026-11-21", 1, "30 days before"},
+		{"announce --plan MICRO-2025 --plan-version 3 --effective " + effective, 1, "does not offer deposit, which the plan of 1 merchants names; device, which"},
+		{"list", 0, "MICRO-2025   v3   not announced"},
+		{"announce --plan MICRO-2025 --plan-version 3 --yes --effective 2026-11-21", 1, "30 days before"},
 		{"announce --plan MICRO-2025 --plan-version 3 --effective soon", 2, "2026-02-13"},
 		{"announce --plan MICRO-2025", 2, "plan-version"},
-		{"announce --plan MICRO-2025 --plan-version 3 --effective " + effective, 0, "1 merchants told today, 0 before"},
+		{"announce --plan MICRO-2025 --plan-version 3 --yes --effective " + effective, 0, "1 merchants told today, 0 before"},
 		{"announce --plan MICRO-2025 --plan-version 3", 0, "0 merchants told today, 1 before"},
 		{"notices --plan MICRO-2025 --plan-version 3", 0, "未明确同意前继续按原费率收取"},
 		{"notices --plan GOLD --plan-version 3", 2, "GOLD"},
@@ -105,5 +108,48 @@ func TestFeesOfADatabase(t *testing.T) {
 	var a feesAnswer
 	if err := json.Unmarshal([]byte(out), &a); err != nil || code != 1 || a.Repriced.Count != 1 || !strings.Contains(problem, "MICRO-2025 version 1 takes 0.60 + 3.00 of 100.00") {
 		t.Errorf("a changed fee: exit %d, %s%s, %v", code, out, problem, err)
+	}
+}
+
+// From the cut-off of cards on, the next business date is priced: an objection
+// to what starts with it comes too late, and consent and another plan count from the
+// one after. Before the cut-off the same objection is taken.
+func TestAnswersAfterTheCutOff(t *testing.T) {
+	cfg := leftDay(t, "6228480402564890018")
+	const mid = "898110054110001"
+	today := calendar.DateOf(time.Now())
+	if out, problem, code := call(t, newFeesCmd(), "announce", "--plan", "MICRO-2025", "--plan-version", "2", "--effective", today.AddDays(31).String()); code != 0 {
+		t.Fatalf("announcing: %s%s", out, problem)
+	}
+	starts := func(date calendar.Date) {
+		t.Helper()
+		db, err := store.Open(t.Context(), cfg.Database, schemas()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Write(t.Context(), func(tx store.Tx) error {
+			_, err := tx.Exec("update merchant_notice set effective = $1, starts = $1", date)
+			return err
+		})
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	starts(today.AddDays(1))
+	for _, c := range []struct {
+		cutOff, args string
+		code         int
+		says         string
+	}{
+		{"1ns", "consent objected --merchant " + mid + " --plan-version 2", 1, "has priced the sales of " + mid + " since " + today.AddDays(1).String()},
+		{"24h", "consent objected --merchant " + mid + " --plan-version 2", 0, "its price stays as it is"},
+		{"1ns", "consent agreed --merchant " + mid + " --plan-version 2", 0, "prices its sales from " + today.AddDays(2).String()},
+		{"1ns", "move --merchant " + mid + " --plan ESIGN-STD", 0, "prices its sales from " + today.AddDays(2).String()},
+	} {
+		t.Setenv("ACQUIRER_SWITCH_CUT_OFF", c.cutOff)
+		out, problem, code := call(t, newFeesCmd(), strings.Fields(c.args)...)
+		if code != c.code || !strings.Contains(out+problem, c.says) {
+			t.Errorf("cut-off %s, fees %s: exit %d\n%s%s\nwant %d and %q", c.cutOff, c.args, code, out, problem, c.code, c.says)
+		}
 	}
 }
