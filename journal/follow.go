@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"acquirer/fault"
@@ -23,6 +24,8 @@ func (o *op) follows() bool { return o.txn.Original != 0 && o.what == opOpen }
 type Following struct {
 	Original  *Entry
 	Followers []*Entry
+
+	charged money.Amount // of the original; read where a follower is decided
 }
 
 // Standing is what the original comes to with its adjustments and refunds.
@@ -69,7 +72,7 @@ func following(tx store.Tx, original *Entry) (*Following, error) {
 		return nil, err
 	}
 	all, err := scanEntries(rows)
-	return &Following{original, all}, err
+	return &Following{Original: original, Followers: all}, err
 }
 
 // Following reads a transaction and what follows it; store.ErrNotFound when
@@ -98,6 +101,33 @@ func hold(tx store.Tx, id int64) error {
 	return tx.QueryRow("select id from txn where id = $1 for update", id).Scan(&is)
 }
 
+// Charged says how much of a sale its issuer took back by chargeback, or may
+// take again: the payer does not get that from a refund too. It takes the place of
+// what was said before, in the write of whoever books it, under the lock under which
+// a refund is decided. What the journal does not have is nobody's to refund.
+func Charged(tx store.Tx, txn int64, amount money.Amount) error {
+	err := hold(tx, txn)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		_, err = tx.Exec("insert into charged (txn, amount) values ($1, $2) on conflict (txn) do update set amount = excluded.amount", txn, amount)
+	}
+	if err != nil {
+		return fmt.Errorf("journal: what was charged back of %d: %w", txn, err)
+	}
+	return nil
+}
+
+// charged is what Charged said last.
+func charged(tx store.Tx, txn int64) (amount money.Amount, err error) {
+	err = tx.QueryRow("select amount from charged where txn = $1", txn).Scan(&amount)
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	return amount, err
+}
+
 // follow decides whether o, which is recorded, may follow its original, and
 // closes it when it may not.
 func (o *op) follow(tx store.Tx) error {
@@ -114,6 +144,11 @@ func (o *op) follow(tx store.Tx) error {
 	f, err := following(tx, e)
 	if err != nil {
 		return err
+	}
+	if o.txn.Kind == Refund || o.txn.Kind.Undoes() {
+		if f.charged, err = charged(tx, e.ID); err != nil {
+			return err
+		}
 	}
 	f.without(o.txn.ID)
 	if r, note := f.mayBe(&o.txn, o.standing); r != Undecided {
@@ -151,8 +186,11 @@ func (f *Following) mayBe(t *Transaction, standing money.Amount) (Reason, string
 	now := f.Standing()
 	switch t.Kind {
 	case Refund:
-		if t.Amount > now {
-			return AmountOver, fmt.Sprintf("there is %v left to refund", now)
+		switch left := now - f.charged; {
+		case f.charged > 0 && left <= 0:
+			return OriginalUndone, "its issuer has charged the original back"
+		case t.Amount > left:
+			return AmountOver, fmt.Sprintf("there is %v left to refund", left)
 		}
 		return Undecided, ""
 	case Adjustment:
@@ -170,6 +208,8 @@ func (f *Following) mayBe(t *Transaction, standing money.Amount) (Reason, string
 			return OriginalBusy, "what follows the original is not decided yet"
 		}
 		return OriginalUndone, "the original was refunded or completed"
+	case t.Kind.Undoes() && f.charged > 0:
+		return OriginalUndone, "its issuer has charged the original back"
 	case t.Kind.Undoes() && t.Amount != now:
 		return AmountDiffers, fmt.Sprintf("the original comes to %v", now)
 	}

@@ -58,6 +58,16 @@ func TestWhatMayFollow(t *testing.T) {
 			mustOpen(t, j, follower(s, k, amount), journal.Fresh)
 		}
 	}
+	var on *store.DB
+	charged := func(said ...money.Amount) func(*testing.T, j, *journal.Transaction) { // what is said last counts
+		return func(t *testing.T, _ j, s *journal.Transaction) {
+			for _, amount := range said {
+				if err := on.Write(t.Context(), func(tx store.Tx) error { return journal.Charged(tx, s.ID, amount) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
 	rows := []struct {
 		name   string
 		of     journal.Kind
@@ -76,6 +86,15 @@ func TestWhatMayFollow(t *testing.T) {
 		{"refund of the rest", journal.Sale, done(journal.Refund, 4000), journal.Refund, 6000, journal.Undecided},
 		{"refund of more than the rest", journal.Sale, done(journal.Refund, 4000), journal.Refund, 6001, journal.AmountOver},
 		{"refund beside a refund", journal.Sale, open(journal.Refund, 4000), journal.Refund, 6001, journal.AmountOver},
+		{"refund of what was charged back", journal.Sale, charged(whole), journal.Refund, 1, journal.OriginalUndone},
+		{"refund of the rest of a part charged back", journal.Sale, charged(4000), journal.Refund, 6000, journal.Undecided},
+		{"refund of more than that rest", journal.Sale, charged(4000), journal.Refund, 6001, journal.AmountOver},
+		{"refund when the chargeback was won", journal.Sale, charged(whole, 0), journal.Refund, whole, journal.Undecided},
+		{"refund beside a refund and a chargeback", journal.Sale, func(t *testing.T, j j, s *journal.Transaction) {
+			approve(t, j, follower(s, journal.Refund, 4000))
+			charged(6000)(t, j, s)
+		}, journal.Refund, 1, journal.OriginalUndone},
+		{"void of what was charged back in part", journal.Sale, charged(1), journal.Void, whole, journal.OriginalUndone},
 		{"refund of a voided sale", journal.Sale, done(journal.Void, whole), journal.Refund, 1, journal.OriginalUndone},
 		{"completion", journal.PreAuth, nil, journal.Completion, whole + 1500, journal.Undecided},
 		{"second completion", journal.PreAuth, done(journal.Completion, 1), journal.Completion, 1, journal.OriginalUndone},
@@ -90,7 +109,8 @@ func TestWhatMayFollow(t *testing.T) {
 		{"tip after a refund", journal.Sale, done(journal.Refund, 1), journal.Adjustment, 500, journal.OriginalUndone},
 		{"tip after a void", journal.Sale, done(journal.Void, whole), journal.Adjustment, 500, journal.OriginalUndone},
 	}
-	each(t, func(t *testing.T, _ *store.DB, j *journal.Journal) {
+	each(t, func(t *testing.T, db *store.DB, j *journal.Journal) {
+		on = db
 		for _, r := range rows {
 			t.Run(r.name, func(t *testing.T) {
 				s := sold(t, j, r.of, whole)

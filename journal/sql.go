@@ -152,6 +152,10 @@ alter table txn add column place TEXT not null default '';  -- DE 59 A5
 alter table txn add column device TEXT not null default ''; -- DE 59 A2: type, serial number, version
 create table retained (            -- past its time and still sealed: owed, or in dispute
 	txn BIGINT primary key
+)`, `
+create table charged (             -- what issuers took back of a sale by chargeback, or may take again
+	txn BIGINT primary key,
+	amount BIGINT not null
 )`}}
 
 const (

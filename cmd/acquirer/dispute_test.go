@@ -22,6 +22,7 @@ import (
 	"acquirer/settlement/clearing"
 	"acquirer/settlement/dispute"
 	"acquirer/spec"
+	"acquirer/store"
 )
 
 // The commands, on a street's database: a chargeback by hand and one by file,
@@ -71,6 +72,18 @@ func TestDisputeCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// charged is what the switch does not give back of a sale any more.
+	charged := func(of *journal.Entry, want money.Amount) {
+		t.Helper()
+		v := openForReading(t, database)
+		var got money.Amount
+		err := v.db.Read(t.Context(), func(tx store.Tx) error {
+			return tx.QueryRow("select coalesce(sum(amount), 0) from charged where txn = $1", of.ID).Scan(&got)
+		})
+		if err := errors.Join(err, v.db.Close()); err != nil || got != want {
+			t.Errorf("charged back of %s: %s, %v; want %s", of.RRN, got, err, want)
+		}
+	}
 	key := "hand/" + sales[0].Issuer + "/N-1"
 	first := []string{"open", sales[0].RRN, "chargeback", "--reason", "4853", "--fee", "5.00", "--ref", "N-1"}
 	if said := ask(first...); !strings.Contains(said, "acquirer dispute confirm "+key) {
@@ -92,7 +105,9 @@ func TestDisputeCommands(t *testing.T) {
 	ask("refuse", key)
 	refused("nothing waits", "confirm", key)
 	ask(first...)
+	charged(sales[0], 0)
 	confirm(key)
+	charged(sales[0], sales[0].Sum())
 	refused("is recorded already", first...)
 	if said := ask("asked"); !strings.Contains(said, "nothing waits") {
 		t.Errorf("what waits: %s", said)
@@ -130,6 +145,7 @@ func TestDisputeCommands(t *testing.T) {
 		}
 		slices.SortFunc(cases, func(a, b dispute.Case) int { return cmp.Compare(a.ID, b.ID) })
 	}
+	charged(x, 0) // a retrieval takes nothing
 	list(2)
 	if cases[0].RRN != sales[0].RRN || cases[1].RRN != x.RRN || cases[1].Stage != dispute.Retrieval {
 		t.Fatalf("cases %+v", cases)

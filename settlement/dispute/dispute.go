@@ -19,12 +19,14 @@ import (
 	"acquirer/audit"
 	"acquirer/calendar"
 	"acquirer/fault"
+	"acquirer/journal"
 	"acquirer/money"
 	"acquirer/settlement"
 	"acquirer/store"
 )
 
-// Schema is the cases, what happened to them, and what was put with them.
+// Schema is the cases, what happened to them, and what was put with them. It
+// comes after the journal's.
 var Schema = store.Schema{Name: "dispute", Steps: []string{`
 create table dispute_case (
 	id       BIGINT primary key,
@@ -103,7 +105,9 @@ update dispute_case set hold = 'dispute/' || id || '/' || (round - 1) || '/repre
 	where due <> 0 and took <> '' and hold = '' and stage in ('second_chargeback', 'pre_arbitration');
 -- The case is about that part.
 update dispute_case set amount = (select min(amount) from dispute_event where case_id = dispute_case.id and what like 'the chargeback came%')
-	where due <> 0 and took <> '' and stage = 'chargeback' and exists (select 1 from dispute_event where case_id = dispute_case.id and what like 'the chargeback came%')`}}
+	where due <> 0 and took <> '' and stage = 'chargeback' and exists (select 1 from dispute_event where case_id = dispute_case.id and what like 'the chargeback came%')`, `
+insert into charged (txn, amount) select txn, max(amount) from dispute_case -- the journal's: Case.charged
+	where txn <> 0 and stage in ('chargeback', 'second_chargeback', 'pre_arbitration') and state <> 'won' group by txn`}}
 
 // Stage is how far a case has gone.
 type Stage string
@@ -197,6 +201,14 @@ type Case struct {
 
 	round, packed int
 	hold, took    string
+}
+
+// charged is what of the payment the issuer has, or may take again.
+func (c *Case) charged() money.Amount {
+	if c.Stage == "" || c.Stage == Retrieval || c.State == Won {
+		return 0
+	}
+	return c.Amount
 }
 
 // key names a step of the case for the ledger.
@@ -362,6 +374,11 @@ func write(tx store.Tx, c *Case, s *step, now time.Time) error {
 		c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late, c.Began, c.Due, c.Reminded, c.Proof, c.packed, string(c.Asked), c.AskedBy, now.UnixMicro(),
 		c.hold, c.took, c.Provisional, c.ID); err != nil {
 		return err
+	}
+	if c.Txn != 0 {
+		if err := journal.Charged(tx, c.Txn, c.charged()); err != nil {
+			return err
+		}
 	}
 	ref := strconv.FormatInt(c.ID, 10)
 	if s.turn || s.task != "" { // one task a case: the newest

@@ -20,6 +20,7 @@ import (
 
 	"acquirer/audit"
 	"acquirer/calendar"
+	"acquirer/journal"
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
@@ -31,7 +32,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
 
-var schemas = []store.Schema{merchant.Schema, ledger.Schema, settlement.Schema, Schema, audit.Schema}
+var schemas = []store.Schema{merchant.Schema, journal.Schema, ledger.Schema, settlement.Schema, Schema, audit.Schema}
 
 const (
 	monday calendar.Date = 20261116
