@@ -142,6 +142,7 @@ var (
 		[2]string{`the merchant has no settlement account`, "商户无结算账户"},
 		[2]string{`the bank does not know it yet`, "银行尚未收到"},
 		[2]string{`the bank never received it`, "银行未收到"},
+		[2]string{`the network's money has not come: 1001 does not cover it yet; it goes after the receipt`, "清算资金未到账, 到账后付款"},
 		[2]string{`waits for the next file`, "待随下一批文件发出"},
 		[2]string{`not needed: (\S+) was paid after all`, "无需再付: ${1}最终已付"},
 		[2]string{`the bank paid (\S+), which it replaces, after all: acquirer payout recover \S+`, "被代替的${1}最终已付, 待处理"},

@@ -64,18 +64,19 @@ func TestStatementKinds(t *testing.T) {
 
 func TestReasons(t *testing.T) {
 	for en, zh := range map[string]string{
-		"":                                 "",
-		"a debt of 12.30 is carried over":  "欠款12.30结转下期",
-		"nothing to pay":                   "无应付款",
-		"nothing to pay, said the bank":    "nothing to pay, said the bank",
-		"户名不符":                             "户名不符",
-		"the account takes 10000.00 a day": "收款账户每日限收10000.00",
-		"own funds do not cover it: paid when the network has paid":                                                             "自有资金不足; 清算资金到账后付款",
-		"watched since 2026-11-02: sells nothing: paid when the network has paid":                                               "自2026-11-02起受关注: sells nothing; 清算资金到账后付款",
-		"refunds and chargebacks are 1.00 of the 20.00 sold in 30 days":                                                         "30天内交易20.00, 退款与拒付1.00",
-		"the settlement account was changed; payouts wait until 2026-11-02 10:00":                                               "结算账户已变更, 2026-11-02 10:00后付款",
+		"":                                "",
+		"a debt of 12.30 is carried over": "欠款12.30结转下期",
+		"nothing to pay":                  "无应付款",
+		"the network's money has not come: 1001 does not cover it yet; it goes after the receipt": "清算资金未到账, 到账后付款",
+		"nothing to pay, said the bank":                                           "nothing to pay, said the bank",
+		"户名不符":                                                                    "户名不符",
+		"the account takes 10000.00 a day":                                        "收款账户每日限收10000.00",
+		"own funds do not cover it: paid when the network has paid":               "自有资金不足; 清算资金到账后付款",
+		"watched since 2026-11-02: sells nothing: paid when the network has paid": "自2026-11-02起受关注: sells nothing; 清算资金到账后付款",
+		"refunds and chargebacks are 1.00 of the 20.00 sold in 30 days":           "30天内交易20.00, 退款与拒付1.00",
+		"the settlement account was changed; payouts wait until 2026-11-02 10:00": "结算账户已变更, 2026-11-02 10:00后付款",
 		"the bank paid 20261120-898110054110001-T1-0, which it replaces, after all: acquirer payout recover 20261120-898110054": "被代替的20261120-898110054110001-T1-0最终已付, 待处理",
-		"plan MICRO-2025 does not offer D0":                                                                                     "费率方案MICRO-2025不提供D+0",
+		"plan MICRO-2025 does not offer D0": "费率方案MICRO-2025不提供D+0",
 	} {
 		if got := reason(en); got != zh {
 			t.Errorf("%q is %q, want %q", en, got, zh)
