@@ -413,6 +413,11 @@ func (r *run) gather(ctx context.Context) error {
 		if r.seq >= seqInstant {
 			speed = merchant.S0
 		}
+		if r.seq != seqClose {
+			if err := r.leaveLate(tx, speed); err != nil {
+				return err
+			}
+		}
 		if fault.Planted("settled-twice") {
 			if _, err := tx.Exec("update settlement_line set run = 0 where run > 0 and run < $1 and date = $2", r.id, r.date); err != nil {
 				return err

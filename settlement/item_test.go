@@ -47,7 +47,7 @@ func TestChargeback(t *testing.T) {
 		if d := w.close(e, monday); d.Gross != 50_00 || d.Other != -100_00 || d.CarryOut != 49_70-100_00 || d.Payouts != 0 {
 			t.Errorf("monday %+v", d)
 		}
-		if a, err := e.Arrival(ctx, second.Txn); err != nil || a.Other != -100_00 || len(a.Payouts) != 0 || a.Reason != "a debt of 50.30 is carried over" {
+		if a, err := e.Arrival(ctx, second.Txn, clock(friday, 12, 0)); err != nil || a.Other != -100_00 || len(a.Payouts) != 0 || a.Reason != "a debt of 50.30 is carried over" {
 			t.Errorf("where the money of the second sale is: %+v, %v", a, err)
 		}
 		if owed, err := e.Expected(ctx, monday, ""); err != nil || owed != 50_00-25-105_00 {

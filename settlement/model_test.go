@@ -591,6 +591,7 @@ func (m *model) judge() {
 	ctx := m.t.Context()
 	m.noteClosed()
 	m.settledOnce()
+	m.noSpeedForNothing()
 	if r, err := m.e.VerifyJournal(ctx); err != nil || len(r.Problems) > 0 || r.Behind > 0 || r.Facts < len(m.sales)+m.followers {
 		m.rt.Fatalf("the ledger against the journal: %+v, %v", r, err)
 	}
@@ -750,5 +751,29 @@ func (m *model) settledOnce() {
 	}
 	if len(lines) != 0 {
 		m.rt.Fatalf("I9: lines of no sale: %+v", lines)
+	}
+}
+
+// noSpeedForNothing looks that nobody pays for speed for a sale whose run began
+// on the day of its T+1, or later. The first close of these books takes earlier
+// dates with it, and their T+1 is that of its own date.
+func (m *model) noSpeedForNothing() {
+	if err := m.db.Read(m.t.Context(), func(tx store.Tx) error {
+		rows, err := tx.Query("select l.id, case when r.seq = 0 then r.date else l.date end, r.started from settlement_line l join settlement_run r on r.id = l.run where l.run > 0 and l.speed_fee > 0")
+		_, err = store.All(rows, err, func(r *store.Rows, _ *struct{}) error {
+			var id, began int64
+			var date calendar.Date
+			if err := r.Scan(&id, &date, &began); err != nil {
+				return err
+			}
+			due, err := calendar.SettleDate(date)
+			if err == nil && calendar.DateOf(time.UnixMicro(began)) >= due {
+				err = fmt.Errorf("line %d of %s paid for speed in a run that began when its T+1 was due", id, date)
+			}
+			return err
+		})
+		return err
+	}); err != nil {
+		m.rt.Fatal(err)
 	}
 }

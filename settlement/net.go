@@ -135,10 +135,13 @@ func (r *run) settleBatches(tx store.Tx, batches []batch) error {
 			b.due = min(b.due, calendar.DateOf(r.now))
 		}
 		b.advance = b.due < r.due
-		if b.advance && net > 0 {
-			cause, why, err := r.tooFast(tx, b, net, funds)
-			if err != nil {
-				return err
+		late := b.advance && calendar.DateOf(r.now) >= r.due
+		if b.advance && (net > 0 || late && b.speedFee > 0) { // a fee for speed that is taken off a debt is for nothing too
+			cause, why := SlowLate, whyLate
+			if !late {
+				if cause, why, err = r.tooFast(tx, b, net, funds); err != nil {
+					return err
+				}
 			}
 			if why != "" {
 				r.slowed(tx, cause)
@@ -282,6 +285,24 @@ func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount, why string) (mon
 	}
 	b.advance, b.due = false, r.due
 	return net + was - b.speedFee, nil
+}
+
+// leaveLate leaves to their day's close what a window, or S0, would send no
+// earlier than T+1: sales of dates that wait to be closed. They are T1 sales,
+// which pay no fee for speed.
+func (r *run) leaveLate(tx store.Tx, speed merchant.Speed) error {
+	const late = "run = 0 and speed = $1 and date <= $2"
+	upto := overdue(calendar.DateOf(r.now))
+	rows, err := tx.Query("select distinct merchant from settlement_line where "+late, speed, upto)
+	mids, err := store.All(rows, err, func(rows *store.Rows, mid *string) error { return rows.Scan(mid) })
+	if err != nil || len(mids) == 0 {
+		return err
+	}
+	for range mids {
+		r.slowed(tx, SlowLate)
+	}
+	_, err = tx.Exec("update settlement_line set speed = 'T1', speed_fee = 0, note = $3 where "+late, speed, upto, whyLate)
+	return err
 }
 
 // putBack lets what cannot be paid at once wait for the day's close: S0 sales

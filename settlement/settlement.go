@@ -120,7 +120,8 @@ type Config struct {
 	Covered       bool
 	Credit        money.Amount
 	OnInstant     func(took time.Duration) // hears how long after its sale an S0 payout was paid
-	OnSlow        func(cause Slow)         // hears that a batch of S0 or D0 sales is paid T+1
+	OnSlow        func(cause Slow)         // hears that a batch of early sales is paid T+1
+	Windows       []int                    // times of day as HHMM at which PayEarly is called, for who asks when a sale is paid
 	PayoutCost    money.Amount             // what the bank takes for a payout
 	WalletPPM     int64                    // what a wallet keeps of a payment, and gives back of it with a refund, in ppm
 	QueryEvery    time.Duration            // between two questions about an unknown payout

@@ -72,10 +72,73 @@ const (
 	SlowRisk     Slow = "risk"     // it is watched, or too much goes back
 	SlowAccount  Slow = "account"  // its account takes no more that day
 	SlowFunds    Slow = "funds"    // our own money does not cover it, or no more is lent to it
+	SlowLate     Slow = "late"     // it would be sent no earlier than T+1
 )
 
 // SlowCauses lists them all.
-var SlowCauses = []Slow{SlowMerchant, SlowHours, SlowRisk, SlowAccount, SlowFunds}
+var SlowCauses = []Slow{SlowMerchant, SlowHours, SlowRisk, SlowAccount, SlowFunds, SlowLate}
+
+// whyLate is the reason of SlowLate: nobody pays for speed that is none.
+const whyLate = "it would be sent no earlier than T+1"
+
+// overdue is the last business date whose T+1 is a day or before it; 0 when the
+// calendar does not say.
+func overdue(day calendar.Date) calendar.Date {
+	for d := day.AddDays(-1); d > day.AddDays(-40); d = d.AddDays(-1) { // no holiday is as long
+		if due, err := calendar.SettleDate(d); err == nil && due <= day {
+			return d
+		}
+	}
+	return 0
+}
+
+// PaidOn is the day on which a sale of a business date that waits is sent, as
+// things stand now, if nothing comes between, and why it is later than its speed
+// says, "" when it is not. calendar.ErrYear when nobody knows the day yet.
+func (e *Engine) PaidOn(date calendar.Date, speed merchant.Speed, now time.Time) (due calendar.Date, why string, err error) {
+	today := calendar.DateOf(now)
+	if speed == merchant.S0 {
+		switch {
+		case date <= overdue(today):
+			why = whyLate
+		case !e.bankPays(now):
+			why = e.bankHours()
+		default:
+			return today, "", nil
+		}
+	}
+	if due, err = calendar.SettleDate(date); err != nil {
+		return 0, why, err
+	}
+	sent, closes := due, max(today, calendar.DateOf(e.ends(date)))
+	switch {
+	case speed == merchant.D0 && e.windowComes(date, now):
+		sent = max(today, date)
+	case speed == merchant.D0:
+		sent = closes
+	case speed == merchant.D1:
+		sent = max(closes, date.AddDays(1))
+	}
+	if sent < due {
+		return sent, "", nil
+	}
+	if speed == merchant.D0 || speed == merchant.D1 && date.AddDays(1) < due {
+		why = whyLate
+	}
+	return max(today, due), why, nil
+}
+
+// windowComes says whether D0 sales of a business date are paid in a window
+// before the date is closed. A window that begins in this minute still comes.
+func (e *Engine) windowComes(date calendar.Date, now time.Time) bool {
+	for _, w := range e.cfg.Windows {
+		at := time.Duration(w/100)*time.Hour + time.Duration(w%100)*time.Minute
+		if at < e.cfg.CutOff && date.Time().Add(at+time.Minute).After(now) {
+			return true
+		}
+	}
+	return false
+}
 
 // tooFast says why a batch cannot be paid before the network pays; "" when it
 // can.
@@ -88,7 +151,7 @@ func (r *run) tooFast(tx store.Tx, b *batch, net, funds money.Amount) (cause Slo
 	case m.Status != merchant.Active:
 		return SlowMerchant, "the merchant is " + string(m.Status), nil
 	case b.speed == merchant.S0 && !e.bankPays(r.now):
-		return SlowHours, "the bank pays at once only from " + clockOf(e.cfg.BankFrom) + " to " + clockOf(e.cfg.BankTo), nil
+		return SlowHours, e.bankHours(), nil
 	case b.speed != merchant.D1 && e.cooling(m, r.now) != "": // tomorrow it may have passed
 		return SlowMerchant, e.cooling(m, r.now), nil
 	}
@@ -133,6 +196,10 @@ func (e *Engine) bankPays(now time.Time) bool {
 	}
 	clock := now.Sub(calendar.DateOf(now).Time())
 	return clock >= e.cfg.BankFrom && clock < e.cfg.BankTo
+}
+
+func (e *Engine) bankHours() string {
+	return "the bank pays at once only from " + clockOf(e.cfg.BankFrom) + " to " + clockOf(e.cfg.BankTo)
 }
 
 func clockOf(d time.Duration) string {

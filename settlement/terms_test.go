@@ -387,12 +387,12 @@ func TestArrival(t *testing.T) {
 		e, ctx := w.engine(), t.Context()
 		mid := w.register(1, 1, "ESIGN-STD", merchant.D0) // its first sale is T+1
 		sale := w.sale(mid, friday, 100_00)
-		if _, err := e.Arrival(ctx, sale.Txn); !errors.Is(err, store.ErrNotFound) {
+		if _, err := e.Arrival(ctx, sale.Txn, clock(friday, 12, 0)); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("before it is booked: %v", err)
 		}
 		at := func(line LineState, states ...PayoutState) {
 			t.Helper()
-			a, err := e.Arrival(ctx, sale.Txn)
+			a, err := e.Arrival(ctx, sale.Txn, clock(friday, 12, 0))
 			if err != nil || a.Line != line || a.Net != 99_40 || !strings.Contains(a.Reason, "first sale") || len(a.Payouts) != len(states) {
 				t.Fatalf("%+v, %v; want %s and %v", a, err, line, states)
 			}
@@ -469,11 +469,11 @@ func TestEarlyPaymentThatIsNotToBeHad(t *testing.T) {
 		if err != nil || day.Lines != 1 || day.SpeedFee != 0 || day.PayoutTotal != 994_00 {
 			t.Fatalf("the window: %+v, %v", day, err)
 		}
-		a, err := e.Arrival(ctx, sale.Txn)
+		a, err := e.Arrival(ctx, sale.Txn, clock(friday, 12, 0))
 		if err != nil || len(a.Payouts) != 1 || a.Payouts[0].Due != monday || !strings.Contains(a.Reason, "the settlement account was changed") {
 			t.Errorf("its money: %+v, %v", a, err)
 		}
-		if a, err = e.Arrival(ctx, other.Txn); err != nil || a.Speed != merchant.T1 || a.Due != monday || a.Reason != "plan ESIGN-STD does not offer S0" {
+		if a, err = e.Arrival(ctx, other.Txn, clock(friday, 12, 0)); err != nil || a.Speed != merchant.T1 || a.Due != monday || a.Reason != "plan ESIGN-STD does not offer S0" {
 			t.Errorf("where S0 is not on offer: %+v, %v", a, err)
 		}
 		w.close(e, friday)
@@ -504,7 +504,7 @@ func TestInstantAtTheEndOfTheCalendar(t *testing.T) {
 		if err != nil || p.Paid != 1 || p.Total != 991_00 {
 			t.Errorf("paid %+v, %v", p, err)
 		}
-		if a, err := e.Arrival(ctx, sale.Txn); err != nil || len(a.Payouts) != 1 || a.Payouts[0].Due != eve {
+		if a, err := e.Arrival(ctx, sale.Txn, clock(friday, 12, 0)); err != nil || len(a.Payouts) != 1 || a.Payouts[0].Due != eve {
 			t.Errorf("%+v, %v", a, err)
 		}
 		if got := w.balance(e, ledger.AdvanceD0, ""); got != 991_00 {

@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func (e *Engine) Merchants(ctx context.Context, date calendar.Date) (days []Merc
 		// Two halves, each by an index of its own: what waits, and what was settled.
 		rows, err := tx.Query(`select l.merchant, l.speed, max(l.plan), sum(case when l.effect = 1 then 1 else 0 end), cast(sum(case when l.effect in (1, 5) then l.amount else 0 end) as BIGINT),
 			cast(sum(case when l.effect in (2, 3, 4) then -l.amount else 0 end) as BIGINT), cast(sum(l.fee_rate + l.fee_fixed + l.speed_fee) as BIGINT),
-			coalesce(max(b.payout), ''), coalesce(max(b.reason), '')
+			coalesce(max(b.payout), ''), coalesce(nullif(max(b.reason), ''), max(l.note))
 			from (select * from settlement_line where run = 0 and date = $1
 				union all select s.* from settlement_line s join settlement_run r on r.id = s.run where s.run > 0 and r.date = $1) l
 			left join settlement_batch b on b.run = l.run and b.merchant = l.merchant and b.speed = l.speed
@@ -251,22 +252,11 @@ type Arrival struct {
 	Payouts []PayoutView   `json:"payouts,omitempty"`  // of its batch, with those that replaced them
 }
 
-// paidOn is the day on which a line that waits is paid.
-func (l *line) paidOn() (calendar.Date, error) {
-	switch l.speed {
-	case merchant.D0, merchant.S0:
-		return l.date, nil
-	case merchant.D1:
-		return l.date.AddDays(1), nil
-	}
-	return calendar.SettleDate(l.date)
-}
-
 const ofBatch = "batch = $1 and ref >= $2 and ref < $3 order by length(ref), ref"
 
 // Arrival looks up a transaction by the journal's id; ErrNotFound of store when
-// it moves no money or is not booked yet.
-func (e *Engine) Arrival(ctx context.Context, txn int64) (*Arrival, error) {
+// it moves no money or is not booked yet. now says what may still be paid early.
+func (e *Engine) Arrival(ctx context.Context, txn int64, now time.Time) (*Arrival, error) {
 	var a *Arrival
 	var batch int64
 	var ref string // of its payout; the parts and those that replaced them begin with it
@@ -282,10 +272,11 @@ func (e *Engine) Arrival(ctx context.Context, txn int64) (*Arrival, error) {
 		l := &all[0]
 		a, batch = &Arrival{Txn: txn, Line: l.export().State, Speed: l.speed, Date: l.date, Net: l.amount - l.feeRate - l.feeFixed, Reason: l.note}, 0
 		if l.run == lineOpen {
-			a.Due, err = l.paidOn()
-			if errors.Is(err, calendar.ErrYear) { // nobody knows the day yet
+			var why string
+			if a.Due, why, err = e.PaidOn(l.date, l.speed, now); errors.Is(err, calendar.ErrYear) { // nobody knows the day yet
 				err = nil
 			}
+			a.Reason = cmp.Or(a.Reason, why)
 			return err
 		}
 		if l.run <= 0 {

@@ -121,7 +121,7 @@ type Config struct {
 	Settlement struct {
 		Calendar  string        `key:"calendar" default:"" doc:"JSON files with the holidays of more years than the binary knows (2025, 2026), separated by commas; calendar/2026.json in the source shows the layout"`
 		OwnFunds  string        `key:"own_funds" default:"0.00" doc:"yuan of our own on the bank account when these books begin, booked once; what D+0 payouts are advanced from, and without which they wait for T+1"`
-		Windows   string        `key:"windows" default:"12:00,16:00,20:00,22:30" doc:"times of day, Beijing, at which D+0 merchants are paid what they sold so far; the rest follows at the cut-off"`
+		Windows   string        `key:"windows" default:"12:00,16:00,20:00,22:30" doc:"times of day, Beijing, at which D+0 merchants are paid what they sold so far; the rest follows with the close of the day, T+1 where that is no later"`
 		MinPayout string        `key:"min_payout" default:"0.01" doc:"yuan; a merchant's day that comes to less is carried over"`
 		Advance   string        `key:"advance_limit" default:"0.00" doc:"most yuan that one merchant is paid early in a day; more waits for T+1. 0.00 for no limit but our own funds"`
 		Credit    string        `key:"credit" default:"" doc:"yuan that the bank lets the merchants' account (1001) go below zero: payouts that are not advanced wait, first due first, until what networks and wallets have paid covers them with it. 0.00 pays with their money alone; empty sends what is due whether they have paid or not"`

@@ -282,15 +282,18 @@ func (h consoleHouse) Settlement(ctx context.Context, date calendar.Date) (conso
 		return console.Settlement{}, err
 	}
 	s := console.Settlement{Date: date, CutOff: calendar.Closes(date, h.v.cfg.Switch.CutOff)}
-	due, dueErr := calendar.SettleDate(date)
-	paid := true
+	now, paid := time.Now(), true
 	for _, d := range days {
 		m := console.MerchantDay{MID: d.Merchant, Name: h.v.merchantName(d.Merchant), Plan: d.Plan, Speed: string(d.Speed), Sales: int(d.Sales), Gross: d.Gross,
 			Refunds: d.Taken, Fees: d.Fee, Net: d.Net, Reference: d.Ref, PayOn: d.Due, PayoutNote: console.Words{ZH: d.Reason, EN: d.Reason}}
-		if m.PayOn == 0 && dueErr == nil {
+		if m.PayOn == 0 && !closed { // the year's holidays may not be known: then nobody knows the day
+			due, why, err := h.v.books.PaidOn(date, d.Speed, now)
+			if err != nil && !errors.Is(err, calendar.ErrYear) {
+				return console.Settlement{}, err
+			}
 			m.PayOn = due
-			if d.Speed == "D0" || d.Speed == "S0" {
-				m.PayOn = date
+			if d.Reason == "" {
+				m.PayoutNote = console.Words{ZH: why, EN: why}
 			}
 		}
 		m.Payout = payoutStates[d.State]

@@ -249,7 +249,7 @@ func (w *world) night(ctx context.Context, r running, date calendar.Date, i int)
 		return err
 	}
 	w.play.closed = append(w.play.closed, day)
-	return w.payOut(ctx, r, date.AddDays(1).Time().Add(-10*time.Minute)) // D+0
+	return w.payOut(ctx, r, date.AddDays(1).Time().Add(-10*time.Minute)) // D+0 before a day off; on other nights it is T+1
 }
 
 // faultsOf are the faults of the issuers' files, by trading day, in turn.

@@ -41,7 +41,33 @@ type ledgerCall struct {
 // ledgerAnswer is what came of it.
 type ledgerAnswer struct {
 	Verified *ledgerVerified `json:"verified,omitempty"`
-	Daily    *ledger.Daily   `json:"daily,omitempty"`
+	Daily    *trialBalance   `json:"daily,omitempty"`
+}
+
+// trialBalance is a business date's balances, and whether they are its last.
+type trialBalance struct {
+	State dateState `json:"state"`
+	*ledger.Daily
+}
+
+// dateState says what may still change of a business date.
+type dateState string
+
+const (
+	dateClosed dateState = "closed" // nothing
+	dateOpen   dateState = "open"   // everything that is booked on it until its close
+	dateFuture dateState = "future" // it has not begun
+)
+
+// says is the state in words.
+func (s dateState) says() string {
+	switch s {
+	case dateOpen:
+		return "open: until its close more may be booked on it"
+	case dateFuture:
+		return "has not begun: these are the balances so far"
+	}
+	return "closed"
 }
 
 // ledgerVerified is what verify found, as --json prints it.
@@ -68,14 +94,23 @@ func (c *ledgerCall) run(ctx context.Context, db *store.DB, cfg Config, _ string
 		v, err := verifyLedger(ctx, db, books)
 		return ledgerAnswer{Verified: v}, err
 	case "trial-balance":
-		if c.Date == 0 {
-			if c.Date, err = books.OpenDate(ctx); err != nil {
-				return nil, err
-			}
-			c.Date = max(c.Date, calendar.BusinessDate(time.Now(), cfg.Switch.CutOff))
+		open, err := books.OpenDate(ctx)
+		if err != nil {
+			return nil, err
 		}
-		d, err := books.Ledger().Daily(ctx, c.Date)
-		return ledgerAnswer{Daily: d}, err
+		today := max(open, calendar.BusinessDate(time.Now(), cfg.Switch.CutOff))
+		if c.Date == 0 {
+			c.Date = today
+		}
+		b := trialBalance{State: dateClosed}
+		switch {
+		case c.Date > today:
+			b.State = dateFuture
+		case c.Date >= open:
+			b.State = dateOpen
+		}
+		b.Daily, err = books.Ledger().Daily(ctx, c.Date)
+		return ledgerAnswer{Daily: &b}, err
 	}
 	return nil, usageError{fmt.Errorf("%q is nothing that can be done with the ledger", c.Do)}
 }
@@ -156,7 +191,8 @@ func newTrialBalanceCmd() *cobra.Command {
 		Short: "Every account of a business date: opening, movements, closing; and the safeguarding check",
 		Long: `trial-balance shows what each account began a business date with, what was booked,
 and what it ended with, each on its normal side; both books, and whether what is
-safeguarded covers what is owed to merchants. A closed date does not change.`,
+safeguarded covers what is owed to merchants. A closed date does not change; of one
+that is open, or has not begun, it says so.`,
 		Example: `  acquirer ledger trial-balance --date 2026-11-20
   acquirer ledger trial-balance --json`,
 		Args: cobra.NoArgs,
@@ -184,9 +220,9 @@ safeguarded covers what is owed to merchants. A closed date does not change.`,
 	return cmd
 }
 
-func printDaily(w io.Writer, d *ledger.Daily) error {
+func printDaily(w io.Writer, d *trialBalance) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "business date %s\n\n%-6s  %-32s  %s  %16s  %16s  %16s  %16s\n", d.Date, "book", "account", " ", "opening", "debit", "credit", "closing")
+	fmt.Fprintf(&b, "business date %s, %s\n\n%-6s  %-32s  %s  %16s  %16s  %16s  %16s\n", d.Date, d.State.says(), "book", "account", " ", "opening", "debit", "credit", "closing")
 	sums := map[string][2]money.Amount{} // closing debits and credits by book
 	for _, l := range d.Lines {
 		fmt.Fprintf(&b, "%-6s  %-32s  %s  %16s  %16s  %16s  %16s\n", l.Book, fmt.Sprintf("%d %s", l.Account, l.Name), l.Side, l.Opening, l.Debit, l.Credit, l.Closing)

@@ -122,7 +122,7 @@ func (c *payoutCall) run(ctx context.Context, db *store.DB, cfg Config, who stri
 		if id, err = strconv.ParseInt(strings.ToUpper(c.Ref), 36, 64); err != nil {
 			return a, usageError{fmt.Errorf("%q is not an RRN of this house: 12 letters and digits", c.Ref)}
 		}
-		if a.Arrival, err = books.Arrival(ctx, id); errors.Is(err, store.ErrNotFound) {
+		if a.Arrival, err = books.Arrival(ctx, id, time.Now()); errors.Is(err, store.ErrNotFound) {
 			return a, notBooked(ctx, db, c.Ref, id)
 		}
 	case "reissue":

@@ -83,6 +83,8 @@ func TestSettle(t *testing.T) {
 	}
 	for _, c := range []struct{ args, says string }{
 		{"verify", "1 facts compared, 0 not booked yet"}, {"verify --json", `"problems":[]`}, {"trial-balance --date 2026-11-20", "safeguarded 99.52, owed to merchants 96.40"},
+		{"trial-balance --date 2026-11-20", "business date 2026-11-20, closed\n"}, {"trial-balance --date 2026-11-21", "business date 2026-11-21, open: "},
+		{"trial-balance --date 2099-12-31", "business date 2099-12-31, has not begun: "}, {"trial-balance --date 2099-12-31 --json", `{"state":"future","date":"2099-12-31","accounts":[{`},
 		{"trial-balance --date 2026-11-23 --json", `"account":1001,"name":"client bank deposit","book":"CLIENT","side":"D","opening":"0.00","debit":"99.52","credit":"96.40","closing":"3.12"`},
 	} {
 		if text, problem, code := call(t, newLedgerCmd(), append(strings.Fields(c.args), "--database", cfg.Database)...); code != 0 || !strings.Contains(text, c.says) {

@@ -36,6 +36,9 @@ func (c Config) terms(to *settlement.Config) (err error) {
 	to.Covered = s.Credit != ""
 	to.CutOff, to.WalletCutOff, to.RefundFee = c.Switch.CutOff, c.Switch.WalletCutOff, settlement.RefundFee(s.RefundFee)
 	to.RiskPPM, to.RiskSales = int64(s.RiskPPM), s.RiskSales
+	if to.Windows, err = parseWindows(s.Windows); err != nil {
+		return err
+	}
 	to.WalletPPM = int64(s.WalletPPM)
 	to.FastAfter, to.FastStreak, to.Cooling, to.ArrearsDays = s.FastAfter, s.FastRow, s.Cooling, s.OldDebt
 	return nil
@@ -73,7 +76,7 @@ func newInstant(r prometheus.Registerer) instant {
 		oldest:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "acquirer_instant_oldest_seconds", Help: "Age of the oldest S0 sale that is not paid yet; 120 are promised."}),
 	}
 	i.slow = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "acquirer_instant_slowed_total",
-		Help: "Batches of S0 and D+0 sales that are paid T+1, by kind of reason: merchant, hours, risk, account, funds. The words stand at the line and the batch."}, []string{"cause"})
+		Help: "Batches of S0, D+0 and D+1 sales that are paid T+1, by kind of reason: merchant, hours, risk, account, funds, late (T+1 is no later). The words stand at the line and the batch."}, []string{"cause"})
 	for _, cause := range settlement.SlowCauses {
 		i.slow.WithLabelValues(string(cause))
 	}

@@ -206,7 +206,7 @@ func (b *Books) trialBalance(ctx context.Context, r *Request, s sheet) error {
 	if err != nil {
 		return err
 	}
-	if err := s.begin(&head{"试算平衡表", [][2]string{{"收单机构", b.acquirer}, {"截至", r.To.String()}}}); err != nil {
+	if err := s.begin(&head{"试算平衡表", [][2]string{{"收单机构", b.acquirer}, {"截至", r.asOf()}}}); err != nil {
 		return err
 	}
 	if err := s.table("科目", []Column{{"account", "科目", Code}, {"name", "名称", Text}, {"book", "账簿", Text}, {"debit", "借方发生额", Money}, {"credit", "贷方发生额", Money},

@@ -141,6 +141,18 @@ func (r *Request) period() string {
 	return text
 }
 
+// asOf is the last date in words, which says when it is not closed: more may be
+// booked on it.
+func (r *Request) asOf() string {
+	switch {
+	case r.open == 0:
+		return r.To.String() + " (未结账)"
+	case r.open <= r.To:
+		return fmt.Sprintf("%s (%s起未结账)", r.To, r.open)
+	}
+	return r.To.String()
+}
+
 // reportKind is one report.
 type reportKind struct {
 	ofMerchant bool

@@ -296,6 +296,12 @@ func TestOperatorsReports(t *testing.T) {
 				t.Errorf("a book does not balance: %s", row)
 			}
 		}
+		if closed := trial.Facts["截至"]; closed != "2026-11-21" {
+			t.Errorf("the closed date is as of %q", closed)
+		}
+		if p := s.json(Request{Report: "trial-balance", From: saturday, To: saturday.AddDays(3)}); p.Facts["截至"] != "2026-11-24 (2026-11-22起未结账)" {
+			t.Errorf("the open date is as of %q", p.Facts["截至"])
+		}
 		if n := len(trial.rows("科目", "account")); n < 8 {
 			t.Errorf("%d accounts", n)
 		}
