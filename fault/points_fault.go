@@ -110,6 +110,7 @@ var Points = map[string]string{
 	"reconcile.load":      "deed",
 	"reconcile.lines":     "deed",
 	"reconcile.loaded":    "deed",
+	"reconcile.taken":     "deed",
 	"reconcile.theirs":    "deed",
 	"reconcile.ours":      "deed",
 	"reconcile.bank":      "deed",

@@ -128,6 +128,17 @@ func (e *Engine) Lines(ctx context.Context, date calendar.Date) iter.Seq2[Line, 
 	}
 }
 
+// TakenTx lists the lines, by id, of business dates from one to another that were
+// taken back before they were settled.
+func TakenTx(tx store.Tx, from, to calendar.Date) ([]int64, error) {
+	rows, err := tx.Query("select id from settlement_line where run = -1 and date >= $1 and date <= $2 order by id", from, to)
+	all, err := store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
+	if err != nil {
+		return nil, fmt.Errorf("settlement: listing what was taken back from %s to %s: %w", from, to, err)
+	}
+	return all, nil
+}
+
 // SellersTx lists the merchants with lines of a business date by an issuer or
 // wallet that still wait or that runs of the date have settled, in order.
 func SellersTx(tx store.Tx, date calendar.Date, issuer string) ([]string, error) {

@@ -252,7 +252,8 @@ create table settlement_decided (  -- payouts of which people say in the bank's 
 	asked_by TEXT not null,
 	done_by  TEXT not null,
 	done     BIGINT not null       -- 0 until a second person said the same
-)`}}
+)`, `
+create index settlement_line_taken on settlement_line (date) where run = -1`}}
 
 // Where a line stands.
 const (

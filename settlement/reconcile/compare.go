@@ -43,7 +43,7 @@ func (e *Engine) Compare(ctx context.Context, date calendar.Date, now time.Time)
 		return Day{}, err
 	}
 	c := &comparison{e: e, date: date, due: due, now: now}
-	for _, step := range []func(context.Context) error{c.files, c.lines, c.bank, c.terminals, c.receipts, c.again, c.age, c.day} {
+	for _, step := range []func(context.Context) error{c.takenBack, c.files, c.lines, c.bank, c.terminals, c.receipts, c.again, c.age, c.day} {
 		if err := step(ctx); err != nil {
 			return Day{}, fmt.Errorf("reconcile: comparing %s: %w", date, err)
 		}

@@ -371,11 +371,15 @@ func (e *Engine) Gate(ctx context.Context, date calendar.Date) error {
 	var missing []string
 	var compared, checked int64
 	var open money.Amount
+	var taken []theirs
 	err := e.db.Read(ctx, func(tx store.Tx) (err error) {
 		if missing, err = e.missing(tx, date); err != nil {
 			return err
 		}
 		if err := tx.QueryRow("select compared, checked from recon_day where date = $1", date).Scan(&compared, &checked); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if taken, err = e.takenSince(tx, date, date); err != nil {
 			return err
 		}
 		return tx.QueryRow("select cast(coalesce(sum(abs(theirs - their_fee - ours + our_fee)), 0) as BIGINT) from recon_break where date = $1 and state < 3", date).Scan(&open)
@@ -387,6 +391,8 @@ func (e *Engine) Gate(ctx context.Context, date calendar.Date) error {
 		return fmt.Errorf("%w: of %s for %s", ErrIncomplete, strings.Join(missing, ", "), date)
 	case compared == 0:
 		return fmt.Errorf("%w: those of %s have come and were not compared yet", ErrIncomplete, date)
+	case len(taken) > 0:
+		return fmt.Errorf("%w: %d sales of %s were reversed here after they were matched: it is to be compared again", ErrIncomplete, len(taken), date)
 	case e.cfg.StopAbove > 0 && open > e.cfg.StopAbove && checked == 0:
 		return fmt.Errorf("reconcile: the open breaks of %s come to %s, more than %s: resolve them, or sign the day off", date, open, e.cfg.StopAbove)
 	}

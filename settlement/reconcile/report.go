@@ -212,10 +212,16 @@ func (e *Engine) Days(ctx context.Context, limit int) (days []Day, err error) {
 }
 
 // Due lists the dates that are over and have all their files, one of which was
-// not compared yet, the oldest first.
+// not compared yet, or that are not closed and have a matched sale that was
+// reversed since, the oldest first.
 func (e *Engine) Due(ctx context.Context, now time.Time) (dates []calendar.Date, err error) {
+	open, err := e.cfg.Books.OpenDate(ctx)
+	if err != nil {
+		return nil, err
+	}
 	err = e.db.Read(ctx, func(tx store.Tx) error {
-		rows, err := tx.Query("select distinct date from recon_file where state = $1 order by date", fileLoaded)
+		rows, err := tx.Query(`select distinct date from recon_file where state = $1
+			union select date from recon_day where date >= $2 order by date`, fileLoaded, open)
 		loaded, err := store.All(rows, err, func(r *store.Rows, d *calendar.Date) error { return r.Scan(d) })
 		if err != nil {
 			return err
@@ -226,7 +232,11 @@ func (e *Engine) Due(ctx context.Context, now time.Time) (dates []calendar.Date,
 			if err != nil {
 				return err
 			}
-			if len(missing) == 0 {
+			news, err := e.news(tx, d)
+			if err != nil {
+				return err
+			}
+			if len(missing) == 0 && news {
 				dates = append(dates, d)
 			}
 		}
@@ -246,4 +256,14 @@ func (e *Engine) Due(ctx context.Context, now time.Time) (dates []calendar.Date,
 		}
 	}
 	return over, nil
+}
+
+// news reports whether a date has something to compare.
+func (e *Engine) news(tx store.Tx, date calendar.Date) (bool, error) {
+	var files int
+	if err := tx.QueryRow("select count(*) from recon_file where date = $1 and state = $2", date, fileLoaded).Scan(&files); err != nil || files > 0 {
+		return true, err
+	}
+	taken, err := e.takenSince(tx, date, date)
+	return len(taken) > 0, err
 }
