@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ func newFeesCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fees",
 		Short: "What a sale costs the merchant: quote, plans, new versions, consent, charges",
-		Long: `fees keeps the fee plans. quote and the built-in plans need no database; the other
+		Long: `fees keeps the fee plans. quote needs no database; the other
 commands work on the configured one, also beside acquirer serve. A version of a plan is
 imported once and never changed; announce tells its merchants, and it prices their sales
 30 days later at the earliest (docs/fees.md).`,
@@ -49,20 +50,14 @@ settlement speed, and what reaches the account, and names what the plan takes ap
 from sales (device, SIM card, repair, deposit). A sale whose fee is not below its
 amount is refused with the reason and exit status 1 where the plan says so.
 --channel all compares the ways of paying, the one that leaves the merchant most first.
-Plans that were imported into a database are quoted from their file, with --plans.`,
+The version in force in the configured database is quoted when there is one, else that of
+the plans that ship with the binary; --plans reads those and a file, and no database.`,
 		Example: `  acquirer fees quote --plan MICRO-2025 --channel credit --amount 100.00
   acquirer fees quote --plan ESIGN-STD --channel credit --speed D0 --amount 5000 --json
   acquirer fees quote --plan MICRO-2025 --channel all --amount 20.00
   acquirer fees quote --plan GOLD --plans gold.json --channel qr --wallet alipay --mcc 5411 --amount 20.00`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			plans := merchant.BuiltIn()
-			for _, name := range files {
-				var err error
-				if plans, err = addPlans(plans, name); err != nil {
-					return err
-				}
-			}
 			sum, err := money.Parse(amount)
 			if err != nil {
 				return usageError{err}
@@ -77,16 +72,6 @@ Plans that were imported into a database are quoted from their file, with --plan
 					return usageError{err}
 				}
 			}
-			var plan *merchant.FeePlan
-			if version > 0 {
-				plan, err = plans.Version(code, version)
-			} else {
-				plan, err = plans.InForce(code, day)
-			}
-			if err != nil {
-				return usageError{err}
-			}
-			of := merchant.Sale{Wallet: wallet, MCCClass: plans.MCCClass(mcc), Amount: sum}
 			switch {
 			case mcc != "" && (len(mcc) != 4 || strings.Trim(mcc, "0123456789") != ""):
 				return usageError{fmt.Errorf("--mcc: %q is not the four digits of a category code", mcc)}
@@ -95,7 +80,11 @@ Plans that were imported into a database are quoted from their file, with --plan
 			case wallet != "" && channel != "qr", entry != "" && (channel == "qr" || channel == "all"):
 				return usageError{errors.New("--wallet is for --channel qr, --entry for a card")}
 			}
-			of.Entry = merchant.Entry(entry)
+			plan, class, err := quotedPlan(cmd, &feesCall{Do: "quote", Plan: code, Version: version, From: day, MCC: mcc}, files)
+			if err != nil {
+				return err
+			}
+			of := merchant.Sale{Wallet: wallet, Entry: merchant.Entry(entry), MCCClass: class, Amount: sum}
 			channels := []string{channel}
 			if channel == "all" {
 				channels = []string{"credit", "debit", "qr"}
@@ -115,6 +104,7 @@ Plans that were imported into a database are quoted from their file, with --plan
 			return printQuote(cmd, &quotes[0], asJSON)
 		},
 	}
+	addConfigFlags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&code, "plan", "", "code of the fee plan, such as MICRO-2025 or ESIGN-STD")
 	f.StringVar(&channel, "channel", "", "credit, debit, quasi_credit, qr, or all to compare them")
@@ -125,7 +115,7 @@ Plans that were imported into a database are quoted from their file, with --plan
 	f.StringVar(&speed, "speed", "T1", "T1, D1, D0 or S0")
 	f.StringVar(&date, "date", "", "business date whose version of the plan applies, like 2026-11-20 (default today)")
 	f.IntVar(&version, "plan-version", 0, "a version of the plan, in force or not")
-	f.StringArrayVar(&files, "plans", nil, "JSON file with more fee plans; may be repeated")
+	f.StringArrayVar(&files, "plans", nil, "JSON file with more fee plans than ship with the binary, instead of a database; may be repeated")
 	f.BoolVar(&asJSON, "json", false, "print the quote as JSON")
 	for _, name := range []string{"plan", "channel", "amount"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
@@ -133,6 +123,30 @@ Plans that were imported into a database are quoted from their file, with --plan
 		}
 	}
 	return cmd
+}
+
+// quotedPlan is the version that call asks for and the class of its category: of
+// the files and what ships with the binary, or of the configured database. Where
+// there is none, and none was named, what ships with the binary counts.
+func quotedPlan(cmd *cobra.Command, call *feesCall, files []string) (*merchant.FeePlan, string, error) {
+	if len(files) == 0 {
+		var a feesAnswer
+		err := send(cmd, call, &a)
+		if err == nil {
+			return a.Quoted, a.Class, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || cmd.Flags().Changed("database") {
+			return nil, "", err
+		}
+	}
+	plans := merchant.BuiltIn()
+	for _, name := range files {
+		var err error
+		if plans, err = addPlans(plans, name); err != nil {
+			return nil, "", err
+		}
+	}
+	return call.quoted(plans)
 }
 
 func addPlans(plans *merchant.Plans, name string) (*merchant.Plans, error) {

@@ -19,7 +19,7 @@ import (
 
 // feesCall is what a person asks of the fee plans in the database.
 type feesCall struct {
-	Do       string        `json:"do"`             // import, list, terms, announce, notices, consent, move, charge, simulate or verify
+	Do       string        `json:"do"`             // quote, import, list, terms, announce, notices, consent, move, charge, simulate or verify
 	Text     string        `json:"text,omitempty"` // of import: the plans, as JSON
 	Plan     string        `json:"plan,omitempty"`
 	Version  int           `json:"version,omitempty"`
@@ -29,6 +29,7 @@ type feesCall struct {
 	Answer   string        `json:"answer,omitempty"` // of consent: agreed or objected
 	Kind     string        `json:"kind,omitempty"`   // of charge: repair
 	Ref      string        `json:"ref,omitempty"`    // of charge: what it is for, once
+	MCC      string        `json:"mcc,omitempty"`    // of quote: the category of the merchant
 	From     calendar.Date `json:"from,omitempty"`
 	To       calendar.Date `json:"to,omitempty"` // of announce: when it takes effect
 }
@@ -36,6 +37,8 @@ type feesCall struct {
 // feesAnswer is what came of it.
 type feesAnswer struct {
 	Said        string                  `json:"said,omitempty"`
+	Quoted      *merchant.FeePlan       `json:"quoted,omitempty"`
+	Class       string                  `json:"class,omitempty"` // of the category of a quote
 	Plans       []planRow               `json:"plans,omitempty"`
 	Terms       *termsRow               `json:"terms,omitempty"`
 	Notices     []merchant.Notice       `json:"notices,omitempty"`
@@ -79,6 +82,9 @@ func (c *feesCall) run(ctx context.Context, db *store.DB, cfg Config, who string
 	today := calendar.DateOf(time.Now())
 	var a feesAnswer
 	switch c.Do {
+	case "quote":
+		a.Quoted, a.Class, err = c.quoted(reg.Plans())
+		return a, err
 	case "list":
 		a.Plans = c.plans(reg, today)
 		return a, nil
@@ -224,6 +230,20 @@ func (c *feesCall) charge(ctx context.Context, db *store.DB, cfg Config, reg *me
 	}
 	a.Said = fmt.Sprintf("merchant %s pays %s for the %s %s, with its next close", m.MID, x.Amount, c.Kind, c.Ref)
 	return nil
+}
+
+// quoted is the version that is asked for, or the one in force on From, and the
+// class of a category.
+func (c *feesCall) quoted(plans *merchant.Plans) (plan *merchant.FeePlan, class string, err error) {
+	if c.Version > 0 {
+		plan, err = plans.Version(c.Plan, c.Version)
+	} else {
+		plan, err = plans.InForce(c.Plan, c.From)
+	}
+	if err != nil {
+		return nil, "", usageError{err}
+	}
+	return plan, plans.MCCClass(c.MCC), nil
 }
 
 // simulated is the plan to compare with: one of the text's, or one that is known.
