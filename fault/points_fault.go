@@ -38,9 +38,9 @@ var Points = map[string]string{
 
 	"house.key":         "start",
 	"house.keybook":     "start",
-	"zone.claim":        "start",
-	"zone.key":          "start",
-	"zone.release":      "start",
+	"zone.claim":        "street",
+	"zone.key":          "street",
+	"zone.release":      "street",
 	"registry.put":      "start",
 	"registry.change":   "street",
 	"download.content":  "start",
