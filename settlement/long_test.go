@@ -126,6 +126,24 @@ func TestPaidAfterAll(t *testing.T) {
 	})
 }
 
+// failedAdvance makes a sale of 100.00 that is paid early, and whose payout the
+// bank never received.
+func (w *world) failedAdvance(e *Engine) (mid, ref string, amount money.Amount) {
+	w.t.Helper()
+	mid = w.merchant(1, "ESIGN-STD", merchant.D0, "92")
+	w.sale(mid, friday, 100_00)
+	if _, err := e.PayEarly(w.t.Context(), friday, 1600, clock(friday, 16, 0)); err != nil {
+		w.t.Fatal(err)
+	}
+	w.pay(e, clock(friday, 16, 5))
+	w.pay(e, clock(friday, 18, 10))
+	open, err := e.PayoutsOpen(w.t.Context(), 10)
+	if err != nil || len(open) != 1 || open[0].State != Failed || !w.payout(e, open[0].Ref).advance {
+		w.t.Fatalf("payouts %+v, %v", open, err)
+	}
+	return mid, open[0].Ref, open[0].Amount
+}
+
 // An advance is our own money, which is gone whether we still had it or not; the
 // network's repays it.
 func TestAdvancePaidAfterAll(t *testing.T) {
@@ -133,18 +151,7 @@ func TestAdvancePaidAfterAll(t *testing.T) {
 		w.cfg.PayoutCost = 50
 		e := w.engine()
 		w.fund(e, 100_00)
-		mid := w.merchant(1, "ESIGN-STD", merchant.D0, "92")
-		w.sale(mid, friday, 100_00)
-		if _, err := e.PayEarly(t.Context(), friday, 1600, clock(friday, 16, 0)); err != nil {
-			t.Fatal(err)
-		}
-		w.pay(e, clock(friday, 16, 5))
-		w.pay(e, clock(friday, 18, 10))
-		open, err := e.PayoutsOpen(t.Context(), 10)
-		if err != nil || len(open) != 1 || open[0].State != Failed || !w.payout(e, open[0].Ref).advance {
-			t.Fatalf("payouts %+v, %v", open, err)
-		}
-		ref, amount := open[0].Ref, open[0].Amount
+		_, ref, amount := w.failedAdvance(e)
 		for range 2 {
 			if _, err := e.apply(t.Context(), Answer{Reference: ref, Status: Succeeded, Amount: amount}, clock(friday, 20, 0)); err != nil {
 				t.Fatal(err)
@@ -342,18 +349,7 @@ func TestLongAdvance(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		e := w.engine()
 		w.fund(e, 300_00)
-		mid := w.merchant(1, "ESIGN-STD", merchant.D0, "92")
-		w.sale(mid, friday, 100_00)
-		if _, err := e.PayEarly(t.Context(), friday, 1600, clock(friday, 16, 0)); err != nil {
-			t.Fatal(err)
-		}
-		w.pay(e, clock(friday, 16, 5))
-		w.pay(e, clock(friday, 18, 10))
-		open, err := e.PayoutsOpen(t.Context(), 10)
-		if err != nil || len(open) != 1 || open[0].State != Failed {
-			t.Fatalf("payouts %+v, %v", open, err)
-		}
-		ref, amount := open[0].Ref, open[0].Amount
+		mid, ref, amount := w.failedAdvance(e)
 		w.reissue(e, ref, clock(friday, 19, 30))
 		if _, err := e.apply(t.Context(), Answer{Reference: ref, Status: Succeeded, Amount: amount}, clock(friday, 20, 0)); err != nil {
 			t.Fatal(err)
