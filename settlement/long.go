@@ -194,16 +194,6 @@ func (p *payout) broughtBack(tx store.Tx, now time.Time, date calendar.Date) ([]
 	return booked, task, errors.Join(err, l.save(tx))
 }
 
-// endTasks marks tasks as done that nobody needs to do any more.
-func endTasks(tx store.Tx, now time.Time, keys ...string) error {
-	for _, key := range keys {
-		if _, err := tx.Exec("update settlement_task set done = $1 where key = $2 and done = 0", now.UnixMicro(), key); err != nil {
-			return fmt.Errorf("settlement: ending task %s: %w", key, err)
-		}
-	}
-	return nil
-}
-
 // ErrLong says that a payout is not long, or that what is asked of it does not
 // fit.
 var ErrLong = errors.New("settlement: nothing to recover")

@@ -302,7 +302,9 @@ func (e *Engine) send(ctx context.Context, p *payout, now time.Time, shut *atomi
 		return state, true, err
 	}
 	if errors.Is(err, ErrNotSent) {
-		shut.CompareAndSwap(false, !errors.Is(err, ErrUnfit))
+		if !errors.Is(err, ErrUnfit) {
+			shut.Store(true)
+		}
 		state, undo := e.unclaim(ctx, p, now, err)
 		if errors.Is(err, ErrClosed) || errors.Is(err, ErrUnfit) {
 			err = nil // its reason says it
@@ -519,15 +521,15 @@ func (e *Engine) moveTx(tx store.Tx, a Answer, now time.Time) (was PayoutState, 
 	}
 	if task != nil {
 		if err := addTask(tx, *task); err != nil {
-			return 0, nil, err
+			return was, nil, err
 		}
 	}
 	if _, err := ledger.PostTx(tx, transfers); err != nil {
-		return 0, nil, err
+		return was, nil, err
 	}
 	if was < Paid && p.state >= Paid { // nobody needs to ask any more
 		if err := endTasks(tx, now, "payout_slow/"+p.ref, "held/"+p.ref); err != nil {
-			return 0, nil, err
+			return was, nil, err
 		}
 	}
 	return was, p, p.save(tx)
@@ -648,7 +650,7 @@ func (e *Engine) Reissue(ctx context.Context, ref string, now time.Time, also ..
 		if err := p.save(tx); err != nil {
 			return err
 		}
-		if _, err = tx.Exec("update settlement_task set done = $1 where ref = $2 and done = 0 and kind in ('payout_failed', 'payout_returned')", now.UnixMicro(), ref); err != nil {
+		if err := endTasks(tx, now, "payout_failed/"+ref, "payout_returned/"+ref); err != nil {
 			return err
 		}
 		return all(tx, also)

@@ -214,6 +214,16 @@ func addTask(tx store.Tx, t Task) error {
 	return nil
 }
 
+// endTasks marks tasks as done that nobody needs to do any more.
+func endTasks(tx store.Tx, now time.Time, keys ...string) error {
+	for _, key := range keys {
+		if _, err := tx.Exec("update settlement_task set done = $1 where key = $2 and done = 0", now.UnixMicro(), key); err != nil {
+			return fmt.Errorf("settlement: ending task %s: %w", key, err)
+		}
+	}
+	return nil
+}
+
 // AddTask makes a task of what somebody else has found; once per key.
 func (e *Engine) AddTask(ctx context.Context, t Task) error {
 	fault.Hit("task.add.before")

@@ -17,7 +17,6 @@ import (
 	"acquirer/settlement/clearing"
 	"acquirer/simulate/card"
 	"acquirer/store"
-	"acquirer/store/storetest"
 )
 
 // A network's error file is taken by hand while the switch runs. The file is so
@@ -26,14 +25,7 @@ func TestErrorFileBesideServe(t *testing.T) {
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
-			database := "sqlite:" + filepath.Join(t.TempDir(), "house.db")
-			if engine == "postgres" {
-				database = storetest.PostgresURL(t)
-			}
-			db, err := store.Open(t.Context(), database, schemas()...)
-			if err != nil {
-				t.Fatal(err)
-			}
+			database, db := houseOn(t, engine)
 			today := calendar.DateOf(time.Now())
 			sold, sent := today.AddDays(-50), today.AddDays(-45)
 			then, id := sold.Time().Add(12*time.Hour), store.NewID()

@@ -178,20 +178,27 @@ func TestOwedAdvice(t *testing.T) {
 	}
 }
 
+// houseOn opens a new database of an engine, for a serve to open too.
+func houseOn(t *testing.T, engine string) (database string, db *store.DB) {
+	t.Helper()
+	database = "sqlite:" + filepath.Join(t.TempDir(), "house.db")
+	if engine == "postgres" {
+		database = storetest.PostgresURL(t)
+	}
+	db, err := store.Open(t.Context(), database, schemas()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return database, db
+}
+
 // The three commands work while the switch runs: beside it on PostgreSQL, and
 // through it on SQLite, whose file it owns.
 func TestOwedBesideServe(t *testing.T) {
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
-			database := "sqlite:" + filepath.Join(t.TempDir(), "owed.db")
-			if engine == "postgres" {
-				database = storetest.PostgresURL(t)
-			}
-			db, err := store.Open(t.Context(), database, schemas()...)
-			if err != nil {
-				t.Fatal(err)
-			}
+			database, db := houseOn(t, engine)
 			j, now := journal.New(db, nil), time.Now()
 			var rrns []string
 			for i := range 2 {

@@ -26,12 +26,9 @@ func (b *Books) detail(ctx context.Context, r *Request, s sheet) error {
 	if r.Payout != "" {
 		return b.inPayout(ctx, r, s)
 	}
-	facts := [][2]string{{"收单机构", b.acquirer}, {"账期", r.period()}}
-	if r.Merchant != "" {
-		var err error
-		if facts, _, err = b.merchantFacts(r); err != nil {
-			return err
-		}
+	facts, err := b.facts(r)
+	if err != nil {
+		return err
 	}
 	if err := s.begin(&head{"结算明细", facts}); err != nil {
 		return err

@@ -16,12 +16,9 @@ import (
 // of paying: fee less what the network took, for chargebacks too, is the margin.
 // Only closed dates have figures.
 func (b *Books) cost(ctx context.Context, r *Request, s sheet) error {
-	facts := [][2]string{{"收单机构", b.acquirer}, {"账期", r.period()}}
-	if r.Merchant != "" {
-		var err error
-		if facts, _, err = b.merchantFacts(r); err != nil {
-			return err
-		}
+	facts, err := b.facts(r)
+	if err != nil {
+		return err
 	}
 	if err := s.begin(&head{"成本与毛利", facts}); err != nil {
 		return err

@@ -19,12 +19,9 @@ var (
 // breakList is the long and short list (长短款): what the other sides' files and the
 // books did not agree on when a date was compared, and what became of it.
 func (b *Books) breakList(ctx context.Context, r *Request, s sheet) error {
-	facts := [][2]string{{"收单机构", b.acquirer}, {"账期", r.period()}}
-	if r.Merchant != "" {
-		var err error
-		if facts, _, err = b.merchantFacts(r); err != nil {
-			return err
-		}
+	facts, err := b.facts(r)
+	if err != nil {
+		return err
 	}
 	if err := s.begin(&head{"长短款清单", facts}); err != nil {
 		return err
@@ -39,7 +36,7 @@ func (b *Books) breakList(ctx context.Context, r *Request, s sheet) error {
 		ours, theirs money.Amount
 	}
 	sums, kinds := map[string]*sum{}, []string(nil)
-	err := b.db.Read(ctx, func(tx store.Tx) error {
+	err = b.db.Read(ctx, func(tx store.Tx) error {
 		rows, err := tx.Query(`select date, kind, source, rrn, merchant, terminal, ours, theirs, our_fee, their_fee, held, state, due, action, asked_by, done_by from recon_break
 			where date >= $1 and date <= $2 and ($3 = '' or merchant = $3) order by date, id`, r.From, r.To, r.Merchant)
 		if err != nil {
@@ -107,12 +104,9 @@ const promised = 120 * time.Second
 // instant is how the promise of S0 (秒到) was kept, by business date: from the approval
 // of the first sale in a payout to the bank's word that it is paid.
 func (b *Books) instant(ctx context.Context, r *Request, s sheet) error {
-	facts := [][2]string{{"收单机构", b.acquirer}, {"账期", r.period()}}
-	if r.Merchant != "" {
-		var err error
-		if facts, _, err = b.merchantFacts(r); err != nil {
-			return err
-		}
+	facts, err := b.facts(r)
+	if err != nil {
+		return err
 	}
 	if err := s.begin(&head{"秒到时效", append(facts, [2]string{"承诺", fmt.Sprintf("批准后%d秒内到账", int(promised.Seconds()))})}); err != nil {
 		return err
@@ -125,7 +119,7 @@ func (b *Books) instant(ctx context.Context, r *Request, s sheet) error {
 		n, paid, kept, open, failed, longest int64
 		amount                               money.Amount
 	}
-	err := b.db.Read(ctx, func(tx store.Tx) error {
+	err = b.db.Read(ctx, func(tx store.Tx) error {
 		// A payout that replaced another was promised nothing: sold is the first one's alone.
 		rows, err := tx.Query(`select date, count(*), cast(sum(amount) as BIGINT), sum(case when state = $4 then 1 else 0 end),
 				sum(case when state = $4 and finished - sold <= $5 then 1 else 0 end), sum(case when state < $4 then 1 else 0 end), sum(case when state > $4 then 1 else 0 end),

@@ -16,12 +16,9 @@ import (
 // come to. Here dates are the days of the bank: of what is sent on a day the
 // business dates lie behind it.
 func (b *Books) payoutList(ctx context.Context, r *Request, s sheet) error {
-	facts := [][2]string{{"收单机构", b.acquirer}, {"账期", r.period()}}
-	if r.Merchant != "" {
-		var err error
-		if facts, _, err = b.merchantFacts(r); err != nil {
-			return err
-		}
+	facts, err := b.facts(r)
+	if err != nil {
+		return err
 	}
 	if err := s.begin(&head{"打款报表", facts}); err != nil {
 		return err
@@ -35,7 +32,7 @@ func (b *Books) payoutList(ctx context.Context, r *Request, s sheet) error {
 		count int64
 		sum   money.Amount
 	}
-	err := b.db.Read(ctx, func(tx store.Tx) error {
+	err = b.db.Read(ctx, func(tx store.Tx) error {
 		rows, err := tx.Query(`select ref, merchant, date, due, speed, amount, advance, parent, state, reason, bank_id, account, finished from settlement_payout
 			where due >= $1 and due <= $2 and ($3 = '' or merchant = $3) order by due, ref`, r.From, r.To, r.Merchant)
 		if err != nil {

@@ -226,3 +226,12 @@ func (b *Books) merchantFacts(r *Request) ([][2]string, *merchant.Merchant, erro
 	facts := [][2]string{{"收单机构", b.acquirer}, {"商户号", m.MID}, {"商户名称", m.Name}, {"账期", r.period()}}
 	return facts, m, nil
 }
+
+// facts head a report: of the merchant that it is of, or of the house.
+func (b *Books) facts(r *Request) ([][2]string, error) {
+	if r.Merchant == "" {
+		return [][2]string{{"收单机构", b.acquirer}, {"账期", r.period()}}, nil
+	}
+	facts, _, err := b.merchantFacts(r)
+	return facts, err
+}
