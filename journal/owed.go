@@ -303,7 +303,8 @@ func (j *Journal) RetryAt(ctx context.Context, debt int64, at time.Time, note st
 }
 
 // Postpone is RetryAt for what was claimed and not sent: the claim does not
-// count as a try.
+// count as a try. Of one that was sent before the list goes on to say what its
+// last try met.
 func (j *Journal) Postpone(ctx context.Context, debt int64, at time.Time, note string) error {
 	return j.reschedule(ctx, debt, at, note, 1)
 }
@@ -328,7 +329,7 @@ func (j *Journal) Hurry(ctx context.Context, txn int64) error {
 func (j *Journal) reschedule(ctx context.Context, debt int64, at time.Time, note string, back int) error {
 	fault.Hit("owed.reschedule.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
-		n, err := tx.Exec("update owed set due = $2, leased = 0, note = $3, tries = tries - $4 where id = $1 and state = 4", debt, micro(at), clean(note), back)
+		n, err := tx.Exec("update owed set due = $2, leased = 0, note = case when $4 = 1 and tries > 1 and note <> '' then note else $3 end, tries = tries - $4 where id = $1 and state = 4", debt, micro(at), clean(note), back)
 		if err == nil && n == 0 {
 			err = store.ErrNotFound
 		}

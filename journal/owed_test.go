@@ -194,6 +194,36 @@ func TestClaimsAreLeases(t *testing.T) {
 	})
 }
 
+// What was claimed and not sent is no try, and what the last try met stays on
+// the list: a line that is busy later says nothing about an issuer's 25.
+func TestAPostponedDebtKeepsWhatItsTryMet(t *testing.T) {
+	each(t, func(t *testing.T, _ *store.DB, j *journal.Journal) {
+		s, now := unanswered(t, j), time.Now()
+		for i, step := range []struct {
+			reschedule func(context.Context, int64, time.Time, string) error
+			says       string
+			tries      int32
+			note       string
+		}{
+			{j.Postpone, "busy", 0, "busy"},
+			{j.RetryAt, "answered 25", 1, "answered 25"},
+			{j.Postpone, "busy", 1, "answered 25"},
+			{j.RetryAt, "no answer", 2, "no answer"},
+		} {
+			claimed, err := j.ClaimFor(t.Context(), "icbc", 1, time.Hour)
+			if err != nil || len(claimed) != 1 {
+				t.Fatal(claimed, err)
+			}
+			if err := step.reschedule(t.Context(), claimed[0].Debt.ID, now, step.says); err != nil {
+				t.Fatal(err)
+			}
+			if d := state(t, j, s, journal.Owed).Debt; d.Tries != step.tries || d.Note != step.note {
+				t.Errorf("step %d: %d tries, %q; want %d, %q", i, d.Tries, d.Note, step.tries, step.note)
+			}
+		}
+	})
+}
+
 // A reversal goes round the states; a poison one blocks nobody.
 func TestDebtsLife(t *testing.T) {
 	each(t, func(t *testing.T, _ *store.DB, j *journal.Journal) {

@@ -19,15 +19,22 @@ import (
 func (s *street) quiet() {
 	s.t.Helper()
 	await(s.t, "all requests are answered", func() bool { return s.sw.InFlight() == 0 })
+	var waiting *journal.Entry
+	defer func() {
+		if s.t.Failed() && waiting != nil {
+			s.t.Logf("%s is owed to %s: %d tries, due %v, %q; now %v, its lines %+v", waiting.RRN, waiting.Issuer, waiting.Debt.Tries, waiting.Debt.Due, waiting.Debt.Note, time.Now(), s.legs[waiting.Issuer].Issuer.State())
+		}
+	}()
 	await(s.t, "all reversals have ended", func() bool {
 		list, err := s.journal.DebtList(context.Background(), journal.Owed, 1_000_000)
 		must(s.t, err)
+		waiting = nil
 		for _, e := range list {
 			if !strings.HasPrefix(e.Debt.Note, "answered 25") {
-				return false
+				waiting = e
 			}
 		}
-		return true
+		return waiting == nil
 	})
 }
 
