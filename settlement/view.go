@@ -149,7 +149,7 @@ func (e *Engine) PayoutsOpen(ctx context.Context, limit int) ([]PayoutView, erro
 type PayoutCount struct {
 	Payouts int64
 	Sum     money.Amount
-	Since   time.Time // when the oldest of them was sent or, created, the day began on which it was due; zero for none that is due
+	Since   time.Time // when the oldest of them was sent or, created, it was due: its day began, or it was made if that was later; zero for none that is due
 }
 
 // PayoutsStanding counts those that PayoutsOpen lists, by state.
@@ -181,18 +181,32 @@ func (e *Engine) PayoutsStanding(ctx context.Context) (map[PayoutState]PayoutCou
 // sinceWhen fills in how long open payouts have waited. Those that were held are
 // a person's (payout_held) and do not count.
 func sinceWhen(tx store.Tx, counts map[PayoutState]PayoutCount) error {
-	rows, err := tx.Query(`select state, min(submitted), min(due) from settlement_payout where state < 5
-		and not exists (select 1 from settlement_task where key = 'held/' || settlement_payout.ref) group by state`)
+	const free = " and not exists (select 1 from settlement_task where key = 'held/' || p.ref) "
+	rows, err := tx.Query("select p.state, min(p.submitted) from settlement_payout p where p.state > 1 and p.state < 5" + free + "group by p.state")
 	_, err = store.All(rows, err, func(r *store.Rows, _ *struct{}) error {
 		var s PayoutState
 		var sent int64
-		var due calendar.Date
-		err := r.Scan(&s, &sent, &due)
+		err := r.Scan(&s, &sent)
 		c := counts[s]
-		if c.Since = time.UnixMicro(sent); s == Created {
-			c.Since = due.Time()
-		}
+		c.Since = time.UnixMicro(sent)
 		counts[s] = c
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	// One that is paid on the day on which it was sold has waited since then, not since midnight.
+	rows, err = tx.Query(`select p.due, min(r.started) from settlement_payout p join settlement_batch b on b.id = p.batch join settlement_run r on r.id = b.run
+		where p.state = 1` + free + "group by p.due")
+	_, err = store.All(rows, err, func(r *store.Rows, _ *struct{}) error {
+		var due calendar.Date
+		var made int64
+		err := r.Scan(&due, &made)
+		since := time.UnixMicro(max(made, due.Time().UnixMicro()))
+		if c := counts[Created]; c.Since.IsZero() || since.Before(c.Since) {
+			c.Since = since
+			counts[Created] = c
+		}
 		return err
 	})
 	return err

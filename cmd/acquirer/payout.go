@@ -50,7 +50,7 @@ func newPayoutGauge(e *settlement.Engine) *payoutGauge {
 	return &payoutGauge{e: e,
 		count: prometheus.NewDesc("acquirer_payouts", "Payouts that are not at their end, by state; failed and returned ones until they are issued again.", []string{"state"}, nil),
 		yuan:  prometheus.NewDesc("acquirer_payouts_yuan", "What they come to.", []string{"state"}, nil),
-		wait:  prometheus.NewDesc("acquirer_payouts_oldest_seconds", "How long the oldest of them has waited since it was sent; created ones since the day began on which they were due. Held ones, which are tasks, do not count.", []string{"state"}, nil)}
+		wait:  prometheus.NewDesc("acquirer_payouts_oldest_seconds", "How long the oldest of them has waited since it was sent; created ones since the day began on which they were due, or since they were made on that day. Held ones, which are tasks, do not count.", []string{"state"}, nil)}
 }
 
 // Describe implements prometheus.Collector.
