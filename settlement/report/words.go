@@ -66,6 +66,9 @@ func reason(text string) string {
 	if why, later := strings.CutSuffix(text, ": paid when the network has paid"); later {
 		return reason(why) + "; 清算资金到账后付款"
 	}
+	if why, ok := strings.CutPrefix(text, "paid after all"); ok {
+		return "最终已付" + strings.Replace(why, ": ", ", 曾被拒: ", 1)
+	}
 	return put(text, reasonWords)
 }
 
@@ -123,6 +126,9 @@ var (
 		[2]string{`below the smallest payout of (\S+)`, "低于最低打款金额${1}"},
 		[2]string{`the payable account holds (\S+)`, "待清算款余额仅${1}"},
 		[2]string{`the account takes (\S+) a day`, "收款账户每日限收${1}"},
+		[2]string{`the account takes (\S+) a day and was sent (\S+)`, "收款账户每日限收${1}, 当日已付${2}"},
+		[2]string{`it would be sent no earlier than T\+1`, "不早于T+1, 按T+1到账"},
+		[2]string{`cut by (\S+) for hold \S+`, "因冻结减少${1}"},
 		[2]string{`the first sale of a merchant is paid T\+1`, "商户首笔交易按T+1到账"},
 		[2]string{`early payment begins (\d+) days after the first sale`, "首笔交易${1}天后方可快速到账"},
 		[2]string{`early payment begins after (\d+) days in a row with sales`, "连续${1}天有交易后方可快速到账"},
@@ -143,6 +149,11 @@ var (
 		[2]string{`the bank does not know it yet`, "银行尚未收到"},
 		[2]string{`the bank never received it`, "银行未收到"},
 		[2]string{`the network's money has not come: 1001 does not cover it yet; it goes after the receipt`, "清算资金未到账, 到账后付款"},
+		// What the wire said is for the operators' list of payouts, not for merchants.
+		[2]string{`settlement: the payout was not sent(: the bank is closed)(?s:.*)`, "银行暂停受理, 待重发"},
+		[2]string{`settlement: the payout was not sent(: the bank cannot take such an order)(?s:.*)`, "银行无法办理, 待处理"},
+		[2]string{`settlement: the payout was not sent(?s:.*)`, "尚未送达银行, 待重发"},
+		[2]string{`settlement: (?s:.*)`, "银行未答复, 查询中"},
 		[2]string{`waits for the next file`, "待随下一批文件发出"},
 		[2]string{`not needed: (\S+) was paid after all`, "无需再付: ${1}最终已付"},
 		[2]string{`the bank paid (\S+), which it replaces, after all: acquirer payout recover \S+`, "被代替的${1}最终已付, 待处理"},

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,11 +77,48 @@ func TestReasons(t *testing.T) {
 		"refunds and chargebacks are 1.00 of the 20.00 sold in 30 days":           "30天内交易20.00, 退款与拒付1.00",
 		"the settlement account was changed; payouts wait until 2026-11-02 10:00": "结算账户已变更, 2026-11-02 10:00后付款",
 		"the bank paid 20261120-898110054110001-T1-0, which it replaces, after all: acquirer payout recover 20261120-898110054": "被代替的20261120-898110054110001-T1-0最终已付, 待处理",
-		"plan MICRO-2025 does not offer D0": "费率方案MICRO-2025不提供D+0",
+		"plan MICRO-2025 does not offer D0":                                    "费率方案MICRO-2025不提供D+0",
+		"it would be sent no earlier than T+1: paid when the network has paid": "不早于T+1, 按T+1到账; 清算资金到账后付款",
+		"the account takes 10000.00 a day and was sent 9000.00":                "收款账户每日限收10000.00, 当日已付9000.00",
+		"cut by 12.00 for hold dispute/12/1":                                   "因冻结减少12.00",
+		"paid after all: the account is closed":                                "最终已付, 曾被拒: the account is closed",
+		"settlement: the payout was not sent: Post \"http://10.0.0.7:7001/v1/payouts\": dial tcp 10.0.0.7:7001: connect: connection refused": "尚未送达银行, 待重发",
+		"settlement: the payout was not sent: the bank is closed: \"closed on request\"":                                                     "银行暂停受理, 待重发",
+		"settlement: the payout was not sent: the bank cannot take such an order: no bank's name":                                            "银行无法办理, 待处理",
+		"settlement: sending payout 20261126-898110054110008-S0-15vx: Post \"http://10.0.0.7:7001/v1/payouts\":\ncontext deadline exceeded":  "银行未答复, 查询中",
 	} {
 		if got := reason(en); got != zh {
 			t.Errorf("%q is %q, want %q", en, got, zh)
 		}
+	}
+}
+
+// Every reason that settlement writes beside a payout or a line is in the table.
+func TestReasonsAreTranslated(t *testing.T) {
+	written := regexp.MustCompile(`(?:\.reason(?:, [\w.]+)* = (?:[\w.-]+, )*|whyLate = |return Slow\w+, )"([^"]+)"`)
+	files, err := filepath.Glob("../*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, m := range written.FindAllStringSubmatch(string(text), -1) {
+			n++
+			begins := "^" + strings.TrimRight(regexp.QuoteMeta(m[1]), " ")
+			if m[1] != "paid after all: " && !slices.ContainsFunc(reasonWords, func(p phrase) bool { return strings.HasPrefix(p.en.String(), begins) }) {
+				t.Errorf("%s writes %q, which no merchant can read", name, m[1])
+			}
+		}
+	}
+	if n < 12 {
+		t.Errorf("%d reasons found", n)
 	}
 }
 
