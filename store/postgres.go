@@ -166,6 +166,49 @@ func inspect(ctx context.Context, c *pgx.Conn, node, me string) error {
 	return nil
 }
 
+// FreeNode is the number of a node that nobody is on a PostgreSQL, for a command
+// that works there beside the house: two processes of one number are refused
+// (inspect). The numbers from spareNodes up are taken first, since houses are
+// numbered from 0.
+func FreeNode(ctx context.Context, url string) (int, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return 0, errors.New("store: the postgres url cannot be read") // its text may hold a password
+	}
+	cfg.ConnConfig.ConnectTimeout = cmp.Or(cfg.ConnConfig.ConnectTimeout, 3*time.Second)
+	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	if err != nil {
+		return 0, fmt.Errorf("store: %w", err)
+	}
+	defer conn.Close(ctx)
+	rows, err := conn.Query(ctx, "select distinct application_name from pg_stat_activity where datname = current_database() and starts_with(application_name, 'acquirer node ')")
+	if err != nil {
+		return 0, fmt.Errorf("store: which nodes are there: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return 0, fmt.Errorf("store: which nodes are there: %w", err)
+	}
+	var taken [MaxNode + 1]bool
+	for _, name := range names {
+		var n int
+		if _, err := fmt.Sscanf(name, "acquirer node %d ", &n); err == nil && n >= 0 && n <= MaxNode {
+			taken[n] = true
+		}
+	}
+	// Two commands that look at the same moment hardly ever choose the same one.
+	first := spareNodes + rand.IntN(MaxNode+1-spareNodes)
+	for i := range MaxNode + 1 {
+		if n := (first + i) % (MaxNode + 1); !taken[n] {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("store: all %d nodes that there may be are connected", MaxNode+1)
+}
+
+// spareNodes is the first number that FreeNode likes to take.
+const spareNodes = 64
+
 func (d *postgresDB) postgres() bool          { return true }
 func (d *postgresDB) failed() <-chan struct{} { return d.broken }
 

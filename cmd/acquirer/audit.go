@@ -170,12 +170,25 @@ func withDatabase(cmd *cobra.Command, f func(context.Context, *store.DB) error) 
 			return fmt.Errorf("database: %w", err) // opening it would make an empty one
 		}
 	}
-	if err := store.SetNode(cfg.Node); err != nil {
-		return err
-	}
-	db, err := store.Open(cmd.Context(), cfg.Database, schemas()...)
+	db, err := openBeside(cmd.Context(), cfg)
 	if err != nil {
 		return err
 	}
 	return errors.Join(f(cmd.Context(), db), db.Close())
+}
+
+// openBeside opens the database for a command, which may stand beside the house:
+// on PostgreSQL as a node of its own, whatever the house's number is.
+func openBeside(ctx context.Context, cfg Config) (*store.DB, error) {
+	node := cfg.Node
+	if !strings.HasPrefix(cfg.Database, "sqlite:") {
+		var err error
+		if node, err = store.FreeNode(ctx, cfg.Database); err != nil {
+			return nil, err
+		}
+	}
+	if err := store.SetNode(node); err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, cfg.Database, schemas()...)
 }

@@ -65,7 +65,7 @@ func TestErrorFileBesideServe(t *testing.T) {
 				t.Fatalf("it does not listen:\n%s", p.stderr.tail(20))
 			}
 			for i := range 2 { // again changes nothing
-				status, stdout, stderr := runs(t, "dispute", "import", name, "--source", "north", "--date", sent.String(), "--database", database, "--node", "8")
+				status, stdout, stderr := runs(t, "dispute", "import", name, "--source", "north", "--date", sent.String(), "--database", database, "--node", "7")
 				if status != 0 || !strings.Contains(stdout, "1 items: 1 taken") {
 					t.Fatalf("import %d: status %d: %s%s", i+1, status, stdout, stderr)
 				}
@@ -86,7 +86,7 @@ func TestErrorFileBesideServe(t *testing.T) {
 			if err := errors.Join(err, resp.Body.Close()); err != nil || !strings.Contains(string(text), "\nacquirer_dispute_missed_total 1\n") {
 				t.Errorf("the metric does not say it: %v", err)
 			}
-			if status, stdout, stderr := runs(t, "dispute", "list", "--state", "lost", "--database", database, "--node", "8"); status != 0 || !strings.Contains(stdout, txn.RRN) {
+			if status, stdout, stderr := runs(t, "dispute", "list", "--state", "lost", "--database", database, "--node", "7"); status != 0 || !strings.Contains(stdout, txn.RRN) {
 				t.Errorf("the case: status %d: %s%s", status, stdout, stderr)
 			}
 			if status := p.stop(t); status != 0 {

@@ -376,13 +376,10 @@ func listKeys(ctx context.Context, db *store.DB) (all []registeredKey, err error
 
 // withStore opens the store for a command that stands beside the switch.
 func withStore(ctx context.Context, cfg Config, do func(*store.DB) error) error {
-	if err := store.SetNode(cfg.Node); err != nil {
-		return err
-	}
 	if err := makeFolder(cfg.Database); err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, cfg.Database, schemas()...)
+	db, err := openBeside(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -234,7 +234,7 @@ func TestOwedBesideServe(t *testing.T) {
 				t.Fatalf("it does not listen:\n%s", p.stderr.tail(20))
 			}
 			call := func(args ...string) (status int, says string) {
-				status, stdout, stderr := runs(t, append(append([]string{"owed"}, args...), "--database", database, "--node", "8")...)
+				status, stdout, stderr := runs(t, append(append([]string{"owed"}, args...), "--database", database, "--node", "7")...)
 				return status, stdout + stderr
 			}
 			for _, c := range []struct {

@@ -23,7 +23,6 @@ import (
 	"acquirer/money"
 	"acquirer/routing"
 	"acquirer/settlement"
-	"acquirer/store"
 )
 
 // settlementRun is what acquirer settle did, as --json prints it.
@@ -129,13 +128,10 @@ func openBooksAlone(ctx context.Context, cfg Config, h hsm.HSM) (_ *settlement.E
 
 // openAlone opens a house whose settings and HSM are given, for settlement.
 func (v *house) openAlone(ctx context.Context) (err error) {
-	if err := store.SetNode(v.cfg.Node); err != nil {
-		return err
-	}
 	if err := makeFolder(v.cfg.Database); err != nil {
 		return err
 	}
-	if v.db, err = store.Open(ctx, v.cfg.Database, schemas()...); err != nil {
+	if v.db, err = openBeside(ctx, v.cfg); err != nil {
 		return err
 	}
 	defer func() {
