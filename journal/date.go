@@ -156,6 +156,18 @@ func (j *Journal) Began(ctx context.Context) (date calendar.Date, err error) {
 	return date, nil
 }
 
+// LatestDate is the later one of the business dates of cards and wallets that are
+// open in a store, whatever a clock says; 0 before anything was opened.
+func LatestDate(ctx context.Context, db *store.DB) (date calendar.Date, err error) {
+	err = db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow("select coalesce(max(date), 0) from business_date").Scan(&date)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("journal: reading the open business date: %w", err)
+	}
+	return date, nil
+}
+
 // CutOver opens a business date for cards and wallets, unless it or a later one
 // is open: nothing is opened on an earlier one any more.
 func (j *Journal) CutOver(ctx context.Context, date calendar.Date) error {

@@ -172,8 +172,11 @@ func (c *feesCall) change(ctx context.Context, db *store.DB, cfg Config, reg *me
 		}
 		return err
 	case "consent":
-		// Card sales of the next business date are priced from the cut-off on.
-		n, err := reg.Answer(ctx, c.Merchant, c.Version, merchant.Consent(c.Answer), calendar.BusinessDate(time.Now(), cfg.Switch.CutOff))
+		on, err := pricedDate(ctx, db, cfg)
+		if err != nil {
+			return err
+		}
+		n, err := reg.Answer(ctx, c.Merchant, c.Version, merchant.Consent(c.Answer), on)
 		if err != nil {
 			return err
 		}
@@ -184,7 +187,10 @@ func (c *feesCall) change(ctx context.Context, db *store.DB, cfg Config, reg *me
 		}
 		return nil
 	case "move":
-		on := calendar.BusinessDate(time.Now(), cfg.Switch.CutOff)
+		on, err := pricedDate(ctx, db, cfg)
+		if err != nil {
+			return err
+		}
 		if _, err := reg.Plans().InForce(c.Plan, on); err != nil {
 			return usageError{err}
 		}
@@ -202,6 +208,14 @@ func (c *feesCall) change(ctx context.Context, db *store.DB, cfg Config, reg *me
 		return c.charge(ctx, db, cfg, reg, today, a)
 	}
 	return usageError{fmt.Errorf("fees: %q is nothing that can be done with fee plans", c.Do)}
+}
+
+// pricedDate is the last business date that sales have a price of already: the one
+// that is open, which a forced close or another node's clock may have opened
+// early, or the clock's, whose first sale opens it.
+func pricedDate(ctx context.Context, db *store.DB, cfg Config) (calendar.Date, error) {
+	open, err := journal.LatestDate(ctx, db)
+	return max(open, calendar.BusinessDate(time.Now(), cfg.Switch.CutOff)), err
 }
 
 // charge takes an extra that the merchant's plan names, at its price.

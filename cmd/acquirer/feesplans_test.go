@@ -11,6 +11,7 @@ import (
 
 	"acquirer/audit"
 	"acquirer/calendar"
+	"acquirer/journal"
 	"acquirer/store"
 )
 
@@ -157,6 +158,37 @@ func TestAnswersAfterTheCutOff(t *testing.T) {
 		out, problem, code := call(t, newFeesCmd(), strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(out+problem, c.says) {
 			t.Errorf("cut-off %s, fees %s: exit %d\n%s%s\nwant %d and %q", c.cutOff, c.args, code, out, problem, c.code, c.says)
+		}
+	}
+}
+
+// A business date that was opened before its time, by a forced close or a clock
+// that runs ahead, has its sales priced already: another plan and consent count
+// from the one after it.
+func TestPricesBehindADateThatWasOpenedEarly(t *testing.T) {
+	cfg := leftDay(t, "6228480402564890018")
+	const mid = "898110054110001"
+	early := calendar.DateOf(time.Now()).AddDays(5)
+	db, err := store.Open(t.Context(), cfg.Database, schemas()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = journal.New(db, nil).CutOver(t.Context(), early)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"announce --plan MICRO-2025 --plan-version 2 --effective " + early.AddDays(30).String(), 0, "1 merchants told"},
+		{"consent objected --merchant " + mid + " --plan-version 2", 0, "its price stays as it is"},
+		{"consent agreed --merchant " + mid + " --plan-version 2", 0, "prices its sales from " + early.AddDays(30).String()},
+		{"move --merchant " + mid + " --plan ESIGN-STD", 0, "prices its sales from " + early.AddDays(1).String()},
+	} {
+		if out, problem, code := call(t, newFeesCmd(), strings.Fields(c.args)...); code != c.code || !strings.Contains(out+problem, c.says) {
+			t.Errorf("fees %s: exit %d\n%s%s\nwant %d and %q", c.args, code, out, problem, c.code, c.says)
 		}
 	}
 }
