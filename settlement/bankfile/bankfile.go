@@ -24,7 +24,7 @@ import (
 // Order is one payment that the bank is to make.
 type Order struct {
 	Reference string // end-to-end identification, 1 to 35 characters
-	Merchant  string // for people; CSV only
+	Merchant  string // for people, at most 140 characters; may be empty
 	Amount    money.Amount
 	Name      string // of the account's holder, 1 to 140 characters
 	Account   string // number, 8 to 34 letters and digits; clear, since the bank needs it
@@ -135,13 +135,18 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// mostFen is what an amount of ISO 20022 has digits for, 18.
+const mostFen = 1_000_000_000_000_000_000 - 1
+
 // check holds an order against what every format can carry.
 func (o *Order) check() error {
 	switch {
 	case !identifier(o.Reference, 35):
 		return fmt.Errorf("bankfile: reference %.64q: want 1 to 35 characters without blanks", o.Reference)
-	case o.Amount <= 0:
-		return fmt.Errorf("bankfile: order %s: amount %s is not above zero", o.Reference, o.Amount)
+	case o.Amount <= 0 || o.Amount > mostFen:
+		return fmt.Errorf("bankfile: order %s: amount %s is not above zero, or has more than 18 digits", o.Reference, o.Amount)
+	case o.Merchant != "" && !text(o.Merchant, 140):
+		return fmt.Errorf("bankfile: order %s: the merchant has %d characters; want at most 140", o.Reference, utf8.RuneCountInString(o.Merchant))
 	case !text(o.Name, 140):
 		return fmt.Errorf("bankfile: order %s: the holder's name has %d characters; want 1 to 140", o.Reference, utf8.RuneCountInString(o.Name))
 	case !text(o.Bank, 140):
@@ -162,6 +167,8 @@ func (b *Batch) check() error {
 		return fmt.Errorf("bankfile: message %.64q: want 1 to 35 characters without blanks", b.MessageID)
 	case b.Count <= 0 || b.Sum <= 0:
 		return fmt.Errorf("bankfile: message %s has no orders", b.MessageID)
+	case b.Sum > mostFen:
+		return fmt.Errorf("bankfile: message %s: %s has more than 18 digits", b.MessageID, b.Sum)
 	case !text(b.Debtor.Name, 140) || !text(b.Debtor.Bank, 140):
 		return errors.New("bankfile: the debtor's name or bank is missing or longer than 140 characters")
 	case !accountNumber(b.Debtor.Account):

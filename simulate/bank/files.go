@@ -387,6 +387,14 @@ func statusXML(id, message string, changes []Payout, spoil Spoiling) []byte {
 	return []byte(b.String())
 }
 
+// bookedAs is what a movement is by the code set of ISO 20022: a credit transfer
+// issued, one returned, one received.
+var bookedAs = map[string]string{"payout": bankCode("ICDT", "DMCT"), "return": bankCode("ICDT", "RRTN"), "receipt": bankCode("RCDT", "DMCT")}
+
+func bankCode(family, sub string) string {
+	return "<BkTxCd><Domn><Cd>PMNT</Cd><Fmly><Cd>" + family + "</Cd><SubFmlyCd>" + sub + "</SubFmlyCd></Fmly></Domn></BkTxCd>"
+}
+
 func movesXML(id, account string, moves []move, now time.Time, spoil Spoiling) []byte {
 	var b strings.Builder
 	var sum money.Amount
@@ -408,8 +416,8 @@ func movesXML(id, account string, moves []move, now time.Time, spoil Spoiling) [
 		if spoil == Strange {
 			ref = "STRANGE-" + ref
 		}
-		fmt.Fprintf(&b, `<Ntry><NtryRef>%d</NtryRef><Amt Ccy="CNY">%s</Amt><CdtDbtInd>%s</CdtDbtInd><RvslInd>%t</RvslInd><Sts><Cd>BOOK</Cd></Sts><BookgDt><Dt>%s</Dt></BookgDt><AcctSvcrRef>%s</AcctSvcrRef><NtryDtls>`,
-			i+1, m.amount, side, m.kind == "return", now.Format("2006-01-02"), esc(m.bankID))
+		fmt.Fprintf(&b, `<Ntry><NtryRef>%d</NtryRef><Amt Ccy="CNY">%s</Amt><CdtDbtInd>%s</CdtDbtInd><RvslInd>%t</RvslInd><Sts><Cd>BOOK</Cd></Sts><BookgDt><Dt>%s</Dt></BookgDt><AcctSvcrRef>%s</AcctSvcrRef>%s<NtryDtls>`,
+			i+1, m.amount, side, m.kind == "return", now.Format("2006-01-02"), esc(m.bankID), bookedAs[m.kind])
 		if m.orders > 0 {
 			fmt.Fprintf(&b, "<Btch><PmtInfId>%s</PmtInfId><NbOfTxs>%d</NbOfTxs></Btch></NtryDtls></Ntry>\n", esc(m.message), m.orders)
 			continue
@@ -553,7 +561,7 @@ func (b *Bank) Misstatements() []Misstated {
 }
 
 // Statement is a day's movements on our account as a bank gives them out,
-// camt-like XML or CSV as docs/payouts.md lays it out; day counts from the
+// camt.054 or CSV as docs/payouts.md lays it out; day counts from the
 // bank's first, 0, and is dated as on says.
 func (b *Bank) Statement(w io.Writer, id string, day int, on time.Time, asCSV bool) error {
 	b.mu.Lock()
