@@ -11,6 +11,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -195,6 +196,9 @@ func (k *zoneKeys) pinBlock(t testing.TB, pan card.PAN, pin string) []byte {
 	return out.Bytes()
 }
 
+// patience is how long is waited for what must come.
+const patience = 30 * time.Second
+
 // town is an issuer, an acquirer's lines to it, and what the acquirer found
 // stray.
 type town struct {
@@ -209,8 +213,31 @@ type town struct {
 	stan  uint32
 }
 
-// impatient is for towns where answers are awaited that do not come, or come
-// late.
+// inFakeTime runs a test in a bubble of synctest with a town whose lines are
+// pipes. It is for answers that do not come, or come late: waiting for them costs
+// nothing, and a machine that stands still makes no other answer late.
+func inFakeTime(t *testing.T, change func(*Config, *routing.Config), test func(*testing.T, *town)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		is, _ := simcard.IssuerNamed("north")
+		tw := &town{t: t, is: is, keys: newZoneKeys(t, is.Name), stray: map[routing.StrayKind]int{}}
+		var lines sync.WaitGroup
+		tw.open(func(hc *Config, rc *routing.Config) {
+			rc.Addrs = []string{"pipe"}
+			rc.Dial = func(context.Context, string) (net.Conn, error) {
+				ours, theirs := net.Pipe()
+				lines.Go(func() { tw.host.ServeConn(theirs) })
+				return ours, nil
+			}
+			if change != nil {
+				change(hc, rc)
+			}
+		}, func() {}, lines.Wait)
+		test(t, tw)
+	})
+}
+
+// impatient gives up before an answer that is late comes.
 func impatient(_ *Config, r *routing.Config) { r.Timeout = 150 * time.Millisecond }
 
 func newTown(t *testing.T, change func(*Config, *routing.Config)) *town {
@@ -222,15 +249,35 @@ func newTown(t *testing.T, change func(*Config, *routing.Config)) *town {
 func newTownOf(t *testing.T, is simcard.Issuer, change func(*Config, *routing.Config)) *town {
 	t.Helper()
 	tw := &town{t: t, is: is, keys: newZoneKeys(t, is.Name), stray: map[routing.StrayKind]int{}}
-	quiet := slog.New(slog.DiscardHandler)
-	hc := Config{Name: is.Name, Late: 300 * time.Millisecond, Log: quiet}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	served := make(chan error, 1)
+	tw.open(func(hc *Config, rc *routing.Config) {
+		rc.Addrs = []string{ln.Addr().String()}
+		if change != nil {
+			change(hc, rc)
+		}
+	}, func() {
+		go func() { served <- tw.host.Serve(ln) }()
+	}, func() {
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return tw
+}
+
+// open makes the town's issuer and its acquirer, and waits for a line between
+// them. serve answers on the lines, ended waits until that has ended.
+func (tw *town) open(change func(*Config, *routing.Config), serve, ended func()) {
+	tw.t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	hc := Config{Name: tw.is.Name, Late: 300 * time.Millisecond, Log: quiet}
 	rc := routing.Config{
-		Name: is.Name, Addrs: []string{ln.Addr().String()}, Institution: InstitutionOf(is.Name), Acquirer: "08980000",
-		Keys: tw.keys, Timeout: 10 * time.Second, Log: quiet,
+		Name: tw.is.Name, Institution: InstitutionOf(tw.is.Name), Acquirer: "08980000",
+		Keys: tw.keys, Timeout: patience, Log: quiet,
 		BackoffMin: time.Millisecond, BackoffMax: 5 * time.Millisecond,
 		Observe: func(s routing.Stray) {
 			tw.mu.Lock()
@@ -238,35 +285,30 @@ func newTownOf(t *testing.T, is simcard.Issuer, change func(*Config, *routing.Co
 			tw.stray[s.Kind]++
 		},
 	}
-	if change != nil {
-		change(&hc, &rc)
-	}
+	change(&hc, &rc)
+	var err error
 	if tw.host, err = New(hc); err != nil {
-		t.Fatal(err)
+		tw.t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- tw.host.Serve(ln) }()
+	serve()
 	if tw.issuer, err = routing.NewIssuer(rc); err != nil {
-		t.Fatal(err)
+		tw.t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	tw.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := tw.issuer.Close(ctx); err != nil {
-			t.Error(err)
+			tw.t.Error(err)
 		}
 		tw.host.Close()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
+		ended()
 	})
 	tw.awaitUp()
-	return tw
 }
 
 func (tw *town) awaitUp() {
 	tw.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := tw.issuer.AwaitUp(ctx); err != nil {
 		tw.t.Fatalf("%v: %+v", err, tw.issuer.State())

@@ -17,11 +17,14 @@ import (
 // reversed until its reversal was answered, what the acquirer takes for
 // approved is exactly what the issuer has approved, to the fen.
 func TestMoneyUnderWeather(t *testing.T) {
-	tw := newTown(t, func(c *Config, r *routing.Config) {
+	inFakeTime(t, func(c *Config, r *routing.Config) {
 		c.Seed, c.CalmAmounts, c.Late = 11, true, 80*time.Millisecond
 		r.Addrs = append(r.Addrs, r.Addrs[0], r.Addrs[0])
 		r.Timeout = 60 * time.Millisecond
-	})
+	}, moneyUnderWeather)
+}
+
+func moneyUnderWeather(t *testing.T, tw *town) {
 	if err := tw.host.SetWeather(Weather{
 		Jitter: 2 * time.Millisecond, Drop: 0.02, Lost: 0.05, Silent: 0.05, Late: 0.05, Twice: 0.05, Declined: 0.1,
 		LostReversals: 0.3, DeafReversals: 0.3,

@@ -185,88 +185,9 @@ func TestChip(t *testing.T) {
 func TestStorms(t *testing.T) {
 	seen := map[Storm]bool{}
 	for _, amount := range Storms() {
-		storm := StormOf(amount)
-		seen[storm] = true
+		seen[StormOf(amount)] = true
 		t.Run(amount.String(), func(t *testing.T) {
-			tw := newTown(t, impatient)
-			p := tw.purchase(1, amount)
-			code, _, err := tw.send(p)
-			e, booked := tw.entry(p)
-			unanswered := func(state State) {
-				t.Helper()
-				if !errors.Is(err, routing.ErrUnanswered) {
-					t.Errorf("heard %q, %v; want no answer", code, err)
-				}
-				if booked != (state != "") || booked && e.State != state {
-					t.Errorf("books: %v %+v, want %q", booked, e, state)
-				}
-			}
-			first, rest := "00", "00"
-			switch storm {
-			case Decline:
-				if err != nil || code != amount.String()[4:] || e.State != Declined {
-					t.Errorf("heard %s %v, books %+v", code, err, e)
-				}
-			case RollKey:
-				if err != nil || code != "00" {
-					t.Errorf("heard %s %v", code, err)
-				}
-				eventually(t, func() bool { return tw.keys.rolls() == 3 })
-			case Twice:
-				if err != nil || code != "00" {
-					t.Errorf("heard %s %v", code, err)
-				}
-				eventually(t, func() bool { return tw.strays(routing.Duplicate) == 1 })
-			case WrongAmount, WrongReference:
-				unanswered(Approved)
-				eventually(t, func() bool { return tw.strays(routing.Mismatch) == 1 })
-			case WrongMAC:
-				unanswered(Approved)
-				eventually(t, func() bool { return tw.strays(routing.BadMAC) == 1 })
-			case Late:
-				unanswered(Approved)
-				eventually(t, func() bool { return tw.strays(routing.Late) == 1 })
-			case Half:
-				if err != nil || code != "51" || e.State != Declined {
-					t.Errorf("heard %s %v, books %+v", code, err, e)
-				}
-			case Script71, Script72, ForgedScript: // a stripe has nobody to obey them
-				if err != nil || code != "00" {
-					t.Errorf("heard %s %v", code, err)
-				}
-			case DropAfter, Silent:
-				unanswered(Approved)
-			case DropBefore, Lost:
-				unanswered("")
-				first, rest = "25", "25"
-			case LostReversal, DeafReversal:
-				unanswered(Approved)
-				first = ""
-			default:
-				t.Fatalf("storm %d is not tested", storm)
-			}
-			tw.awaitUp()
-			got, err := tw.reverse(p, false)
-			if first == "" {
-				if !errors.Is(err, routing.ErrUnanswered) {
-					t.Errorf("first reversal: %s %v", got, err)
-				}
-				want := Reversed
-				if storm == LostReversal {
-					want = Approved
-				}
-				if e, _ := tw.entry(p); e.State != want {
-					t.Errorf("after the first reversal: %+v, want %s", e, want)
-				}
-			} else if err != nil || got != first {
-				t.Errorf("first reversal: %s %v, want %s", got, err, first)
-			}
-			if got, err := tw.reverse(p, true); err != nil || got != rest {
-				t.Errorf("second reversal: %s %v", got, err)
-			}
-			if tw.host.Balance(p.PAN) != money.Yuan(1e9) {
-				t.Errorf("balance %s", tw.host.Balance(p.PAN))
-			}
+			inFakeTime(t, impatient, func(t *testing.T, tw *town) { storm(t, tw, amount) })
 		})
 	}
 	for s := Decline; s <= Silent; s++ {
@@ -282,10 +203,93 @@ func TestStorms(t *testing.T) {
 	}
 }
 
+// storm sends one amount of the table.
+func storm(t *testing.T, tw *town, amount money.Amount) {
+	storm := StormOf(amount)
+	p := tw.purchase(1, amount)
+	code, _, err := tw.send(p)
+	e, booked := tw.entry(p)
+	unanswered := func(state State) {
+		t.Helper()
+		if !errors.Is(err, routing.ErrUnanswered) {
+			t.Errorf("heard %q, %v; want no answer", code, err)
+		}
+		if booked != (state != "") || booked && e.State != state {
+			t.Errorf("books: %v %+v, want %q", booked, e, state)
+		}
+	}
+	first, rest := "00", "00"
+	switch storm {
+	case Decline:
+		if err != nil || code != amount.String()[4:] || e.State != Declined {
+			t.Errorf("heard %s %v, books %+v", code, err, e)
+		}
+	case RollKey:
+		if err != nil || code != "00" {
+			t.Errorf("heard %s %v", code, err)
+		}
+		eventually(t, func() bool { return tw.keys.rolls() == 3 })
+	case Twice:
+		if err != nil || code != "00" {
+			t.Errorf("heard %s %v", code, err)
+		}
+		eventually(t, func() bool { return tw.strays(routing.Duplicate) == 1 })
+	case WrongAmount, WrongReference:
+		unanswered(Approved)
+		eventually(t, func() bool { return tw.strays(routing.Mismatch) == 1 })
+	case WrongMAC:
+		unanswered(Approved)
+		eventually(t, func() bool { return tw.strays(routing.BadMAC) == 1 })
+	case Late:
+		unanswered(Approved)
+		eventually(t, func() bool { return tw.strays(routing.Late) == 1 })
+	case Half:
+		if err != nil || code != "51" || e.State != Declined {
+			t.Errorf("heard %s %v, books %+v", code, err, e)
+		}
+	case Script71, Script72, ForgedScript: // a stripe has nobody to obey them
+		if err != nil || code != "00" {
+			t.Errorf("heard %s %v", code, err)
+		}
+	case DropAfter, Silent:
+		unanswered(Approved)
+	case DropBefore, Lost:
+		unanswered("")
+		first, rest = "25", "25"
+	case LostReversal, DeafReversal:
+		unanswered(Approved)
+		first = ""
+	default:
+		t.Fatalf("storm %d is not tested", storm)
+	}
+	tw.awaitUp()
+	got, err := tw.reverse(p, false)
+	if first == "" {
+		if !errors.Is(err, routing.ErrUnanswered) {
+			t.Errorf("first reversal: %s %v", got, err)
+		}
+		want := Reversed
+		if storm == LostReversal {
+			want = Approved
+		}
+		if e, _ := tw.entry(p); e.State != want {
+			t.Errorf("after the first reversal: %+v, want %s", e, want)
+		}
+	} else if err != nil || got != first {
+		t.Errorf("first reversal: %s %v, want %s", got, err, first)
+	}
+	if got, err := tw.reverse(p, true); err != nil || got != rest {
+		t.Errorf("second reversal: %s %v", got, err)
+	}
+	if tw.host.Balance(p.PAN) != money.Yuan(1e9) {
+		t.Errorf("balance %s", tw.host.Balance(p.PAN))
+	}
+}
+
 // eventually waits for something that another goroutine does.
 func eventually(t *testing.T, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it did not happen")
 		}
@@ -300,71 +304,72 @@ func TestCalmAmounts(t *testing.T) {
 }
 
 func TestWeatherByChance(t *testing.T) {
-	tw := newTown(t, func(c *Config, r *routing.Config) { c.Seed, r.Timeout, r.TimeoutStreak = 3, time.Second, 1000 })
-	if err := tw.host.SetWeather(Weather{Silent: 0.5, Declined: 0.25}); err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]int{}
-	var mu sync.Mutex
-	var work sync.WaitGroup
-	for range 200 {
-		p := tw.purchase(1, money.Yuan(1))
-		work.Go(func() {
-			code, _, err := tw.send(p)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				code = "none"
-			}
-			got[code]++
-		})
-	}
-	work.Wait()
-	if got["none"] < 70 || got["none"] > 130 || got["05"] < 25 || got["05"] > 80 || got["00"] < 25 || got["00"]+got["05"]+got["none"] != 200 {
-		t.Errorf("%v, want about half silent and a quarter declined", got)
-	}
-	if err := tw.host.SetWeather(Weather{Delay: 20 * time.Millisecond, Jitter: time.Millisecond}); err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	tw.want(tw.purchase(1, money.Yuan(1)), "00")
-	if time.Since(began) < 20*time.Millisecond {
-		t.Error("the delay is not kept")
-	}
-	if err := tw.host.SetWeather(Weather{LostReversals: 1}); err != nil {
-		t.Fatal(err)
-	}
-	p := tw.purchase(1, money.Yuan(1))
-	tw.want(p, "00")
-	if _, err := tw.reverse(p, false); !errors.Is(err, routing.ErrUnanswered) {
-		t.Error(err)
-	}
-	if err := tw.host.SetWeather(Weather{DeafReversals: 1}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tw.reverse(p, true); !errors.Is(err, routing.ErrUnanswered) {
-		t.Error(err)
-	}
-	if e, _ := tw.entry(p); e.State != Reversed {
-		t.Errorf("books %+v", e)
-	}
-	if err := tw.host.SetWeather(Weather{Closed: true}); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, func() bool { return !tw.issuer.Up() })
-	if _, _, err := tw.send(tw.purchase(1, money.Yuan(1))); !errors.Is(err, routing.ErrUnreachable) {
-		t.Error(err)
-	}
-	if err := tw.host.SetWeather(Weather{}); err != nil {
-		t.Fatal(err)
-	}
-	tw.awaitUp()
-	tw.want(tw.purchase(1, money.Yuan(1)), "00")
-	for _, bad := range []Weather{{Delay: -1}, {Silent: 1.5}, {Silent: 0.6, Late: 0.6}, {LostReversals: -1}} {
-		if tw.host.SetWeather(bad) == nil {
-			t.Errorf("%+v passed", bad)
+	inFakeTime(t, func(c *Config, r *routing.Config) { c.Seed, r.Timeout, r.TimeoutStreak = 3, time.Second, 1000 }, func(t *testing.T, tw *town) {
+		if err := tw.host.SetWeather(Weather{Silent: 0.5, Declined: 0.25}); err != nil {
+			t.Fatal(err)
 		}
-	}
+		got := map[string]int{}
+		var mu sync.Mutex
+		var work sync.WaitGroup
+		for range 200 {
+			p := tw.purchase(1, money.Yuan(1))
+			work.Go(func() {
+				code, _, err := tw.send(p)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					code = "none"
+				}
+				got[code]++
+			})
+		}
+		work.Wait()
+		if got["none"] < 70 || got["none"] > 130 || got["05"] < 25 || got["05"] > 80 || got["00"] < 25 || got["00"]+got["05"]+got["none"] != 200 {
+			t.Errorf("%v, want about half silent and a quarter declined", got)
+		}
+		if err := tw.host.SetWeather(Weather{Delay: 20 * time.Millisecond, Jitter: time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		tw.want(tw.purchase(1, money.Yuan(1)), "00")
+		if time.Since(began) < 20*time.Millisecond {
+			t.Error("the delay is not kept")
+		}
+		if err := tw.host.SetWeather(Weather{LostReversals: 1}); err != nil {
+			t.Fatal(err)
+		}
+		p := tw.purchase(1, money.Yuan(1))
+		tw.want(p, "00")
+		if _, err := tw.reverse(p, false); !errors.Is(err, routing.ErrUnanswered) {
+			t.Error(err)
+		}
+		if err := tw.host.SetWeather(Weather{DeafReversals: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tw.reverse(p, true); !errors.Is(err, routing.ErrUnanswered) {
+			t.Error(err)
+		}
+		if e, _ := tw.entry(p); e.State != Reversed {
+			t.Errorf("books %+v", e)
+		}
+		if err := tw.host.SetWeather(Weather{Closed: true}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool { return !tw.issuer.Up() })
+		if _, _, err := tw.send(tw.purchase(1, money.Yuan(1))); !errors.Is(err, routing.ErrUnreachable) {
+			t.Error(err)
+		}
+		if err := tw.host.SetWeather(Weather{}); err != nil {
+			t.Fatal(err)
+		}
+		tw.awaitUp()
+		tw.want(tw.purchase(1, money.Yuan(1)), "00")
+		for _, bad := range []Weather{{Delay: -1}, {Silent: 1.5}, {Silent: 0.6, Late: 0.6}, {LostReversals: -1}} {
+			if tw.host.SetWeather(bad) == nil {
+				t.Errorf("%+v passed", bad)
+			}
+		}
+	})
 }
 
 func TestKeysRoll(t *testing.T) {
@@ -374,7 +379,7 @@ func TestKeysRoll(t *testing.T) {
 			t.Errorf("the MAC key has %d bytes", zak)
 		}
 		old := tw.keys.pinBlock(t, tw.is.PAN(1), simcard.PINFor(tw.is.PAN(1).Reveal()))
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		for _, use := range []routing.KeyUse{routing.ZPK, routing.ZAK} {
 			if err := tw.host.RollKey(ctx, use); err != nil {
@@ -397,7 +402,7 @@ func TestKeysRoll(t *testing.T) {
 	tw := newTown(t, nil)
 	p := tw.purchase(1, money.Yuan(1))
 	p.PINBlock = tw.keys.pinBlock(t, p.PAN, simcard.PINFor(p.PAN.Reveal()))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := tw.host.RollKey(ctx, routing.ZPK); err != nil {
 		t.Error(err)
@@ -409,7 +414,7 @@ func TestKeysRoll(t *testing.T) {
 func TestStrangersKey(t *testing.T) {
 	tw := newTown(t, nil)
 	tw.keys.setZMK(t, "south")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := tw.host.RollKey(ctx, routing.ZAK); err == nil {
 		t.Error("a key under another ZMK was taken")
@@ -425,7 +430,7 @@ func TestOwnZMK(t *testing.T) {
 	tw := newTown(t, func(c *Config, _ *routing.Config) {
 		c.Name, c.BINs, c.Institution, c.ZMK = "riverside", []string{"621000"}, InstitutionOf("north"), &zmk
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := tw.host.RollKey(ctx, routing.ZAK); err != nil {
 		t.Errorf("a key under the ZMK that both have: %v", err)

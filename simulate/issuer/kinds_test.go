@@ -431,87 +431,89 @@ func TestScriptsAndTheirResults(t *testing.T) {
 
 // TestNext orders weather for what follows a sale, whose amount asks for none.
 func TestNext(t *testing.T) {
-	tw := newTown(t, impatient)
-	sale := tw.purchase(5, money.Yuan(30))
-	tw.want(sale, "00")
-	order := func(o ...Order) {
-		t.Helper()
-		if err := tw.host.Next(o...); err != nil {
-			t.Fatal(err)
+	inFakeTime(t, impatient, func(t *testing.T, tw *town) {
+		sale := tw.purchase(5, money.Yuan(30))
+		tw.want(sale, "00")
+		order := func(o ...Order) {
+			t.Helper()
+			if err := tw.host.Next(o...); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	silence := func(r *routing.Request) {
-		t.Helper()
-		if code, _, err := tw.send(r); !errors.Is(err, routing.ErrUnanswered) {
-			t.Errorf("heard %q, %v; want no answer", code, err)
+		silence := func(r *routing.Request) {
+			t.Helper()
+			if code, _, err := tw.send(r); !errors.Is(err, routing.ErrUnanswered) {
+				t.Errorf("heard %q, %v; want no answer", code, err)
+			}
 		}
-	}
-	order(Order{Kind: Void, Storm: Silent}, Order{Kind: Void, Storm: Decline}, Order{Kind: Void, Storm: Decline, Code: "91"},
-		Order{Kind: Reversal, Count: 2, Storm: Lost})
-	void := tw.follow(Void, sale, money.Yuan(30))
-	silence(void)
-	tw.stands(sale, Voided, 0)
-	for range 2 {
-		if _, err := tw.reverse(void, false); !errors.Is(err, routing.ErrUnanswered) {
+		order(Order{Kind: Void, Storm: Silent}, Order{Kind: Void, Storm: Decline}, Order{Kind: Void, Storm: Decline, Code: "91"},
+			Order{Kind: Reversal, Count: 2, Storm: Lost})
+		void := tw.follow(Void, sale, money.Yuan(30))
+		silence(void)
+		tw.stands(sale, Voided, 0)
+		for range 2 {
+			if _, err := tw.reverse(void, false); !errors.Is(err, routing.ErrUnanswered) {
+				t.Error(err)
+			}
+		}
+		tw.stands(sale, Voided, 0)
+		tw.wantReversed(void, "00")
+		tw.stands(sale, Approved, money.Yuan(30))
+		tw.want(tw.follow(Void, sale, money.Yuan(30)), "05")
+		tw.want(tw.follow(Void, sale, money.Yuan(30)), "91")
+		void = tw.follow(Void, sale, money.Yuan(30))
+		tw.want(void, "00")
+		order(Order{Kind: Reversal, Storm: Decline, Code: "96"}, Order{Kind: Reversal, Storm: Silent})
+		tw.wantReversed(void, "96")
+		tw.stands(sale, Voided, 0)
+		if _, err := tw.reverse(void, true); !errors.Is(err, routing.ErrUnanswered) {
 			t.Error(err)
 		}
-	}
-	tw.stands(sale, Voided, 0)
-	tw.wantReversed(void, "00")
-	tw.stands(sale, Approved, money.Yuan(30))
-	tw.want(tw.follow(Void, sale, money.Yuan(30)), "05")
-	tw.want(tw.follow(Void, sale, money.Yuan(30)), "91")
-	void = tw.follow(Void, sale, money.Yuan(30))
-	tw.want(void, "00")
-	order(Order{Kind: Reversal, Storm: Decline, Code: "96"}, Order{Kind: Reversal, Storm: Silent})
-	tw.wantReversed(void, "96")
-	tw.stands(sale, Voided, 0)
-	if _, err := tw.reverse(void, true); !errors.Is(err, routing.ErrUnanswered) {
-		t.Error(err)
-	}
-	tw.stands(sale, Approved, money.Yuan(30))
+		tw.stands(sale, Approved, money.Yuan(30))
 
-	advice := tw.kind(OfflineSale, sale.PAN, money.Yuan(9))
-	order(Order{Kind: OfflineSale, Count: 2, Storm: Silent}) // its first sending and its first repeat
-	silence(advice)
-	advice.Repeat = true
-	silence(advice)
-	tw.want(advice, "00")
-	tw.stands(advice, Approved, money.Yuan(39))
+		advice := tw.kind(OfflineSale, sale.PAN, money.Yuan(9))
+		order(Order{Kind: OfflineSale, Count: 2, Storm: Silent}) // its first sending and its first repeat
+		silence(advice)
+		advice.Repeat = true
+		silence(advice)
+		tw.want(advice, "00")
+		tw.stands(advice, Approved, money.Yuan(39))
 
-	order(Order{Kind: Sale, Storm: Calm})
-	tw.want(tw.purchase(6, 98), "00") // an order goes before the amount
-	silence(tw.purchase(6, 98))
-	calm := tw.kind(Preauth, sale.PAN, money.Yuan(1))
-	tw.want(calm, "00")
-	tw.want(tw.follow(Completion, calm, 98), "00") // only amounts that were chosen ask for weather
+		order(Order{Kind: Sale, Storm: Calm})
+		tw.want(tw.purchase(6, 98), "00") // an order goes before the amount
+		silence(tw.purchase(6, 98))
+		calm := tw.kind(Preauth, sale.PAN, money.Yuan(1))
+		tw.want(calm, "00")
+		tw.want(tw.follow(Completion, calm, 98), "00") // only amounts that were chosen ask for weather
 
-	for _, bad := range []Order{{}, {Kind: "tea"}, {Kind: Void, Count: -1}, {Kind: Void, Storm: Silent, Code: "05"}, {Kind: Void, Storm: Decline, Code: "5"}, {Kind: Void, Storm: 200}} {
-		if tw.host.Next(Order{Kind: Void, Storm: Lost}, bad) == nil {
-			t.Errorf("%+v passed", bad)
+		for _, bad := range []Order{{}, {Kind: "tea"}, {Kind: Void, Count: -1}, {Kind: Void, Storm: Silent, Code: "05"}, {Kind: Void, Storm: Decline, Code: "5"}, {Kind: Void, Storm: 200}} {
+			if tw.host.Next(Order{Kind: Void, Storm: Lost}, bad) == nil {
+				t.Errorf("%+v passed", bad)
+			}
 		}
-	}
-	tw.want(tw.follow(Void, sale, money.Yuan(30)), "00") // nothing was ordered along with a wrong order
+		tw.want(tw.follow(Void, sale, money.Yuan(30)), "00") // nothing was ordered along with a wrong order
+	})
 }
 
 func TestWeatherOfEveryKind(t *testing.T) {
-	tw := newTown(t, impatient)
-	sale := tw.purchase(5, money.Yuan(30))
-	tw.want(sale, "00")
-	if err := tw.host.SetWeather(Weather{Declined: 1}); err != nil {
-		t.Fatal(err)
-	}
-	tw.want(tw.follow(Void, sale, money.Yuan(30)), "05")
-	tw.want(tw.follow(Refund, sale, money.Yuan(30)), "05")
-	tw.want(tw.kind(OfflineSale, sale.PAN, money.Yuan(1)), "00") // was done already
-	if err := tw.host.SetWeather(Weather{Silent: 1}); err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range []*routing.Request{tw.follow(Refund, sale, money.Yuan(1)), tw.kind(Balance, sale.PAN, 0), tw.follow(ScriptResult, sale, 0)} {
-		if code, _, err := tw.send(r); !errors.Is(err, routing.ErrUnanswered) {
-			t.Errorf("heard %q, %v; want no answer", code, err)
+	inFakeTime(t, impatient, func(t *testing.T, tw *town) {
+		sale := tw.purchase(5, money.Yuan(30))
+		tw.want(sale, "00")
+		if err := tw.host.SetWeather(Weather{Declined: 1}); err != nil {
+			t.Fatal(err)
 		}
-	}
+		tw.want(tw.follow(Void, sale, money.Yuan(30)), "05")
+		tw.want(tw.follow(Refund, sale, money.Yuan(30)), "05")
+		tw.want(tw.kind(OfflineSale, sale.PAN, money.Yuan(1)), "00") // was done already
+		if err := tw.host.SetWeather(Weather{Silent: 1}); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []*routing.Request{tw.follow(Refund, sale, money.Yuan(1)), tw.kind(Balance, sale.PAN, 0), tw.follow(ScriptResult, sale, 0)} {
+			if code, _, err := tw.send(r); !errors.Is(err, routing.ErrUnanswered) {
+				t.Errorf("heard %q, %v; want no answer", code, err)
+			}
+		}
+	})
 }
 
 func TestTotalsByKind(t *testing.T) {
