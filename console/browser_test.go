@@ -45,11 +45,11 @@ func browse(t *testing.T) *tab {
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:len(chromedp.DefaultExecAllocatorOptions):len(chromedp.DefaultExecAllocatorOptions)],
 		chromedp.ExecPath(path), chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("accept-lang", "zh-CN"))
+		chromedp.WSURLReadTimeout(2*time.Minute), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("accept-lang", "zh-CN"))
 	if os.Geteuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox) // Chromium refuses root a sandbox
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // patience alone: a step has its own
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, opts...)
 	t.Cleanup(cancel)
@@ -111,18 +111,32 @@ func browse(t *testing.T) *tab {
 
 const lastWords = "these are the last words"
 
-// do runs steps, each within half a minute.
+// stepTime is how long a step may take on a busy machine.
+const stepTime = time.Minute
+
+// do runs steps, each within stepTime.
 func (b *tab) do(what string, steps ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
 	for _, s := range steps {
-		ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+		ctx, cancel := context.WithTimeout(b.ctx, stepTime)
 		err := chromedp.Do(ctx, s)
 		cancel()
 		if err != nil {
 			b.picture("failed")
-			b.Fatalf("%s: %v", what, err)
+			b.Fatalf("%s: %v\n%s", what, err, b.shown())
 		}
 	}
+}
+
+// shown is what the page shows, for the message of a step that failed.
+func (b *tab) shown() string {
+	ctx, cancel := context.WithTimeout(b.ctx, stepTime)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + " is " + document.readyState + " and shows:\n" + (document.body ? document.body.innerText : "")`))
+	if err != nil {
+		return "what the page shows: " + err.Error()
+	}
+	return v
 }
 
 func (b *tab) open(url string) { b.Helper(); b.do("open "+url, chromedp.Navigate(url)) }
@@ -135,6 +149,16 @@ func (b *tab) see(selector string) {
 func (b *tab) click(selector string) {
 	b.Helper()
 	b.do("click "+selector, chromedp.Click(chromedp.CSS(selector)))
+}
+
+// follow clicks what leads to another page and waits until all of that is
+// there: a browser shows a page while it is still reading it.
+func (b *tab) follow(selector string) {
+	b.Helper()
+	b.do("follow "+selector, func(ctx context.Context, _ *chromedp.Target) (chromedp.Void, error) {
+		_, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(selector)))
+		return chromedp.Void{}, err
+	})
 }
 
 func (b *tab) text(selector string) string {
@@ -152,12 +176,12 @@ func (b *tab) until(expr string) {
 // js evaluates an expression in the page, past its policy as a debugger may.
 func js[T any](b *tab, expr string) T {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, stepTime)
 	defer cancel()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expr, func(p *runtime.EvaluateParams) { wait := true; p.AwaitPromise = &wait }))
 	if err != nil {
 		b.picture("failed")
-		b.Fatalf("%s: %v", expr, err)
+		b.Fatalf("%s: %v\n%s", expr, err, b.shown())
 	}
 	return v
 }
@@ -256,12 +280,12 @@ func TestBrowser(t *testing.T) {
 	b.see(laterRow)
 
 	// Its timeline and messages, by a click on the row; English, by another.
-	b.click(row + ` .num`)
+	b.follow(row + ` .num`)
 	b.see(`.timeline`)
 	has(t, "heading", b.text(`h1`), "¥1,234.56")
 	has(t, "timeline", b.text(`.timeline tbody`), "开账落盘", "2.27 ms", "经 1 号线路")
 	has(t, "messages", b.text(`.messages`), "0200", "0210", "9F26", "终端 → 收单", "60.3")
-	b.click(`.lang a[hreflang="en"]`)
+	b.follow(`.lang a[hreflang="en"]`)
 	b.see(`html[lang="en"] .timeline`)
 	has(t, "English timeline", b.text(`.timeline tbody`), "open (durable)", "by line 1")
 
@@ -299,7 +323,7 @@ func TestBrowser(t *testing.T) {
 	house.mu.Unlock()
 	b.open(fmt.Sprintf("%s/transactions/%d", base, sale.ID))
 	has(t, "what followed", b.text(`.related`), "refund", "¥234.56", "Left of it", "¥1,000.00")
-	b.click(`.hero .aside`)
+	b.follow(`.hero .aside`)
 	b.see(`.slip .hand img`)
 	b.until(`document.querySelector(".hand img").complete`)
 	if w := js[int](b, `document.querySelector(".hand img").naturalWidth`); w != 240 {
@@ -319,7 +343,7 @@ func TestBrowser(t *testing.T) {
 	b.look(1440, 900, "light")
 	b.open(base + "/batches")
 	has(t, "batches", b.text(`.batches`), "not balanced", "¥12,345,678.90", "¥100.00", "signatures asked for")
-	b.click(`#resolve-73`)
+	b.follow(`#resolve-73`)
 	b.see(`body:not(:has(#resolve-73)) #resolve-72`)
 
 	// Nothing sticks out sideways, at a desk or on a phone, by day or by night,

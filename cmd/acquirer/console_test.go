@@ -36,11 +36,12 @@ func browse(t *testing.T) *page {
 		need(t, "chromium")
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:len(chromedp.DefaultExecAllocatorOptions):len(chromedp.DefaultExecAllocatorOptions)],
-		chromedp.ExecPath(path), chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-component-update", true), chromedp.Flag("accept-lang", "en"))
+		chromedp.ExecPath(path), chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-component-update", true), chromedp.Flag("accept-lang", "en"),
+		chromedp.WSURLReadTimeout(2*time.Minute))
 	if os.Geteuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox) // Chromium refuses root a sandbox
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // patience alone: a step has its own
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, opts...)
 	t.Cleanup(cancel)
@@ -54,17 +55,27 @@ func browse(t *testing.T) *page {
 
 func (p *page) do(what string, step chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
 	defer cancel()
 	if err := chromedp.Do(ctx, step); err != nil {
 		p.t.Fatalf("%s: %v\n%s", what, err, p.html())
 	}
 }
 
+// follow clicks what leads to another page and waits until all of that is
+// there: a browser shows a page while it is still reading it.
+func (p *page) follow(selector string) {
+	p.t.Helper()
+	p.do("follow "+selector, func(ctx context.Context, _ *chromedp.Target) (chromedp.Void, error) {
+		_, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(selector)))
+		return chromedp.Void{}, err
+	})
+}
+
 // eval evaluates an expression in the page; a promise is waited for.
 func eval[T any](p *page, expr string) T {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
 	defer cancel()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expr, func(e *runtime.EvaluateParams) { wait := true; e.AwaitPromise = &wait }))
 	if err != nil {
@@ -110,9 +121,11 @@ func TestConsoleShowsASale(t *testing.T) {
 	if !sold.Approved {
 		t.Fatalf("the sale: %+v", sold)
 	}
-	// The server never renders the row into this page: it was open before.
+	// The server never renders the row into this page: it was open before. As soon
+	// as it is there the list is paused: what is sold meanwhile would move it away
+	// under the click, and in the end out of the list.
 	row := `[...document.querySelectorAll("#rows tr")].find(r => r.innerText.includes(` + inQuotes("¥"+yuan) + `))`
-	eval[bool](p, `new Promise(done => { const look = () => { if (`+row+`) done(true); else requestAnimationFrame(look); }; look(); })`)
+	eval[bool](p, `new Promise(done => { const look = () => { if (`+row+`) { document.getElementById("pause").click(); done(true); } else requestAnimationFrame(look); }; look(); })`)
 	if !eval[bool](p, `window.opened === true`) {
 		t.Error("the page was loaded again; the sale should come by itself")
 	}
@@ -125,7 +138,7 @@ func TestConsoleShowsASale(t *testing.T) {
 	list := p.html()
 
 	id := eval[string](p, row+`.dataset.id`)
-	p.do("click the sale", chromedp.Click(chromedp.CSS(fmt.Sprintf(`#rows tr[data-id="%s"] .num`, id))))
+	p.follow(fmt.Sprintf(`#rows tr[data-id="%s"] .num`, id))
 	p.do("wait for its timeline", chromedp.WaitVisible(chromedp.CSS(`.timeline`)))
 	p.do("wait for its messages", chromedp.WaitVisible(chromedp.CSS(`.messages`)))
 	text = eval[string](p, `document.body.innerText`)
