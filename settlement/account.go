@@ -95,7 +95,7 @@ func (e *Engine) AskAccount(ctx context.Context, c AccountChange, number Number,
 		return fmt.Errorf("%w: merchant %s: %w", ErrAccount, c.Merchant, err)
 	}
 	c.Account.Masked, c.Before = number.String(), m.Account.Masked
-	c.State, c.Asked, c.Lapses = AccountAsked, now, now.Add(holdLapses)
+	c.State, c.Asked, c.Lapses = AccountAsked, now, now.Add(audit.Lapses)
 	switch same, err := e.isAccount(ctx, m.Account, c.Account, number); {
 	case err != nil:
 		return err
@@ -157,7 +157,7 @@ func (e *Engine) ConfirmAccount(ctx context.Context, mid, ends, by string, now t
 	return e.moveAccount(ctx, mid, by, now, also, func(tx store.Tx, c *AccountChange) error {
 		switch {
 		case audit.SamePerson(c.AskedBy, by):
-			return fmt.Errorf("%w: %s asked for it", ErrTwoPeople, c.AskedBy)
+			return fmt.Errorf("%w: %s asked for it", audit.ErrTwoPeople, c.AskedBy)
 		case len(ends) != 4 || !strings.HasSuffix(c.Account.Masked, ends):
 			return fmt.Errorf("%w: %s asked for %s, which does not end in %.4q; ask the merchant", ErrAccount, c.AskedBy, c.Account.Masked, ends)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"acquirer/audit"
 	"acquirer/card"
 	"acquirer/merchant"
 	simbank "acquirer/simulate/bank"
@@ -156,7 +157,7 @@ func TestAccountRefused(t *testing.T) {
 		c.AskedBy = "zhang"
 		refused(e.AskAccount(ctx, c, NewNumber(cardOf(t, "00")), noon), ErrAccount, "li asked for "+NewNumber(good).String())
 		_, err = e.ConfirmAccount(ctx, mid, good[len(good)-4:], "li", noon)
-		refused(err, ErrTwoPeople, "li asked for it")
+		refused(err, audit.ErrTwoPeople, "li asked for it")
 		_, err = e.ConfirmAccount(ctx, mid, "9999", "wang", noon)
 		refused(err, ErrAccount, "does not end in")
 		_, err = e.ConfirmAccount(ctx, mid, "", "wang", noon)

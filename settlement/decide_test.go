@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"acquirer/audit"
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
@@ -45,7 +46,7 @@ func TestDecide(t *testing.T) {
 					{"", c.paid, false, ErrDecide},
 					{"li", !c.paid, false, nil},
 					{"wang", c.paid, false, nil}, // another word: it begins again
-					{"wang", c.paid, false, ErrTwoPeople},
+					{"wang", c.paid, false, audit.ErrTwoPeople},
 					{"li", c.paid, true, nil},
 					{"li", c.paid, true, nil}, // again
 					{"li", !c.paid, false, ErrDecide},

@@ -71,15 +71,8 @@ type Hold struct {
 	Freed    time.Time    `json:"freed,omitzero"`
 }
 
-var (
-	// ErrTwoPeople says that the same person may not do both halves.
-	ErrTwoPeople = errors.New("settlement: a second person must do this")
-	// ErrHold says that a hold does not exist or is past what is asked of it.
-	ErrHold = errors.New("settlement: no such hold")
-)
-
-// holdLapses is how long a hold waits to be confirmed.
-const holdLapses = 72 * time.Hour
+// ErrHold says that a hold does not exist or is past what is asked of it.
+var ErrHold = errors.New("settlement: no such hold")
 
 // AskHold keeps h.Amount of a merchant's money back from now on; h needs a key,
 // a merchant, an amount, a reason and who asks. What waits to be settled is
@@ -87,7 +80,7 @@ const holdLapses = 72 * time.Hour
 // when the merchant is owed less. The same hold again has no effect. Here and
 // below, whatever also writes is written with it.
 func (e *Engine) AskHold(ctx context.Context, h Hold, now time.Time, also ...func(tx store.Tx) error) error {
-	h.Lapses = now.Add(holdLapses)
+	h.Lapses = now.Add(audit.Lapses)
 	return e.hold(ctx, h, now, also)
 }
 
@@ -258,7 +251,7 @@ func (e *Engine) ConfirmHold(ctx context.Context, key, by string, now time.Time,
 		case h.State != HoldAsked:
 			return nil, 0, fmt.Errorf("%w: it is %s", ErrHold, h.State)
 		case audit.SamePerson(h.AskedBy, by):
-			return nil, 0, fmt.Errorf("%w: %s asked for the hold", ErrTwoPeople, h.AskedBy)
+			return nil, 0, fmt.Errorf("%w: %s asked for the hold", audit.ErrTwoPeople, h.AskedBy)
 		}
 		h.State, h.SureBy, h.Sure = HoldSure, by, now
 		return []ledger.Transfer{book.Confirm()}, 0, nil
@@ -280,13 +273,19 @@ func (e *Engine) RefuseHold(ctx context.Context, key, by string, now time.Time, 
 	})
 }
 
+// releaseAsked reports whether somebody asked that what remains is given back, not
+// too long ago.
+func (h *Hold) releaseAsked(now time.Time) bool {
+	return audit.Ask{By: h.FreeBy, At: h.Free}.Waits(now)
+}
+
 // AskRelease asks that what remains of a hold is given back.
 func (e *Engine) AskRelease(ctx context.Context, key, by string, now time.Time, also ...func(tx store.Tx) error) error {
 	return e.moveHold(ctx, key, by, now, also, func(h *Hold, _ *ledger.Hold) ([]ledger.Transfer, money.Amount, error) {
 		if h.State != HoldSure {
 			return nil, 0, fmt.Errorf("%w: it is %s", ErrHold, h.State)
 		}
-		if h.FreeBy == "" {
+		if !h.releaseAsked(now) {
 			h.FreeBy, h.Free = by, now
 		}
 		return nil, 0, nil
@@ -300,10 +299,10 @@ func (e *Engine) Release(ctx context.Context, key, by string, now time.Time, als
 		switch {
 		case h.State == HoldFreed:
 			return nil, 0, nil
-		case h.State != HoldSure || h.FreeBy == "":
+		case h.State != HoldSure || !h.releaseAsked(now):
 			return nil, 0, fmt.Errorf("%w: nobody asked for its release; it is %s", ErrHold, h.State)
 		case audit.SamePerson(h.FreeBy, by):
-			return nil, 0, fmt.Errorf("%w: %s asked for the release", ErrTwoPeople, h.FreeBy)
+			return nil, 0, fmt.Errorf("%w: %s asked for the release", audit.ErrTwoPeople, h.FreeBy)
 		}
 		return h.release(book, by, now)
 	})
@@ -414,6 +413,7 @@ func useHold(tx store.Tx, key, mid string, amount money.Amount, now time.Time) (
 		return 0, fmt.Errorf("%w: %s is %s and of merchant %s", ErrHold, key, h.State, h.Merchant)
 	}
 	used := min(amount, h.Remains)
+	h.FreeBy, h.Free = "", time.Time{} // who asked for its release asked for more than there is now
 	if h.Remains -= used; h.Remains == 0 {
 		h.State, h.FreedBy, h.Freed = HoldFreed, "chargeback", now
 	}

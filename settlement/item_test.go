@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"acquirer/audit"
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
@@ -104,7 +105,7 @@ func TestHold(t *testing.T) {
 			t.Error("a hold without a reason or anybody who asks")
 		}
 		w.sound(e)
-		if err := e.ConfirmHold(ctx, "H1", " Li", now); !errors.Is(err, ErrTwoPeople) {
+		if err := e.ConfirmHold(ctx, "H1", " Li", now); !errors.Is(err, audit.ErrTwoPeople) {
 			t.Errorf("confirmed by who asked: %v", err)
 		}
 		if err := e.AskRelease(ctx, "H1", "li", now); !errors.Is(err, ErrHold) {
@@ -134,7 +135,7 @@ func TestHold(t *testing.T) {
 			t.Errorf("payable %s", got)
 		}
 		must(t, e.AskRelease(ctx, "H1", "wang", clock(monday, 12, 0)))
-		if err := e.Release(ctx, "H1", "WANG", clock(monday, 12, 0)); !errors.Is(err, ErrTwoPeople) {
+		if err := e.Release(ctx, "H1", "WANG", clock(monday, 12, 0)); !errors.Is(err, audit.ErrTwoPeople) {
 			t.Errorf("released by who asked: %v", err)
 		}
 		for range 2 {

@@ -24,8 +24,9 @@ import (
 // long is a payout that the bank paid after it had failed.
 type long struct {
 	ref      string
-	way      string
+	way      string // while it waits: what was asked for
 	askedBy  string
+	asked    int64
 	doneBy   string
 	done     int64
 	returned money.Amount // of wayMerchant: taken of what had come back
@@ -40,10 +41,10 @@ const (
 	wayBank     = "bank"
 )
 
-const longColumns = "ref, way, asked_by, done_by, done, returned, back"
+const longColumns = "ref, way, asked_by, asked, done_by, done, returned, back"
 
 func scanLong(r *store.Rows, l *long) error {
-	return r.Scan(&l.ref, &l.way, &l.askedBy, &l.doneBy, &l.done, &l.returned, &l.back)
+	return r.Scan(&l.ref, &l.way, &l.askedBy, &l.asked, &l.doneBy, &l.done, &l.returned, &l.back)
 }
 
 // longOf reads and locks what is known of a payout that was paid after it had
@@ -61,13 +62,13 @@ func longOf(tx store.Tx, ref string) (long, error) {
 }
 
 func (l *long) insert(tx store.Tx) error {
-	_, err := tx.Exec("insert into settlement_long ("+longColumns+") values ($1,$2,$3,$4,$5,$6,$7)", l.ref, l.way, l.askedBy, l.doneBy, l.done, l.returned, l.back)
+	_, err := tx.Exec("insert into settlement_long ("+longColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8)", l.ref, l.way, l.askedBy, l.asked, l.doneBy, l.done, l.returned, l.back)
 	return err
 }
 
 func (l *long) save(tx store.Tx) error {
-	_, err := tx.Exec("update settlement_long set way = $1, asked_by = $2, done_by = $3, done = $4, returned = $5, back = $6 where ref = $7",
-		l.way, l.askedBy, l.doneBy, l.done, l.returned, l.back, l.ref)
+	_, err := tx.Exec("update settlement_long set way = $1, asked_by = $2, asked = $3, done_by = $4, done = $5, returned = $6, back = $7 where ref = $8",
+		l.way, l.askedBy, l.asked, l.doneBy, l.done, l.returned, l.back, l.ref)
 	return err
 }
 
@@ -199,7 +200,7 @@ func (p *payout) broughtBack(tx store.Tx, now time.Time, date calendar.Date) ([]
 var ErrLong = errors.New("settlement: nothing to recover")
 
 // Recover ends a long payout: the first person asks, a second one who asks the
-// same does it. The money is taken from the merchant: a replacement that was not
+// same does it (audit.Ask), while nothing else became of the replacement. The money is taken from the merchant: a replacement that was not
 // sent is given up, what is missing then nets with the merchant's next days. With
 // loss it is given up instead, which is only possible when the replacement is
 // gone too; an advance stays among the losses (1202), where it is. done reports
@@ -245,14 +246,21 @@ func (e *Engine) Recover(ctx context.Context, ref string, loss bool, by string, 
 		if loss && unsent {
 			return fmt.Errorf("%w: nothing is lost, %s was not paid; take it from the merchant", ErrLong, last.ref)
 		}
-		if l.way != way { // also another way than the first one asked for
-			l.way, l.askedBy = way, by
+		ask := audit.Ask{What: l.way, By: l.askedBy, At: instant(l.asked)}
+		what := way
+		if unsent { // else, or when another is sent meanwhile, nothing is given up for it
+			if what += ": " + last.ref + " is given up"; ask.At.IsZero() && ask.What == way {
+				ask.What = what
+			}
+		}
+		if done, err = ask.Second(what, by, now); err != nil {
+			return err
+		}
+		if !done {
+			l.way, l.askedBy, l.asked = what, by, now.UnixMicro()
 			return errors.Join(l.save(tx), all(tx, also))
 		}
-		if audit.SamePerson(l.askedBy, by) {
-			return fmt.Errorf("%w: %s asked for it", ErrTwoPeople, by)
-		}
-		done, l.doneBy, l.done = true, by, now.UnixMicro()
+		l.way, l.doneBy, l.done = way, by, now.UnixMicro()
 		if loss {
 			_, err = ledger.PostTx(tx, p.booking(date, 0).Lost())
 		} else {

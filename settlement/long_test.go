@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"acquirer/audit"
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
@@ -211,7 +212,7 @@ func TestLongReplaced(t *testing.T) {
 		if _, err := e.Recover(ctx, ref, false, "zhao", clock(monday, 15, 0)); err != nil {
 			t.Fatal(err)
 		}
-		if done, err := e.Recover(ctx, ref, false, "zhao", clock(monday, 15, 0)); !errors.Is(err, ErrTwoPeople) || done {
+		if done, err := e.Recover(ctx, ref, false, "zhao", clock(monday, 15, 0)); !errors.Is(err, audit.ErrTwoPeople) || done {
 			t.Errorf("alone: %v, %v", done, err)
 		}
 		if done, err := e.Recover(ctx, ref, false, "wang", clock(monday, 15, 0)); !done || err != nil {

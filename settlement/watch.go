@@ -25,6 +25,7 @@ type Watch struct {
 	From     time.Time `json:"from"`
 	Until    time.Time `json:"until,omitzero"`     // when it ends by itself
 	AskedBy  string    `json:"asked_by,omitempty"` // who asked that it is lifted
+	Asked    time.Time `json:"asked,omitzero"`
 	LiftedBy string    `json:"lifted_by,omitempty"`
 	Lifted   time.Time `json:"lifted,omitzero"`
 }
@@ -61,7 +62,7 @@ func (e *Engine) Watch(ctx context.Context, w Watch, now time.Time, also ...func
 		case !errors.Is(err, ErrWatch):
 			return err
 		}
-		if _, err := tx.Exec("insert into settlement_watch ("+watchColumns+") values ($1,$2,$3,$4,$5,'','',0)", w.Merchant, w.Reason, w.SetBy, micro(w.From), micro(w.Until)); err != nil {
+		if _, err := tx.Exec("insert into settlement_watch ("+watchColumns+") values ($1,$2,$3,$4,$5,'',0,'',0)", w.Merchant, w.Reason, w.SetBy, micro(w.From), micro(w.Until)); err != nil {
 			return err
 		}
 		return all(tx, also)
@@ -72,8 +73,8 @@ func (e *Engine) Watch(ctx context.Context, w Watch, now time.Time, also ...func
 	return nil
 }
 
-// Unwatch lifts a merchant's watch: the first person asks, a second one lifts it.
-// lifted reports that both have.
+// Unwatch lifts a merchant's watch: the first person asks, a second one lifts it
+// (audit.Ask). lifted reports that both have.
 func (e *Engine) Unwatch(ctx context.Context, mid, by string, now time.Time, also ...func(tx store.Tx) error) (lifted bool, err error) {
 	if by == "" {
 		return false, fmt.Errorf("%w: say who you are", ErrWatch)
@@ -84,15 +85,15 @@ func (e *Engine) Unwatch(ctx context.Context, mid, by string, now time.Time, als
 		if err != nil {
 			return err
 		}
-		switch {
-		case w.AskedBy == "":
-			w.AskedBy = by
-		case audit.SamePerson(w.AskedBy, by):
-			return fmt.Errorf("%w: %s asked that it is lifted", ErrTwoPeople, w.AskedBy)
-		default:
-			lifted, w.LiftedBy, w.Lifted = true, by, now
+		ask := audit.Ask{By: w.AskedBy, At: w.Asked}
+		if lifted, err = ask.Second("", by, now); err != nil {
+			return err
 		}
-		if _, err := tx.Exec("update settlement_watch set asked_by = $1, lifted_by = $2, lifted = $3 where merchant = $4 and lifted = 0", w.AskedBy, w.LiftedBy, micro(w.Lifted), mid); err != nil {
+		if lifted {
+			w.LiftedBy, w.Lifted = by, now
+		}
+		if _, err := tx.Exec("update settlement_watch set asked_by = $1, asked = $2, lifted_by = $3, lifted = $4 where merchant = $5 and lifted = 0",
+			ask.By, micro(ask.At), w.LiftedBy, micro(w.Lifted), mid); err != nil {
 			return err
 		}
 		return all(tx, also)
@@ -122,12 +123,12 @@ func (e *Engine) Watches(ctx context.Context, mid string, ended bool, now time.T
 	return watches, nil
 }
 
-const watchColumns = "merchant, reason, set_by, since, until, asked_by, lifted_by, lifted"
+const watchColumns = "merchant, reason, set_by, since, until, asked_by, asked, lifted_by, lifted"
 
 func scanWatch(r *store.Rows, w *Watch) error {
-	var since, until, lifted int64
-	err := r.Scan(&w.Merchant, &w.Reason, &w.SetBy, &since, &until, &w.AskedBy, &w.LiftedBy, &lifted)
-	w.From, w.Until, w.Lifted = instant(since), instant(until), instant(lifted)
+	var since, until, asked, lifted int64
+	err := r.Scan(&w.Merchant, &w.Reason, &w.SetBy, &since, &until, &w.AskedBy, &asked, &w.LiftedBy, &lifted)
+	w.From, w.Until, w.Asked, w.Lifted = instant(since), instant(until), instant(asked), instant(lifted)
 	return err
 }
 

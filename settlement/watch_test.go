@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"acquirer/audit"
 	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
@@ -52,7 +53,7 @@ func TestWatch(t *testing.T) {
 		watched(other, at.Add(time.Hour), "")
 		for i, who := range []string{"li", "li", "wang"} {
 			lifted, err := e.Unwatch(ctx, mid, who, at.Add(time.Hour), record)
-			if lifted != (i == 2) || errors.Is(err, ErrTwoPeople) != (i == 1) || i != 1 && err != nil {
+			if lifted != (i == 2) || errors.Is(err, audit.ErrTwoPeople) != (i == 1) || i != 1 && err != nil {
 				t.Errorf("%s lifts: %v, %v", who, lifted, err)
 			}
 			watched(mid, at, map[bool]string{true: "", false: "watched since 2026-11-20: ticket 1"}[lifted])

@@ -101,7 +101,7 @@ func TestDisputeCommands(t *testing.T) {
 			t.Errorf("%v: status %d, %s; want %q", args, status, stderr, want)
 		}
 	}
-	refused("a second person must confirm", "confirm", key)
+	refused("a second person must do this", "confirm", key)
 	ask("refuse", key)
 	refused("nothing waits", "confirm", key)
 	ask(first...)

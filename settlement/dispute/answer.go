@@ -68,7 +68,7 @@ func (e *Engine) Answer(ctx context.Context, id int64, a Action, who Who, now ti
 		case Arbitrate:
 			days = t.Ruling
 		}
-		c.State, c.Asked, c.AskedBy = Answered, "", ""
+		c.State, c.Asked, c.AskedBy, c.AskedAt = Answered, "", "", time.Time{}
 		c.start(e.calendar(), t, today, days)
 		return &s, nil
 	})
@@ -113,22 +113,23 @@ func (e *Engine) Close(ctx context.Context, id int64, outcome State, note string
 // agreed ends a case by hand when another person has asked for that outcome, and
 // else asks for it. done reports that it is booked.
 func (e *Engine) agreed(tx store.Tx, c *Case, outcome State, op, note string, who Who, now time.Time) (s *step, done bool, err error) {
-	switch {
-	case c.Asked == outcome && audit.SamePerson(c.AskedBy, who.Name):
-		return nil, false, fmt.Errorf("%w: %s asked for it", ErrTwoPeople, c.AskedBy)
-	case c.Asked == outcome:
+	ask := audit.Ask{What: string(c.Asked), By: c.AskedBy, At: c.AskedAt}
+	switch done, err = ask.Second(string(outcome), who.Name, now); {
+	case err != nil:
+		return nil, false, err
+	case done:
 		s := step{what: string(outcome) + ": by hand, " + c.AskedBy + " asked; " + note, who: who, op: op, amount: c.Amount, turn: true}
 		return &s, true, e.end(tx, c, outcome, now)
 	}
 	s = &step{what: "asks to end it as " + string(outcome), who: who, op: op + " ask", amount: c.Amount}
-	if c.Asked != "" {
+	if c.Asked != "" && c.Asked != outcome {
 		c.Instead = fmt.Sprintf("%s, which %s had asked for", c.Asked, c.AskedBy)
 		s.what += " instead of " + c.Instead
 	}
 	if note != "" {
 		s.what += ": " + note
 	}
-	c.Asked, c.AskedBy = outcome, who.Name
+	c.Asked, c.AskedBy, c.AskedAt = outcome, ask.By, ask.At
 	return s, false, nil
 }
 

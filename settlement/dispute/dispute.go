@@ -107,7 +107,8 @@ update dispute_case set hold = 'dispute/' || id || '/' || (round - 1) || '/repre
 update dispute_case set amount = (select min(amount) from dispute_event where case_id = dispute_case.id and what like 'the chargeback came%')
 	where due <> 0 and took <> '' and stage = 'chargeback' and exists (select 1 from dispute_event where case_id = dispute_case.id and what like 'the chargeback came%')`, `
 insert into charged (txn, amount) select txn, max(amount) from dispute_case -- the journal's: Case.charged
-	where txn <> 0 and stage in ('chargeback', 'second_chargeback', 'pre_arbitration') and state <> 'won' group by txn`}}
+	where txn <> 0 and stage in ('chargeback', 'second_chargeback', 'pre_arbitration') and state <> 'won' group by txn`, `
+alter table dispute_case add column asked_at BIGINT not null default 0 -- when asked_by did, microseconds; 0 before that was kept`}}
 
 // Stage is how far a case has gone.
 type Stage string
@@ -192,6 +193,7 @@ type Case struct {
 	Proof    string        `json:"evidence_sha256,omitempty"`
 	Asked    State         `json:"asked,omitempty"`
 	AskedBy  string        `json:"asked_by,omitempty"`
+	AskedAt  time.Time     `json:"asked_at,omitzero"`
 	Opened   time.Time     `json:"opened"`
 	Changed  time.Time     `json:"changed"`
 	Instead  string        `json:"instead,omitempty"` // what Asked replaced and who asked for that, as Close says it
@@ -214,19 +216,30 @@ func (c *Case) charged() money.Amount {
 // key names a step of the case for the ledger.
 func (c *Case) key(step string) string { return fmt.Sprintf("dispute/%d/%d/%s", c.ID, c.round, step) }
 
-const caseColumns = `id, source, txn, rrn, merchant, terminal, wallet, pan, amount, fee, reason, stage, state, round, late, began, due, reminded, proof, asked, asked_by, opened, changed, packed, hold, took, provisional`
+const caseColumns = `id, source, txn, rrn, merchant, terminal, wallet, pan, amount, fee, reason, stage, state, round, late, began, due, reminded, proof, asked, asked_by, asked_at, opened, changed, packed, hold, took, provisional`
 
 func scanCase(r *store.Rows, c *Case) error {
-	var opened, changed int64
+	var asked, opened, changed int64
 	err := r.Scan(&c.ID, &c.Source, &c.Txn, &c.RRN, &c.Merchant, &c.Terminal, &c.Wallet, &c.PAN, &c.Amount, &c.Fee, &c.Reason, &c.Stage, &c.State, &c.round, &c.Late,
-		&c.Began, &c.Due, &c.Reminded, &c.Proof, &c.Asked, &c.AskedBy, &opened, &changed, &c.packed, &c.hold, &c.took, &c.Provisional)
+		&c.Began, &c.Due, &c.Reminded, &c.Proof, &c.Asked, &c.AskedBy, &asked, &opened, &changed, &c.packed, &c.hold, &c.took, &c.Provisional)
 	c.Opened, c.Changed = time.UnixMicro(opened), time.UnixMicro(changed)
+	if asked != 0 {
+		c.AskedAt = time.UnixMicro(asked)
+	}
 	return err
 }
 
 func (c *Case) args() []any {
 	return []any{c.ID, c.Source, c.Txn, c.RRN, c.Merchant, c.Terminal, c.Wallet, c.PAN, c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late,
-		c.Began, c.Due, c.Reminded, c.Proof, string(c.Asked), c.AskedBy, c.Opened.UnixMicro(), c.Changed.UnixMicro(), c.packed, c.hold, c.took, c.Provisional}
+		c.Began, c.Due, c.Reminded, c.Proof, string(c.Asked), c.AskedBy, c.askedAt(), c.Opened.UnixMicro(), c.Changed.UnixMicro(), c.packed, c.hold, c.took, c.Provisional}
+}
+
+// askedAt is AskedAt as it is stored.
+func (c *Case) askedAt() int64 {
+	if c.AskedAt.IsZero() {
+		return 0
+	}
+	return c.AskedAt.UnixMicro()
 }
 
 // Terms are a network's deadlines, in days from the day on which the clock of a
@@ -298,8 +311,6 @@ func (e *Engine) terms(source string) Terms {
 var (
 	// ErrAction says that a case cannot have an action, or is past it.
 	ErrAction = errors.New("the case cannot go that way")
-	// ErrTwoPeople says that the person who asked may not confirm.
-	ErrTwoPeople = errors.New("a second person must confirm it")
 	// ErrEvidence says that the evidence was not put together yet, or lacks a file.
 	ErrEvidence = errors.New("export the evidence first (acquirer dispute evidence CASE --out FILE)")
 )
@@ -370,8 +381,8 @@ func write(tx store.Tx, c *Case, s *step, now time.Time) error {
 		return err
 	}
 	if _, err := tx.Exec(`update dispute_case set amount = $1, fee = $2, reason = $3, stage = $4, state = $5, round = $6, late = $7, began = $8, due = $9, reminded = $10,
-		proof = $11, packed = $12, asked = $13, asked_by = $14, changed = $15, hold = $16, took = $17, provisional = $18 where id = $19`,
-		c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late, c.Began, c.Due, c.Reminded, c.Proof, c.packed, string(c.Asked), c.AskedBy, now.UnixMicro(),
+		proof = $11, packed = $12, asked = $13, asked_by = $14, asked_at = $15, changed = $16, hold = $17, took = $18, provisional = $19 where id = $20`,
+		c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late, c.Began, c.Due, c.Reminded, c.Proof, c.packed, string(c.Asked), c.AskedBy, c.askedAt(), now.UnixMicro(),
 		c.hold, c.took, c.Provisional, c.ID); err != nil {
 		return err
 	}
@@ -471,6 +482,6 @@ func (e *Engine) end(tx store.Tx, c *Case, outcome State, now time.Time) (err er
 	if err == nil {
 		err = e.free(tx, c, now)
 	}
-	c.State, c.Due, c.Provisional, c.Reminded, c.Asked, c.AskedBy = outcome, 0, 0, 0, "", ""
+	c.State, c.Due, c.Provisional, c.Reminded, c.Asked, c.AskedBy, c.AskedAt = outcome, 0, 0, 0, "", "", time.Time{}
 	return err
 }

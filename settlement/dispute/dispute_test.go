@@ -530,7 +530,7 @@ func TestRefused(t *testing.T) {
 		if _, _, err := w.e.Close(t.Context(), id, Lost, "", ann, now); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := w.e.Close(t.Context(), id, Lost, "", ann, now); !errors.Is(err, ErrTwoPeople) {
+		if _, _, err := w.e.Close(t.Context(), id, Lost, "", ann, now); !errors.Is(err, audit.ErrTwoPeople) {
 			t.Errorf("one person closed it: %v", err)
 		}
 		const instead = "lost, which ann had asked for"
@@ -698,7 +698,7 @@ func TestTold(t *testing.T) {
 				t.Fatalf("%+v, %v", told, err)
 			}
 		}
-		if _, err := w.e.Confirm(t.Context(), it.Key, false, ann, now); !errors.Is(err, ErrTwoPeople) {
+		if _, err := w.e.Confirm(t.Context(), it.Key, false, ann, now); !errors.Is(err, audit.ErrTwoPeople) {
 			t.Errorf("one person: %v", err)
 		}
 		w.do("1 has 2101=596.40 1101=597.11 5105=0.00")
@@ -707,7 +707,7 @@ func TestTold(t *testing.T) {
 		if told, err := w.e.Tell(t.Context(), less, bob, now); err != nil || !strings.Contains(told.Instead, "ann had asked for") {
 			t.Errorf("otherwise: %+v, %v", told, err)
 		}
-		if _, err := w.e.Confirm(t.Context(), it.Key, false, bob, now); !errors.Is(err, ErrTwoPeople) {
+		if _, err := w.e.Confirm(t.Context(), it.Key, false, bob, now); !errors.Is(err, audit.ErrTwoPeople) {
 			t.Errorf("who said otherwise: %v", err)
 		}
 		for _, bad := range []func(*Item){func(x *Item) { x.Stage = Second }, func(x *Item) { x.Amount = 100_01 }, func(x *Item) { x.Date = monday.AddDays(9) },

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"acquirer/audit"
 	"acquirer/settlement"
 	"acquirer/settlement/clearing"
 	"acquirer/store"
@@ -43,10 +44,10 @@ func TestGivingMoneyTakesTwo(t *testing.T) {
 			t.Errorf("one person: %+v, %v", c, err)
 		}
 		w.do("6 is pre_arbitration open\n6 has 2101=496.40 2104=100.00 1101=592.11")
-		if _, err := w.e.Answer(t.Context(), id, GiveIn, ann, now); !errors.Is(err, ErrTwoPeople) {
+		if _, err := w.e.Answer(t.Context(), id, GiveIn, ann, now); !errors.Is(err, audit.ErrTwoPeople) {
 			t.Errorf("the same person again: %v", err)
 		}
-		if _, done, err := w.e.Close(t.Context(), id, Lost, "", ann, now); !errors.Is(err, ErrTwoPeople) || done {
+		if _, done, err := w.e.Close(t.Context(), id, Lost, "", ann, now); !errors.Is(err, audit.ErrTwoPeople) || done {
 			t.Errorf("the same person by the other way: %v, %v", done, err)
 		}
 		if c, err := w.e.Answer(t.Context(), id, GiveIn, bob, now); err != nil || c.State != Lost || c.Asked != "" {

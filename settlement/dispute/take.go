@@ -141,7 +141,7 @@ func (e *Engine) Confirm(ctx context.Context, key string, refuse bool, who Who, 
 		case err != nil:
 			return err
 		case !refuse && audit.SamePerson(t.AskedBy, who.Name):
-			return fmt.Errorf("%w: %s asked for it", ErrTwoPeople, t.AskedBy)
+			return fmt.Errorf("%w: %s asked for it", audit.ErrTwoPeople, t.AskedBy)
 		}
 		if _, err := tx.Exec("update dispute_told set done = 1 where key = $1", key); err != nil {
 			return err
@@ -238,7 +238,7 @@ func (e *Engine) take(tx store.Tx, it Item, who Who, now time.Time) (Case, error
 	if it.Stage != Chargeback && it.Stage != Second { // takeBack counts those
 		c.round++
 	}
-	c.Reason, c.Reminded, c.Asked, c.AskedBy = it.Reason, 0, "", ""
+	c.Reason, c.Reminded, c.Asked, c.AskedBy, c.AskedAt = it.Reason, 0, "", "", time.Time{}
 	days, fee, text := 0, it.Fee, string(it.Stage)+" "+it.Reason
 	switch it.Stage {
 	case Retrieval:
@@ -360,7 +360,7 @@ func (e *Engine) caseOf(tx store.Tx, it *Item, now time.Time) (c Case, known boo
 	if there, err := find(); err != nil || there {
 		return c, false, err
 	}
-	n, err := tx.Exec("insert into dispute_case ("+caseColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27)
+	n, err := tx.Exec("insert into dispute_case ("+caseColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27,$28)
 		on conflict do nothing`, c.args()...)
 	if err == nil && n == 0 { // another node has just opened it
 		_, err = find()

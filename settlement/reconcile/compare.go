@@ -660,24 +660,16 @@ func breakOfLine(tx store.Tx, line int64) (*Break, error) {
 
 // insert writes a break that was not known before.
 func (b *Break) insert(tx store.Tx) error {
-	done := int64(0)
-	if !b.Done.IsZero() {
-		done = b.Done.UnixMicro()
-	}
-	_, err := tx.Exec("insert into recon_break ("+breakColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24) on conflict (key) do nothing",
+	_, err := tx.Exec("insert into recon_break ("+breakColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25) on conflict (key) do nothing",
 		b.ID, b.Key, string(b.Kind), b.Source, b.Date, b.RRN, b.line, b.their, b.Merchant, b.Terminal, b.Ours, b.Theirs, b.OurFee, b.TheirFee, b.Detail, b.Held,
-		int(b.State), b.Due, string(b.Action), b.Note, b.AskedBy, b.DoneBy, b.Found.UnixMicro(), done)
+		int(b.State), b.Due, string(b.Action), b.Note, b.AskedBy, micro(b.Asked), b.DoneBy, b.Found.UnixMicro(), micro(b.Done))
 	return err
 }
 
 // update writes what changes of a break.
 func (b *Break) update(tx store.Tx) error {
-	done := int64(0)
-	if !b.Done.IsZero() {
-		done = b.Done.UnixMicro()
-	}
-	_, err := tx.Exec("update recon_break set state = $1, action = $2, note = $3, asked_by = $4, done_by = $5, done = $6, held = $7 where id = $8",
-		int(b.State), string(b.Action), b.Note, b.AskedBy, b.DoneBy, done, b.Held, b.ID)
+	_, err := tx.Exec("update recon_break set state = $1, action = $2, note = $3, asked_by = $4, asked = $5, done_by = $6, done = $7, held = $8 where id = $9",
+		int(b.State), string(b.Action), b.Note, b.AskedBy, micro(b.Asked), b.DoneBy, micro(b.Done), b.Held, b.ID)
 	return err
 }
 

@@ -17,8 +17,6 @@ import (
 )
 
 var (
-	// ErrTwoPeople says that the person who asked may not confirm.
-	ErrTwoPeople = errors.New("a second person must confirm it")
 	// ErrAction says that a break cannot have the action, or a day the signature,
 	// or that they have one.
 	ErrAction = errors.New("that cannot be done")
@@ -57,17 +55,19 @@ func (e *Engine) Resolve(ctx context.Context, id int64, a Action, note string, w
 		case !slices.Contains(b.Suggested(), a):
 			return fmt.Errorf("%w: break %d (%s, %s) can go to %v, not to %q", ErrAction, b.ID, b.Kind, b.Theirs, b.Suggested(), a)
 		}
+		ask := audit.Ask{What: string(b.Action), By: b.AskedBy, At: b.Asked}
+		second, err := ask.Second(string(a), who.Name, now)
 		op, detail := "reconcile resolve", string(a)+" "+note
 		switch {
-		case b.Action != a:
-			if b.AskedBy != "" {
+		case err != nil:
+			return err
+		case !second:
+			if b.AskedBy != "" && b.Action != a {
 				b.Instead = fmt.Sprintf("%s, which %s had asked for", b.Action, b.AskedBy)
 				detail = fmt.Sprintf("%s instead of %s %s", a, b.Instead, note)
 			}
-			b.Action, b.AskedBy, b.Note = a, who.Name, note
+			b.Action, b.AskedBy, b.Asked, b.Note = a, ask.By, ask.At, note
 			op += " ask"
-		case audit.SamePerson(b.AskedBy, who.Name):
-			return fmt.Errorf("%w: %s asked for it", ErrTwoPeople, b.AskedBy)
 		default:
 			if err := e.book(ctx, tx, &b, max(calendar.DateOf(now), open), now); err != nil {
 				return err
@@ -245,7 +245,7 @@ func (e *Engine) SignOff(ctx context.Context, date calendar.Date, who Who, now t
 		case checker != "":
 			return fmt.Errorf("%w: %s and %s have signed it", ErrAction, maker, checker)
 		case maker != "" && audit.SamePerson(maker, who.Name):
-			return fmt.Errorf("%w: %s has signed it", ErrTwoPeople, maker)
+			return fmt.Errorf("%w: %s has signed it", audit.ErrTwoPeople, maker)
 		case maker != "":
 			column, signed = "checker = $1, checked = $2", true
 		}

@@ -128,7 +128,8 @@ create table recon_complete (
 	who    TEXT not null,       -- said that the source has no more files of the date
 	said   BIGINT not null,
 	primary key (source, date)
-)`}}
+)`, `
+alter table recon_break add column asked BIGINT not null default 0 -- when asked_by did, microseconds; 0 before that was kept`}}
 
 // Kind says how two sides differ.
 type Kind string
@@ -239,6 +240,7 @@ type Break struct {
 	Action   Action        `json:"action,omitempty"`
 	Note     string        `json:"note,omitempty"`
 	AskedBy  string        `json:"asked_by,omitempty"`
+	Asked    time.Time     `json:"asked,omitzero"`
 	DoneBy   string        `json:"done_by,omitempty"`
 	Found    time.Time     `json:"found"`
 	Done     time.Time     `json:"done,omitzero"`
@@ -250,17 +252,29 @@ type Break struct {
 // net is how much more the other side settles than we booked.
 func (b *Break) net() money.Amount { return b.Theirs - b.TheirFee - b.Ours + b.OurFee }
 
-const breakColumns = `id, key, kind, source, date, rrn, line, their, merchant, terminal, ours, theirs, our_fee, their_fee, detail, held, state, due, action, note, asked_by, done_by, found, done`
+const breakColumns = `id, key, kind, source, date, rrn, line, their, merchant, terminal, ours, theirs, our_fee, their_fee, detail, held, state, due, action, note, asked_by, asked, done_by, found, done`
 
 func scanBreak(r *store.Rows, b *Break) error {
-	var found, done int64
+	var asked, found, done int64
 	err := r.Scan(&b.ID, &b.Key, &b.Kind, &b.Source, &b.Date, &b.RRN, &b.line, &b.their, &b.Merchant, &b.Terminal, &b.Ours, &b.Theirs, &b.OurFee, &b.TheirFee,
-		&b.Detail, &b.Held, &b.State, &b.Due, &b.Action, &b.Note, &b.AskedBy, &b.DoneBy, &found, &done)
-	b.Found = time.UnixMicro(found)
-	if done != 0 {
-		b.Done = time.UnixMicro(done)
-	}
+		&b.Detail, &b.Held, &b.State, &b.Due, &b.Action, &b.Note, &b.AskedBy, &asked, &b.DoneBy, &found, &done)
+	b.Asked, b.Found, b.Done = instant(asked), time.UnixMicro(found), instant(done)
 	return err
+}
+
+// micro and instant store times; the zero time is 0.
+func micro(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func instant(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us)
 }
 
 // Source is one whose file of a day is compared with ours.

@@ -35,7 +35,7 @@ func TestNothingWrong(t *testing.T) {
 			if signed, err := w.e.SignOff(t.Context(), d, Who{Name: "maker"}, at(d, 30)); err != nil || signed {
 				t.Errorf("maker: %v, %v", signed, err)
 			}
-			if _, err := w.e.SignOff(t.Context(), d, Who{Name: "Maker"}, at(d, 30)); !errors.Is(err, ErrTwoPeople) {
+			if _, err := w.e.SignOff(t.Context(), d, Who{Name: "Maker"}, at(d, 30)); !errors.Is(err, audit.ErrTwoPeople) {
 				t.Errorf("the maker twice: %v", err)
 			}
 			if signed, err := w.e.SignOff(t.Context(), d, Who{Name: "checker"}, at(d, 31)); err != nil || !signed {
@@ -659,8 +659,8 @@ func TestTwoPeople(t *testing.T) {
 			want    error
 			done    bool
 			instead string // what is said to be replaced
-		}{{ToLoss, "ann", ErrAction, false, ""}, {ToPayer, "", ErrAction, false, ""}, {ToPayer, "ann", nil, false, ""}, {ToPayer, "ann", ErrTwoPeople, false, ""},
-			{ToMerchant, "bob", nil, false, "payer, which ann had asked for"}, {ToMerchant, "Bob", ErrTwoPeople, false, ""},
+		}{{ToLoss, "ann", ErrAction, false, ""}, {ToPayer, "", ErrAction, false, ""}, {ToPayer, "ann", nil, false, ""}, {ToPayer, "ann", audit.ErrTwoPeople, false, ""},
+			{ToMerchant, "bob", nil, false, "payer, which ann had asked for"}, {ToMerchant, "Bob", audit.ErrTwoPeople, false, ""},
 			{ToPayer, "bob", nil, false, "merchant, which bob had asked for"}, {ToPayer, "ann", nil, true, ""}, {ToPayer, "cid", ErrAction, false, ""}} {
 			got, done, err := w.e.Resolve(t.Context(), b.ID, c.a, "", Who{Name: c.who}, at(wednesday, 30))
 			if !errors.Is(err, c.want) || c.want == nil && err != nil || done != c.done || got.Instead != c.instead {
