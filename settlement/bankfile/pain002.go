@@ -1,17 +1,20 @@
 package bankfile
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"iter"
 	"strings"
 )
 
-// codes are the payment transaction statuses of ISO 20022 (external code set
-// ExternalPaymentTransactionStatus1Code) in the house's words.
+// codes are the statuses of ISO 20022 (external code sets
+// ExternalPaymentTransactionStatus1Code, ExternalPaymentGroupStatus1Code and
+// ExternalPaymentInformationStatus1Code) in the house's words. What is blocked or was
+// accepted in part may end either way.
 var codes = map[string]Code{
 	"ACSC": Paid, "ACCC": Paid,
-	"RCVD": Processing, "PDNG": Processing, "ACTC": Processing, "ACCP": Processing, "ACFC": Processing, "ACSP": Processing, "ACWC": Processing, "ACWP": Processing,
+	"RCVD": Processing, "PDNG": Processing, "ACTC": Processing, "PATC": Processing, "ACCP": Processing, "ACFC": Processing, "ACSP": Processing, "ACWC": Processing, "ACWP": Processing, "ACPD": Processing, "BLCK": Processing,
 	"RJCT": Refused, "CANC": Refused,
 }
 
@@ -20,13 +23,20 @@ const partly = "PART"
 
 // pain002 reads a payment status report.
 type pain002 struct {
-	s         *scanner
-	report    Report
-	perStatus map[string]int // as the bank counted them
-	listed    map[string]int
-	now       Status
-	raw       string // now's status as the file has it
-	reason    []string
+	s      *scanner
+	report Report
+	group  Code // of the message; empty where it has none, or fares partly
+	block  Code // of the payment information that is being read, likewise
+	blocks int
+	// counted are the orders by status as the bank counted them, of the message and,
+	// added up, of its payment informations.
+	counted [2]map[string]int
+	said    int // DtldNbOfTxs, until DtldSts comes
+	listed  map[string]int
+	orders  int
+	now     Status
+	raw     string // now's status as the file has it
+	reason  []string
 }
 
 const (
@@ -38,7 +48,7 @@ const (
 // ReadPain002 reads a customer payment status report, ISO 20022 pain.002.001.NN:
 // its head, then the statuses of single orders.
 func ReadPain002(r io.Reader) (*Report, iter.Seq2[Status, error], error) {
-	p := &pain002{s: newScanner(r), report: Report{Count: -1, Sum: -1}, perStatus: map[string]int{}, listed: map[string]int{}}
+	p := &pain002{s: newScanner(r), report: Report{Count: -1, Sum: -1}, counted: [2]map[string]int{{}, {}}, listed: map[string]int{}}
 	e, err := p.s.open("pain.002.001")
 	for ; err == nil; e, err = p.s.next() {
 		if !e.ends && e.path == txPath {
@@ -71,35 +81,69 @@ func ReadPain002(r io.Reader) (*Report, iter.Seq2[Status, error], error) {
 
 // head takes what stands outside of single orders.
 func (p *pain002) head(e event) (err error) {
-	if !e.ends {
+	path, ofBlock := strings.CutPrefix(e.path, infoPath)
+	of := 0
+	if ofBlock {
+		of = 1
+	} else {
+		path = strings.TrimPrefix(path, groupPath)
+	}
+	switch {
+	case !e.ends && e.path == strings.TrimSuffix(infoPath, "/"):
+		p.block = ""
+		return nil
+	case !e.ends:
 		return nil
 	}
-	switch strings.TrimPrefix(strings.TrimPrefix(e.path, groupPath), infoPath) {
+	switch path {
 	case "CstmrPmtStsRpt/GrpHdr/MsgId":
-		p.report.MessageID, err = p.s.name(e.path, e.text)
+		p.report.MessageID, err = p.s.title(e.path, e.text)
 	case "OrgnlMsgId":
 		p.report.About, err = p.s.name(e.path, e.text)
 	case "OrgnlNbOfTxs":
 		p.report.Count, err = p.s.count(e.path, e.text)
 	case "OrgnlCtrlSum":
 		p.report.Sum, err = p.s.sum(e.path, e.text)
-	case "GrpSts", "PmtInfSts":
-		if e.text == partly {
-			return nil
+	case "GrpSts":
+		if e.text != partly {
+			p.group, err = p.code(e)
 		}
-		p.report.Group, err = p.code(e)
+		p.report.Group = p.group
+	case "PmtInfSts":
+		err = p.payment(e)
 	case "StsRsnInf/Rsn/Cd", "StsRsnInf/Rsn/Prtry", "StsRsnInf/AddtlInf":
 		p.report.Reason = shortened(p.report.Reason + " " + e.text)
 	case "NbOfTxsPerSts/DtldNbOfTxs":
-		var n int
-		n, err = p.s.count(e.path, e.text)
-		p.perStatus[""] = n // until the status itself comes
+		p.said, err = p.s.count(e.path, e.text)
 	case "NbOfTxsPerSts/DtldSts":
-		p.perStatus[e.text] += p.perStatus[""]
-		delete(p.perStatus, "")
+		_, err = p.code(e)
+		p.counted[of][e.text] += p.said
+		p.said = 0
 	}
 	return err
 }
+
+// payment takes the status of a payment information. Our messages have one, whose
+// status is that of the message; a bank may split it by how the orders fare.
+func (p *pain002) payment(e event) (err error) {
+	if e.text != partly {
+		if p.block, err = p.code(e); err != nil {
+			return err
+		}
+	}
+	if final(p.group) && p.block != p.group {
+		return p.s.bad(e.path, fmt.Sprintf("%.8s in a message that is %s as a whole", e.text, p.group))
+	}
+	if p.blocks++; p.blocks == 1 {
+		p.report.Group = cmp.Or(p.block, p.group)
+	} else if p.report.Group != p.block {
+		p.report.Group = "" // not the same for all
+	}
+	return nil
+}
+
+// final holds for what does not change any more, but by a return.
+func final(c Code) bool { return c == Paid || c == Refused }
 
 func (p *pain002) code(e event) (Code, error) {
 	c, ok := codes[e.text]
@@ -152,7 +196,7 @@ func (p *pain002) transaction(e event) (err error) {
 		p.raw = e.text
 		p.now.Code, err = p.code(e)
 	case "AcctSvcrRef":
-		p.now.BankID, err = p.s.name(e.path, e.text)
+		p.now.BankID = shortened(e.text)
 	case "OrgnlTxRef/Amt/InstdAmt":
 		p.now.Amount, err = p.s.amount(e.path, e.text)
 	case "StsRsnInf/Rsn/Cd", "StsRsnInf/Rsn/Prtry", "StsRsnInf/AddtlInf":
@@ -163,32 +207,40 @@ func (p *pain002) transaction(e event) (err error) {
 	return err
 }
 
-// complete checks a transaction that has ended.
+// complete checks a transaction that has ended. One without a status has that of
+// its payment information or message.
 func (p *pain002) complete() error {
 	p.now.Reason = shortened(strings.Join(p.reason, " "))
-	p.listed[p.raw]++
+	above := cmp.Or(p.block, p.group)
+	if p.raw != "" {
+		p.listed[p.raw]++
+	} else if p.now.Code == "" {
+		p.now.Code = above
+	}
+	p.orders++
 	switch {
 	case p.now.Reference == "":
 		return p.s.bad(txPath, "no OrgnlEndToEndId")
 	case p.now.Code == "":
-		return p.s.bad(txPath, "no TxSts")
-	case (p.report.Group == Paid || p.report.Group == Refused) && p.now.Code != p.report.Group:
-		return p.s.bad(txPath, fmt.Sprintf("order %s is %s in a message that is %s as a whole", p.now.Reference, p.now.Code, p.report.Group))
+		return p.s.bad(txPath, "no TxSts, and no status for all")
+	case final(above) && p.now.Code != above:
+		return p.s.bad(txPath, fmt.Sprintf("order %s is %s in a message that is %s as a whole", p.now.Reference, p.now.Code, above))
 	}
 	return nil
 }
 
-// counts compares the orders that were listed with the bank's own count.
+// counts compares the orders that were listed with the bank's own counts. Of a
+// status that is not listed nothing can be said: a bank may list exceptions alone.
 func (p *pain002) counts() error {
-	total := 0
 	for status, n := range p.listed {
-		total += n
-		if said, ok := p.perStatus[status]; ok && said != n {
-			return p.s.bad(groupPath+"NbOfTxsPerSts", fmt.Sprintf("%d orders are listed as %s; the head says %d", n, status, said))
+		for _, counted := range p.counted {
+			if said, ok := counted[status]; ok && said != n {
+				return p.s.bad(groupPath+"NbOfTxsPerSts", fmt.Sprintf("%d orders are listed as %s; the head says %d", n, status, said))
+			}
 		}
 	}
-	if p.report.Count >= 0 && total > p.report.Count {
-		return p.s.bad(groupPath+"OrgnlNbOfTxs", fmt.Sprintf("%d orders are listed of a message of %d", total, p.report.Count))
+	if p.report.Count >= 0 && p.orders > p.report.Count {
+		return p.s.bad(groupPath+"OrgnlNbOfTxs", fmt.Sprintf("%d orders are listed of a message of %d", p.orders, p.report.Count))
 	}
 	return nil
 }

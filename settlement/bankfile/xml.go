@@ -2,13 +2,18 @@ package bankfile
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/simplifiedchinese"
 
 	"acquirer/calendar"
 	"acquirer/money"
@@ -23,6 +28,7 @@ type scanner struct {
 	last      string
 	attr      []xml.Attr
 	closed    bool // the root has ended
+	chinese   bool // in GB 18030
 	recording strings.Builder
 }
 
@@ -34,8 +40,22 @@ const (
 )
 
 func newScanner(r io.Reader) *scanner {
-	d := xml.NewDecoder(&limited{r: bufio.NewReaderSize(r, 64<<10), left: MaxSize})
-	return &scanner{d: d}
+	s := &scanner{d: xml.NewDecoder(&limited{r: bufio.NewReaderSize(r, 64<<10), left: MaxSize})}
+	s.d.CharsetReader = s.charset
+	return s
+}
+
+// charset reads what is not in UTF-8: ISO 20022 wants that, and banks in China
+// write GBK and GB2312 too, which are parts of GB 18030.
+func (s *scanner) charset(name string, in io.Reader) (io.Reader, error) {
+	switch strings.ToUpper(name) {
+	case "US-ASCII":
+		return in, nil
+	case "GB18030", "GBK", "GB2312":
+		s.chinese = true
+		return simplifiedchinese.GB18030.NewDecoder().Reader(in), nil
+	}
+	return nil, s.bad("", fmt.Sprintf("the file is in %.32q; want UTF-8, or GB18030, GBK, GB2312", name))
 }
 
 // event is an element that begins, or one that ends with the text it held.
@@ -103,6 +123,9 @@ func (s *scanner) next() (event, error) {
 			s.path = s.path[:len(s.path)-1]
 			return e, nil
 		case xml.CharData:
+			if s.chinese && bytes.ContainsRune(t, utf8.RuneError) {
+				return event{}, s.bad(s.here(), "not GB 18030, which the file says it is in")
+			}
 			if s.recording.Len()+len(t) > maxText {
 				return event{}, s.bad(s.here(), "the text of an element is too long")
 			}
@@ -148,6 +171,11 @@ func (s *scanner) open(families ...string) (event, error) {
 	return e, s.bad("", fmt.Sprintf("the document is %.60q in %.80q; want Document in %s%s.NN", s.root.Local, s.root.Space, iso, strings.Join(families, ".NN or ")))
 }
 
+// yuan holds for an element that just ended in our currency, or in none.
+func (s *scanner) yuan() bool {
+	return !slices.ContainsFunc(s.attr, func(a xml.Attr) bool { return a.Name.Local == "Ccy" && a.Value != Currency })
+}
+
 // amount reads what the element that just ended holds; its currency is checked
 // where it carries one.
 func (s *scanner) amount(path, text string) (money.Amount, error) {
@@ -159,10 +187,17 @@ func (s *scanner) amount(path, text string) (money.Amount, error) {
 	return s.sum(path, text)
 }
 
-// sum reads a decimal; ISO 20022 allows zeros beyond the fen.
+// sum reads a decimal as XML writes them: with zeros beyond the fen, a sign, or
+// nothing on one side of the point.
 func (s *scanner) sum(path, text string) (money.Amount, error) {
-	short := text
-	if i := strings.IndexByte(text, '.'); i >= 0 {
+	short := strings.TrimPrefix(text, "+")
+	if strings.HasPrefix(short, ".") {
+		short = "0" + short
+	}
+	if whole, ok := strings.CutSuffix(short, "."); ok {
+		short = whole
+	}
+	if i := strings.IndexByte(short, '.'); i >= 0 {
 		for len(short) > i+3 && strings.HasSuffix(short, "0") {
 			short = short[:len(short)-1]
 		}
@@ -184,18 +219,34 @@ func (s *scanner) count(path, text string) (int, error) {
 
 // date reads an ISO 8601 date, or the date in Beijing of a date and time.
 func (s *scanner) date(path, text string) (calendar.Date, error) {
+	t, err := s.moment(path, text)
+	return calendar.DateOf(t), err
+}
+
+// moment reads an ISO 8601 date and time, in Beijing where no zone is said, or the
+// midnight at which a date begins there, whatever its zone.
+func (s *scanner) moment(path, text string) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return calendar.DateOf(t), nil
+		return t.In(calendar.Beijing), nil
 	}
 	for _, layout := range []string{"2006-01-02", "2006-01-02T15:04:05", "2006-01-02Z07:00"} {
 		if t, err := time.ParseInLocation(layout, text, calendar.Beijing); err == nil {
-			return calendar.NewDate(t.Year(), t.Month(), t.Day()), nil
+			return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, calendar.Beijing), nil
 		}
 	}
-	return 0, s.bad(path, fmt.Sprintf("%.40q is not a date", text))
+	return time.Time{}, s.bad(path, fmt.Sprintf("%.40q is not a date", text))
 }
 
-// name reads an identification.
+// title reads an identification that somebody else gave: blanks may stand in it.
+func (s *scanner) title(path, text string) (string, error) {
+	text = shortened(text)
+	if n := utf8.RuneCountInString(text); n == 0 || n > 70 {
+		return "", s.bad(path, fmt.Sprintf("an identification of %d characters; want 1 to 70", n))
+	}
+	return text, nil
+}
+
+// name reads an identification that we gave.
 func (s *scanner) name(path, text string) (string, error) {
 	if !identifier(text, 70) {
 		return "", s.bad(path, fmt.Sprintf("an identification of %d bytes; want 1 to 70 printable ones without blanks", len(text)))
