@@ -169,8 +169,8 @@ func says(s string) func(*deedHouse) []string {
 	return func(*deedHouse) []string { return strings.Fields(s) }
 }
 
-func newDeedHouse(t *testing.T) *deedHouse {
-	w := &deedHouse{t: t, dir: t.TempDir()}
+func newDeedHouse(t *testing.T, postgres string) *deedHouse {
+	w := &deedHouse{t: t, dir: t.TempDir(), postgres: postgres}
 	const passphrase = "correct horse battery staple"
 	w.put("pass", passphrase+"\n")
 	for _, folder := range []string{"inbox", "bank"} {

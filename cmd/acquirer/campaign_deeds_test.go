@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	simbank "acquirer/simulate/bank"
 	"acquirer/simulate/card"
 	"acquirer/store"
+	"acquirer/store/storetest"
 )
 
 // deed is one thing that is done now and then: by an operator, through a
@@ -57,7 +59,12 @@ type deed struct {
 // scheduler. Then the house must be, row by row and file by file, what it is
 // when nobody dies, but for times and numbers.
 func TestCrashDeeds(t *testing.T) {
-	w := newDeedHouse(t)
+	t.Run("sqlite", func(t *testing.T) { crashDeeds(t, "") })
+	t.Run("postgres", func(t *testing.T) { crashDeeds(t, storetest.PostgresURL(t)) })
+}
+
+func crashDeeds(t *testing.T, database string) {
+	w := newDeedHouse(t, database)
 	defer w.close()
 	began := time.Now()
 	killed := map[string]int{}
@@ -69,7 +76,7 @@ func TestCrashDeeds(t *testing.T) {
 		if d.args != nil {
 			args = d.args(w)
 		}
-		before := w.copied()
+		before := w.copied(t)
 		if err := w.redo(d, args); err != nil {
 			t.Fatalf("%s, in peace: %v", d.name, err)
 		}
@@ -77,10 +84,10 @@ func TestCrashDeeds(t *testing.T) {
 		t.Run(strings.ReplaceAll(d.name, " ", "-"), func(t *testing.T) {
 			for _, step := range strings.Fields(d.walks) {
 				for _, point := range []string{step + ".before", step + ".after"} {
-					c := before.copied()
-					c.t = t
-					c.kill(d, args, point, want)
-					killed[point]++
+					t.Run(point, func(t *testing.T) {
+						before.copied(t).kill(d, args, point, want)
+						killed[point]++
+					})
 				}
 			}
 		})
@@ -172,20 +179,25 @@ func differ(a, b []string) (more, less []string) {
 	return more, less
 }
 
-// deedHouse is a house that nobody has open, in a folder of its own: database,
-// master key, the folders of the bank and of clearing files.
+// deedHouse is a house that nobody has open, in a folder of its own: master key,
+// the folders of the bank and of clearing files, and the database on SQLite.
 type deedHouse struct {
-	t      *testing.T
-	dir    string
-	hsm    hsm.HSM
-	bank   *simbank.Bank // by file
-	live   *simbank.Bank // over HTTP
-	silent fickle
+	t        *testing.T
+	dir      string
+	postgres string // URL of its database; "" on SQLite
+	hsm      hsm.HSM
+	bank     *simbank.Bank // by file
+	live     *simbank.Bank // over HTTP
+	silent   fickle
+}
+
+func (w *deedHouse) database() string {
+	return cmp.Or(w.postgres, "sqlite:"+filepath.Join(w.dir, "a.db"))
 }
 
 // settings are what its commands are given.
 func (w *deedHouse) settings() []string {
-	return []string{"--database", "sqlite:" + filepath.Join(w.dir, "a.db"), "--hsm-file", filepath.Join(w.dir, "hsm.key"), "--hsm-passphrase-file", filepath.Join(w.dir, "pass"),
+	return []string{"--database", w.database(), "--hsm-file", filepath.Join(w.dir, "hsm.key"), "--hsm-passphrase-file", filepath.Join(w.dir, "pass"),
 		"--settlement-bank", "file:" + filepath.Join(w.dir, "bank"), "--settlement-account-holder", "演示收单机构", "--settlement-account", "9999000000000001", "--settlement-account-bank", "演示银行",
 		"--settlement-own-funds", "1000.00", "--clearing-inbox", filepath.Join(w.dir, "inbox"), "--clearing-sources", "north"}
 }
@@ -248,10 +260,13 @@ func (w *deedHouse) inHere(args []string) (all []string) {
 	return all
 }
 
-// copied is a copy in another folder.
-func (w *deedHouse) copied() *deedHouse {
-	w.t.Helper()
-	c := &deedHouse{t: w.t, dir: w.t.TempDir(), hsm: w.hsm}
+// copied is a copy in another folder and database, for a test.
+func (w *deedHouse) copied(t *testing.T) *deedHouse {
+	t.Helper()
+	c := &deedHouse{t: t, dir: t.TempDir(), hsm: w.hsm}
+	if w.postgres != "" {
+		c.postgres = storetest.PostgresCopy(t, w.postgres)
+	}
 	err := os.CopyFS(c.dir, os.DirFS(w.dir))
 	if err == nil { // how old a file is says whether somebody still writes it
 		err = fs.WalkDir(os.DirFS(w.dir), ".", func(path string, d fs.DirEntry, err error) error {
@@ -266,7 +281,7 @@ func (w *deedHouse) copied() *deedHouse {
 		})
 	}
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return c
 }
@@ -376,7 +391,7 @@ func (w *deedHouse) picture() (rows []string) {
 		w.t.Fatal(err)
 	}
 	// A copy's log may name the folder that it was copied from, beside its own.
-	folder := regexp.MustCompile(regexp.QuoteMeta(filepath.Dir(w.dir)) + `/\d+`)
+	folder := regexp.MustCompile(regexp.QuoteMeta(os.TempDir()) + `/TestCrashDeeds[^/]*/\d+`)
 	for i := range rows {
 		rows[i] = folder.ReplaceAllString(rows[i], "DIR")
 	}
@@ -385,7 +400,12 @@ func (w *deedHouse) picture() (rows []string) {
 
 func pictured(tx store.Tx) (rows []string, err error) {
 	text := func(r *store.Rows, s *string) error { return r.Scan(s) }
-	found, err := tx.Query("select name from sqlite_schema where type = 'table' and name not like 'sqlite%' order by name")
+	names, columns := "select name from sqlite_schema where type = 'table' and name not like 'sqlite%' order by name", "select name, type from pragma_table_info($1) order by cid"
+	if tx.Postgres() {
+		names, columns = "select table_name::text from information_schema.tables where table_schema = 'public' order by table_name",
+			"select column_name::text, data_type::text from information_schema.columns where table_schema = 'public' and table_name = $1 order by ordinal_position"
+	}
+	found, err := tx.Query(names)
 	tables, err := store.All(found, err, text)
 	if err != nil {
 		return nil, err
@@ -394,17 +414,24 @@ func pictured(tx store.Tx) (rows []string, err error) {
 		if notPictured[table] {
 			continue
 		}
-		found, err := tx.Query("select name from pragma_table_info($1) order by cid", table)
-		columns, err := store.All(found, err, text)
+		found, err := tx.Query(columns, table)
+		named, err := store.All(found, err, func(r *store.Rows, c *[2]string) error { return r.Scan(&c[0], &c[1]) })
 		if err != nil {
 			return nil, err
 		}
 		row := "'" + table + "'"
-		for _, c := range columns {
-			if notCompared[c] {
+		for _, c := range named {
+			if notCompared[c[0]] {
 				continue
 			}
-			row += fmt.Sprintf(` || ' %[1]s=' || case when typeof(%[2]q) = 'blob' then 'blob' when typeof(%[2]q) = 'integer' and abs(%[2]q) > 1000000000000 then 'N' else coalesce(cast(%[2]q as text), 'null') end`, c, c)
+			value := fmt.Sprintf("cast(%q as text)", c[0])
+			switch kind := strings.ToLower(c[1]); {
+			case kind == "bytea":
+				value = fmt.Sprintf("case when %q is null then null else 'blob' end", c[0])
+			case strings.HasSuffix(kind, "int") || kind == "integer":
+				value = fmt.Sprintf("case when abs(%[1]q) > 1000000000000 then 'N' else %[2]s end", c[0], value)
+			}
+			row += fmt.Sprintf(" || ' %s=' || coalesce(%s, 'null')", c[0], value)
 		}
 		found, err = tx.Query("select " + row + " from " + table)
 		some, err := store.All(found, err, text)

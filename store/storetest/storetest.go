@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
 	"acquirer/store"
@@ -84,6 +85,22 @@ func open(t testing.TB, url string, schemas []store.Schema) *store.DB {
 // ACQUIRER_TEST_REQUIRE_POSTGRES=1.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
+	return create(t, "template1")
+}
+
+// PostgresCopy copies a database of the shared server that nobody has open.
+func PostgresCopy(t testing.TB, from string) string {
+	t.Helper()
+	u, err := url.Parse(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return create(t, strings.TrimPrefix(u.Path, "/"))
+}
+
+// create makes a database like another, for the time of a test.
+func create(t testing.TB, like string) string {
+	t.Helper()
 	server, err := shared()
 	if err != nil {
 		if os.Getenv("ACQUIRER_TEST_REQUIRE_POSTGRES") == "1" {
@@ -91,7 +108,7 @@ func PostgresURL(t testing.TB) string {
 		}
 		t.Skipf("SKIPPED ON POSTGRESQL: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	admin, err := pgx.Connect(ctx, server)
 	if err != nil {
@@ -101,11 +118,19 @@ func PostgresURL(t testing.TB) string {
 	var random [6]byte
 	rand.Read(random[:])
 	name := "test_" + hex.EncodeToString(random[:])
-	if _, err := admin.Exec(ctx, "create database "+name); err != nil {
-		t.Fatal(err)
+	for {
+		_, err := admin.Exec(ctx, "create database "+name+" template "+like)
+		var said *pgconn.PgError
+		if errors.As(err, &said) && said.Code == "55006" {
+			continue // somebody is still leaving it; the server waited five seconds for that
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		break
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		admin, err := pgx.Connect(ctx, server)
 		if err != nil {
