@@ -169,11 +169,14 @@ func (c *comparison) judge(tx store.Tx, t *theirs) (*Break, error) {
 	return b, nil
 }
 
-// bank looks for payouts that we booked as paid on the date, or on the few days
-// before (after their statement was written), and no statement has. Days without
-// a statement have none to miss.
+// bank looks for payouts that we booked as paid on the date, or before it (after
+// their statement was written, or on days that have none), and no statement has.
 func (c *comparison) bank(ctx context.Context) error {
-	for day := c.date.AddDays(-statementLag); day <= c.date; day = day.AddDays(1) {
+	from, err := c.unstated(ctx)
+	if err != nil || from == 0 {
+		return err
+	}
+	for day := from; day <= c.date; day = day.AddDays(1) {
 		if err := c.paidOn(ctx, day); err != nil {
 			return err
 		}
@@ -184,16 +187,34 @@ func (c *comparison) bank(ctx context.Context) error {
 // statementLag is for how many days a payout is looked for anew.
 const statementLag = 3
 
+// unstated is the first day whose payouts are looked for in the date's statement:
+// a bank may be silent over a whole holiday, or a statement be lost. 0 when the
+// date has no statement, whose day then comes with the next one.
+func (c *comparison) unstated(ctx context.Context) (from calendar.Date, err error) {
+	err = c.e.db.Read(ctx, func(tx store.Tx) error {
+		var files int
+		var last calendar.Date
+		if err := tx.QueryRow("select count(*) from recon_file where source = $1 and date = $2 and state > $3", Bank, c.date, fileLoading).Scan(&files); err != nil || files == 0 {
+			return err
+		}
+		if err := tx.QueryRow("select coalesce(max(date), 0) from recon_file where source = $1 and date < $2 and state > $3", Bank, c.date, fileLoading).Scan(&last); err != nil {
+			return err
+		}
+		from = c.date.AddDays(-statementLag)
+		if last != 0 {
+			from = min(from, last)
+		}
+		return nil
+	})
+	return from, err
+}
+
 func (c *comparison) paidOn(ctx context.Context, day calendar.Date) error {
 	after, last := "", ""
 	for {
 		n := 0
 		fault.Hit("reconcile.bank.before")
 		err := c.e.db.Write(ctx, func(tx store.Tx) error {
-			var files int
-			if err := tx.QueryRow("select count(*) from recon_file where source = $1 and date = $2 and state > $3", Bank, c.date, fileLoading).Scan(&files); err != nil || files == 0 {
-				return err
-			}
 			paid, err := settlement.PaidOnTx(tx, day, after, loadBatch)
 			if err != nil {
 				return err

@@ -178,28 +178,52 @@ func TestSignedDayIsNotStopped(t *testing.T) {
 }
 
 // A payout that was booked as paid on a day without a statement is looked for in
-// those of the next days.
+// the next one, however late that comes: a bank may be silent over a holiday.
 func TestPayoutOfADayWithoutAStatement(t *testing.T) {
-	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
-		w := newTown(t, db)
-		w.sale(alice, wednesday, 100_00)
-		w.night(wednesday)
-		if err := db.Write(t.Context(), func(tx store.Tx) error {
-			_, err := tx.Exec("update settlement_payout set state = $1, finished = $2", int(settlement.Paid), at(thursday, 22).UnixMicro())
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
-		w.statement(friday, "single nobody 5.00")
-		for _, d := range []calendar.Date{thursday, friday} {
-			w.load(w.file("north", d))
-			w.load(w.file("alipay", d))
-			if _, err := w.e.Compare(t.Context(), d, at(d, 25)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if b := w.only(Query{Kind: PayoutShort}); b.State != Waiting || b.Ours != 99_40 {
-			t.Errorf("%+v", b)
-		}
-	})
+	for _, c := range []struct {
+		name  string
+		paid  calendar.Date
+		dates []calendar.Date // with a statement: those that are compared
+		short bool
+	}{
+		{"the next day", thursday, []calendar.Date{friday}, true},
+		{"after eight days", thursday, []calendar.Date{wednesday, 20261127}, true},
+		{"stated", thursday, []calendar.Date{wednesday, thursday, 20261127}, false},
+		{"before the first statement", wednesday, []calendar.Date{20261127}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+				w := newTown(t, db)
+				w.sale(alice, wednesday, 100_00)
+				w.night(wednesday)
+				var ref string
+				if err := db.Write(t.Context(), func(tx store.Tx) error {
+					return tx.QueryRow("update settlement_payout set state = $1, finished = $2 returning ref", int(settlement.Paid), at(c.paid, 22).UnixMicro()).Scan(&ref)
+				}); err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range c.dates {
+					entries := "single nobody" + d.String() + " 5.00"
+					if d == c.paid {
+						entries = "single " + ref + " 99.40"
+					}
+					w.statement(d, entries)
+					if d > wednesday {
+						w.load(w.file("north", d))
+						w.load(w.file("alipay", d))
+					}
+					if _, err := w.e.Compare(t.Context(), d, at(d, 25)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				short, err := w.e.Breaks(t.Context(), Query{Kind: PayoutShort})
+				if err != nil || len(short) > 1 || (len(short) == 1) != c.short {
+					t.Fatalf("%+v, %v", short, err)
+				}
+				if c.short && (short[0].State != Waiting || short[0].Ours != 99_40 || short[0].RRN != ref) {
+					t.Errorf("%+v", short[0])
+				}
+			})
+		})
+	}
 }
