@@ -111,6 +111,7 @@ var Points = map[string]string{
 	"reconcile.lines":     "deed",
 	"reconcile.loaded":    "deed",
 	"reconcile.taken":     "deed",
+	"reconcile.withdrawn": "deed",
 	"reconcile.theirs":    "deed",
 	"reconcile.ours":      "deed",
 	"reconcile.bank":      "deed",

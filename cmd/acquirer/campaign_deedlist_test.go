@@ -65,7 +65,7 @@ var deeds = []deed{
 	{name: "bank answers", walks: "bankfile.begin bankfile.lines bankfile.load bankfile.accept", first: (*deedHouse).exchange, do: settles(at(deedDate, 16, 30))},
 	{name: "file refused", walks: "bankfile.refuse bankfile.set_aside", first: func(w *deedHouse) { w.put("bank/inbox/nonsense.xml", "<Document>") }, do: settles(at(deedDate, 16, 40))},
 	{name: "task done", walks: "task.done", args: func(w *deedHouse) []string { return append(strings.Fields("payout done"), w.task("bank_file")) }},
-	{name: "day closed", walks: "reconcile.load reconcile.lines reconcile.loaded inbox.put_away reconcile.taken reconcile.theirs reconcile.ours reconcile.bank reconcile.terminals reconcile.receipts reconcile.again reconcile.age reconcile.day" +
+	{name: "day closed", walks: "reconcile.load reconcile.lines reconcile.loaded inbox.put_away reconcile.withdrawn reconcile.taken reconcile.theirs reconcile.ours reconcile.bank reconcile.terminals reconcile.receipts reconcile.again reconcile.age reconcile.day" +
 		" journal.cut_over settlement.extras limits.forget", first: (*deedHouse).clearingFile, do: settles(at(deedDate.AddDays(1), 9, 0)), leaves: map[string]*regexp.Regexp{
 		// What falls due by the calendar is charged with the next day's close.
 		"settlement.extras.before": regexp.MustCompile(`^\n-\nsettlement_feed name=extras cursor=2026-11-20$`),

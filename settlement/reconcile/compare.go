@@ -43,7 +43,7 @@ func (e *Engine) Compare(ctx context.Context, date calendar.Date, now time.Time)
 		return Day{}, err
 	}
 	c := &comparison{e: e, date: date, due: due, now: now}
-	for _, step := range []func(context.Context) error{c.takenBack, c.files, c.lines, c.bank, c.terminals, c.receipts, c.again, c.age, c.day} {
+	for _, step := range []func(context.Context) error{c.withdrawn, c.takenBack, c.files, c.lines, c.bank, c.terminals, c.receipts, c.again, c.age, c.day} {
 		if err := step(ctx); err != nil {
 			return Day{}, fmt.Errorf("reconcile: comparing %s: %w", date, err)
 		}
@@ -351,6 +351,17 @@ func postDifference(tx store.Tx, b *Break, wallet string, date calendar.Date) er
 	return err
 }
 
+// outOfSuspense takes back what postDifference booked: the receivable has it again.
+func outOfSuspense(b *Break, date calendar.Date, wallet string) []ledger.Transfer {
+	switch net := b.net(); {
+	case net > 0:
+		return []ledger.Transfer{ledger.LongResolved(b.Key, date, wallet, "", net)}
+	case net < 0:
+		return []ledger.Transfer{ledger.ShortFound(b.Key, date, wallet, -net)}
+	}
+	return nil
+}
+
 // long is money that only the other side has.
 func (c *comparison) long(ctx context.Context, tx store.Tx, t *theirs) error {
 	seen := Nothing
@@ -415,7 +426,29 @@ func (c *comparison) reversal(tx store.Tx, t *theirs) error {
 	}
 	b := c.of(LateReversal, t)
 	b.State, b.Due, b.Detail = Open, 0, "reversed there; here its sale stands"
+	if t.ours != 0 {
+		if err := c.holdSale(tx, t, &b); err != nil {
+			return err
+		}
+	}
 	return c.add(tx, t, &b)
+}
+
+// holdSale keeps the sale that t takes back out of payouts, if it waits for one: the
+// network will not pay for it. The run that would have it then expects nothing of it.
+func (c *comparison) holdSale(tx store.Tx, t *theirs, b *Break) error {
+	l, err := settlement.LineTx(tx, -t.ours)
+	if errors.Is(err, store.ErrNotFound) || err == nil && (l.State != settlement.LineWaits || l.Issuer != t.source || l.Amount != -t.amount) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if b.Held, err = settlement.HoldTx(tx, l.ID); err != nil || !b.Held {
+		return err
+	}
+	b.line, b.Merchant, b.Terminal = l.ID, l.Merchant, l.Terminal
+	return settlement.ExpectTx(tx, "recon/"+b.Key+"/run", l.Date, c.e.wallet(t.source), l.Net())
 }
 
 // found ends the break of a line that a later file brought: it settles with
@@ -511,12 +544,13 @@ func (c *comparison) line(tx store.Tx, l *settlement.Line) error {
 	if b, err := breakOfLine(tx, l.ID); err != nil {
 		return err
 	} else if b != nil {
-		if b.Kind != Long || b.Theirs != l.Amount {
+		if b.Kind != Long && b.Kind != LateReversal || b.Theirs != l.Amount {
 			return nil // it is known
 		}
-		// An earlier file had it, and its money came with that file's day.
+		// An earlier file had it, the sale or its reversal, and its money came, or went,
+		// with that file's day.
 		wallet := c.e.wallet(l.Issuer)
-		if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.LongResolved(b.Key, c.booked, wallet, "", b.net())}); err != nil {
+		if _, err := ledger.PostTx(tx, outOfSuspense(b, c.booked, wallet)); err != nil {
 			return err
 		}
 		if fee := b.TheirFee - l.IssuerFee - l.NetworkFee; fee != 0 {

@@ -130,6 +130,39 @@ func TestShortComesWhenItIsWithPeople(t *testing.T) {
 	})
 }
 
+// A sale that no file has and that is in suspense already is reversed here: nobody has
+// lost anything. People who look at it before the next comparison cannot write it off.
+func TestShortIsReversedWhenItIsWithPeople(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		f, _ := w.sale(alice, wednesday, 100_00)
+		w.drop("north", f.RRN)
+		for _, d := range []calendar.Date{wednesday, thursday, friday} {
+			w.sale(alice, d, 500_00)
+			w.night(d)
+		}
+		w.wants("1901=99.52")
+		w.reverse(f.RRN, saturday)
+		if _, err := w.books.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range []Action{ToLoss, ToMerchant} {
+			for _, who := range []string{"maker", "checker"} {
+				_, done, err := w.e.Resolve(t.Context(), w.only(Query{}).ID, a, "", Who{Name: who}, at(saturday, 10))
+				if done || who == "checker" && !errors.Is(err, ErrAction) {
+					t.Errorf("%s by %s: %v, %v", a, who, done, err)
+				}
+			}
+		}
+		w.sale(alice, saturday, 500_00)
+		w.night(saturday)
+		if b := w.only(Query{}); b.State != Resolved || b.Action != Accept || b.Held || b.DoneBy != "rule" {
+			t.Errorf("on Saturday %+v", b)
+		}
+		w.wants("1901=0.00 1101=0.00 5901=0.00")
+	})
+}
+
 // Money whose file names no merchant can be given back, not to nobody.
 func TestLongOfNobody(t *testing.T) {
 	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {

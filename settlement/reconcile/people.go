@@ -22,6 +22,9 @@ var (
 	ErrAction = errors.New("that cannot be done")
 )
 
+// errWithdrawn says that the sale of a break is not held any more.
+var errWithdrawn = fmt.Errorf("%w: its sale was reversed here meanwhile, by which the next comparison resolves it (acquirer reconcile --date D)", ErrAction)
+
 // Who does something, and from where, for the audit log.
 type Who struct {
 	Name string
@@ -124,11 +127,25 @@ func (e *Engine) book(ctx context.Context, tx store.Tx, b *Break, date calendar.
 		if !b.Held {
 			return nil
 		}
-		settles, err := settlement.ReleaseTx(tx, b.line, date)
-		if err != nil || settles == 0 {
+		l, err := settlement.LineTx(tx, b.line)
+		if err != nil {
 			return err
 		}
-		return expect("run", settles, -(b.Ours - b.OurFee).Fen())
+		settles, err := settlement.ReleaseTx(tx, b.line, date)
+		if err == nil && settles == 0 {
+			err = errWithdrawn
+		}
+		if err != nil {
+			return err
+		}
+		return expect("release", settles, -l.Net().Fen())
+	}
+	drop := func() error {
+		dropped, err := settlement.DropTx(tx, b.line, date)
+		if err == nil && !dropped {
+			err = errWithdrawn
+		}
+		return err
 	}
 	t, books := e.posting(b, b.Action, date)
 	post := func() error {
@@ -140,7 +157,10 @@ func (e *Engine) book(ctx context.Context, tx store.Tx, b *Break, date calendar.
 	}
 	switch b.Kind {
 	case Long, Duplicate, LateReversal, Amount:
-		if b.Kind == Amount {
+		switch {
+		case b.Kind == LateReversal && b.Held && b.Action == ToMerchant: // its sale goes back here too
+			return errors.Join(drop(), b.backMatched(tx), post())
+		case b.Kind == Amount || b.Kind == LateReversal:
 			if err := release(); err != nil {
 				return err
 			}
@@ -163,11 +183,7 @@ func (e *Engine) book(ctx context.Context, tx store.Tx, b *Break, date calendar.
 		case b.Action == ToLoss:
 			return errors.Join(release(), post())
 		case b.Held:
-			dropped, err := settlement.DropTx(tx, b.line, date)
-			if err == nil && !dropped {
-				err = errors.New("its line is not held any more")
-			}
-			return errors.Join(err, post())
+			return errors.Join(drop(), post())
 		}
 		return errors.Join(owe(), post())
 	}
@@ -182,7 +198,7 @@ func (e *Engine) posting(b *Break, a Action, date calendar.Date) (t ledger.Trans
 		merchant = b.Merchant
 	}
 	switch {
-	case b.Kind == Short && a == ToMerchant && b.Held: // its line is taken back
+	case (b.Kind == Short || b.Kind == LateReversal) && a == ToMerchant && b.Held: // its line is taken back
 		return ledger.ShortFound(b.Key, date, wallet, -diff), true
 	case b.Kind == Short:
 		return ledger.ShortResolved(b.Key, date, merchant, -diff), true

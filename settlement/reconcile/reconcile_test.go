@@ -204,6 +204,43 @@ func TestStories(t *testing.T) {
 			later: func(w *town) {
 				w.tell("north", clearing.Record{Kind: clearing.Reversal, RRN: "000000000001", Amount: -100_00, IssuerFee: -45, NetworkFee: -3, Merchant: alice})
 			}},
+		{name: "reversed there before it is paid, the merchant bears it", kind: LateReversal, held: true, open: Open, then: Open, action: ToMerchant,
+			begin: func(w *town) { w.tell("north", reversed(*w.sold())) }},
+		{name: "reversed there before it is paid, the house bears it", kind: LateReversal, held: true, open: Open, then: Open, action: ToLoss, loses: 100_00 - feeOf100, pays: 100_00,
+			begin: func(w *town) { w.tell("north", reversed(*w.sold())) }},
+		{name: "reversed there before it is paid, and then here", kind: LateReversal, held: true, open: Open, then: Resolved,
+			begin: func(w *town) { w.tell("north", reversed(*w.sold())) },
+			later: func(w *town) { w.reverse("000000000001", thursday) }},
+		{name: "reversed there after it was paid, and then here", kind: LateReversal, open: Open, then: Resolved,
+			begin: func(w *town) {
+				f, r := w.sale(early, wednesday, 100_00)
+				w.tell("north", reversed(*r))
+				if _, err := w.books.CatchUp(w.t.Context()); err != nil {
+					w.t.Fatal(err)
+				}
+				if _, err := w.books.PayEarly(w.t.Context(), wednesday, 1600, at(wednesday, 16)); err != nil {
+					w.t.Fatal(err)
+				}
+				w.seen[f.RRN] = WasReversed
+			},
+			later: func(w *town) { w.reverse("000000000001", thursday) }},
+		{name: "short, and reversed here the next day", kind: Short, held: true, open: Waiting, then: Resolved,
+			begin: func(w *town) { f, _ := w.sale(alice, wednesday, 100_00); w.drop("north", f.RRN) },
+			later: func(w *town) { w.reverse("000000000001", thursday) }},
+		{name: "amount differs, and both reverse it the next day", kind: Amount, held: true, open: Open, then: Resolved,
+			begin: func(w *town) {
+				r := w.sold()
+				r.Amount, r.IssuerFee = 110_00, 50
+				w.files["late"] = append(w.files["late"], reversed(*r))
+			},
+			later: func(w *town) { w.reverse("000000000001", thursday); w.tell("north", w.files["late"][0]) }},
+		{name: "less there, and both reverse it the next day", kind: Amount, held: true, open: Open, then: Resolved,
+			begin: func(w *town) {
+				r := w.sold()
+				r.Amount = 90_00
+				w.files["late"] = append(w.files["late"], reversed(*r))
+			},
+			later: func(w *town) { w.reverse("000000000001", thursday); w.tell("north", w.files["late"][0]) }},
 		{name: "paid and cancelled at the wallet on the same day", open: 0, then: 0,
 			begin: func(w *town) {
 				w.tell("alipay", clearing.Record{Kind: clearing.Sale, RRN: "000000009999", Amount: 100_00, IssuerFee: 20})

@@ -82,3 +82,68 @@ func (c *comparison) unmatch(tx store.Tx, t *theirs) error {
 	}
 	return c.add(tx, t, &b)
 }
+
+// withdrawn ends what holds a line that was reversed here meanwhile: one that no file
+// has, which neither side has then, and one whose reversal the other side had first.
+// One that the other side has with another amount is its alone then, and waits for its
+// reversal.
+func (c *comparison) withdrawn(ctx context.Context) error {
+	fault.Hit("reconcile.withdrawn.before")
+	err := c.e.db.Write(ctx, func(tx store.Tx) error {
+		if err := c.lock(tx); err != nil {
+			return err
+		}
+		rows, err := tx.Query("select " + breakColumns + ` from recon_break where state < 3 and held = 1
+			and exists (select 1 from settlement_line l where l.id = recon_break.line and l.run = -1) order by id`)
+		all, err := store.All(rows, err, scanBreak)
+		if err != nil {
+			return err
+		}
+		for i := range all {
+			if err := c.withdraw(tx, &all[i]); err != nil {
+				return fmt.Errorf("break %s: %w", all[i].Key, err)
+			}
+		}
+		return nil
+	})
+	fault.Hit("reconcile.withdrawn.after")
+	return err
+}
+
+func (c *comparison) withdraw(tx store.Tx, b *Break) error {
+	wallet := c.e.wallet(b.Source)
+	if b.Kind != Short || b.State == Open {
+		if _, err := ledger.PostTx(tx, outOfSuspense(b, c.booked, wallet)); err != nil {
+			return err
+		}
+	}
+	if b.Kind == LateReversal {
+		if err := b.backMatched(tx); err != nil {
+			return err
+		}
+	}
+	if b.Kind == Amount {
+		rows, err := tx.Query("select "+theirColumns+" from recon_line where id = $1", b.their)
+		theirs, err := store.All(rows, err, scanTheirs)
+		if err != nil {
+			return err
+		}
+		if len(theirs) != 1 {
+			return errors.New("the line of their file is not there")
+		}
+		t := &theirs[0]
+		late := c.of(LateReversal, t)
+		late.Merchant, late.Terminal, late.Detail = b.Merchant, b.Terminal, "reversed here; the other side had it as a sale, with another amount, when it wrote its file"
+		if err := errors.Join(settlement.ExpectTx(tx, "recon/"+b.Key+"/withdrawn", t.date, wallet, -t.settles()), c.add(tx, t, &late)); err != nil {
+			return err
+		}
+	}
+	b.resolve(Accept, "rule: reversed here since", c.now)
+	return b.update(tx)
+}
+
+// backMatched marks the other side's reversal as one that we have too.
+func (b *Break) backMatched(tx store.Tx) error {
+	_, err := tx.Exec("update recon_line set state = $1 where id = $2", lineMatched, b.their)
+	return err
+}

@@ -132,6 +132,28 @@ func (w *town) sale(mid string, d calendar.Date, amount money.Amount) (settlemen
 	return f, w.tell("north", clearing.Record{Kind: clearing.Sale, RRN: f.RRN, Amount: amount, IssuerFee: cost.Issuer, NetworkFee: cost.Network, Merchant: mid, Terminal: "10000001"})
 }
 
+// sold is alice's sale of Wednesday, as the network will have it.
+func (w *town) sold() *clearing.Record {
+	_, r := w.sale(alice, wednesday, 100_00)
+	return r
+}
+
+// reversed is a record that takes another one back.
+func reversed(r clearing.Record) clearing.Record {
+	r.Kind, r.Amount, r.IssuerFee, r.NetworkFee = clearing.Reversal, -r.Amount, -r.IssuerFee, -r.NetworkFee
+	return r
+}
+
+// reverse takes a sale back here.
+func (w *town) reverse(rrn string, d calendar.Date) {
+	w.t.Helper()
+	i := slices.IndexFunc(w.facts, func(f settlement.Fact) bool { return f.RRN == rrn })
+	f := w.facts[i]
+	f.Taken, f.At, f.On = true, at(d, 9), d
+	w.fact(f)
+	w.seen[rrn] = WasReversed
+}
+
 // scan is a payment by code at a wallet.
 func (w *town) scan(mid string, d calendar.Date, amount money.Amount) (settlement.Fact, *clearing.Record) {
 	w.txn++
