@@ -132,11 +132,12 @@ var Points = map[string]string{
 	"dispute.attach":  "deed",
 	"dispute.unknown": "deed",
 
-	"plans.sign":   "deed",
-	"plans.tell":   "deed",
-	"plans.date":   "deed",
-	"plans.answer": "deed",
-	"plans.move":   "deed",
+	"plans.sign":     "deed",
+	"plans.tell":     "deed",
+	"plans.date":     "deed",
+	"plans.answer":   "deed",
+	"plans.move":     "deed",
+	"merchant.speed": "deed",
 
 	"audit.append":   "deed",
 	"lines.order":    "deed",

@@ -531,6 +531,63 @@ func TestMove(t *testing.T) {
 	})
 }
 
+// A merchant gets another speed when its plan offers it, today and tomorrow; every
+// node has it, and what is written with it is written or neither is.
+func TestSetSpeed(t *testing.T) {
+	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
+		ctx, today := t.Context(), calendar.DateOf(time.Now())
+		r, other := open(t, db), open(t, db)
+		register(t, r, "MICRO-2025", mid)
+		has := func(want Speed) {
+			t.Helper()
+			if _, err := other.Refresh(ctx); err != nil {
+				t.Fatal(err)
+			}
+			for _, node := range []*Registry{r, other, open(t, db)} {
+				if m, _ := node.Merchant([]byte(mid)); m.Speed != want || m.Plan != "MICRO-2025" && m.Plan != "ESIGN-STD" {
+					t.Errorf("paid %s under %s, want %s", m.Speed, m.Plan, want)
+				}
+			}
+		}
+		broken := errors.New("no log")
+		if err := r.SetSpeed(ctx, mid, S0, today, func(store.Tx) error { return broken }); !errors.Is(err, broken) {
+			t.Errorf("without its entry in the log: %v", err)
+		}
+		has(T1)
+		for _, speed := range []Speed{S0, S0, D0} {
+			if err := r.SetSpeed(ctx, mid, speed, today); err != nil {
+				t.Fatal(err)
+			}
+			has(speed)
+		}
+		if _, err := r.Move(ctx, mid, "ESIGN-STD", today); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.SetSpeed(ctx, mid, S0, today); !errors.Is(err, ErrPlan) || !strings.Contains(err.Error(), "ESIGN-STD version 1") || !strings.Contains(err.Error(), today.AddDays(1).String()) {
+			t.Errorf("a speed that tomorrow's plan does not offer: %v", err)
+		}
+		if err := r.SetSpeed(ctx, mid, D1, today); !errors.Is(err, ErrPlan) || !strings.Contains(err.Error(), "MICRO-2025 version 1") {
+			t.Errorf("a speed that today's plan does not offer: %v", err)
+		}
+		if err := r.SetSpeed(ctx, mid, "D2", today); err == nil {
+			t.Error("a speed that does not exist is taken")
+		}
+		has(D0)
+		if err := r.SetSpeed(ctx, "898110054119999", T1, today); !errors.Is(err, ErrUnknown) {
+			t.Errorf("nobody: %v", err)
+		}
+		gone, _ := r.Merchant([]byte(mid))
+		closed := *gone
+		closed.Status = Closed
+		if err := r.Put(ctx, []Merchant{closed}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.SetSpeed(ctx, mid, T1, today); !errors.Is(err, ErrClosed) {
+			t.Errorf("a closed merchant: %v", err)
+		}
+	})
+}
+
 // Before a version is announced it is said what merchants have now and it does
 // not offer, by those who have it.
 func TestLacks(t *testing.T) {

@@ -124,6 +124,7 @@ var deeds = []deed{
 	}},
 	{name: "prices announced", walks: "plans.date plans.tell audit.append", first: (*deedHouse).newPrice, args: says("fees announce --plan MICRO-2025 --plan-version 3 --yes --effective " + calendar.DateOf(time.Now()).AddDays(31).String())},
 	{name: "price refused", walks: "plans.answer", args: says("fees consent objected --merchant " + slowPaid + " --plan-version 3")},
+	{name: "speed", walks: "merchant.speed", args: says("settle speed " + slowPaid + " D0 --why ticket")},
 	{name: "plan moved", walks: "plans.move", args: says("fees move --merchant " + slowPaid + " --plan ESIGN-STD")},
 	{name: "repair charged", walks: "settlement.extra_fee", args: says("fees charge --merchant " + earlyPaid + " --ref WO-1")},
 	{name: "account asked", walks: "account.ask", first: func(w *deedHouse) { w.put("number", "6228480402564890018\n") },

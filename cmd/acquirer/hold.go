@@ -18,11 +18,12 @@ import (
 
 // termsCall is an errand about a merchant's money: holds, and early payment.
 type termsCall struct {
-	Do       string       `json:"do"` // list, hold, confirm, refuse, ask-release, release, fast, watch, unwatch or watches
+	Do       string       `json:"do"` // list, hold, confirm, refuse, ask-release, release, fast, speed, watch, unwatch or watches
 	Key      string       `json:"key,omitempty"`
 	Merchant string       `json:"merchant,omitempty"`
 	Amount   money.Amount `json:"amount,omitempty"`
 	Reason   string       `json:"reason,omitempty"`
+	Speed    string       `json:"speed,omitempty"`
 	Until    time.Time    `json:"until,omitzero"` // of a watch
 	All      bool         `json:"all,omitempty"`
 }
@@ -66,6 +67,8 @@ func (c *termsCall) run(ctx context.Context, db *store.DB, cfg Config, who strin
 	case "fast":
 		err = books.AllowFast(ctx, c.Merchant, who, now, c.record(who))
 		a.Said = "merchant " + c.Merchant + " is paid early from its first sale on"
+	case "speed":
+		a.Said, err = c.setSpeed(ctx, db, cfg, who)
 	case "watch":
 		err = books.Watch(ctx, settlement.Watch{Merchant: c.Merchant, Reason: c.Reason, SetBy: who, Until: c.Until}, now, c.record(who))
 		a.Said = "merchant " + c.Merchant + " is watched: it is paid T+1 until two people lift that"
@@ -93,6 +96,8 @@ func (c *termsCall) record(who string) func(tx store.Tx) error {
 		detail = fmt.Sprintf("%s of merchant %s: %s", c.Amount, c.Merchant, c.Reason)
 	case "fast", "watch", "unwatch":
 		subject = "merchant " + c.Merchant
+	case "speed":
+		subject, detail = "merchant "+c.Merchant, c.Speed+": "+c.Reason
 	}
 	return recorded(who, "settle "+c.Do, subject, detail)
 }

@@ -41,7 +41,7 @@ func TestSettleHold(t *testing.T) {
 	run(0, "nothing is held", "hold", "list")
 	run(2, "--merchant", "hold", "ask", "K1", "--amount", "60.00", "--reason", "x")
 	run(2, "500.00", "hold", "ask", "K1", "--merchant", mid, "--amount", "-60.00", "--reason", "x")
-	run(1, "not enough money", "hold", "ask", "K1", "--merchant", mid, "--amount", "100.01", "--reason", "cash-out")
+	run(1, "is owed 100.00 that was not sent to the bank; hold no more", "hold", "ask", "K1", "--merchant", mid, "--amount", "100.01", "--reason", "cash-out")
 	run(0, "somebody else confirms", "hold", "ask", "K1", "--merchant", mid, "--amount", "60.00", "--reason", "cash-out")
 	run(1, "second person", "hold", "confirm", "K1")
 	run(1, "no such hold", "hold", "confirm", "K2")
@@ -80,7 +80,8 @@ func TestSettleHold(t *testing.T) {
 	}
 }
 
-// A merchant is watched by one person and freed by two, and their log says so.
+// A merchant gets another speed, is watched by one person and freed by two, and
+// their log says so.
 func TestSettleWatch(t *testing.T) {
 	cfg := configOf(t, []string{"--database", "sqlite:" + filepath.Join(t.TempDir(), "acquirer.db")})
 	db, err := store.Open(t.Context(), cfg.Database, schemas()...)
@@ -104,6 +105,11 @@ func TestSettleWatch(t *testing.T) {
 		}
 		return out
 	}
+	run(2, "--why", "speed", mid, "T1")
+	run(2, "T1, D1, D0 or S0", "speed", mid, "t1", "--why", "x")
+	run(1, "not registered", "speed", "898110058120009", "T1", "--why", "x")
+	run(1, "does not settle at D1", "speed", mid, "D1", "--why", "x")
+	run(0, "is paid D0 for what is booked from now on: 借记卡0.50%封顶20.00元", "speed", mid, "D0", "--why", "hotline, ticket 4711")
 	run(0, "nobody is watched", "watches")
 	run(2, "--why", "watch", mid)
 	run(2, "--until", "watch", mid, "--why", "x", "--until", "soon")
@@ -122,10 +128,14 @@ func TestSettleWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	var entries int
+	var speed string
 	if err := errors.Join(db.Read(t.Context(), func(tx store.Tx) error {
-		return tx.QueryRow("select count(*) from audit where op in ('settle watch', 'settle unwatch') and subject = $1", "merchant "+mid).Scan(&entries)
-	}), db.Close()); err != nil || entries != 3 {
-		t.Errorf("%d entries in the log, %v", entries, err)
+		if err := tx.QueryRow("select speed from merchant where mid = $1", mid).Scan(&speed); err != nil {
+			return err
+		}
+		return tx.QueryRow("select count(*) from audit where op in ('settle watch', 'settle unwatch') and subject = $1 or op = 'settle speed' and detail = 'D0: hotline, ticket 4711'", "merchant "+mid).Scan(&entries)
+	}), db.Close()); err != nil || entries != 4 || speed != "D0" {
+		t.Errorf("%d entries in the log, paid %s, %v", entries, speed, err)
 	}
 	run(0, "nobody is watched", "watches")
 	var a termsAnswer

@@ -53,7 +53,7 @@ Exit status 1 when something is wrong with the books.`,
   acquirer settle --date 2026-11-20 --received 1234.50 --wallet alipay --reference 2026112300017`,
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(newHoldCmd(), newReleaseCmd(), newAccountCmd(), newFastCmd())
+	cmd.AddCommand(newHoldCmd(), newReleaseCmd(), newAccountCmd(), newFastCmd(), newSpeedCmd())
 	cmd.AddCommand(watchCmds()...)
 	addConfigFlags(cmd)
 	f := cmd.Flags()
