@@ -87,6 +87,10 @@ const (
 
 var openPage = entries + "where t.id > $1 and t.id <= $2 and o.id is null order by t.id"
 
+// openOf counts the open transactions of a business date among those of a page of
+// ids: the plus keeps the key of days, which has all of the date, out of it.
+const openOf = "select count(*) from txn t left join outcome o on o.txn = t.id where t.id > $1 and t.id <= $2 and +t.day = $3 and o.id is null"
+
 // sweepPage is how many transactions one query of a sweep looks at.
 const sweepPage = 5000
 
@@ -234,6 +238,34 @@ func scanEntries(rows *store.Rows) ([]*Entry, error) {
 		all = append(all, e)
 	}
 	return all, rows.Err()
+}
+
+// Undecided counts the transactions of a business date that are open. It looks at
+// what is behind the sweep's mark, below which everything is closed, page by page:
+// a day of a million sales has a few hundred there.
+func (j *Journal) Undecided(ctx context.Context, day calendar.Date) (n int, err error) {
+	var from, limit int64
+	err = j.db.Read(ctx, func(tx store.Tx) error {
+		return tx.QueryRow(`select coalesce((select id from journal_mark where name = 'closed'), 0), coalesce((select max(id) from txn), 0)`).Scan(&from, &limit)
+	})
+	for from < limit && err == nil {
+		err = j.db.Read(ctx, func(tx store.Tx) error {
+			last := limit
+			if err := tx.QueryRow(pageEnd, from, limit, sweepPage-1).Scan(&last); err != nil && err != store.ErrNotFound {
+				return err
+			}
+			var open int
+			if err := tx.QueryRow(openOf, from, last, day).Scan(&open); err != nil {
+				return err
+			}
+			n, from = n+open, last
+			return nil
+		})
+	}
+	if err != nil {
+		return 0, fmt.Errorf("journal: counting the open transactions of %s: %w", day, err)
+	}
+	return n, nil
 }
 
 // ClaimFor takes up to n reversals towards an issuer that are due and that

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"acquirer/calendar"
 	"acquirer/journal"
 	"acquirer/money"
 	"acquirer/store"
@@ -122,7 +123,16 @@ func TestSweepFindsWhatIsLost(t *testing.T) {
 			}
 			return id
 		}
+		undecided := func(day calendar.Date, want int) {
+			t.Helper()
+			if n, err := j.Undecided(t.Context(), day); err != nil || n != want {
+				t.Errorf("%d transactions of %s are open, %v, want %d", n, day, err, want)
+			}
+		}
+		undecided(businessDay, 4)
+		undecided(nextDay, 0)
 		sweep(2)
+		undecided(businessDay, 2)
 		state(t, j, lost, journal.Owed)
 		state(t, j, behind, journal.Owed)
 		state(t, j, stuck, journal.Open)
@@ -132,7 +142,9 @@ func TestSweepFindsWhatIsLost(t *testing.T) {
 		}
 		sweep(0)
 		mustClose(t, j, stuck, declined("05"), true)
+		undecided(businessDay, 1)
 		sweep(0)
+		undecided(businessDay, 1)
 		if m := mark(); m <= stuck.ID || m >= young.ID {
 			t.Errorf("the mark is %d, want between %d and %d", m, stuck.ID, young.ID)
 		}

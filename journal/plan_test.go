@@ -16,7 +16,7 @@ func TestReadsFollowIndexes(t *testing.T) {
 		clearingSince:   "f", // the page it found
 		debtLists[Owed]: "d", debtLists[Manual]: "d",
 		spentOn:  "",
-		openPage: "", pageEnd: "", followers: "",
+		openPage: "", pageEnd: "", openOf: "", followers: "",
 		countOwed:                              "owed USING INDEX owed_due",
 		countManual:                            "owed USING COVERING INDEX owed_manual",
 		dueReversals:                           "",

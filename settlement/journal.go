@@ -82,12 +82,5 @@ func (s journalSource) CutOver(ctx context.Context, date calendar.Date) error {
 
 // Undecided implements Source.
 func (s journalSource) Undecided(ctx context.Context, date calendar.Date) (int, error) {
-	totals, err := s.j.TotalsByIssuer(ctx, date)
-	n := 0
-	for _, t := range totals {
-		if t.State == journal.Open {
-			n += int(t.Count)
-		}
-	}
-	return n, err
+	return s.j.Undecided(ctx, date)
 }
