@@ -166,6 +166,17 @@ func (e *Engine) holdTx(tx store.Tx, h Hold, now time.Time) (fresh bool, err err
 	if err != nil {
 		return false, err
 	}
+	unsent, err := unsentPayouts(tx, h.Merchant)
+	if err != nil {
+		return false, err
+	}
+	most := balance.Available(ledger.MerchantPayable)
+	for i := range unsent {
+		most += unsent[i].amount
+	}
+	if h.Amount > most {
+		return false, fmt.Errorf("%w: merchant %s is owed %s that was not sent to the bank; hold no more than that", ledger.ErrInsufficient, h.Merchant, most)
+	}
 	waits := max(0, min(h.Amount, balance.Available(ledger.MerchantPayable)))
 	if err := e.cutPayouts(tx, &h, h.Amount-waits, date, now); err != nil {
 		return false, err

@@ -30,8 +30,12 @@ type Watch struct {
 	Lifted   time.Time `json:"lifted,omitzero"`
 }
 
-// ErrWatch says that a watch does not make sense, or is not there.
-var ErrWatch = errors.New("settlement: no such watch")
+var (
+	// ErrWatch says that a watch does not make sense, or would be a second one.
+	ErrWatch = errors.New("settlement: not a watch that can be set")
+	// ErrNoWatch says that nobody watches a merchant.
+	ErrNoWatch = errors.New("settlement: no such watch")
+)
 
 // Watch sets w, which needs a registered merchant, a reason and who sets it; with
 // Until it ends by itself. A merchant is watched once: for another reason the one
@@ -59,7 +63,7 @@ func (e *Engine) Watch(ctx context.Context, w Watch, now time.Time, also ...func
 			return nil
 		case err == nil:
 			return fmt.Errorf("%w: %s watches it since %s: %s; lift that one first", ErrWatch, was.SetBy, was.From.In(calendar.Beijing).Format("2006-01-02 15:04"), was.Reason)
-		case !errors.Is(err, ErrWatch):
+		case !errors.Is(err, ErrNoWatch):
 			return err
 		}
 		if _, err := tx.Exec("insert into settlement_watch ("+watchColumns+") values ($1,$2,$3,$4,$5,'',0,'',0)", w.Merchant, w.Reason, w.SetBy, micro(w.From), micro(w.Until)); err != nil {
@@ -132,13 +136,13 @@ func scanWatch(r *store.Rows, w *Watch) error {
 	return err
 }
 
-// watchOf reads and locks the watch of a merchant that was not lifted; ErrWatch
+// watchOf reads and locks the watch of a merchant that was not lifted; ErrNoWatch
 // when there is none.
 func watchOf(tx store.Tx, mid string) (Watch, error) {
 	rows, err := tx.Query("select "+watchColumns+" from settlement_watch where merchant = $1 and lifted = 0 for update", mid)
 	all, err := store.All(rows, err, scanWatch)
 	if err == nil && len(all) == 0 {
-		err = ErrWatch
+		err = ErrNoWatch
 	}
 	if err != nil {
 		return Watch{}, err
@@ -155,7 +159,7 @@ func (e *Engine) risky(tx store.Tx, mid string, date calendar.Date, now time.Tim
 	switch w, err := watchOf(tx, mid); {
 	case err == nil && (w.Until.IsZero() || now.Before(w.Until)):
 		return "watched since " + w.From.In(calendar.Beijing).Format("2006-01-02") + ": " + w.Reason, nil
-	case err != nil && !errors.Is(err, ErrWatch):
+	case err != nil && !errors.Is(err, ErrNoWatch):
 		return "", fmt.Errorf("settlement: who watches merchant %s: %w", mid, err)
 	}
 	if e.cfg.RiskPPM == 0 {

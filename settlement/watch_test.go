@@ -25,7 +25,7 @@ func TestWatch(t *testing.T) {
 				t.Errorf("%+v: %v", bad, err)
 			}
 		}
-		if _, err := e.Unwatch(ctx, mid, "li", at); !errors.Is(err, ErrWatch) {
+		if _, err := e.Unwatch(ctx, mid, "li", at); !errors.Is(err, ErrNoWatch) {
 			t.Errorf("lifting what is not there: %v", err)
 		}
 		recorded := 0
@@ -35,7 +35,7 @@ func TestWatch(t *testing.T) {
 			must(t, e.Watch(ctx, x, at, record))
 		}
 		x.Reason = "ticket 2"
-		if err := e.Watch(ctx, x, at.Add(time.Minute)); !errors.Is(err, ErrWatch) || !strings.Contains(err.Error(), "ticket 1") {
+		if err := e.Watch(ctx, x, at.Add(time.Minute)); !errors.Is(err, ErrWatch) || !strings.Contains(err.Error(), "ticket 1") || strings.Contains(err.Error(), "no such") {
 			t.Errorf("a second watch: %v", err)
 		}
 		must(t, e.Watch(ctx, Watch{Merchant: other, Reason: "a week", SetBy: "li", Until: at.Add(time.Hour)}, at))
