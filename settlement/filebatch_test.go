@@ -208,3 +208,67 @@ func TestFilesOfOneName(t *testing.T) {
 		}
 	})
 }
+
+// A bank that refuses or settles a message as a whole lists some of its orders, to
+// say more of them: the others fare alike. Of one that has the message, or an order,
+// already the refusal is no word about what it paid.
+func TestStatusOfAMessageWithSomeOrders(t *testing.T) {
+	const message = "PO20261123-000001"
+	for _, c := range []struct {
+		name, group, order string // order: what is said of the first
+		states             [2]PayoutState
+	}{
+		{"refused", "<GrpSts>RJCT</GrpSts><StsRsnInf><Rsn><Cd>FF01</Cd></Rsn></StsRsnInf>", "<TxSts>RJCT</TxSts><StsRsnInf><Rsn><Cd>AC04</Cd></Rsn></StsRsnInf>", [2]PayoutState{Failed, Failed}},
+		{"settled", "<GrpSts>ACSC</GrpSts>", "<TxSts>ACSC</TxSts>", [2]PayoutState{Paid, Paid}},
+		{"in process, one refused", "<GrpSts>ACSP</GrpSts>", "<TxSts>RJCT</TxSts><StsRsnInf><Rsn><Cd>AC04</Cd></Rsn></StsRsnInf>", [2]PayoutState{Failed, InProcess}},
+		{"had before", "<GrpSts>RJCT</GrpSts><StsRsnInf><Rsn><Cd>DU01</Cd></Rsn></StsRsnInf>", "<TxSts>RJCT</TxSts>", [2]PayoutState{InProcess, InProcess}},
+		{"one had before", "<GrpSts>PART</GrpSts>", "<TxSts>RJCT</TxSts><StsRsnInf><Rsn><Cd>AM05</Cd></Rsn></StsRsnInf>", [2]PayoutState{InProcess, InProcess}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachFile(t, func(t *testing.T, w *world, _ *FileRail) {
+				e := w.engine()
+				refs := make([]string, 2)
+				for i := range refs {
+					mid := w.merchant(1+i, "ESIGN-STD", merchant.T1, "92") // the simulated bank says nothing
+					w.sale(mid, friday, 1000_00)
+					refs[i] = fmt.Sprintf("20261120-%s-T1-0", mid)
+				}
+				w.close(e, friday)
+				w.receive(e, friday, clock(monday, 9, 0))
+				w.pay(e, clock(monday, 10, 0))
+				must(t, os.WriteFile(filepath.Join(w.folder, "inbox", "s.xml"), fmt.Appendf(nil, `<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pain.002.001.10"><CstmrPmtStsRpt><GrpHdr><MsgId>S1</MsgId></GrpHdr><OrgnlGrpInfAndSts><OrgnlMsgId>%s</OrgnlMsgId>%s</OrgnlGrpInfAndSts><OrgnlPmtInfAndSts><OrgnlPmtInfId>%s</OrgnlPmtInfId><TxInfAndSts><OrgnlEndToEndId>%s</OrgnlEndToEndId>%s</TxInfAndSts></OrgnlPmtInfAndSts></CstmrPmtStsRpt></Document>`,
+					message, c.group, message, refs[0], c.order), 0o600))
+				w.pay(e, clock(monday, 11, 0))
+				if got := w.names("refused"); len(got) != 0 {
+					t.Fatalf("refused %v", got)
+				}
+				for i, want := range c.states {
+					if p := w.payout(e, refs[i]); p.state != want {
+						t.Errorf("order %d is %s; want %s", i+1, p.state, want)
+					}
+				}
+				w.sound(e)
+			})
+		})
+	}
+}
+
+// Money that comes back under a payout's name is that payout returned, also when
+// the bank does not say that it is a return.
+func TestReturnThatDoesNotSaySo(t *testing.T) {
+	eachFile(t, func(t *testing.T, w *world, _ *FileRail) {
+		e := w.engine()
+		ref := paidFriday(w, e, "92")
+		for i, side := range []string{"DBIT", "CRDT"} {
+			must(t, os.WriteFile(filepath.Join(w.folder, "inbox", fmt.Sprintf("n%d.xml", i)), fmt.Appendf(nil, `<Document xmlns="urn:iso:std:iso:20022:tech:xsd:camt.054.001.08"><BkToCstmrDbtCdtNtfctn><GrpHdr><MsgId>N%d</MsgId></GrpHdr><Ntfctn><Acct><Id><Othr><Id>9999000000000001</Id></Othr></Id></Acct>
+<Ntry><Amt Ccy="CNY">994.00</Amt><CdtDbtInd>%s</CdtDbtInd><Sts><Cd>BOOK</Cd></Sts><BookgDt><Dt>2026-11-23</Dt></BookgDt><NtryDtls><TxDtls><Refs><EndToEndId>%s</EndToEndId></Refs></TxDtls></NtryDtls></Ntry>
+<Ntry><Amt Ccy="CNY">5.00</Amt><CdtDbtInd>CRDT</CdtDbtInd><Sts><Cd>BOOK</Cd></Sts><BookgDt><Dt>2026-11-23</Dt></BookgDt><NtryDtls><TxDtls><Refs><EndToEndId>UNIONPAY-20261120</EndToEndId></Refs></TxDtls></NtryDtls></Ntry>
+</Ntfctn></BkToCstmrDbtCdtNtfctn></Document>`, i, side, ref), 0o600))
+			w.pay(e, clock(monday, 11, i))
+			if p, want := w.payout(e, ref), []PayoutState{Paid, CameBack}[i]; p.state != want {
+				t.Errorf("after %s it is %s; want %s", side, p.state, want)
+			}
+		}
+		w.sound(e)
+	})
+}

@@ -78,17 +78,27 @@ func (r *FileRail) readStatus(ctx context.Context, in io.Reader, take func(bankH
 		return &refusal{err: fmt.Errorf("it says that message %s has %d orders of %s; it has %d of %s", h.about, report.Count, report.Sum, orders, sum)}
 	}
 	p := pages{rail: r, h: h, take: take}
+	listed := map[string]bool{}
+	whole := Answer{Status: Status(report.Group), Reason: report.Reason}
 	for s, err := range rows {
 		if err != nil {
 			return &refusal{err: err}
 		}
+		listed[s.Reference] = true
 		a := Answer{Reference: s.Reference, Status: Status(s.Code), Amount: s.Amount, BankID: s.BankID, Reason: s.Reason}
+		if again(a) || again(whole) {
+			continue
+		}
 		if err := p.add(ctx, a, s.Line); err != nil {
 			return err
 		}
 	}
-	if p.count == 0 && report.Group != "" {
-		if err := p.all(ctx, h.about, Answer{Status: Status(report.Group), Reason: report.Reason}, nil); err != nil {
+	// Of a message that is refused or paid as a whole a bank lists some orders, to say
+	// more of them; one that is processing may list those that are not.
+	whole = Answer{Status: Status(report.Group), Reason: report.Reason}
+	final := report.Group == bankfile.Paid || report.Group == bankfile.Refused
+	if final || report.Group != "" && len(listed) == 0 {
+		if err := p.all(ctx, h.about, whole, listed); err != nil {
 			return err
 		}
 	}
@@ -112,8 +122,8 @@ func (r *FileRail) readStatement(ctx context.Context, in io.Reader, take func(ba
 		}
 		a := Answer{Reference: e.Reference, Status: Succeeded, Amount: e.Amount, BankID: e.BankID, Reason: e.Reason}
 		switch {
-		case e.Kind == bankfile.Return:
-			a.Status = Returned
+		case e.Kind == bankfile.Return, e.Kind == bankfile.Receipt && e.Reference != "":
+			a.Status = Returned // also when the bank does not say so: nobody else pays in under a payout's name
 		case e.Kind != bankfile.Payout:
 			continue
 		}
@@ -194,10 +204,9 @@ func (p *pages) flush(ctx context.Context) error {
 	return err
 }
 
-// all says the same of every order of a message but those left out. That the bank
-// has the message already is no word about its orders: ours was written twice.
+// all says the same of every order of a message but those left out.
 func (p *pages) all(ctx context.Context, message string, a Answer, without map[string]bool) error {
-	if a.Status == Rejected && strings.Contains(a.Reason, duplicateMessage) {
+	if again(a) {
 		return nil
 	}
 	for o, err := range p.rail.orders(ctx, message) {
@@ -215,9 +224,15 @@ func (p *pages) all(ctx context.Context, message string, a Answer, without map[s
 	return nil
 }
 
-// duplicateMessage is the reason DU01 of ISO 20022 (ExternalStatusReason1Code):
-// the message identification is not unique.
-const duplicateMessage = "DU01"
+// had are the reasons of ISO 20022 (ExternalStatusReason1Code) by which a bank says
+// that it has had this message, payment or order already.
+var had = map[string]bool{"AM05": true, "DU01": true, "DU02": true, "DU03": true, "DU04": true, "DU05": true}
+
+// again holds for a refusal because the bank has had it before: no word about
+// the order, which may be paid. Ours was written twice.
+func again(a Answer) bool {
+	return a.Status == Rejected && slices.ContainsFunc(strings.Fields(a.Reason), func(w string) bool { return had[w] })
+}
 
 // booked takes a message that the bank booked as one sum: all of its orders, or
 // all but those that the bank's statuses refused.

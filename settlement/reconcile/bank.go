@@ -125,6 +125,12 @@ func (c *comparison) judge(tx store.Tx, t *theirs) (*Break, error) {
 		r, err := settlement.ReceiptTx(tx, t.rrn)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
+			switch p, err := settlement.SentTx(tx, t.rrn); {
+			case err == nil && p.State == settlement.CameBack:
+				return nil, nil // the bank did not say that it is a return; its reference does
+			case err != nil && !errors.Is(err, store.ErrNotFound):
+				return nil, err
+			}
 			b := c.ofBank(ReceiptLong, t)
 			b.Detail = "it came, and nobody booked it"
 			return b, nil
