@@ -311,7 +311,7 @@ type priceNews struct {
 
 // read takes in what changed after a change number.
 func (n *priceNews) read(tx store.Tx, after int64) error {
-	rows, err := tx.Query("select body, effective, notice from merchant_plan where change > $1 order by code, version", after)
+	rows, err := tx.Query("select body, effective, notice from merchant_plan where change > $1", after)
 	n.plans, err = store.All(rows, err, func(r *store.Rows, p **FeePlan) error {
 		var body string
 		var effective, notice calendar.Date
@@ -337,7 +337,7 @@ func (n *priceNews) read(tx store.Tx, after int64) error {
 	for _, c := range classes {
 		n.classes[c[0]] = c[1]
 	}
-	rows, err = tx.Query("select "+contractColumns+" from merchant_contract where change > $1 order by id", after)
+	rows, err = tx.Query("select "+contractColumns+" from merchant_contract where change > $1", after)
 	n.contracts, err = store.All(rows, err, scanContract)
 	if err != nil {
 		return err
@@ -347,7 +347,8 @@ func (n *priceNews) read(tx store.Tx, after int64) error {
 	return err
 }
 
-// adoptPrices takes news in. Old readers keep the maps they have.
+// adoptPrices takes news in, in whatever order they came: plans by version and
+// contracts by id find their place. Old readers keep the maps they have.
 func (r *Registry) adoptPrices(n *priceNews) error {
 	r.growing.Lock()
 	defer r.growing.Unlock()

@@ -302,6 +302,7 @@ func TestPlansAreKept(t *testing.T) {
 			{`{"plans":[{"code":"X","version":1,"rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}],"extras":[{"kind":"repair","amount":"1.00","waiver":{"sales":"1.00","within_days":1}}]}]}`, "waiver"},
 			{`{"plans":[{"code":"X","version":1,"rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}],"extras":[{"kind":"deposit","amount":"1.00"}]}]}`, "deposit"},
 			{`{"plans":[{"code":"X","version":1,"rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}],"extras":[{"kind":"device","amount":"-1.00"}]}]}`, "negative"},
+			{`{"plans":[{"code":"X","version":1,"rules":[{"channel":"qr","ppm":1,"on_fee_ge_amount":"reject"},{"ppm":1,"on_fee_ge_amount":"reject"},{"channel":"card","ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}]}]}`, "rule 3 can never match: rule 2 before it"},
 			{`{"plans":`, "line 1"},
 		} {
 			if err := r.ImportPlans(ctx, strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.says) {
@@ -458,6 +459,24 @@ func TestExtrasDue(t *testing.T) {
 	}
 }
 
+// What an extra costs is said with when it is not taken.
+func TestConditionsOfExtras(t *testing.T) {
+	for _, c := range []struct {
+		x    Extra
+		want string
+	}{
+		{Extra{Kind: Device, Amount: 99_00, Waiver: &Waiver{Sales: 1000_00, WithinDays: 30}}, ", free when the first 30 days bring 1000.00"},
+		{Extra{Kind: SIMYear, Amount: 48_00, FreeDays: 365}, " a year, the first 365 days free"},
+		{Extra{Kind: SIMYear, Amount: 48_00}, " a year"},
+		{Extra{Kind: Repair, Amount: 100_00}, ""},
+		{Extra{Kind: Device, Waiver: &Waiver{Sales: 1000_00, WithinDays: 30}}, ""},
+	} {
+		if got := c.x.Conditions(); got != c.want {
+			t.Errorf("%+v: %q; want %q", c.x, got, c.want)
+		}
+	}
+}
+
 // A merchant that gets another plan has two prices and no date with both: what it
 // sells before the next business date keeps the old one, on every node and whenever
 // it is asked. Two people who move it at once make one contract after the other.
@@ -473,8 +492,12 @@ func TestMove(t *testing.T) {
 		if err != nil || moved.Plan != "ESIGN-STD" || moved.Version != 1 || moved.Signed != today.AddDays(3) {
 			t.Fatalf("moved %+v, %v", moved, err)
 		}
+		before, _ := r.Merchant([]byte(mid))
 		if again, err := other.Move(ctx, mid, "ESIGN-STD", today.AddDays(5)); err != nil || again != moved {
 			t.Errorf("moved again %+v, %v", again, err)
+		}
+		if now, _ := other.Merchant([]byte(mid)); now.Version != before.Version {
+			t.Errorf("that changed the merchant: version %d was %d", now.Version, before.Version)
 		}
 		for _, node := range []*Registry{r, other, open(t, db)} {
 			for date, want := range map[calendar.Date]string{20200101: "3.60", today: "3.60", today.AddDays(2): "3.60", today.AddDays(3): "0.60", today.AddDays(31): "0.60"} {

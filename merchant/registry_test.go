@@ -51,6 +51,47 @@ func open(t *testing.T, db *store.DB) *Registry {
 	return r
 }
 
+// Whoever walks the registry meets everybody, once, or as many as they like.
+func TestWalks(t *testing.T) {
+	db := storetest.SQLite(t, Schema)
+	r := open(t, db)
+	var merchants []Merchant
+	var terminals []Terminal
+	for i := range 5 {
+		m := testMerchant(fmt.Sprintf("89811005411000%d", i))
+		merchants, terminals = append(merchants, m), append(terminals, testTerminal(fmt.Sprintf("1000000%d", i), m.MID))
+	}
+	if err := r.Put(t.Context(), merchants, terminals); err != nil {
+		t.Fatal(err)
+	}
+	mids, tids := map[string]int{}, map[string]int{}
+	for m := range r.Merchants() {
+		mids[m.MID]++
+	}
+	for x := range r.Terminals() {
+		tids[x.TID]++
+	}
+	for i := range 5 {
+		if mids[merchants[i].MID] != 1 || tids[terminals[i].TID] != 1 {
+			t.Errorf("%v, %v", mids, tids)
+		}
+	}
+	n := 0
+	for range r.Merchants() {
+		if n++; n == 2 {
+			break
+		}
+	}
+	for range r.Terminals() {
+		if n++; n == 4 {
+			break
+		}
+	}
+	if n != 4 {
+		t.Errorf("%d were met", n)
+	}
+}
+
 func TestRegistry(t *testing.T) {
 	storetest.Each(t, []store.Schema{Schema}, func(t *testing.T, db *store.DB) {
 		ctx := t.Context()
