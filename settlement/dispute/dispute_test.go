@@ -649,7 +649,7 @@ func TestImport(t *testing.T) {
 			return clearing.ErrorItem{Kind: kind, STAN: stan, Sent: "1117120000", Amount: money.Amount(100_00), OriginalSTAN: 1, OriginalSent: "1116120000", OriginalRRN: rrn, Reason: "4853", Merchant: alice}
 		}
 		absurd := item(clearing.Retrieval, 5, "000000000002") // a fee that nobody takes
-		absurd.Fee = 2_000_00
+		absurd.Fee = absurdFee + 1
 		for _, x := range []clearing.ErrorItem{item(clearing.Chargeback, 1, "000000000001"), item(clearing.Chargeback, 2, "000000009999"), item(clearing.SecondChargeback, 3, "000000000002"), item(clearing.Claim, 4, "000000000001"), absurd} {
 			if err := z.Write(x); err != nil {
 				t.Fatal(err)
@@ -668,6 +668,9 @@ func TestImport(t *testing.T) {
 		from := func(text []byte) func() iter.Seq2[clearing.ErrorItem, error] {
 			return func() iter.Seq2[clearing.ErrorItem, error] { return clearing.ReadZME(bytes.NewReader(text)) }
 		}
+		// Up to 1,000 yuan, or up to what is in dispute, it is believed.
+		high := clearing.ErrorItem{Kind: clearing.Retrieval, STAN: 6, Sent: "1117120000", Amount: 100_00, Fee: 1_000_00, OriginalRRN: "000000000002"}
+		higher := clearing.ErrorItem{Kind: clearing.Chargeback, STAN: 7, Sent: "1117120000", Amount: 1_500_00, Fee: 1_500_00, OriginalRRN: "000000000002"}
 		now := at(monday.AddDays(1))
 		var where *clearing.Error
 		if _, err := w.e.Import(t.Context(), "north", monday.AddDays(1), from(b.Bytes()[:b.Len()-10]), find, ann, now); !errors.As(err, &where) {
@@ -683,6 +686,17 @@ func TestImport(t *testing.T) {
 			}
 		}
 		w.do("1 is chargeback open\n1 has 2101=496.40 1101=497.11")
+		big := func(ctx context.Context, x clearing.ErrorItem) (Payment, error) {
+			p, err := find(ctx, x)
+			p.Amount = 2_000_00
+			return p, err
+		}
+		items := func() iter.Seq2[clearing.ErrorItem, error] {
+			return func(yield func(clearing.ErrorItem, error) bool) { _ = yield(high, nil) && yield(higher, nil) }
+		}
+		if got, err := w.e.Import(t.Context(), "north", monday.AddDays(1), items, big, ann, now); err != nil || got != (Imported{Items: 2, Taken: 2}) {
+			t.Errorf("fees that may be: %+v, %v", got, err)
+		}
 	})
 }
 

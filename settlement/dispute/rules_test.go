@@ -125,3 +125,41 @@ func TestFirstChargebackComesOnce(t *testing.T) {
 		}
 	})
 }
+
+// A network rules on what it was asked to: not on a chargeback that was only
+// represented.
+func TestRulingNeedsArbitration(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newCourt(t, db, Terms{})
+		w.do("1 chargeback\n2 evidence\n2 represent")
+		now := at(monday.AddDays(3))
+		ruling := Item{Key: "ruling", Source: "north", Stage: Arbitration, Amount: 100_00, Won: true, Date: monday.AddDays(3), Payment: Payment{Txn: 1, RRN: "000000000001", Merchant: alice, Amount: 100_00}}
+		if _, err := w.e.Take(t.Context(), ruling, north, now); !errors.Is(err, ErrAction) {
+			t.Errorf("%v", err)
+		}
+		w.do("3 is chargeback answered\n3 has 2104=100.00")
+	})
+}
+
+// What went back to the payer before is the answer to send: the history and the
+// task say it.
+func TestWhatWentBackIsSaid(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newCourt(t, db, Terms{})
+		now := at(monday.AddDays(1))
+		it := Item{Key: "a", Source: "north", Stage: Chargeback, Amount: 100_00, Date: monday.AddDays(1), Payment: Payment{Txn: 1, RRN: "000000000001", Merchant: alice, Amount: 100_00, Gone: 60_00}}
+		c, err := w.e.Take(t.Context(), it, north, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const said = "60.00 of 100.00 went back to the payer before"
+		events, err := w.e.Events(t.Context(), c.ID)
+		if err != nil || !strings.Contains(events[0].What, said) {
+			t.Errorf("%+v, %v", events, err)
+		}
+		tasks, err := w.books.Tasks(t.Context(), 10)
+		if err != nil || !slices.ContainsFunc(tasks, func(k settlement.Task) bool { return strings.Contains(k.Text, said) }) {
+			t.Errorf("%+v, %v", tasks, err)
+		}
+	})
+}
