@@ -13,7 +13,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -64,23 +63,15 @@ type Entry struct {
 }
 
 // Head is where the log ends.
-type Head struct {
-	Seq  int64
-	Hash [32]byte // of the last row
-}
+type Head = store.Head
 
-// String is what an operator writes down: SEQ:HASH.
-func (h Head) String() string { return fmt.Sprintf("%d:%x", h.Seq, h.Hash) }
-
-// ParseHead reads what String wrote.
-func ParseHead(s string) (h Head, err error) {
-	var hash string
-	if _, err := fmt.Sscanf(s, "%d:%64s", &h.Seq, &hash); err == nil {
-		if b, err := hex.DecodeString(hash); err == nil && copy(h.Hash[:], b) == 32 && h.String() == s {
-			return h, nil
-		}
+// ParseHead reads what Head's String wrote.
+func ParseHead(s string) (Head, error) {
+	h, err := store.ParseHead(s)
+	if err != nil {
+		return h, fmt.Errorf("audit: %w", err)
 	}
-	return Head{}, fmt.Errorf("audit: %q is not a head; write it as audit verify printed it, SEQ:HASH", s)
+	return h, nil
 }
 
 // Record adds an entry in the transaction of what it tells, so that both are
@@ -216,7 +207,7 @@ func verify(tx store.Tx, noted Head) (head Head, err error) {
 		case r.hash(r.prev) != r.sum:
 			return head, &Broken{next, "it was changed"}
 		}
-		head = Head{next, r.sum}
+		head = Head{Seq: next, Hash: r.sum}
 		found = found || head == noted
 	}
 	if err := rows.Err(); err != nil {

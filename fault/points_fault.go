@@ -140,6 +140,7 @@ var Points = map[string]string{
 	"merchant.speed": "deed",
 
 	"audit.append":   "deed",
+	"store.tally":    "deed",
 	"lines.order":    "deed",
 	"keybook.gone":   "deed",
 	"keyfile.create": "deed",

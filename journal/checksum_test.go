@@ -118,3 +118,60 @@ func TestRowsWithoutChecksum(t *testing.T) {
 		}
 	})
 }
+
+// A transaction that is taken out whole leaves nothing behind that refers to it:
+// the tallies miss it. What is done in order to a transaction that was counted,
+// it is answered, taken back, delivered, is no damage.
+func TestTransactionsThatAreGone(t *testing.T) {
+	each(t, func(t *testing.T, db *store.DB, j *journal.Journal) {
+		ctx := t.Context()
+		check := func() *store.TallyReport {
+			t.Helper()
+			if _, err := db.Tally(ctx, journal.Tallied, time.Now().Add(time.Hour), nil); err != nil {
+				t.Fatal(err)
+			}
+			r, err := db.CheckTallies(ctx, journal.Tallied, store.Head{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		moved, x := sale(money.Yuan(10)), sale(money.Yuan(20))
+		mustOpen(t, j, moved, journal.Fresh)
+		mustOpen(t, j, x, journal.Fresh)
+		if r := check(); r.Found != 0 || r.Rows != 2 {
+			t.Errorf("open: %+v", r)
+		}
+		if ok, err := j.Move(ctx, moved.ID, "south", moved.Deadline.Add(time.Second)); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		mustClose(t, j, x, approved(x), true)
+		owes := unanswered(t, j)
+		if r := check(); r.Found != 0 || r.Rows != 5 {
+			t.Errorf("closed: %+v", r)
+		}
+		claimed, err := j.ClaimFor(ctx, owes.Issuer, 1, time.Minute)
+		if err != nil || len(claimed) != 1 {
+			t.Fatal(claimed, err)
+		}
+		if err := j.Acknowledge(ctx, claimed[0].Debt.ID, "said 00"); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := j.Forget(ctx, time.Now().Add(time.Hour), nil); err != nil || n == 0 {
+			t.Fatal(n, err)
+		}
+		if r := check(); r.Found != 0 || r.Rows != 5 {
+			t.Errorf("forgotten: %+v", r)
+		}
+		for i, sql := range []string{
+			"delete from outcome where txn = $1", "delete from txn where id = $1",
+		} {
+			if err := db.Write(ctx, func(tx store.Tx) error { _, err := tx.Exec(sql, x.ID); return err }); err != nil {
+				t.Fatal(err)
+			}
+			if r := check(); r.Found != 1+i || !strings.Contains(r.Problems[0], "is gone") {
+				t.Errorf("%s: %+v", sql, r)
+			}
+		}
+	})
+}

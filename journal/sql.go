@@ -178,6 +178,15 @@ var Summed = []store.Summed{
 	{Table: "owed", Columns: owedKept, Sum: "checksum", Date: "coalesce((select t.day from txn t where t.id = owed.txn), 0)"},
 }
 
+// Tallied are the tables of which every row stays for ever, with what never
+// changes of it: store.Tally counts them, so that a transaction that is taken out
+// whole is missed. What is owed is not among them: the delivery of an advice that
+// is undone goes.
+var Tallied = []store.Tallied{
+	{Table: "txn", Columns: "id, day, terminal, batch, stan, kind, merchant, amount, rrn, original, channel, opened"},
+	{Table: "outcome", Columns: "id, txn, reason, approval, part, closed"},
+}
+
 var (
 	insertTxn = "insert into txn (" + txnColumns + ", checksum) values (" + numbered(txnCount+1) +
 		") on conflict (day, terminal, batch, stan, kind) do nothing"

@@ -56,6 +56,10 @@ const transferColumns = "id, key, event, date, ref, kind, resolves, legs, create
 // Balances are what the transfers make them: Verify adds them up.
 var Summed = []store.Summed{{Table: "ledger_transfer", Columns: transferColumns, Sum: "checksum", Date: "date"}}
 
+// Tallied is the table of which every row stays for ever: store.Tally counts
+// them, so that one that is taken out is missed.
+var Tallied = []store.Tallied{{Table: "ledger_transfer", Columns: transferColumns}}
+
 // Ledger posts transfers and reads balances. Its methods may be called from any
 // goroutine and any number of nodes.
 type Ledger struct{ db *store.DB }

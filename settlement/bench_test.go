@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"acquirer/ledger"
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/store"
@@ -143,6 +144,26 @@ func TestAMillionSettles(t *testing.T) {
 				}
 				w.sound(e)
 			})
+		})
+	}
+}
+
+// BenchmarkTally counts the transfers of booked sales: what BenchmarkPost has
+// nothing of, since it reads behind it.
+func BenchmarkTally(b *testing.B) {
+	for name, open := range map[string]func(testing.TB, ...store.Schema) *store.DB{"sqlite": storetest.SQLite, "postgres": storetest.Postgres} {
+		b.Run(name, func(b *testing.B) {
+			w := newWorld(b, open(b, schemas...))
+			e := w.engine()
+			street(w, b.N)
+			if _, err := e.CatchUp(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			if n, err := w.db.Tally(b.Context(), ledger.Tallied, time.Now().Add(time.Hour), nil); err != nil || n != b.N {
+				b.Fatal(n, err)
+			}
 		})
 	}
 }

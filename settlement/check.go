@@ -18,8 +18,8 @@ func (e *Engine) Check(ctx context.Context) (problems []string, err error) {
 }
 
 // CheckAll is Check and the history: every batch is the sum of its lines and
-// splits into what was paid and what was carried over, and every signed date was
-// carried and swept as it earned.
+// splits into what was paid and what was carried over, what only a person can
+// move is a task, and every signed date was carried and swept as it earned.
 func (e *Engine) CheckAll(ctx context.Context) (problems []string, err error) {
 	problems, err = e.check(ctx, e.db.ReadLong, append(historyChecks[:len(historyChecks):len(historyChecks)], nowChecks...))
 	if err != nil {
@@ -86,6 +86,11 @@ var historyChecks = []check{
 		select b.merchant, b.gross - b.fee - b.speed_fee + b.other + b.arrears + b.carry_in, b.paid + b.carry_out from settlement_batch b
 		left join (select batch, cast(sum(amount) as BIGINT) as amount from settlement_payout where parent = '' group by batch) p on p.batch = b.id
 		where b.gross - b.fee - b.speed_fee + b.other + b.arrears + b.carry_in <> b.paid + b.carry_out or b.paid <> coalesce(p.amount, 0) limit 20`},
+	{name: "task for a person", sql: `
+		select p.ref, p.amount, 0 from settlement_payout p where p.state in (6, 7) and p.state > 5 and p.child = '' and p.long = 0
+			and not exists (select 1 from settlement_task t where t.key in ('payout_failed/' || p.ref, 'payout_returned/' || p.ref))
+		union all select 'transaction ' || cast(l.id as TEXT), l.amount, 0 from settlement_line l where l.run = -2
+			and not exists (select 1 from settlement_task t where t.key = 'unpriced/' || cast(l.id as TEXT)) limit 20`},
 }
 
 var nowChecks = []check{

@@ -44,8 +44,8 @@ func TestTampering(t *testing.T) {
 		if found := w.wrong(e); len(found) > 0 {
 			t.Fatalf("the books are wrong before anybody changed them: %s", strings.Join(found, "\n"))
 		}
-		w.exec(copies("create table was_%s as select * from %s")...)
-		defer func() { w.exec(copies("drop table was_%s")...) }()
+		w.exec(copies(tampered, "create table was_%s as select * from %s")...)
+		defer func() { w.exec(copies(tampered, "drop table was_%s")...) }()
 
 		blunt := []string{
 			"update ledger_transfer set legs = 'D1101 5,C2101:M 5' where key = 'sale/3'",
@@ -75,7 +75,7 @@ func TestTampering(t *testing.T) {
 			if len(w.wrong(e)) == 0 {
 				t.Errorf("nobody sees: %s", sql)
 			}
-			w.restore()
+			w.restore(tampered)
 		}
 		// A D1101 9952 of the sale of 100.00 stands for what its legs are: 45 + 3 + 60 + 300 + 9640.
 		for _, sql := range []string{
@@ -127,7 +127,7 @@ func TestTampering(t *testing.T) {
 					t.Errorf("%s: was not made right: %s", sql, p)
 				}
 			}
-			w.restore()
+			w.restore(tampered)
 		}
 		if found := w.wrong(e); len(found) > 0 {
 			t.Fatalf("the books are wrong after everything was put back: %s", strings.Join(found, "\n"))
@@ -146,9 +146,9 @@ func inserted(key, event, legs string) string {
 	return "insert into ledger_transfer select max(id) + 1, '" + key + "', '" + event + "', max(date), 'x', 1, null, '" + legs + "', max(created), 0 from ledger_transfer"
 }
 
-func copies(sql string) []string {
-	out := make([]string, len(tampered))
-	for i, table := range tampered {
+func copies(tables []string, sql string) []string {
+	out := make([]string, len(tables))
+	for i, table := range tables {
 		out[i] = strings.ReplaceAll(sql, "%s", table)
 	}
 	return out
@@ -191,9 +191,9 @@ func (w *world) exec(all ...string) {
 	}))
 }
 
-func (w *world) restore() {
+func (w *world) restore(tables []string) {
 	w.t.Helper()
-	w.exec(append(copies("delete from %s"), copies("insert into %s select * from was_%s")...)...)
+	w.exec(append(copies(tables, "delete from %s"), copies(tables, "insert into %s select * from was_%s")...)...)
 }
 
 // smooth makes checksums, balances and days what the transfers make them.

@@ -29,7 +29,11 @@ func Checksum(values ...any) int32 {
 	for len(values) > 0 && values[len(values)-1] == "" {
 		values = values[:len(values)-1]
 	}
-	b := make([]byte, 0, 512)
+	return sum(encodeValues(make([]byte, 0, 512), values))
+}
+
+// encodeValues appends values, each in a way that none can be taken for another.
+func encodeValues(b []byte, values []any) []byte {
 	for _, v := range values {
 		p, err := plain(v, false)
 		if err != nil {
@@ -46,7 +50,7 @@ func Checksum(values ...any) int32 {
 			b = append(sumLength(b, 'b', len(v)), v...)
 		}
 	}
-	return sum(b)
+	return b
 }
 
 // Checksum is that of the arguments so far, in the order of their columns, as
@@ -140,12 +144,8 @@ func (db *DB) CheckRows(ctx context.Context, tables []Summed, rest func(took tim
 			if rest == nil || !more {
 				continue
 			}
-			pause := time.NewTimer(rest(time.Since(began)))
-			select {
-			case <-pause.C:
-			case <-ctx.Done():
-				pause.Stop()
-				return nil, context.Cause(ctx)
+			if err := pause(ctx, rest(time.Since(began))); err != nil {
+				return nil, err
 			}
 		}
 	}

@@ -22,6 +22,17 @@ const own = `create table if not exists store_schema (
 create table if not exists store_mark (
 	node BIGINT primary key,
 	tick BIGINT not null
+);
+create table if not exists store_tally (
+	seq BIGINT primary key,  -- from 1, without gaps
+	name TEXT not null,      -- the table whose rows it counts
+	after BIGINT not null,   -- their keys are behind this one
+	upto BIGINT not null,    -- the last of them
+	n BIGINT not null,       -- how many
+	keys BYTEA not null,     -- each as what it is more than the one before, uvarint
+	prev BYTEA not null,     -- hash of the tally before; 32 zero bytes in the first
+	hash BYTEA not null,     -- SHA-256 of all the above and of the rows
+	unique (name, after)
 )`
 
 // migrate applies the steps that are missing, oldest first, each in its own

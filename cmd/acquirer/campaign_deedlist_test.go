@@ -55,6 +55,10 @@ func settles(now time.Time) func(context.Context, *house) error {
 // paid during the day, and what came of it.
 var deeds = []deed{
 	{name: "own funds", walks: "ledger.post", do: func(_ context.Context, v *house) error { return v.bookOwnFunds(context.Background()) }},
+	{name: "counted", walks: "store.tally", do: func(ctx context.Context, v *house) error {
+		_, err := v.db.Tally(ctx, talliedTables, time.Now().Add(time.Hour), nil)
+		return err
+	}},
 	{name: "fast", walks: "settlement.fast", args: says("settle fast " + earlyPaid)},
 	{name: "paid early", walks: "bankfile.order bankfile.gather bankfile.write bankfile.written", do: settles(at(deedDate, 16, 1)), leaves: map[string]*regexp.Regexp{
 		// Whether the order stands in the list is asked for in the next minutes; one

@@ -370,7 +370,7 @@ var (
 func (w *deedHouse) picture() (rows []string) {
 	w.t.Helper()
 	w.with(func(v *house) error {
-		if r, err := verifyLedger(w.t.Context(), v.db, v.books); err != nil || len(r.Problems) > 0 {
+		if r, err := verifyLedger(w.t.Context(), v.db, v.books, store.Head{}); err != nil || len(r.Problems) > 0 {
 			w.t.Errorf("I8, I9: %+v, %v", r, err)
 		}
 		if _, err := audit.Verify(w.t.Context(), v.db, audit.Head{}); err != nil {

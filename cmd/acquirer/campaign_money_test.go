@@ -90,7 +90,7 @@ func settleDay(t *testing.T, p *plan, s *crashStreet, database string) (rows []s
 	v = openForReading(t, database)
 	defer v.db.Close()
 	payouts(t, v, bank)
-	r, err := verifyLedger(t.Context(), v.db, v.books)
+	r, err := verifyLedger(t.Context(), v.db, v.books, store.Head{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ type Config struct {
 	} `key:"owed"`
 
 	Integrity struct {
-		At time.Duration `key:"at" default:"4h10m" doc:"time of day, Beijing, at which the database is read back for damage: its pages by the engine's own check (PostgreSQL needs the extension amcheck for it), rows of journal and ledger by their checksums"`
+		At time.Duration `key:"at" default:"4h10m" doc:"time of day, Beijing, at which the database is read back for damage: its pages by the engine's own check (PostgreSQL needs the extension amcheck for it), rows of journal and ledger by their checksums and, where they are gone, by the tallies"`
 	} `key:"integrity"`
 
 	HSM struct {

@@ -12,6 +12,7 @@ import (
 	"acquirer/audit"
 	"acquirer/calendar"
 	"acquirer/settlement/reconcile"
+	"acquirer/store"
 )
 
 // Business dates over the holiday of October, with faults in every file: what
@@ -130,7 +131,7 @@ func TestDemoDays(t *testing.T) {
 	if err != nil || len(entries) < 4 {
 		t.Errorf("%d entries in the operators' log, %v", len(entries), err)
 	}
-	report, err := verifyLedger(t.Context(), v.db, v.books)
+	report, err := verifyLedger(t.Context(), v.db, v.books, store.Head{})
 	if err != nil || len(report.Problems) > 0 {
 		t.Errorf("the ledger: %+v, %v", report, err)
 	}

@@ -26,33 +26,50 @@ func TestFault38_Inspection(t *testing.T) {
 		if err := ledger.New(db).Post(t.Context(), ledger.OwnFunds("opening", date, 1_00)); err != nil {
 			t.Fatal(err)
 		}
-		inspect := func(wantRows float64) {
+		tally := func() {
+			t.Helper()
+			if _, err := db.Tally(t.Context(), talliedTables, time.Now().Add(time.Hour), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		inspect := func(wantRows, wantGone float64) {
 			t.Helper()
 			log.Reset()
 			err := x.inspect(t.Context())
 			if db.Postgres() && (err == nil || !strings.Contains(err.Error(), "amcheck")) || !db.Postgres() && err != nil {
 				t.Errorf("%v", err) // a new database of PostgreSQL has no amcheck
 			}
-			if got := damagedRows(t, x.v.metrics); got != wantRows {
-				t.Errorf("%v rows are damaged, want %v\n%s", got, wantRows, &log)
+			if rows, gone := damaged(t, x.v.metrics, "rows"), damaged(t, x.v.metrics, "tallies"); rows != wantRows || gone != wantGone {
+				t.Errorf("%v rows are damaged and %v gone, want %v and %v\n%s", rows, gone, wantRows, wantGone, &log)
 			}
 		}
-		inspect(0)
+		tally()
+		inspect(0, 0)
 		if err := db.Write(t.Context(), func(tx store.Tx) error {
 			_, err := tx.Exec("update ledger_transfer set ref = ref || 'x'")
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
-		inspect(1)
+		inspect(1, 1) // it is not what was counted either
 		if !strings.Contains(log.String(), "damaged") || !strings.Contains(log.String(), fmt.Sprintf("business date %d", date)) {
+			t.Errorf("the log does not name it:\n%s", &log)
+		}
+		if err := db.Write(t.Context(), func(tx store.Tx) error {
+			_, err := tx.Exec("delete from ledger_transfer")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		inspect(0, 1)
+		if !strings.Contains(log.String(), "it was counted (tally 1) and is gone") {
 			t.Errorf("the log does not name it:\n%s", &log)
 		}
 	})
 }
 
-// damagedRows reads what an alarm reads.
-func damagedRows(t *testing.T, metrics *prometheus.Registry) float64 {
+// damaged reads what an alarm reads.
+func damaged(t *testing.T, metrics *prometheus.Registry, check string) float64 {
 	t.Helper()
 	families, err := metrics.Gather()
 	if err != nil {
@@ -60,7 +77,7 @@ func damagedRows(t *testing.T, metrics *prometheus.Registry) float64 {
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "acquirer_integrity_problems" && m.GetLabel()[0].GetValue() == "rows" {
+			if f.GetName() == "acquirer_integrity_problems" && m.GetLabel()[0].GetValue() == check {
 				return m.GetGauge().GetValue()
 			}
 		}

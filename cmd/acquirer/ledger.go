@@ -36,6 +36,7 @@ func newLedgerCmd() *cobra.Command {
 type ledgerCall struct {
 	Do   string        `json:"do"` // verify or trial-balance
 	Date calendar.Date `json:"date"`
+	Head string        `json:"head,omitempty"` // of the tallies, noted earlier
 }
 
 // ledgerAnswer is what came of it.
@@ -77,6 +78,9 @@ type ledgerVerified struct {
 	Behind      int          `json:"behind"`    // facts that are not booked yet
 	Rows        int          `json:"rows"`      // of journal and ledger, compared with their checksums
 	Without     int          `json:"without"`   // rows that have none
+	Counted     int          `json:"counted"`   // rows of journal and ledger that the tallies have, and are there
+	Late        int          `json:"late"`      // rows that they do not have because they became visible late
+	Head        string       `json:"head"`      // where the tallies end
 	Safeguarded money.Amount `json:"safeguarded"`
 	Owed        money.Amount `json:"owed"`
 	Problems    []string     `json:"problems"`
@@ -91,7 +95,13 @@ func (c *ledgerCall) run(ctx context.Context, db *store.DB, cfg Config, _ string
 	}
 	switch c.Do {
 	case "verify":
-		v, err := verifyLedger(ctx, db, books)
+		var noted store.Head
+		if c.Head != "" {
+			if noted, err = store.ParseHead(c.Head); err != nil {
+				return nil, usageError{err}
+			}
+		}
+		v, err := verifyLedger(ctx, db, books, noted)
 		return ledgerAnswer{Verified: v}, err
 	case "trial-balance":
 		open, err := books.OpenDate(ctx)
@@ -116,8 +126,9 @@ func (c *ledgerCall) run(ctx context.Context, db *store.DB, cfg Config, _ string
 }
 
 // verifyLedger recomputes the ledger from its first transfer and from the
-// journal, adds every batch up, and reads the rows back.
-func verifyLedger(ctx context.Context, db *store.DB, books *settlement.Engine) (*ledgerVerified, error) {
+// journal, adds every batch up, reads the rows back, and looks for those that
+// are gone.
+func verifyLedger(ctx context.Context, db *store.DB, books *settlement.Engine, noted store.Head) (*ledgerVerified, error) {
 	r, err := books.Ledger().Verify(ctx)
 	if err != nil {
 		return nil, err
@@ -138,8 +149,13 @@ func verifyLedger(ctx context.Context, db *store.DB, books *settlement.Engine) (
 	if err != nil {
 		return nil, err
 	}
-	out := &ledgerVerified{Transfers: r.Transfers, Facts: j.Facts, Behind: j.Behind, Rows: rows.Rows, Without: rows.Without, Safeguarded: r.Safeguarded, Owed: r.Owed, Problems: []string{}}
-	out.Problems = append(out.Problems, slices.Concat(r.Problems, j.Problems, batches, differences, rows.Problems)...)
+	tallies, err := db.CheckTallies(ctx, talliedTables, noted, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := &ledgerVerified{Transfers: r.Transfers, Facts: j.Facts, Behind: j.Behind, Rows: rows.Rows, Without: rows.Without, Counted: tallies.Rows, Late: tallies.Late, Head: tallies.Head.String(),
+		Safeguarded: r.Safeguarded, Owed: r.Owed, Problems: []string{}}
+	out.Problems = append(out.Problems, slices.Concat(r.Problems, j.Problems, batches, differences, rows.Problems, tallies.Problems)...)
 	return out, nil
 }
 
@@ -157,25 +173,37 @@ holds have the transfers that their states ask for, what reconciliation booked i
 a difference it found, and no other transfer is there.
 Then every batch is the sum of its lines and is what was paid and carried over, the
 income of every signed date was carried and swept once, as its movements make it,
-and every row is what was written. It may run beside a house at work.
+and every row is what was written. Every row of journal and ledger that was counted,
+a minute or two after it was written, is still there. It may run beside a house at work.
+
+It prints where the tallies end. Write that down where nobody with access to the
+database can change it: --head finds tallies that were written anew.
 
 Exit status 1 when anything is wrong.`,
 		Example: `  acquirer ledger verify
-  acquirer ledger verify --json --database postgres://acquirer@db/acquirer`,
+  acquirer ledger verify --json --database postgres://acquirer@db/acquirer
+  acquirer ledger verify --head "$(cat /mnt/elsewhere/head)"`,
 		Args: cobra.NoArgs,
 	}
 	addConfigFlags(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "print the result as JSON")
+	head := cmd.Flags().String("head", "", "where the tallies ended earlier, SEQ:HASH")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *head != "" {
+			if _, err := store.ParseHead(*head); err != nil {
+				return usageError{fmt.Errorf("--head: %w", err)}
+			}
+		}
 		var a ledgerAnswer
-		if err := send(cmd, &ledgerCall{Do: "verify"}, &a); err != nil {
+		if err := send(cmd, &ledgerCall{Do: "verify", Head: *head}, &a); err != nil {
 			return err
 		}
 		var err error
 		if v := a.Verified; *asJSON {
 			err = json.NewEncoder(cmd.OutOrStdout()).Encode(v)
 		} else {
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "transfers    %d recomputed\njournal      %d facts compared, %d not booked yet\nrows         %d compared with their checksums, %d have none\nsafeguarded  %s of %s owed to merchants\n", v.Transfers, v.Facts, v.Behind, v.Rows, v.Without, v.Safeguarded, v.Owed)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "transfers    %d recomputed\njournal      %d facts compared, %d not booked yet\nrows         %d compared with their checksums, %d have none\ncounted      %d are still there, %d came too late to be counted\nsafeguarded  %s of %s owed to merchants\nhead         %s\n",
+				v.Transfers, v.Facts, v.Behind, v.Rows, v.Without, v.Counted, v.Late, v.Safeguarded, v.Owed, v.Head)
 		}
 		if err == nil && len(a.Verified.Problems) > 0 {
 			err = fmt.Errorf("the ledger is wrong: %s", strings.Join(a.Verified.Problems, "; "))

@@ -268,6 +268,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, seed *m
 	background("owed", func() error { v.sw.RunOwed(ctx); return nil })
 	background("ledger", func() error { keep.run(ctx); return nil })
 	background("integrity", func() error { inspect.run(ctx, cfg.Integrity.At); return nil })
+	background("tallies", func() error { inspect.count(ctx); return nil })
 	if !cfg.byHand {
 		background("settlement", func() error { v.settler(ctx, 10*time.Second); return nil })
 		background("retention", func() error { v.forgetter(ctx, time.Hour); return nil })
