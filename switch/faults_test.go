@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"acquirer/journal"
 	"acquirer/money"
+	"acquirer/routing"
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
 	"acquirer/spec"
@@ -25,6 +27,58 @@ import (
 func (s *street) booked(t testing.TB, bank string, n int) {
 	t.Helper()
 	await(t, fmt.Sprintf("%s has booked %d", bank, n), func() bool { return len(s.issuers[bank].Books()) >= n })
+}
+
+// gate keeps what comes from the issuers while it is shut.
+type gate struct {
+	mu   sync.Mutex
+	open chan struct{} // closed while the gate is open
+}
+
+func newGate() *gate {
+	g := &gate{open: make(chan struct{})}
+	close(g.open)
+	return g
+}
+
+// option puts the gate into the lines to the issuers named, or to all.
+func (g *gate) option(issuers ...string) streetOption {
+	return withLine(func(c *routing.Config) {
+		if len(issuers) > 0 && !slices.Contains(issuers, c.Name) {
+			return
+		}
+		c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+			if err != nil {
+				return nil, err
+			}
+			return &gated{conn, g}, nil
+		}
+	})
+}
+
+// shut shuts the gate until answer is called.
+func (g *gate) shut() (answer func()) {
+	open := make(chan struct{})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open = open
+	return func() { close(open) }
+}
+
+// gated is a line that is read through a gate.
+type gated struct {
+	net.Conn
+	g *gate
+}
+
+func (c *gated) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.g.mu.Lock()
+	open := c.g.open
+	c.g.mu.Unlock()
+	<-open
+	return n, err
 }
 
 // states are the states of an issuer's books, with how often each occurs.

@@ -189,7 +189,7 @@ func TestFault27_ReversalsLost(t *testing.T) {
 
 func TestFault27_AReversalThatNobodyHears(t *testing.T) {
 	t.Parallel()
-	s := newStreet(t, withTimeout(60*time.Millisecond), withConfig(func(c *switching.Config) { c.Owed.MaxAttempts = 3 }))
+	s := newStreet(t, withTimeout(slower*300*time.Millisecond), withConfig(func(c *switching.Config) { c.Owed.MaxAttempts = 3 }))
 	d := s.device(t, 4)
 	s.weather("north", issuer.Weather{Silent: 1, LostReversals: 1})
 	if rc := s.wire(t).ask(d.frame(t, d.sale(money.Yuan(51), pan(t, "north", 52)))).Text(39); rc != "98" {
@@ -382,13 +382,14 @@ func TestFault31_AnsweredTwice(t *testing.T) {
 }
 
 // Fault 33: an issuer that answers slowly gets only so many at once; the next
-// are refused at once, and other issuers are as quick as ever. The same holds
-// for reversals.
+// are refused soon, and other issuers are as quick as ever.
 func TestFault33_SlowIssuer(t *testing.T) {
 	t.Parallel()
 	const many = 4
-	s := newStreet(t, withTerminals(16), withTimeout(6*time.Second), withLine(func(c *routing.Config) { c.MaxInFlight = many }))
-	s.weather("north", issuer.Weather{Delay: 3 * time.Second})
+	answers := newGate()
+	s := newStreet(t, withTerminals(16), withTimeout(patience), answers.option("north"),
+		withLine(func(c *routing.Config) { c.MaxInFlight, c.QueueTimeout = many, 500*time.Millisecond }))
+	answer := answers.shut()
 	var devices []*device
 	var slow []*wire
 	for i := range many {
@@ -411,16 +412,21 @@ func TestFault33_SlowIssuer(t *testing.T) {
 	if n := len(s.issuers["north"].Books()); n != many {
 		t.Errorf("the slow issuer was asked %d times", n)
 	}
+	answer()
 	for i, w := range slow {
 		if a := w.answer(); a.Text(39) != "00" || !devices[i].signed(a) {
 			t.Errorf("the slow issuer's sale was answered %s", a.Text(39))
 		}
 	}
-	s.weather("north", issuer.Weather{})
 	s.balanced()
+}
 
-	// A long list of reversals that the issuer does not answer, and one of
-	// another issuer at its end.
+// The same for reversals: a long list of them that the issuer does not answer,
+// and one of another issuer at its end.
+func TestFault33_DeafIssuer(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t, withLine(func(c *routing.Config) { c.MaxInFlight = 4 }))
+	d, w := s.device(t, 4), s.wire(t)
 	var back [][]byte
 	for i := range 40 {
 		sale := d.sale(money.Yuan(58), pan(t, "north", 100+i))

@@ -151,17 +151,19 @@ func TestFault41_StoreGone(t *testing.T) {
 // nothing, whatever became of it, and the approval does not stand.
 func TestFault43_CloseInDoubt(t *testing.T) {
 	t.Parallel()
-	s := newStreet(t, withConfig(func(c *switching.Config) { c.StoreTimeout = time.Second }))
+	answers := newGate()
+	s := newStreet(t, answers.option(), withTimeout(patience), withConfig(func(c *switching.Config) { c.StoreTimeout = 3 * time.Second }))
 	waiting, hold := s.holdWriter(t)
 	d := s.device(t, 4)
 	w := s.wire(t)
-	s.weather("north", issuer.Weather{Delay: 300 * time.Millisecond})
+	answer := answers.shut()
 	sale := d.sale(money.Yuan(20), pan(t, "north", 1))
 	w.send(d.frame(t, sale))
 	s.booked(t, "north", 1)
 
 	entered, release, first := hold()
 	<-entered
+	answer()
 	await(t, "the close waits", func() bool { return waiting("journal") })
 	entered2, release2, second := hold()
 	await(t, "the second write waits", func() bool { return waiting("write") })
@@ -213,7 +215,7 @@ func (s *street) holdWriter(t *testing.T) (waiting func(queue string) bool, hold
 // will then be done: the terminal is not told that it was refused.
 func TestFault43_OpenInDoubt(t *testing.T) {
 	t.Parallel()
-	s := newStreet(t, withConfig(func(c *switching.Config) { c.StoreTimeout = time.Second }))
+	s := newStreet(t, withConfig(func(c *switching.Config) { c.StoreTimeout = 3 * time.Second }))
 	waiting, hold := s.holdWriter(t)
 	d := s.device(t, 4)
 	sale := d.sale(money.Yuan(50), pan(t, "north", 5))
@@ -468,10 +470,9 @@ func TestRepeatsShareTheirAnswer(t *testing.T) {
 // shut; who only waited is shown out at once.
 func TestFault49_Shutdown(t *testing.T) {
 	t.Parallel()
-	s := newStreet(t)
-	for _, is := range simcard.Issuers {
-		s.weather(is.Name, issuer.Weather{Delay: 400 * time.Millisecond})
-	}
+	answers := newGate()
+	s := newStreet(t, answers.option(), withTimeout(patience))
+	answer := answers.shut()
 	idle := s.wire(t)
 	var devices []*device
 	var wires []*wire
@@ -493,6 +494,7 @@ func TestFault49_Shutdown(t *testing.T) {
 	if stopped.Load() {
 		t.Error("the house stopped while transactions ran")
 	}
+	answer()
 	for i, w := range wires {
 		if a := w.answer(); a.Text(39) != "00" || !devices[i].signed(a) {
 			t.Errorf("in flight at the stop: answered %s", a.Text(39))

@@ -121,7 +121,15 @@ func withStore(url string) streetOption            { return func(p *streetPlan) 
 func withTerminals(n int) streetOption             { return func(p *streetPlan) { p.terminals = n } }
 func withLineDialect(d *spec.Dialect) streetOption { return func(p *streetPlan) { p.dialect = d } }
 func withLine(f func(*routing.Config)) streetOption {
-	return func(p *streetPlan) { p.line = f }
+	return func(p *streetPlan) {
+		before := p.line
+		p.line = func(c *routing.Config) {
+			if before != nil {
+				before(c)
+			}
+			f(c)
+		}
+	}
 }
 
 // withAll has everything that stories meet.
@@ -274,7 +282,7 @@ func (s *street) serve() {
 	})
 	wg.Go(func() { sw.RunOwed(ctx) })
 	s.stop = sync.OnceFunc(func() {
-		drain, stop := context.WithTimeout(context.Background(), 10*time.Second)
+		drain, stop := context.WithTimeout(context.Background(), patience)
 		defer stop()
 		if err := sw.Shutdown(drain); err != nil {
 			s.t.Errorf("shutdown: %v", err)
@@ -335,18 +343,18 @@ func (s *street) startIssuer(ctx context.Context, h keyHSM, name string, timeout
 	}
 	keys := switching.NewZoneKeys(s.zones, name, h, formKey(s.t, h, hsm.UseZMK, issuer.TestZMK(name)), cmp.Or(s.plan.dialect, spec.CUPS), false)
 	cfg := routing.Config{Name: name, Addrs: []string{l.Addr().String()}, Institution: host.Institution(), Acquirer: "48020000", Dialect: s.plan.dialect,
-		Timeout: timeout, BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond, Keys: keys, Log: log}
+		Timeout: timeout, QueueTimeout: timeout, BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond, Keys: keys, Log: log}
 	if s.plan.line != nil {
 		s.plan.line(&cfg)
 	}
 	line, err := routing.NewIssuer(cfg)
 	must(s.t, err)
-	up, cancel := context.WithTimeout(ctx, 10*time.Second)
+	up, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	must(s.t, line.AwaitUp(up))
 	s.issuers[name], s.legs[name] = host, switching.Leg{Issuer: line, Keys: keys, Carries: s.plan.carries[name]}
 	s.t.Cleanup(func() {
-		end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		end, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		must(s.t, line.Close(end))
 		host.Close()
@@ -384,7 +392,7 @@ func (s *street) startWallets() {
 		for _, way := range ways {
 			way.Close()
 		}
-		end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		end, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		must(s.t, s.wallets.Close(end))
 	})
@@ -413,7 +421,7 @@ func formKeyOf(t testing.TB, h keyHSM, use hsm.Use, alg hsm.Alg, key [16]byte) h
 func (s *street) terminal(i int, change ...func(*terminal.Config)) *terminal.Terminal {
 	s.t.Helper()
 	tid, mid := simcard.SeedTerminal(i)
-	cfg := terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(s.addr, nil), Timeout: 5 * time.Second, Book: s.book}
+	cfg := terminal.Config{TID: tid, MID: mid, TMK: simcard.TestTMK(tid), Dial: terminal.DialTCP(s.addr, nil), Timeout: patience, Book: s.book}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -426,7 +434,7 @@ func (s *street) terminal(i int, change ...func(*terminal.Config)) *terminal.Ter
 // settled waits until nothing is owed that a machine still tries.
 func (s *street) settled() journal.DebtCounts {
 	s.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		c, err := s.journal.Debts(context.Background())
 		must(s.t, err)
@@ -434,7 +442,7 @@ func (s *street) settled() journal.DebtCounts {
 			return c
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("still owed after 20 s: %+v", c)
+			s.t.Fatalf("still owed after %v: %+v", patience, c)
 		}
 		<-time.After(10 * time.Millisecond)
 	}

@@ -158,7 +158,7 @@ func TestReversalMeetsFailOver(t *testing.T) {
 func TestBreakerOpensAndCloses(t *testing.T) {
 	t.Parallel()
 	s := newStreet(t, withRouting(t, safe), withTimeout(80*time.Millisecond*slower), withConfig(func(c *switching.Config) {
-		c.Breaker = routing.BreakerConfig{Streak: 3, Percent: 100, Least: 1000, Window: time.Minute, Pause: 300 * time.Millisecond}
+		c.Breaker = routing.BreakerConfig{Streak: 3, Percent: 100, Least: 1000, Window: time.Minute, Pause: 3 * time.Second} // longer than a busy machine takes to look
 		c.Owed.MaxAttempts = 100
 	}))
 	d, w := s.device(t, 4), s.wire(t)
@@ -186,13 +186,17 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 		t.Errorf("behind the open breaker: %s from %s", rc, where)
 	}
 	// The probe of a silent issuer opens it again.
-	await(t, "a second opening", func() bool {
-		sell()
-		return s.sw.Breakers()["north"].Opened == 2
-	})
+	probe := func() (rc, where string) {
+		t.Helper()
+		await(t, "the pause is over", func() bool { return s.sw.Standing("north") != routing.Tripped })
+		return sell()
+	}
+	if rc, where := probe(); rc != "98" || where != "north" || s.sw.Breakers()["north"].Opened != 2 {
+		t.Errorf("a probe that is not answered: %s from %s, %+v", rc, where, s.sw.Breakers()["north"])
+	}
 	s.weather("north", issuer.Weather{})
 	await(t, "north again", func() bool {
-		rc, where := sell()
+		rc, where := probe() // a busy machine may be too late for one
 		return rc == "00" && where == "north"
 	})
 	if v := s.sw.Breakers()["north"]; v.State != "closed" {
