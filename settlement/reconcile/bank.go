@@ -179,7 +179,7 @@ func (c *comparison) judge(tx store.Tx, t *theirs) (*Break, error) {
 // their statement was written, or on days that have none), and no statement has.
 func (c *comparison) bank(ctx context.Context) error {
 	from, err := c.unstated(ctx)
-	if err != nil || from == 0 {
+	if err != nil {
 		return err
 	}
 	for day := from; day <= c.date; day = day.AddDays(1) {
@@ -194,9 +194,9 @@ func (c *comparison) bank(ctx context.Context) error {
 const statementLag = 3
 
 // unstated is the first day whose payouts are looked for in the date's statement:
-// a bank may be silent over a whole holiday, or a statement be lost. 0 when the
-// date has no statement, whose day then comes with the next one.
+// a bank may be silent over a whole holiday, or a statement be lost.
 func (c *comparison) unstated(ctx context.Context) (from calendar.Date, err error) {
+	from = c.date
 	err = c.e.db.Read(ctx, func(tx store.Tx) error {
 		var files int
 		var last calendar.Date
@@ -221,6 +221,10 @@ func (c *comparison) paidOn(ctx context.Context, day calendar.Date) error {
 		n := 0
 		fault.Hit("reconcile.bank.before")
 		err := c.e.db.Write(ctx, func(tx store.Tx) error {
+			var files int
+			if err := tx.QueryRow("select count(*) from recon_file where source = $1 and date = $2 and state > $3", Bank, c.date, fileLoading).Scan(&files); err != nil || files == 0 {
+				return err
+			}
 			paid, err := settlement.PaidOnTx(tx, day, after, loadBatch)
 			if err != nil {
 				return err
