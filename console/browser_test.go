@@ -346,6 +346,32 @@ func TestBrowser(t *testing.T) {
 	b.follow(`#resolve-73`)
 	b.see(`body:not(:has(#resolve-73)) #resolve-72`)
 
+	// What waits for people appears by itself, the most urgent first; nothing on the
+	// page acts, and each says who does and how.
+	b.open(base + "/waiting")
+	b.see(`.empty`)
+	b.see(`#live:not([hidden])`)
+	house.mu.Lock()
+	house.undone(time.Now())
+	house.mu.Unlock()
+	b.see(`.waits li:nth-child(7)`)
+	for i, want := range [][]string{{"Hold money", "case 4711", "too late", "acquirer settle hold confirm 'case 4711'", "li asked; it takes another person", "¥888.00"},
+		{"Answer a dispute", "hours left", "¥500.00", "10 days", "acquirer dispute answer 384168800892747776 represent\n", "384168800892747776 accept"},
+		{"Payout came back", "2 days", "acquirer payout reissue 20260213-898110054110003-T1-0", "¥12,345.67"}, {"Recover a payout", "uid 1000 (li) asked", "26 hours", "-R2 is given up"},
+		{"Terminal's batch differs", "not signed"}, {"Another account", "2 days left", "card <lost>", "LAST4"}, {"Bank's file refused", "minute"}} {
+		has(t, "what waits", b.text(fmt.Sprintf(`.waits li:nth-child(%d)`, i+1)), want...)
+	}
+	has(t, "their number", b.text(`.tally`), "7 wait", "3 for a second person")
+	has(t, "the way there", b.text(`.nav a[aria-current] .badge.act`), "7")
+	if n := js[int](b, `document.querySelectorAll("main form, main button, main input").length`); n != 0 {
+		t.Errorf("the page has %d things to act with", n)
+	}
+	b.click(`.waits li:nth-child(1) h2 a`)
+	b.see(`#holds`)
+	if !js[bool](b, `location.pathname + location.hash === "/settlement#holds"`) {
+		t.Errorf("the hold leads to %s", js[string](b, `location.href`))
+	}
+
 	// Nothing sticks out sideways, at a desk or on a phone, by day or by night,
 	// in either language.
 	for _, window := range []struct{ width, height int64 }{{390, 844}, {768, 1024}, {1440, 900}} {
@@ -353,7 +379,7 @@ func TestBrowser(t *testing.T) {
 			b.look(window.width, window.height, colours)
 			for _, lang := range []string{"zh", "en"} {
 				for _, p := range []struct{ name, path string }{{"street", "/"}, {"lines", "/lines"}, {"owed", "/owed"},
-					{"settlement", "/settlement"}, {"batches", "/batches"}, {"compared", "/compared"}, {"transaction", fmt.Sprintf("/transactions/%d", sale.ID)},
+					{"settlement", "/settlement"}, {"waiting", "/waiting"}, {"batches", "/batches"}, {"compared", "/compared"}, {"transaction", fmt.Sprintf("/transactions/%d", sale.ID)},
 					{"receipt", fmt.Sprintf("/transactions/%d/receipt", sale.ID)}, {"receipt-refund", fmt.Sprintf("/transactions/%d/receipt", refund.ID)}} {
 					b.open(base + p.path + "?lang=" + lang)
 					over := js[[]string](b, `[...document.querySelectorAll("body *")]

@@ -77,10 +77,10 @@ func concerns(l Lang, now time.Time, o Overview, problem string) []concern {
 		}
 	}
 	if bad := o.Payouts.Returned + o.Payouts.Unknown; bad > 0 {
-		add(act, "/settlement", l.count("concern.payouts", bad))
+		add(act, "/waiting", l.count("concern.payouts", bad))
 	}
 	if o.Payouts.Held > 0 {
-		add(watch, "/settlement", l.count("concern.held", o.Payouts.Held))
+		add(watch, "/waiting", l.count("concern.held", o.Payouts.Held))
 	}
 	return append(acts, watches...)
 }

@@ -51,8 +51,8 @@ func TestConcerns(t *testing.T) {
 		{"breaker open", Overview{Ledger: good, Issuers: broken("open", line(true, true))}, "", "Issuer north does not answer; its breaker is open", true, "/lines"},
 		{"breaker open, and no line", Overview{Ledger: good, Issuers: broken("open", line(false))}, "", "Issuer north has no line up", true, "/lines"},
 		{"breaker closed", Overview{Ledger: good, Issuers: broken("closed", line(true))}, "", "", false, ""},
-		{"payouts", Overview{Ledger: good, Payouts: PayoutTotal{Returned: 1, Unknown: 1}}, "", "2 payouts were returned or their fate is unknown", true, "/settlement"},
-		{"held", Overview{Ledger: good, Payouts: PayoutTotal{Held: 1}}, "", "1 payout is held", false, "/settlement"},
+		{"payouts", Overview{Ledger: good, Payouts: PayoutTotal{Returned: 1, Unknown: 1}}, "", "2 payouts were returned or their fate is unknown", true, "/waiting"},
+		{"held", Overview{Ledger: good, Payouts: PayoutTotal{Held: 1}}, "", "1 payout is held", false, "/waiting"},
 	} {
 		got := concerns(English, now, c.o, c.problem)
 		switch {

@@ -48,6 +48,9 @@ type House interface {
 	// and at most n differences and disputes that wait. Asked once a second while
 	// it is watched.
 	Compared(ctx context.Context, n int) (Compared, error)
+	// Waiting returns what waits for a person or for a second one, at most n of each
+	// kind. Asked every five seconds.
+	Waiting(ctx context.Context, n int) ([]Wait, error)
 	// Resolve marks a difference as dealt with, or returns ErrNotFound; a
 	// second time changes nothing.
 	Resolve(ctx context.Context, id int64) error

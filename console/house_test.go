@@ -28,6 +28,7 @@ type street struct {
 	receipts map[int64]Receipt // besides those that a row makes
 	signed   map[int64][]byte  // JBIG
 	batches  Batches
+	waits    []Wait
 	resolved []int64
 	reports  []ReportQuery
 	fail     error // what every question is answered with, when set
@@ -354,6 +355,31 @@ func (s *street) Compared(_ context.Context, n int) (Compared, error) {
 			{ID: 8, Stage: "retrieval", Source: "south", RRN: "604414000483", Merchant: shops[1].name, Amount: 5_00, Reason: "01", Due: today.AddDays(20)}},
 	}
 	return c, s.fail
+}
+
+func (s *street) Waiting(_ context.Context, n int) ([]Wait, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.waits[:min(n, len(s.waits))]), s.ask("waiting")
+}
+
+// undone is what waits for people: all sorts, as long as they get.
+func (s *street) undone(now time.Time) {
+	const ref = "20260213-898110054110003-T1-0"
+	s.waits = []Wait{
+		{Kind: "payout_returned", Ref: ref, Merchant: shops[2].name, Amount: 12_345_67, Since: now.Add(-50 * time.Hour), Href: "/settlement?date=2026-02-13", Commands: []string{"acquirer payout reissue " + ref},
+			What: Words{"payout came back: the account is closed", "payout " + ref + " of 12345.67 came back: the account is closed; ask the merchant for another card (acquirer settle account ask), then issue it again"}},
+		{Kind: "recover", Ref: ref + "-R1", Merchant: shops[1].name, Amount: 99_40, Since: now.Add(-26 * time.Hour), By: "uid 1000 (li)", Href: "/settlement?date=2026-02-12", Commands: []string{"acquirer payout recover " + ref + "-R1"},
+			What: Words{"从商户收回；" + ref + "-R2 is given up", "take it from the merchant; " + ref + "-R2 is given up"}},
+		{Kind: "answer", Ref: "384168800892747776", Merchant: shops[0].name, Amount: 500_00, Since: now.Add(-10 * 24 * time.Hour), Due: now.Add(20 * time.Hour), Href: "/compared#disputes",
+			Commands: []string{"acquirer dispute answer 384168800892747776 represent", "acquirer dispute answer 384168800892747776 accept"}, What: Words{"chargeback，原因 4853", "chargeback of north, reason 4853"}},
+		{Kind: "account", Ref: shops[1].mid, Merchant: shops[1].name, Since: now.Add(-2 * time.Hour), Due: now.Add(70 * time.Hour), By: "uid 1001 (zhao)", Href: "/reports?merchant=" + shops[1].mid,
+			Commands: []string{"acquirer settle account confirm " + shops[1].mid + " LAST4"}, What: Words{"改付至 王芳 在 中国农业银行 的账户：card <lost>", "pay to an account of 王芳 at 中国农业银行: card <lost>"}},
+		{Kind: "hold", Ref: "case 4711", Merchant: shops[2].name, Amount: 888_00, Since: now.Add(-73 * time.Hour), Due: now.Add(-time.Hour), By: "li", Href: "/settlement#holds", Commands: []string{"acquirer settle hold confirm 'case 4711'"}, What: Words{"own card", "own card"}},
+		{Kind: "batch", Ref: "11000012 000009", Merchant: shops[2].name, Amount: 1_320_00, Since: now.Add(-25 * time.Hour), Href: "/batches#differences", What: Words{"应签未签", "not signed"}},
+		{Kind: "bank_file", Ref: "nonsense.xml", Since: now.Add(-time.Minute), Commands: []string{`acquirer payout done bankfile/nonsense.xml/1763600000000000000 --note ""`},
+			What: Words{"refused", "file nonsense.xml of the bank was refused: line 1, column 10"}},
+	}
 }
 
 func (s *street) Batches(_ context.Context, date calendar.Date, n int) (Batches, error) {

@@ -36,6 +36,10 @@ type glance struct {
 	todayMu    sync.Mutex
 	todayAsked time.Time
 	today      Settlement
+
+	waitsMu    sync.Mutex
+	waitsAsked time.Time
+	waits      []Wait
 }
 
 // look returns the overview, asking when the last is old.

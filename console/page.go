@@ -25,6 +25,7 @@ const (
 	todayRows    = 6
 	batchRows    = 300
 	comparedRows = 100
+	waitingRows  = 200
 )
 
 // sight is where somebody looks: a page, in a language.
@@ -47,6 +48,7 @@ var regions = map[string][]string{
 	"owed":        {"nav", "status", "owed"},
 	"settlement":  {"nav", "status", "settlement"},
 	"batches":     {"nav", "status", "batches"},
+	"waiting":     {"nav", "status", "waiting"},
 	"compared":    {"nav", "status", "compared"},
 	"transaction": {"nav", "status", "transaction"},
 }
@@ -75,6 +77,7 @@ type page struct {
 	Settlement Settlement
 	Batches    Batches
 	Compared   Compared
+	Waits      []Wait // the most urgent first
 	Detail     Detail
 	Receipt    Receipt
 	Form       reportForm
@@ -336,26 +339,28 @@ type paper struct{ t *template.Template }
 
 func newPaper(l Lang) (paper, error) {
 	t := template.New("").Funcs(template.FuncMap{
-		"t":        l.say,
-		"n":        l.count,
-		"known":    l.known,
-		"words":    func(w Words) string { return w.in(l) },
-		"age":      func(d time.Duration) string { return l.age(d) },
-		"yuan":     yuan,
-		"fen":      func(n int64) string { return yuan(money.Amount(n)) },
-		"stamp":    stamp,
-		"number":   number,
-		"short":    short,
-		"since":    since,
-		"clock":    clock,
-		"moment":   moment,
-		"machine":  machine,
-		"key19":    key19,
-		"flatten":  flatten,
-		"panHead":  func(s string) string { h, _ := pan(s); return h },
-		"panTail":  func(s string) string { _, t := pan(s); return t },
-		"recently": func() int { return recentRows },
-		"atmost":   func() int { return batchRows },
+		"t":           l.say,
+		"n":           l.count,
+		"known":       l.known,
+		"words":       func(w Words) string { return w.in(l) },
+		"age":         func(d time.Duration) string { return l.age(d) },
+		"about":       l.about,
+		"yuan":        yuan,
+		"fen":         func(n int64) string { return yuan(money.Amount(n)) },
+		"stamp":       stamp,
+		"number":      number,
+		"short":       short,
+		"since":       since,
+		"clock":       clock,
+		"moment":      moment,
+		"machine":     machine,
+		"key19":       key19,
+		"flatten":     flatten,
+		"panHead":     func(s string) string { h, _ := pan(s); return h },
+		"panTail":     func(s string) string { _, t := pan(s); return t },
+		"recently":    func() int { return recentRows },
+		"atmost":      func() int { return batchRows },
+		"waitsAtMost": func() int { return waitingRows },
 	})
 	t, err := t.ParseFS(pageFiles, "pages/*.html")
 	if err != nil {

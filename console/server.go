@@ -120,6 +120,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /{$}", s.show("street"))
 	mux.HandleFunc("GET /lines", s.show("lines"))
 	mux.HandleFunc("GET /owed", s.show("owed"))
+	mux.HandleFunc("GET /waiting", s.show("waiting"))
 	mux.HandleFunc("GET /settlement", s.show("settlement"))
 	mux.HandleFunc("GET /batches", s.show("batches"))
 	mux.HandleFunc("GET /compared", s.show("compared"))
@@ -273,9 +274,14 @@ func (s *Server) gather(ctx context.Context, v sight, whole bool) (*page, error)
 		p50, p99, n := s.tape.Latency(is.Name, now)
 		p.Latency[is.Name] = latency{p50, p99, n}
 	}
+	if p.Waits, err = s.waited(ctx, now); err != nil {
+		p.trouble(s, err)
+	}
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	switch v.page {
+	case "waiting":
+		p.Title = v.lang.say("waiting.title")
 	case "street":
 		p.Title = v.lang.say("nav.street")
 		p.Rates = s.tape.Rates(now)

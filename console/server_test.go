@@ -265,7 +265,7 @@ func TestPagesInBothLanguages(t *testing.T) {
 func TestRegionsHaveTheirPlace(t *testing.T) {
 	house := newStreet(time.Now())
 	base, _ := start(t, house)
-	paths := map[string]string{"street": "/", "lines": "/lines", "owed": "/owed", "settlement": "/settlement", "batches": "/batches", "compared": "/compared", "transaction": fmt.Sprintf("/transactions/%d", house.rows[0].ID)}
+	paths := map[string]string{"street": "/", "lines": "/lines", "owed": "/owed", "settlement": "/settlement", "waiting": "/waiting", "batches": "/batches", "compared": "/compared", "transaction": fmt.Sprintf("/transactions/%d", house.rows[0].ID)}
 	for name, list := range regions {
 		_, body := ask(t, "GET", base+paths[name], nil)
 		for _, region := range list {

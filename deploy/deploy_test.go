@@ -255,6 +255,10 @@ func exporter(t *testing.T) string {
 			say("acquirer_payouts_yuan", `state="`+state+`"`, 1994.5)
 			say("acquirer_payouts_oldest_seconds", `state="`+state+`"`, 3600)
 		}
+		for _, turn := range []string{"first", "second"} {
+			say("acquirer_waiting", `turn="`+turn+`"`, 3)
+			say("acquirer_waiting_oldest_seconds", `turn="`+turn+`"`, 3600)
+		}
 		histogram("acquirer_instant_payout_seconds", "", 1, 10, 60, 120)
 		for _, use := range []string{"TMK", "ZMK", "TPK"} {
 			say("acquirer_hsm_key_expires_seconds", `use="`+use+`"`, 5e6)

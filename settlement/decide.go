@@ -79,3 +79,6 @@ func (e *Engine) Decide(ctx context.Context, ref string, paid bool, by string, n
 	}
 	return done, nil
 }
+
+// NotFoundAfter is Config.NotFoundAfter: from when on people may decide.
+func (e *Engine) NotFoundAfter() time.Duration { return e.cfg.NotFoundAfter }

@@ -203,6 +203,9 @@ type Task struct {
 	Ref      string    `json:"ref,omitempty"` // a payout's reference or a transaction's id
 	Text     string    `json:"text"`
 	Created  time.Time `json:"created"`
+	// Of the payout that Ref names, as Tasks reads them.
+	Amount money.Amount  `json:"amount,omitempty"`
+	Date   calendar.Date `json:"date,omitzero"` // business date that it settles
 }
 
 func addTask(tx store.Tx, t Task) error {
@@ -235,10 +238,11 @@ func (e *Engine) AddTask(ctx context.Context, t Task) error {
 // Tasks lists up to limit tasks that wait for a person, the oldest first.
 func (e *Engine) Tasks(ctx context.Context, limit int) (tasks []Task, err error) {
 	err = e.db.Read(ctx, func(tx store.Tx) (err error) {
-		rows, err := tx.Query("select key, kind, merchant, ref, text, created from settlement_task where done = 0 order by created, key limit $1", limit)
+		rows, err := tx.Query(`select t.key, t.kind, t.merchant, t.ref, t.text, t.created, coalesce(p.amount, 0), coalesce(p.date, 0)
+			from settlement_task t left join settlement_payout p on p.ref = t.ref where t.done = 0 order by t.created, t.key limit $1`, limit)
 		tasks, err = store.All(rows, err, func(r *store.Rows, t *Task) error {
 			var created int64
-			err := r.Scan(&t.Key, &t.Kind, &t.Merchant, &t.Ref, &t.Text, &created)
+			err := r.Scan(&t.Key, &t.Kind, &t.Merchant, &t.Ref, &t.Text, &created, &t.Amount, &t.Date)
 			t.Created = time.UnixMicro(created)
 			return err
 		})

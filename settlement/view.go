@@ -145,6 +145,12 @@ func (e *Engine) PayoutsOpen(ctx context.Context, limit int) ([]PayoutView, erro
 	return e.payouts(ctx, "ref in (select ref from (select ref from "+underWay+first+") w union all select ref from (select ref from "+stranded+first+") s)"+first, limit)
 }
 
+// PayoutsUnknown lists up to limit payouts of which the bank does not say what became
+// of them, the one that was sent first at the front.
+func (e *Engine) PayoutsUnknown(ctx context.Context, limit int) ([]PayoutView, error) {
+	return e.payouts(ctx, fmt.Sprintf("state < 5 and state = %d order by submitted, ref limit $1", Unknown), limit)
+}
+
 // PayoutCount is how many payouts stand in a state, and what they come to.
 type PayoutCount struct {
 	Payouts int64

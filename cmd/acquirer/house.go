@@ -145,7 +145,7 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 		return nil, err
 	}
 	v.missed = newMissed()
-	v.metrics.MustRegister(newCaseGauge(v.disputes), v.missed, newPayoutGauge(v.books))
+	v.metrics.MustRegister(newCaseGauge(v.disputes), v.missed, newPayoutGauge(v.books), newWaitGauge(v.desk()))
 	bins, rules, err := loadRouting(cfg)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"acquirer/audit"
 	"acquirer/calendar"
 	"acquirer/money"
 	"acquirer/settlement"
@@ -209,6 +210,34 @@ func (e *Engine) Days(ctx context.Context, limit int) (days []Day, err error) {
 		days = append(days, d)
 	}
 	return days, nil
+}
+
+// Unsigned lists up to limit compared days of which no break is open and that two
+// people have not signed, the oldest first, with who signed first.
+func (e *Engine) Unsigned(ctx context.Context, limit int) (days []Unsigned, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		rows, err := tx.Query(`select date, compared, maker, made from recon_day d where checker = ''
+			and not exists (select 1 from recon_break b where b.date = d.date and b.state = $1) order by date limit $2`, int(Open), limit)
+		days, err = store.All(rows, err, func(r *store.Rows, d *Unsigned) error {
+			var compared, made int64
+			err := r.Scan(&d.Date, &compared, &d.By, &made)
+			d.Compared, d.At = instant(compared), instant(made)
+			return err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reconcile: listing what is not signed: %w", err)
+	}
+	return days, nil
+}
+
+// Unsigned is a compared day that waits for a signature: its first, or with By the
+// second.
+type Unsigned struct {
+	audit.Ask
+	Date     calendar.Date
+	Compared time.Time // the last time
 }
 
 // Due lists the dates that are over and have all their files, one of which was
