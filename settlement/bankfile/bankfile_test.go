@@ -118,6 +118,9 @@ func TestOrdersRefused(t *testing.T) {
 		"a long name":        func(_ *Batch, o []Order) { o[0].Name = strings.Repeat("王", 141) },
 		"a name with a line": func(_ *Batch, o []Order) { o[0].Name = "王\n芳" },
 		"not UTF-8":          func(_ *Batch, o []Order) { o[0].Name = "\xcd\xf5" },
+		"a small letter":     func(_ *Batch, o []Order) { o[0].Account = "6228480402564890018a" },
+		"a short account":    func(_ *Batch, o []Order) { o[0].Account = "6228480" },
+		"a long account":     func(_ *Batch, o []Order) { o[0].Account = strings.Repeat("6", 35) },
 		"an odd account":     func(_ *Batch, o []Order) { o[0].Account = "6228480402564890018'" },
 		"nothing":            func(_ *Batch, o []Order) { o[0].Amount = 0 },
 		"another count":      func(b *Batch, _ []Order) { b.Count = 3 },
@@ -343,6 +346,7 @@ func TestDamage(t *testing.T) {
 		{"results cut in a line", goodResults[:len(goodResults)-10], 4, "middle of a line"},
 		{"results out of order", swap(goodResults, "D,2", "D,3"), 3, "want 2"},
 		{"results with another status", swap(goodResults, "SUCCEEDED", "PERHAPS"), 2, "not known"},
+		{"results whose last line lacks its hash", goodResults[:strings.LastIndex(goodResults, ",")] + "\n", 4, "T has 3 cells"},
 		{"results with a tail", goodResults + "D,3\n", 5, "more after"},
 		{"results in GBK", swap(goodResults, "closed", "\xd2\xd1"), 3, "not UTF-8"},
 		{"results with a cell too few", swap(goodResults, "AC04,", ""), 3, "D has 8 cells"},
@@ -366,9 +370,27 @@ func TestDamage(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		case !strings.Contains(err.Error(), c.what) || c.line > 0 && where.Line != c.line:
 			t.Errorf("%s: line %d: %v; want line %d, %q", c.name, where.Line, err, c.line, c.what)
+		case (where.Line > 0) != strings.Contains(err.Error(), "bankfile: line "):
+			t.Errorf("%s: line %d is said as %v", c.name, where.Line, err)
 		case strings.Contains(err.Error(), "999900"):
 			t.Errorf("%s: shows the account: %v", c.name, err)
 		}
+	}
+}
+
+// Damage is pointed at: an invalid byte by its column. A file that goes on and on
+// is not read to an end that it may not have.
+func TestWhereAndHowMuch(t *testing.T) {
+	_, _, err := statuses(t, strings.NewReader(strings.Replace(goodResults, "closed", "clo\xd2ed", 1)))
+	var where *Error
+	if !errors.As(err, &where) || where.Line != 3 || where.Column != 35 {
+		t.Errorf("%v", err)
+	}
+	if got, err := io.ReadAll(&limited{r: strings.NewReader("0123456789"), left: 9}); string(got) != "012345678" || !errors.As(err, &where) || where.Line != 0 || strings.Contains(err.Error(), "line") {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := io.ReadAll(&limited{r: strings.NewReader("0123456789"), left: 11}); string(got) != "0123456789" || err != nil {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -74,6 +74,7 @@ func TestCamtAsBanksWriteIt(t *testing.T) {
 			want: []Entry{paid, {Reference: payout, Amount: 50, Booked: 20261124, Kind: Fee, Line: 1}}},
 		{name: "returned by its code", doc: camt054("", "", ntry("964.40", "CRDT", cameBack, details(tx(endToEnd(payout))))), want: []Entry{came}},
 		{name: "returned by the code of the detail", doc: camt054("", "", ntry("964.40", "CRDT", issued, details(tx(endToEnd(payout)+cameBack)))), want: []Entry{came}},
+		{name: "two notifications of the account", doc: camt054("", "", one+`</Ntfctn><Ntfctn><Id>N2</Id><Acct><Id><Othr><Id>9999000000000001</Id></Othr></Id></Acct>`+strings.NewReplacer(payout, "P2", "964.40", "35.60").Replace(one)), want: []Entry{paid, other}},
 		{name: "both sides in one entry", doc: camt054("", "", ntry("928.80", "DBIT", issued, details(tx(endToEnd(payout)+`<Amt Ccy="CNY">964.40</Amt><CdtDbtInd>DBIT</CdtDbtInd>`), tx(endToEnd("P2")+`<Amt Ccy="CNY">35.60</Amt><CdtDbtInd>CRDT</CdtDbtInd>`+cameBack)))),
 			want: []Entry{paid, {Reference: "P2", Amount: 3560, Credit: true, Booked: 20261124, Kind: Return, Line: 1}}},
 		{name: "a sum with its orders", doc: camt054("", "", ntry("1000.00", "DBIT", issued, details("<Btch><PmtInfId>PO1</PmtInfId><NbOfTxs>2</NbOfTxs></Btch>"+tx(endToEnd(payout)+`<Amt Ccy="CNY">964.40</Amt>`)+tx(endToEnd("P2")+`<Amt Ccy="CNY">35.60</Amt>`)))),
@@ -116,6 +117,8 @@ func TestCamtAsBanksWriteIt(t *testing.T) {
 		"another count":   camt054("", "<TxsSummry><TtlNtries><NbOfNtries>2</NbOfNtries></TtlNtries></TxsSummry>", one),
 		"no side":         camt054("", "", strings.Replace(one, "<TxDtls>", "<TxDtls><CdtDbtInd>DEBT</CdtDbtInd>", 1)),
 		"sides that miss": camt054("", "", ntry("964.40", "DBIT", issued, details(tx(endToEnd(payout)+"<CdtDbtInd>CRDT</CdtDbtInd>")))),
+		"two accounts":    camt054("", "", one+`</Ntfctn><Ntfctn><Id>N2</Id><Acct><Id><Othr><Id>9999000000000002</Id></Othr></Id></Acct>`+one),
+		"no status":       camt054("", "", strings.Replace(one, "<Sts><Cd>BOOK</Cd></Sts>", "", 1)),
 		"no dates":        camt054("", "", strings.NewReplacer("<BookgDt><Dt>2026-11-24</Dt></BookgDt>", "").Replace(one)),
 	} {
 		if _, got, err := entries(t, strings.NewReader(doc)); err == nil {

@@ -534,10 +534,10 @@ func TestRefused(t *testing.T) {
 			t.Errorf("one person closed it: %v", err)
 		}
 		const instead = "lost, which ann had asked for"
-		if c, done, err := w.e.Close(t.Context(), id, Won, "", bob, now); err != nil || done || c.Instead != instead {
+		if c, done, err := w.e.Close(t.Context(), id, Won, "letter 7", bob, now); err != nil || done || c.Instead != instead {
 			t.Errorf("another outcome: %+v, %v, %v", c, done, err)
 		}
-		if events, err := w.e.Events(t.Context(), id); err != nil || !strings.Contains(events[len(events)-1].What, "as won instead of "+instead) {
+		if events, err := w.e.Events(t.Context(), id); err != nil || !strings.Contains(events[len(events)-1].What, "as won instead of "+instead+": letter 7") {
 			t.Errorf("the events: %+v, %v", events, err)
 		}
 		if err := w.e.Attach(t.Context(), id, "../x", []byte("x"), ann, now); !errors.Is(err, ErrAction) {

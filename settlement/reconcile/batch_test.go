@@ -89,6 +89,44 @@ func TestStatementOfABatch(t *testing.T) {
 	}
 }
 
+// A day without a statement has no payout to miss, whatever statements of other
+// days there are.
+func TestNoStatementNoShortPayout(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		w.sale(alice, wednesday, 100_00)
+		w.sale(early, wednesday, 300_00)
+		w.night(wednesday)
+		_, sent := w.send(t.TempDir())
+		w.becomes(sent, map[int]string{0: "paid", 1: "paid"})
+		w.statement(wednesday, "")
+		compared := func(d calendar.Date) string {
+			t.Helper()
+			w.load(w.file("north", d))
+			w.load(w.file("alipay", d))
+			if _, err := w.e.Compare(t.Context(), d, at(d, 25)); err != nil {
+				t.Fatal(err)
+			}
+			all, err := w.e.Breaks(t.Context(), Query{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var kinds []string
+			for _, b := range all {
+				kinds = append(kinds, string(b.Kind))
+			}
+			return strings.Join(kinds, ", ")
+		}
+		if got := compared(thursday); got != "" {
+			t.Errorf("without a statement of the day: %s", got)
+		}
+		w.statement(friday, "")
+		if got := compared(friday); got != "payout_short, payout_short" {
+			t.Errorf("with one of the next day: %q", got)
+		}
+	})
+}
+
 // send puts the payouts there are into a message for the bank.
 func (w *town) send(dir string) (message string, sent []settlement.Sent) {
 	w.t.Helper()

@@ -3,11 +3,13 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"acquirer/audit"
 	"acquirer/calendar"
 	"acquirer/settlement/clearing"
 	"acquirer/store"
@@ -193,6 +195,71 @@ func TestOneFilePerMerchant(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.expects(friday)
+	})
+}
+
+// A merchant whose own file came is not waited for, though no line of it is in
+// any: what it sold is short. That no more files come is said once.
+func TestEmptyFileOfWhoSold(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db, func(c *Config) { c.Acquirer = "01020000" })
+		a, _ := w.sale(alice, wednesday, 100_00)
+		b, _ := w.sale(early, wednesday, 100_00)
+		w.drop("north", b.RRN)
+		w.load(w.file("alipay", wednesday))
+		if err := errors.Join(w.zm("INN26111801ZM_"+alice, wednesday, w.drop("north", a.RRN)), w.zm("INN26111801ZM_"+early, wednesday)); err != nil {
+			t.Fatal(err)
+		}
+		if day, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 25)); err != nil || day.Matched != 1 || day.Kinds[Short] != 1 || day.Breaks != 1 {
+			t.Errorf("%+v, %v", day, err)
+		}
+		for _, who := range []string{"ann", "bob"} {
+			if err := w.e.Complete(t.Context(), wednesday, "north", Who{Name: who, From: "test"}, at(wednesday, 25)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		said, err := audit.List(t.Context(), db, "", 0, 10)
+		if err != nil || len(said) != 1 || said[0].Who != "ann" || said[0].Op != "reconcile complete" {
+			t.Errorf("%+v, %v", said, err)
+		}
+	})
+}
+
+// Whose file is missing is named, five at most, with how many more there are.
+func TestMissingFilesAreNamed(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db, func(c *Config) { c.Acquirer = "01020000" })
+		f, _ := w.sale(alice, wednesday, 100_00)
+		var others []int64
+		for range 7 {
+			f, _ := w.sale(alice, wednesday, 100_00)
+			others = append(others, f.Txn)
+		}
+		if _, err := w.books.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.zm("INN26111801ZM_"+alice, wednesday, w.drop("north", f.RRN)); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Write(t.Context(), func(tx store.Tx) error {
+			for i, id := range others { // seven others sold, the last by another network
+				source := "north"
+				if i == 6 {
+					source = "south"
+				}
+				if _, err := tx.Exec("update settlement_line set merchant = $1, issuer = $2 where id = $3", fmt.Sprintf("89811005411900%d", i), source, id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 25))
+		const says = "north (ZM of 898110054119000, 898110054119001, 898110054119002, 898110054119003, 898110054119004, 1 more)"
+		if !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v; want %s", err, says)
+		}
 	})
 }
 

@@ -41,6 +41,9 @@ func TestNothingWrong(t *testing.T) {
 			if signed, err := w.e.SignOff(t.Context(), d, Who{Name: "checker"}, at(d, 31)); err != nil || !signed {
 				t.Errorf("checker: %v, %v", signed, err)
 			}
+			if _, err := w.e.SignOff(t.Context(), d, Who{Name: "third"}, at(d, 32)); !errors.Is(err, ErrAction) || !strings.Contains(err.Error(), "maker and checker have signed it") {
+				t.Errorf("a third one: %v", err)
+			}
 		}
 		w.wants("1101=0.00 1102=0.00 1901=0.00 2301=0.00 4101=0.00 5101=0.00 5102=0.00 2501=0.00 4901=" + (3 * (5*(60-feeOf100) + 5*8)).String())
 		if day, err := w.e.Day(t.Context(), friday); err != nil || day.Earned == nil || day.Earned.State != settlement.EarnedSwept {

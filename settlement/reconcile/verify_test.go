@@ -30,6 +30,7 @@ func TestVerifyDifferences(t *testing.T) {
 			{book("fee-difference/x", "FEE_DIFFERENCE", "D5101 500,C1101 500"), "for a difference that nobody found"},
 			{"update ledger_transfer set legs = replace(legs, '3000', '2900') where key like 'long/%'", "it is booked with 29.00 and the difference is 30.00"},
 			{"update ledger_transfer set event = 'SHORT_ITEM' where key like 'long/%'", "it is booked as SHORT_ITEM (posted), not as LONG_ITEM"},
+			{"update ledger_transfer set kind = 2 where key like 'long/%'", "it is booked as LONG_ITEM (pending), not as LONG_ITEM"},
 			{"update ledger_transfer set key = replace(key, 'long/', 'long/9') where key like 'long/%'", "for a difference that nobody found"},
 		} {
 			undo := spoil(t, w, c.sql)
