@@ -255,14 +255,17 @@ func nothingMore(*cobra.Command, *disputeCall, []string) error { return nil }
 
 func sayCases(w io.Writer, a disputeAnswer) error {
 	for _, c := range a.Cases {
-		due := ""
+		because, due := "without a reason", ""
+		if c.Reason != "" {
+			because = "reason " + c.Reason
+		}
 		if c.Due != 0 {
 			due = ", until " + c.Due.String()
 		}
 		if c.Provisional > 0 {
 			due += " (provisional: the holidays of a year until then are not known)"
 		}
-		if _, err := fmt.Fprintf(w, "%d  %-17s %-8s  %s  %s  %s at %s, reason %s%s\n", c.ID, c.Stage, c.State, c.Source, c.RRN, c.Amount, c.Merchant, c.Reason, due); err != nil {
+		if _, err := fmt.Fprintf(w, "%d  %-17s %-8s  %s  %s  %s at %s, %s%s\n", c.ID, c.Stage, c.State, c.Source, c.RRN, c.Amount, c.Merchant, because, due); err != nil {
 			return err
 		}
 	}

@@ -121,7 +121,7 @@ func TestNetworkFileRefused(t *testing.T) {
 		{"a line twice", lines[0] + lines[1] + lines[1] + lines[2] + lines[3], 3, 3, "number"},
 		{"a field too few", strings.Replace(good, "|000123|1234", "|1234", 1), 3, 99, "15 fields"},
 		{"an amount that is none", strings.Replace(good, "|10000|", "|1e4|", 1), 2, 91, "amount"},
-		{"fees that do not add up", strings.Replace(good, "|45|", "|46|", 1), 2, 5, "less fees"},
+		{"fees that do not add up", strings.Replace(good, "|45|", "|46|", 1), 2, 104, "less fees"},
 		{"a sale below zero", strings.Replace(good, "|sale|", "|void|", 1), 2, 5, "above zero"},
 		{"a kind that is none", strings.Replace(good, "|sale|", "|gift|", 1), 2, 5, "kind"},
 		{"a wrong sum", strings.Replace(good, "T|2|11234|", "T|2|11235|", 1), 4, 5, "sum of amount"},

@@ -297,8 +297,11 @@ func (r *Reader) next() (rec Record, more bool, err error) {
 			return Record{}, false, r.wrong(at[11+i], "%s %q: %v", detail[11+i].name, f[11+i], err)
 		}
 	}
-	if err := rec.check(); err != nil {
+	if err := rec.checkKind(); err != nil {
 		return Record{}, false, r.wrong(at[2], "%v", err)
+	}
+	if err := rec.addsUp(); err != nil {
+		return Record{}, false, r.wrong(at[15], "%v", err)
 	}
 	for i, fee := range rec.fees() {
 		if opposite(fee, rec.Amount) {

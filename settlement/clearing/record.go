@@ -114,12 +114,25 @@ func (e *Error) Error() string {
 
 // check looks at what every record must have, whatever its file.
 func (r *Record) check() error {
+	if err := r.checkKind(); err != nil {
+		return err
+	}
+	return r.addsUp()
+}
+
+// checkKind says whether the amount is what the kind has.
+func (r *Record) checkKind() error {
 	switch {
 	case !r.Kind.valid():
 		return fmt.Errorf("kind %q is none of sale, void, refund, adjust, reversal", r.Kind)
 	case r.Kind != Adjust && r.Kind.back() != (r.Amount < 0) || r.Amount == 0:
 		return fmt.Errorf("a %s of %s: a sale is above zero, what goes back below", r.Kind, r.Amount)
 	}
+	return nil
+}
+
+// addsUp says whether the net is the amount less the fees.
+func (r *Record) addsUp() error {
 	net, err := money.Sum(r.Amount, -r.IssuerFee, -r.NetworkFee, -r.BrandFee)
 	if err != nil {
 		return err

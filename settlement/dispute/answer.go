@@ -31,7 +31,7 @@ func (e *Engine) Answer(ctx context.Context, id int64, a Action, who Who, now ti
 		today, t := calendar.DateOf(now), e.terms(c.Source)
 		switch {
 		case !slices.Contains(c.Actions(), a):
-			return nil, fmt.Errorf("%w: it is a %s, %s: it can have %v, not %q", ErrAction, c.Stage, c.State, c.Actions(), a)
+			return nil, fmt.Errorf("%w: it is a %s, %s: %s, not %q", ErrAction, c.Stage, c.State, said(c.Actions()), a)
 		case today > c.Due && c.Provisional == 0:
 			return nil, fmt.Errorf("%w: the last day was %s", ErrAction, c.Due)
 		}
@@ -262,3 +262,11 @@ func (e *Engine) Standing(ctx context.Context) (counts map[Stage]map[State]int, 
 
 // ErrUnknown says that no payment of ours is meant.
 var ErrUnknown = errors.New("no payment of this house")
+
+// said is in words what can be done with a case.
+func said(actions []Action) string {
+	if len(actions) == 0 {
+		return "it waits for the other side or has ended, and can have nothing"
+	}
+	return fmt.Sprintf("it can have %v", actions)
+}
