@@ -163,6 +163,9 @@ func (r *Registry) setDates(ctx context.Context, p *FeePlan, effective, today ca
 	case newest == nil && effective < today:
 		return fmt.Errorf("merchant: plan %s version %d cannot begin %s: today is %s", p.Code, p.Version, effective, today)
 	case newest == nil:
+	case effective == 0:
+		return fmt.Errorf("merchant: plan %s version %d needs the date from which it takes effect: merchants are told %d days before, so %s is the first day that may be",
+			p.Code, p.Version, NoticeDays, today.AddDays(NoticeDays))
 	case p.Version < newest.Version:
 		return fmt.Errorf("merchant: plan %s version %d is older than version %d, which takes effect %s: whoever has the newer one keeps it; import the price under a higher number",
 			p.Code, p.Version, newest.Version, newest.EffectiveFrom)

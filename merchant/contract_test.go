@@ -64,7 +64,7 @@ func TestNewVersion(t *testing.T) {
 			says    string
 		}{
 			{"MICRO-2025", 2, day(29), day(30).String()},
-			{"MICRO-2025", 2, 0, "cannot take effect"},
+			{"MICRO-2025", 2, 0, "needs the date from which it takes effect"},
 			{"MICRO-2025", 3, day(30), "no version 3"},
 			{"GOLD", 1, day(30), "GOLD"},
 			{"MICRO-2025", 1, day(40), "another date needs another version"},

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"acquirer/calendar"
@@ -331,7 +332,11 @@ func (p *Plans) Version(code string, version int) (*FeePlan, error) {
 	if len(p.byCode[code]) == 0 {
 		return nil, p.unknown(code)
 	}
-	return nil, fmt.Errorf("%w: %s has no version %d; it has %d", ErrPlan, code, version, len(p.byCode[code]))
+	var known []string
+	for _, v := range p.byCode[code] {
+		known = append(known, strconv.Itoa(v.Version))
+	}
+	return nil, fmt.Errorf("%w: %s has no version %d; it has %s", ErrPlan, code, version, strings.Join(known, ", "))
 }
 
 func (p *Plans) unknown(code string) error {

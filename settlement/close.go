@@ -23,7 +23,8 @@ var (
 	ErrUnbalanced = errors.New("settlement: the day does not add up")
 )
 
-// Day is what the close of a business date came to.
+// Day is what the close of a business date came to; what was paid early of it is
+// told apart (Early).
 type Day struct {
 	Date        calendar.Date `json:"date"`
 	Lines       int64         `json:"lines"`
@@ -481,17 +482,26 @@ func (r *run) finish(ctx context.Context) error {
 }
 
 // day reads back what the run came to.
-func (r *run) day(ctx context.Context) (Day, error) {
-	d := Day{Date: r.date}
-	err := r.e.db.Read(ctx, func(tx store.Tx) error {
+func (r *run) day(ctx context.Context) (Day, error) { return r.e.came(ctx, r.date, "run = $1", r.id) }
+
+// Early is what the runs of a business date came to besides its close: the
+// windows of D0 and the S0 sales, which the close does not have any more.
+func (e *Engine) Early(ctx context.Context, date calendar.Date) (Day, error) {
+	return e.came(ctx, date, "run in (select id from settlement_run where date = $1 and seq <> 0)", date)
+}
+
+// came adds up batches of a business date.
+func (e *Engine) came(ctx context.Context, date calendar.Date, which string, arg any) (Day, error) {
+	d := Day{Date: date}
+	err := e.db.Read(ctx, func(tx store.Tx) error {
 		return tx.QueryRow(`select cast(coalesce(sum(lines), 0) as BIGINT), count(distinct merchant), cast(coalesce(sum(gross), 0) as BIGINT),
 			cast(coalesce(sum(fee), 0) as BIGINT), cast(coalesce(sum(speed_fee), 0) as BIGINT), cast(coalesce(sum(other), 0) as BIGINT), cast(coalesce(sum(carry_in), 0) as BIGINT),
 			cast(coalesce(sum(carry_out), 0) as BIGINT), cast(coalesce(sum(case when payout = '' then 0 else 1 end), 0) as BIGINT), cast(coalesce(sum(paid), 0) as BIGINT)
-			from settlement_batch where run = $1`, r.id).
+			from settlement_batch where `+which, arg).
 			Scan(&d.Lines, &d.Merchants, &d.Gross, &d.Fee, &d.SpeedFee, &d.Other, &d.CarryIn, &d.CarryOut, &d.Payouts, &d.PayoutTotal)
 	})
 	if err != nil {
-		return Day{}, fmt.Errorf("settlement: reading %s back: %w", r.date, err)
+		return Day{}, fmt.Errorf("settlement: reading %s back: %w", date, err)
 	}
 	return d, nil
 }

@@ -266,6 +266,10 @@ func TestPayEarly(t *testing.T) {
 		if d := w.close(e, friday); d.Merchants != 2 || d.PayoutTotal != 99_40+2_980_51-993_50 {
 			t.Errorf("evening: %+v", d)
 		}
+		// The close has not what the window had.
+		if d, err := e.Early(ctx, friday); err != nil || d != (Day{Date: friday, Lines: 1, Merchants: 1, Gross: 1_000_00, Fee: 6_00, SpeedFee: 50, Payouts: 1, PayoutTotal: 993_50}) {
+			t.Errorf("before the evening: %+v, %v", d, err)
+		}
 		w.pay(e, clock(friday, 23, 10))
 		w.sound(e)
 		// What is sold while a window is being netted waits for the next one.

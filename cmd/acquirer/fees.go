@@ -16,6 +16,7 @@ import (
 	"acquirer/calendar"
 	"acquirer/merchant"
 	"acquirer/money"
+	"acquirer/routing"
 )
 
 func newFeesCmd() *cobra.Command {
@@ -77,6 +78,10 @@ the plans that ship with the binary; --plans reads those and a file, and no data
 				return usageError{fmt.Errorf("--mcc: %q is not the four digits of a category code", mcc)}
 			case entry != "" && entry != string(merchant.ContactlessNoPIN):
 				return usageError{fmt.Errorf("--entry: %q is not %s; leave it out for every other", entry, merchant.ContactlessNoPIN)}
+			case wallet != "" && !slices.Contains(routing.Wallets, wallet):
+				return usageError{fmt.Errorf("--wallet: %q is none of %s", wallet, strings.Join(routing.Wallets, ", "))}
+			case version < 0:
+				return usageError{fmt.Errorf("--plan-version: %d is no version; they are numbered from 1", version)}
 			case wallet != "" && channel != "qr", entry != "" && (channel == "qr" || channel == "all"):
 				return usageError{errors.New("--wallet is for --channel qr, --entry for a card")}
 			}

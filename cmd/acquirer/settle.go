@@ -27,7 +27,8 @@ import (
 
 // settlementRun is what acquirer settle did, as --json prints it.
 type settlementRun struct {
-	Day      settlement.Day      `json:"day"`
+	Day      settlement.Day      `json:"day"`   // the close
+	Early    settlement.Day      `json:"early"` // what was settled before it: D+0 in its windows, S0
 	Expected money.Amount        `json:"network_owes"`
 	Received *money.Amount       `json:"network_paid,omitempty"`
 	Payment  *settlement.Payment `json:"payment,omitempty"`
@@ -178,6 +179,9 @@ func (s *settleArgs) parse(date, asOf string) (err error) {
 	if s.wallet != "" && (s.received == "" || !slices.Contains(routing.Wallets, s.wallet)) {
 		return usageError{fmt.Errorf("--wallet: %q; it goes with --received and is one of %s", s.wallet, strings.Join(routing.Wallets, ", "))}
 	}
+	if s.reference != "" && s.received == "" {
+		return usageError{errors.New("--reference: it is the reference of what was received, and goes with --received")}
+	}
 	if s.received != "" && s.received != "expected" {
 		if s.amount, err = money.Parse(s.received); err != nil || s.amount < 0 {
 			return usageError{fmt.Errorf("--received: %q is neither an amount like 99.52 nor the word expected", s.received)}
@@ -194,6 +198,9 @@ func (s *settleArgs) settle(ctx context.Context, cfg Config, books *settlement.E
 		return out, err
 	}
 	if err := chargeExtras(ctx, books, s.date, s.now, slog.New(slog.DiscardHandler)); err != nil {
+		return out, err
+	}
+	if out.Early, err = books.Early(ctx, s.date); err != nil {
 		return out, err
 	}
 	out.payer = cmp.Or(s.wallet, "network")
@@ -237,10 +244,14 @@ func (s *settleArgs) settle(ctx context.Context, cfg Config, books *settlement.E
 }
 
 func (out *settlementRun) print(w io.Writer) error {
-	d := &out.Day
+	d, early := &out.Day, &out.Early
 	var b strings.Builder
-	fmt.Fprintf(&b, "business date   %s\ntransactions    %d of %d merchants\ngross           %s\nfees            %s, for speed %s\nother           %s (holds, releases, chargebacks, charges)\ncarried         in %s, out %s\nto pay          %s in %d payouts\n%-15s %s\n",
-		d.Date, d.Lines, d.Merchants, d.Gross, d.Fee, d.SpeedFee, d.Other, d.CarryIn, d.CarryOut, d.PayoutTotal, d.Payouts, out.payer+" owes", out.Expected)
+	fmt.Fprintf(&b, "business date   %s\ntransactions    %d of %d merchants\ngross           %s\nfees            %s, for speed %s\nother           %s (holds, releases, chargebacks, charges)\ncarried         in %s, out %s\nto pay          %s in %d payouts\n",
+		d.Date, d.Lines, d.Merchants, d.Gross, d.Fee, d.SpeedFee, d.Other, d.CarryIn, d.CarryOut, d.PayoutTotal, d.Payouts)
+	if early.Merchants > 0 {
+		fmt.Fprintf(&b, "paid before it  %s in %d payouts, of %d more transactions, gross %s, fees %s, for speed %s\n", early.PayoutTotal, early.Payouts, early.Lines, early.Gross, early.Fee, early.SpeedFee)
+	}
+	fmt.Fprintf(&b, "%-15s %s\n", out.payer+" owes", out.Expected)
 	if out.Received != nil {
 		fmt.Fprintf(&b, "%-15s %s\n", out.payer+" paid", *out.Received)
 	}

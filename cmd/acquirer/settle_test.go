@@ -78,7 +78,7 @@ func TestSettle(t *testing.T) {
 		t.Errorf("the bank paid %d orders", len(p))
 	}
 	text, problem, code := call(t, newSettleCmd(), append(args[:len(args)-1], "--as-of", "2026-11-23T11:00:00+08:00")...)
-	if code != 0 || !strings.Contains(text, "to pay          96.40 in 1 payouts") || !strings.Contains(text, "books           right") {
+	if code != 0 || !strings.Contains(text, "to pay          96.40 in 1 payouts\nnetwork owes    99.52\n") || !strings.Contains(text, "books           right") {
 		t.Errorf("in words: %d %s\n%s", code, problem, text)
 	}
 	for _, c := range []struct{ args, says string }{
@@ -107,7 +107,7 @@ func TestSettle(t *testing.T) {
 		{"--date tomorrow", 2, "2026-02-13"}, {"--as-of 2026-11-23", 2, "time zone"}, {"--received lots", 2, "expected"}, {"--received -1", 2, "expected"},
 		{"--calendar /nonexistent.json", 1, "nonexistent"}, {"--calendar " + filepath.Join(dir, "empty"), 1, "2027"}, {"--database file.db", 2, "sqlite:"},
 		{"--hsm-file " + filepath.Join(dir, "none"), 1, "hsm init"}, {"--date 2041-12-31 --force", 1, "2042.json"}, {"--received 1.00", 1, "received before"},
-		{"--wallet alipay", 2, "--received"}, {"--received 1.00 --wallet paypal", 2, "wechat"}, {"--settlement-credit much", 2, "settlement.credit"},
+		{"--wallet alipay", 2, "--received"}, {"--reference N1", 2, "--received"}, {"--received 1.00 --wallet paypal", 2, "wechat"}, {"--settlement-credit much", 2, "settlement.credit"},
 	} {
 		if _, problem, code := call(t, newSettleCmd(), append(args[:len(args):len(args)], strings.Fields(c.args)...)...); code != c.code || !strings.Contains(problem, c.says) {
 			t.Errorf("%s: exit %d %q, want %d and %q", c.args, code, problem, c.code, c.says)
