@@ -260,39 +260,43 @@ func (i *Issuer) keepKeys(ctx context.Context) {
 	}
 }
 
-// takeKey installs the key of an 0800 and tells whoever waits for it. It
-// returns DE 39 of the 0810.
-func (i *Issuer) takeKey(ctx context.Context, m *spec.Message) (code string, err error) {
+// takeKey installs the key of an 0800. It returns what key came, 0 for none,
+// and DE 39 of the 0810.
+func (i *Issuer) takeKey(ctx context.Context, m *spec.Message) (came KeyUse, code string, err error) {
 	if i.cfg.Keys == nil {
-		return "40", errors.New("a key reset for an issuer that is configured without keys")
+		return 0, "40", errors.New("a key reset for an issuer that is configured without keys")
 	}
 	reset := KeyReset{Cryptogram: ZoneKey(m)}
 	if control := m.Text(53); control != "" {
 		reset.Use = KeyUse(control[0])
 	}
 	if reset.Use != ZPK && reset.Use != ZAK {
-		return "30", errors.New("a key reset whose DE 53 names neither the PIN key nor the MAC key")
+		return 0, "30", errors.New("a key reset whose DE 53 names neither the PIN key nor the MAC key")
 	}
 	if n := len(reset.Cryptogram); n != 8 && n != 16 {
-		return "30", fmt.Errorf("a key reset with a %s of %d bytes; want 8 or 16, at CUPS 8 in DE 96 or 16 in DE 48 behind NK", reset.Use, n)
+		return 0, "30", fmt.Errorf("a key reset with a %s of %d bytes; want 8 or 16, at CUPS 8 in DE 96 or 16 in DE 48 behind NK", reset.Use, n)
 	}
 	if !m.Has(MACField(i.speak.Dialect, m)) {
-		return "A0", ErrMAC
+		return 0, "A0", ErrMAC
 	}
 	reset.Block, reset.MAC = spec.SignedPart(m.Raw())
 	switch err := i.cfg.Keys.Install(ctx, reset); {
 	case errors.Is(err, ErrMAC):
-		return "A0", fmt.Errorf("the new %s: %w", reset.Use, err)
+		return 0, "A0", fmt.Errorf("the new %s: %w", reset.Use, err)
 	case err != nil:
-		return "96", fmt.Errorf("the new %s: %w", reset.Use, err)
+		return 0, "96", fmt.Errorf("the new %s: %w", reset.Use, err)
 	}
-	i.mu.Lock()
-	if c := i.rolled[reset.Use]; c != nil {
-		close(c)
-		delete(i.rolled, reset.Use)
-	}
-	i.mu.Unlock()
 	i.met.rolled(reset.Use)
 	i.log.Info("zone key installed", "use", reset.Use)
-	return "00", nil
+	return reset.Use, "00", nil
+}
+
+// keyCame tells whoever waits for a key of that use; 0 is none.
+func (i *Issuer) keyCame(use KeyUse) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if c := i.rolled[use]; c != nil {
+		close(c)
+		delete(i.rolled, use)
+	}
 }

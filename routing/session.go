@@ -318,15 +318,15 @@ func (s *session) handle() {
 func (s *session) answer(m, reply *spec.Message) {
 	i := s.link.issuer
 	info, _ := m.Int(70)
-	code, sign := "00", false
+	code, came := "00", KeyUse(0)
 	manages := m.MTI() == managementMTI(i.speak.Dialect)
 	switch {
 	case m.MTI() == 0x0800 && info == keyReset:
 		var err error
-		if code, err = i.takeKey(context.Background(), m); err != nil {
+		if came, code, err = i.takeKey(context.Background(), m); err != nil {
 			i.log.Error("key of the issuer refused", "line", s.link.number, "error", err)
 		}
-		sign = code == "00"
+		defer i.keyCame(came) // what waits for it leaves behind the answer: the issuer hears first that we have it
 	case manages && (info == echoTest || info == signOn):
 	case manages && info == signOff:
 		select {
@@ -340,14 +340,14 @@ func (s *session) answer(m, reply *spec.Message) {
 	reply.Reset(i.speak.Dialect, m.MTI().Response())
 	reply.Copy(m, 7, 11, 33, 53, 70)
 	reply.Set(39, code)
-	if sign {
+	if came != 0 {
 		reply.SetBytes(MACField(i.speak.Dialect, reply), zeroMAC[:])
 	}
 	c := i.calls.Get().(*call)
 	defer c.release(&i.calls)
 	c.reset(reply.MTI(), 0)
 	c.management = true
-	if err := i.pack(context.Background(), c, reply, sign); err != nil {
+	if err := i.pack(context.Background(), c, reply, came != 0); err != nil {
 		i.log.Error("answer to the issuer could not be built", "line", s.link.number, "error", err)
 		return
 	}
