@@ -623,3 +623,18 @@ func SurplusTx(tx store.Tx) (money.Amount, error) {
 	}
 	return surplus, nil
 }
+
+// FreeTx is SurplusTx without what merchants owe: by how much the merchants' bank
+// account and what networks and wallets owe it are more than what is owed to each
+// merchant. The debt of one pays nobody else.
+func FreeTx(tx store.Tx) (money.Amount, error) {
+	surplus, err := SurplusTx(tx)
+	if err != nil {
+		return 0, err
+	}
+	var debts money.Amount
+	if err := tx.QueryRow("select cast(coalesce(sum(debit - credit), 0) as BIGINT) from ledger_balance where account = $1 and sub <> '' and debit > credit", MerchantPayable).Scan(&debts); err != nil {
+		return 0, fmt.Errorf("ledger: what merchants owe: %w", err)
+	}
+	return surplus - debts, nil
+}

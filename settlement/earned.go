@@ -224,7 +224,8 @@ func (d *Earned) sweep(tx store.Tx, date calendar.Date) error {
 	return nil
 }
 
-// moneyWaits reports that somebody owes money for a closed day.
+// moneyWaits reports that somebody owes money for a closed day. Where the day
+// comes to nothing, or less, none will come.
 func moneyWaits(tx store.Tx, day calendar.Date) (bool, error) {
 	rows, err := tx.Query(`select distinct wallet from (
 			select l.wallet from settlement_line l join settlement_run r on r.id = l.run where l.run > 0 and r.date = $1
@@ -236,7 +237,7 @@ func moneyWaits(tx store.Tx, day calendar.Date) (bool, error) {
 		return false, err
 	}
 	for _, wallet := range owing {
-		if sum, err := expected(tx, day, wallet); err != nil || sum != 0 {
+		if sum, err := expected(tx, day, wallet); err != nil || sum > 0 {
 			return true, err
 		}
 	}

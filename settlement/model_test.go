@@ -69,7 +69,7 @@ func TestRandomDays(t *testing.T) {
 		}
 		t.Logf("%+v", count)
 		for what, n := range map[string]int{"voids": count.Voids, "refunds": count.Refunds, "reversals": count.Reversals, "chargebacks": count.Chargebacks, "holds": count.Holds,
-			"crashes": count.Crashes, "two schedulers": count.Twice, "returned payouts": count.Returned, "failed payouts": count.Failed, "payouts paid after they failed and were replaced": count.Long, "S0": count.Instant} {
+			"crashes": count.Crashes, "two schedulers": count.Twice, "returned payouts": count.Returned, "failed payouts": count.Failed, "payouts paid after they failed and were replaced": count.Long, "S0": count.Instant, "dates below nothing": count.BelowNothing} {
 			if n == 0 && (checks >= 80 || *modelSales > 0) {
 				t.Errorf("nothing of %s in the whole run", what)
 			}
@@ -96,7 +96,7 @@ var modelSales = flag.Int("model.sales", 0, "TestRandomDays plays until it has s
 // counts is what a run has played.
 type counts struct {
 	Seeds, Sales, Voids, Refunds, Reversals, Chargebacks, Won, Fees, Holds, Crashes, Twice int
-	Payouts, Returned, Failed, Long, Instant, Arrears                                      int
+	Payouts, Returned, Failed, Long, Instant, Arrears, BelowNothing, LentAtRest            int
 }
 
 func (c *counts) add(m *model) {
@@ -120,6 +120,7 @@ func (c *counts) add(m *model) {
 	c.Fees, c.Holds, c.Crashes, c.Twice = c.Fees+m.fees, c.Holds+m.holds, c.Crashes+int(m.crashes.Load()), c.Twice+m.twice
 	c.Payouts, c.Returned, c.Failed, c.Long = c.Payouts+m.paidOut, c.Returned+m.returned, c.Failed+m.failed, c.Long+m.longs
 	c.Instant, c.Arrears = c.Instant+m.instants, c.Arrears+m.inArrears
+	c.BelowNothing, c.LentAtRest = c.BelowNothing+m.below, c.LentAtRest+m.unpaid
 }
 
 // model knows what was sold, given back and taken, and nothing else.
@@ -139,7 +140,7 @@ type model struct {
 
 	followers, fees, holds, twice                  int
 	paidOut, returned, failed, instants, inArrears int
-	longs                                          int
+	longs, below, unpaid                           int
 	crashes                                        atomic.Int64
 }
 
@@ -533,19 +534,7 @@ func (m *model) rest() {
 		m.now = m.now.Add(2 * time.Hour)
 		m.bank.Advance(1)
 		if i == 20 {
-			for d := m.first.AddDays(-1); d <= last; d = d.AddDays(1) {
-				for _, wallet := range []string{"", "alipay"} {
-					sum, err := m.e.Expected(ctx, d, wallet)
-					if err != nil {
-						m.rt.Fatal(err)
-					}
-					sum = max(sum, 0)
-					if err := m.e.Receive(ctx, Receipt{Date: d, Wallet: wallet, Received: sum, Reference: "UP" + wallet + d.String()}, m.now); err != nil {
-						m.rt.Fatal(err)
-					}
-					m.received += sum
-				}
-			}
+			m.networksPay(last)
 		}
 		m.pay(m.e, m.now)
 		open, err := m.e.openPayouts(ctx, "1 = 1")
@@ -592,6 +581,7 @@ func (m *model) judge() {
 	m.noteClosed()
 	m.settledOnce()
 	m.noSpeedForNothing()
+	m.lentForever()
 	if r, err := m.e.VerifyJournal(ctx); err != nil || len(r.Problems) > 0 || r.Behind > 0 || r.Facts < len(m.sales)+m.followers {
 		m.rt.Fatalf("the ledger against the journal: %+v, %v", r, err)
 	}
@@ -675,7 +665,7 @@ func (m *model) judge() {
 	if got := m.balance(m.e, ledger.ClientBank, "") + m.balance(m.e, ledger.OwnBank, ""); got != m.funds+m.received-total {
 		m.rt.Fatalf("our bank accounts hold %s: %s of funds, %s received, %s paid", got, m.funds, m.received, total)
 	}
-	for _, a := range []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.PayoutInTransit, ledger.AdvanceD0, ledger.DueToOwnAdvance, ledger.MerchantFrozen, ledger.SuspenseShort, ledger.AdvanceRisk} {
+	for _, a := range []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.PayoutInTransit, ledger.MerchantFrozen, ledger.SuspenseShort, ledger.SuspenseLong, ledger.AdvanceRisk} {
 		if got := m.balance(m.e, a, ""); got != 0 {
 			m.rt.Fatalf("%s holds %s at rest", a, got)
 		}

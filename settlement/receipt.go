@@ -47,11 +47,13 @@ func expected(tx store.Tx, date calendar.Date, wallet string) (sum money.Amount,
 }
 
 // Receive books what came in for a closed business date; a difference to what
-// was expected waits in suspense, with a task. The same receipt again has no
-// effect; another one for the same date is refused.
+// was expected waits in suspense, with a task. A date that comes to less than
+// nothing is received with an amount below zero, when the network took it from our
+// account, or with the next date whose money came short by exactly that. The same
+// receipt again has no effect; another one for the same date is refused.
 func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
-	if r.Reference == "" || r.Received < 0 {
-		return fmt.Errorf("settlement: a receipt for %s needs a reference and an amount that is not negative", r.Date)
+	if r.Reference == "" {
+		return fmt.Errorf("settlement: a receipt for %s needs a reference", r.Date)
 	}
 	open, err := e.OpenDate(ctx)
 	if err != nil {
@@ -80,6 +82,14 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 		want, err := expected(tx, r.Date, r.Wallet)
 		if err != nil {
 			return err
+		}
+		if want != r.Received {
+			if want, err = netted(tx, r, want, now); err != nil {
+				return err
+			}
+		}
+		if r.Received < min(0, want) {
+			return fmt.Errorf("%s was taken for %s, which comes to %s: no more than that is taken, and only where it is below nothing", -r.Received, r.Date, want)
 		}
 		if _, err := tx.Exec("insert into settlement_receipt (ref, date, wallet, expected, received, booked) values ($1,$2,$3,$4,$5,$6)",
 			r.Reference, r.Date, r.Wallet, want, r.Received, now.UnixMicro()); err != nil {
@@ -111,63 +121,140 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 	return e.Earn(ctx, now)
 }
 
+// deducts is how many days later a network may still deduct what a date came to
+// below nothing.
+const deducts = 40
+
+// netted is what a receipt comes to when the network has deducted from it what
+// earlier dates came to below nothing, which it has then received too; want when
+// it has not.
+func netted(tx store.Tx, r Receipt, want money.Amount, now time.Time) (money.Amount, error) {
+	rows, err := tx.Query(`select distinct u.date from settlement_run u where u.date < $1 and u.date > $2
+		and not exists (select 1 from settlement_receipt p where p.date = u.date and p.wallet = $3) order by u.date`, r.Date, r.Date.AddDays(-deducts), r.Wallet)
+	days, err := store.All(rows, err, func(r *store.Rows, d *calendar.Date) error { return r.Scan(d) })
+	if err != nil {
+		return 0, err
+	}
+	less, below := want, []calendar.Date{}
+	for _, day := range days {
+		sum, err := expected(tx, day, r.Wallet)
+		if err != nil {
+			return 0, err
+		}
+		if sum < 0 {
+			less, below = less+sum, append(below, day)
+		}
+	}
+	if len(below) == 0 || less != r.Received {
+		return want, nil
+	}
+	for _, day := range below { // nothing of it is left to come: no transfer of its own
+		if _, err := tx.Exec("insert into settlement_receipt (ref, date, wallet, expected, received, booked) values ($1,$2,$3,0,0,$4)",
+			r.Reference+"/"+day.String(), day, r.Wallet, now.UnixMicro()); err != nil {
+			return 0, err
+		}
+	}
+	return less, nil
+}
+
 // advanced are the payouts that were paid from our own money, which has not come
 // back.
 const advanced = "settlement_payout where advance = 1 and repaid = 0 and state = 5"
 
+// advance is what may be repaid: a payout of a closed date whose money has come,
+// as far as any comes.
+type advance struct {
+	ref    string
+	date   calendar.Date
+	amount money.Amount
+}
+
 // repay returns to our own account what was advanced for days that the network
-// and the wallets have paid since.
+// and the wallets have paid since. Refunds may leave less of a date than was
+// advanced for it, or nothing: what its own money does not repay waits for money
+// that no merchant is owed.
 func (e *Engine) repay(ctx context.Context, now time.Time) error {
-	var refs []string
+	var due []advance
+	left := map[calendar.Date]money.Amount{} // of a date's money
 	err := e.db.Read(ctx, func(tx store.Tx) (err error) {
-		rows, err := tx.Query("select distinct date from " + advanced + " and exists (select 1 from settlement_receipt r where r.date = settlement_payout.date) order by date")
+		due = nil
+		rows, err := tx.Query("select distinct date from " + advanced + " and date < (select open_date from settlement_state where id = 1) order by date")
 		days, err := store.All(rows, err, func(r *store.Rows, d *calendar.Date) error { return r.Scan(d) })
 		if err != nil {
 			return err
 		}
-		refs = nil
 		for _, day := range days {
 			if waits, err := moneyWaits(tx, day); err != nil {
 				return err
 			} else if waits {
 				continue
 			}
-			rows, err := tx.Query("select ref from "+advanced+" and date = $1 order by ref", day)
-			of, err := store.All(rows, err, func(r *store.Rows, ref *string) error { return r.Scan(ref) })
+			rows, err := tx.Query("select ref, date, amount from "+advanced+" and date = $1 order by ref", day)
+			of, err := store.All(rows, err, func(r *store.Rows, a *advance) error { return r.Scan(&a.ref, &a.date, &a.amount) })
 			if err != nil {
 				return err
 			}
-			refs = append(refs, of...)
+			due = append(due, of...)
+			var came, spent money.Amount
+			if err := tx.QueryRow("select cast(coalesce(sum(received), 0) as BIGINT) from settlement_receipt where date = $1", day).Scan(&came); err != nil {
+				return err
+			}
+			if err := tx.QueryRow("select cast(coalesce(sum(amount), 0) as BIGINT) from settlement_payout where date = $1 and advance = 1 and repaid = 1 and state > 4", day).Scan(&spent); err != nil {
+				return err
+			}
+			left[day] = came - spent
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("settlement: looking for advances to repay: %w", err)
 	}
-	for _, ref := range refs {
+	for _, a := range due {
+		repaid := false
 		fault.Hit("payout.repay.before")
-		err := e.db.Write(ctx, func(tx store.Tx) error {
-			date, err := e.bookOn(tx, now)
-			if err != nil {
-				return err
-			}
-			p, err := lockPayout(tx, ref)
-			if err != nil || p.state != Paid || p.repaid {
-				return err
-			}
-			p.repaid = true
-			if _, err := ledger.PostTx(tx, p.booking(date, 0).Repaid()); err != nil {
-				return err
-			}
-			return p.save(tx)
+		err := e.db.Write(ctx, func(tx store.Tx) (err error) {
+			repaid, err = e.repayOne(tx, a, left[a.date], now)
+			return err
 		})
 		fault.Hit("payout.repay.after")
 		if err != nil {
-			return fmt.Errorf("settlement: repaying the advance of %s: %w", ref, err)
+			return fmt.Errorf("settlement: repaying the advance of %s: %w", a.ref, err)
 		}
+		if !repaid {
+			continue
+		}
+		left[a.date] -= a.amount
 		if err := e.step("repaid"); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// repayOne repays an advance, and says whether it is repaid now. left is what is
+// left of its date's money.
+func (e *Engine) repayOne(tx store.Tx, a advance, left money.Amount, now time.Time) (repaid bool, err error) {
+	date, err := e.lockBooks(tx, now) // so that two do not repay with the same money
+	if err != nil {
+		return false, err
+	}
+	p, err := lockPayout(tx, a.ref)
+	if err != nil || p.state != Paid || p.repaid {
+		return err == nil && p.repaid, err
+	}
+	if p.amount > left {
+		free, err := ledger.FreeTx(tx)
+		if err != nil {
+			return false, err
+		}
+		bank, err := ledger.BalanceTx(tx, ledger.ClientBank, "")
+		if err != nil || p.amount > min(free, bank.Available(ledger.ClientBank)) {
+			return false, err
+		}
+	}
+	p.repaid = true
+	if _, err := ledger.PostTx(tx, p.booking(date, 0).Repaid()); err != nil {
+		return false, err
+	}
+	return true, p.save(tx)
 }

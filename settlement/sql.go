@@ -256,7 +256,8 @@ create table settlement_decided (  -- payouts of which people say in the bank's 
 create index settlement_line_taken on settlement_line (date) where run = -1`, `
 alter table settlement_long add column asked BIGINT not null default 0;    -- when asked_by did, microseconds; 0 before that was kept. way is what was asked for while done = 0
 alter table settlement_decided add column asked BIGINT not null default 0;
-alter table settlement_watch add column asked BIGINT not null default 0`}}
+alter table settlement_watch add column asked BIGINT not null default 0`, `
+create index settlement_payout_advanced on settlement_payout (date) where advance = 1`}}
 
 // Where a line stands.
 const (

@@ -60,7 +60,7 @@ Exit status 1 when something is wrong with the books.`,
 	f := cmd.Flags()
 	date := f.String("date", "", "business date to close, like 2026-11-20 (default: the last one that has ended)")
 	asOf := f.String("as-of", "", "do what is due at this moment, like 2026-11-23T10:00:00+08:00 (default: now)")
-	received := f.String("received", "", "book that the card network, or the wallet, paid the date: an amount in yuan, or expected")
+	received := f.String("received", "", "book that the card network, or the wallet, paid the date: an amount in yuan, below zero what it took for a date that comes to less than nothing, or expected")
 	wallet := f.String("wallet", "", "with --received: the wallet that paid, one of "+strings.Join(routing.Wallets, ", ")+" (default: the card network)")
 	reference := f.String("reference", "", "the payment's reference (default: NET, the wallet and the date)")
 	force := f.Bool("force", false, "close before the cut-off")
@@ -183,7 +183,7 @@ func (s *settleArgs) parse(date, asOf string) (err error) {
 		return usageError{errors.New("--reference: it is the reference of what was received, and goes with --received")}
 	}
 	if s.received != "" && s.received != "expected" {
-		if s.amount, err = money.Parse(s.received); err != nil || s.amount < 0 {
+		if s.amount, err = money.Parse(s.received); err != nil {
 			return usageError{fmt.Errorf("--received: %q is neither an amount like 99.52 nor the word expected", s.received)}
 		}
 	}
