@@ -378,6 +378,14 @@ func ShortFound(key string, date calendar.Date, wallet string, amount money.Amou
 		Legs: legs(d(account, sub, amount), c(SuspenseShort, "", amount))}
 }
 
+// ShortRecovered takes back that a short item was written off: a later file
+// brought it after all.
+func ShortRecovered(key string, date calendar.Date, wallet string, amount money.Amount) Transfer {
+	account, sub := receivable(wallet)
+	return Transfer{Key: "short-recovered/" + key, Event: EventShortResolved, Date: date, Ref: key, Kind: Posted,
+		Legs: legs(d(account, sub, amount), c(WriteOff, "", amount))}
+}
+
 // FeeDifference books by how much the fees of the network's file are higher
 // than ours; below zero where they are lower. The file's own fees count.
 func FeeDifference(key string, date calendar.Date, wallet string, issuer, network, brand money.Amount) Transfer {

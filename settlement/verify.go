@@ -530,7 +530,7 @@ func (v *verification) funds(key string) error {
 // sweeps are held against the signed dates by CheckAll; what reconciliation books
 // has keys of its differences.
 func (v *verification) others() error {
-	elsewhere := []string{"close", "sweep", "long", "long-resolved", "short", "short-resolved", "short-found", "fee-difference"}
+	elsewhere := []string{"close", "sweep", "long", "long-resolved", "short", "short-resolved", "short-found", "short-recovered", "fee-difference"}
 	all, own := map[string]int{}, ""
 	if err := ledger.KeysTx(v.tx, func(key string) {
 		f := family(key)

@@ -249,6 +249,11 @@ func (c *comparison) match(tx store.Tx, t *theirs, l *settlement.Line) error {
 	if short != nil && short.Kind != Short {
 		short = nil
 	}
+	if short == nil {
+		if done, err := c.afterAll(tx, t, l); err != nil || done {
+			return err
+		}
+	}
 	if l.Amount != t.amount {
 		return c.amount(tx, t, l, short)
 	}
@@ -269,6 +274,35 @@ func (c *comparison) match(tx store.Tx, t *theirs, l *settlement.Line) error {
 		}
 	}
 	return c.fees(tx, t, l)
+}
+
+// afterAll takes a line that people had given up as short, and that a file brings
+// now. What was written off stands again, and is compared as if it had never been short.
+// What the merchant gave back is long: people give it to the merchant again, done.
+func (c *comparison) afterAll(tx store.Tx, t *theirs, l *settlement.Line) (done bool, err error) {
+	rows, err := tx.Query("select "+breakColumns+" from recon_break where line = $1 and line <> 0 and state = $2 and kind = $3 and action in ($4, $5)", l.ID, int(Resolved), string(Short), string(ToLoss), string(ToMerchant))
+	given, err := store.All(rows, err, scanBreak)
+	if err != nil || len(given) == 0 {
+		return false, err
+	}
+	old, wallet := &given[0], c.e.wallet(t.source)
+	if old.Action == ToMerchant {
+		b := c.of(Long, t)
+		b.State, b.Due, b.line, b.Merchant, b.Terminal = Open, 0, 0, l.Merchant, l.Terminal
+		b.Detail = "the merchant bore it as " + old.Key
+		return true, c.add(tx, t, &b)
+	}
+	settles := l.Date
+	if l.Run != 0 {
+		if settles, err = settlement.RunDateTx(tx, l.Run); err != nil {
+			return false, err
+		}
+	}
+	if _, err := ledger.PostTx(tx, []ledger.Transfer{ledger.ShortRecovered(old.Key, c.booked, wallet, -old.net())}); err != nil {
+		return false, err
+	}
+	old.Note = strings.TrimPrefix(old.Note+"; in the file of "+t.date.String()+" after all", "; ")
+	return false, errors.Join(settlement.ExpectTx(tx, "recon/"+old.Key+"/recovered", settles, wallet, l.Net()), old.update(tx))
 }
 
 // amount makes a break of a line that both have with different amounts. Its

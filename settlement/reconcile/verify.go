@@ -21,12 +21,13 @@ type booking struct {
 // bookings are by what a transfer's key begins with; behind it stands the key of
 // the difference that it is of.
 var bookings = map[string]booking{
-	"long":           {ledger.EventLongItem, []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.SuspenseLong}, true},
-	"long-resolved":  {ledger.EventLongResolved, []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.SuspenseLong, ledger.MerchantPayable}, true},
-	"short":          {ledger.EventShortItem, []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.SuspenseShort}, true},
-	"short-resolved": {ledger.EventShortResolved, []ledger.Account{ledger.SuspenseShort, ledger.WriteOff, ledger.MerchantPayable}, true},
-	"short-found":    {ledger.EventShortResolved, []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.SuspenseShort}, true},
-	"fee-difference": {ledger.EventFeeDifference, []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.CostIssuer, ledger.CostNetwork, ledger.CostBrand}, false},
+	"long":            {ledger.EventLongItem, []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.SuspenseLong}, true},
+	"long-resolved":   {ledger.EventLongResolved, []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.SuspenseLong, ledger.MerchantPayable}, true},
+	"short":           {ledger.EventShortItem, []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.SuspenseShort}, true},
+	"short-recovered": {ledger.EventShortResolved, []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.WriteOff}, true},
+	"short-resolved":  {ledger.EventShortResolved, []ledger.Account{ledger.SuspenseShort, ledger.WriteOff, ledger.MerchantPayable}, true},
+	"short-found":     {ledger.EventShortResolved, []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.SuspenseShort}, true},
+	"fee-difference":  {ledger.EventFeeDifference, []ledger.Account{ledger.NetworkReceivable, ledger.QRReceivable, ledger.CostIssuer, ledger.CostNetwork, ledger.CostBrand}, false},
 }
 
 // bookingOf finds what a transfer with a key may look like, and of which
