@@ -166,8 +166,6 @@ func (e *Engine) book(ctx context.Context, tx store.Tx, b *Break, date calendar.
 			}
 		}
 		switch {
-		case b.Action == ToMerchant && b.Merchant == "":
-			return fmt.Errorf("%w: the file names no merchant", ErrAction)
 		case diff != 0 && b.Action == ToMerchant:
 			return errors.Join(owe(), post())
 		case diff > 0: // the network takes it back from what it owes

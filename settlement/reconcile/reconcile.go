@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -198,8 +199,13 @@ const (
 	ByFile     Action = "file"      // a later file brought it; a rule's alone
 )
 
-// Suggested lists what can become of a break, the usual first.
+// Suggested lists what can become of a break, the usual first. Nothing goes to a
+// merchant that nobody names.
 func (b *Break) Suggested() []Action {
+	return slices.DeleteFunc(b.actions(), func(a Action) bool { return a == ToMerchant && b.Merchant == "" })
+}
+
+func (b *Break) actions() []Action {
 	switch b.Kind {
 	case Long, Duplicate:
 		return []Action{ToPayer, ToMerchant}
