@@ -467,7 +467,7 @@ func (o *op) takeBack(tx store.Tx, e *Entry, b *writing) error {
 	if unsent {
 		d := e.Debt
 		d.State, d.Ended, d.Note = Reversed, d.Created, "its issuer had not been told"
-		if _, err := tx.Exec("update owed set state = $2, ended = $3, note = $4 where id = $1", d.ID, d.State, micro(d.Ended), d.Note); err != nil {
+		if _, err := tx.Exec("update owed set state = $2, ended = $3, note = $4 where id = $1", d.ID, d.State, store.Micros(d.Ended), d.Note); err != nil {
 			return err
 		}
 	}
@@ -496,7 +496,7 @@ func callOff(tx store.Tx, d *Debt) (free time.Time, err error) {
 		return free, err
 	}
 	_, err = tx.Exec("delete from owed where id = $1", d.ID)
-	return instant(leased), err
+	return store.Instant(leased), err
 }
 
 // bury writes the tombstone; nil when the original has come meanwhile.

@@ -50,7 +50,7 @@ const settlingColumns = `id, day, terminal, merchant, batch, claimed, ours, at, 
 func scanSettling(r *store.Rows, s *Settling) error {
 	var at, reminded, ended int64
 	err := r.Scan(&s.ID, &s.Day, &s.Terminal, &s.Merchant, &s.Batch, &s.Claimed, &s.Ours, &at, &reminded, &s.Uploaded, &ended)
-	s.At, s.Reminded, s.Ended = instant(at), reminded != 0, instant(ended)
+	s.At, s.Reminded, s.Ended = store.Instant(at), reminded != 0, store.Instant(ended)
 	return err
 }
 
@@ -66,7 +66,7 @@ func (j *Journal) Settle(ctx context.Context, s *Settling) error {
 			on conflict (terminal, batch, day) do update set claimed = excluded.claimed, ours = excluded.ours, at = excluded.at,
 				reminded = case when excluded.reminded > settling.reminded then excluded.reminded else settling.reminded end
 			where settling.ended = 0`,
-			s.ID, s.Day, s.Terminal, s.Merchant, s.Batch, clean(s.Claimed), clean(s.Ours), micro(s.At), bit(s.Reminded))
+			s.ID, s.Day, s.Terminal, s.Merchant, s.Batch, clean(s.Claimed), clean(s.Ours), store.Micros(s.At), bit(s.Reminded))
 		return err
 	})
 	fault.Hit("batch.totals.after")
@@ -146,7 +146,7 @@ const uploadedColumns = `id, day, terminal, merchant, batch, stan, form, amount,
 func scanUploaded(r *store.Rows, u *Uploaded) error {
 	var at, resolved int64
 	err := r.Scan(&u.ID, &u.Day, &u.Terminal, &u.Merchant, &u.Batch, &u.STAN, &u.Form, &u.Amount, &u.Masked, &u.Txn, &u.What, &at, &resolved)
-	u.At, u.Resolved = instant(at), instant(resolved)
+	u.At, u.Resolved = store.Instant(at), store.Instant(resolved)
 	return err
 }
 
@@ -160,7 +160,7 @@ func (j *Journal) Upload(ctx context.Context, records []Uploaded) (fresh []Uploa
 			u.ID = store.NewID()
 			n, err := tx.Exec("insert into uploaded ("+uploadedColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,0)
 				on conflict (terminal, batch, stan, form, what, day) do nothing`,
-				u.ID, u.Day, u.Terminal, u.Merchant, u.Batch, u.STAN, u.Form, u.Amount.Fen(), u.Masked, u.Txn, string(u.What), micro(u.At))
+				u.ID, u.Day, u.Terminal, u.Merchant, u.Batch, u.STAN, u.Form, u.Amount.Fen(), u.Masked, u.Txn, string(u.What), store.Micros(u.At))
 			if err != nil {
 				return err
 			}
@@ -197,7 +197,7 @@ func (j *Journal) OfUpload(ctx context.Context, terminal string, batch int32, si
 func (j *Journal) EndBatch(ctx context.Context, terminal string, batch int32, since calendar.Date, at time.Time) (first bool, err error) {
 	fault.Hit("batch.end.before")
 	err = j.db.Write(ctx, func(tx store.Tx) error {
-		n, err := tx.Exec("update settling set ended = $1 where terminal = $2 and batch = $3 and day >= $4 and ended = 0", micro(at), terminal, batch, since)
+		n, err := tx.Exec("update settling set ended = $1 where terminal = $2 and batch = $3 and day >= $4 and ended = 0", store.Micros(at), terminal, batch, since)
 		first = n > 0
 		return err
 	})
@@ -222,7 +222,7 @@ func (j *Journal) Breaks(ctx context.Context, n int) (all []Uploaded, err error)
 func (j *Journal) Resolve(ctx context.Context, id int64, at time.Time) error {
 	fault.Hit("batch.resolve.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
-		n, err := tx.Exec("update uploaded set resolved = case when resolved = 0 then $1 else resolved end where id = $2 and what <> ''", micro(at), id)
+		n, err := tx.Exec("update uploaded set resolved = case when resolved = 0 then $1 else resolved end where id = $2 and what <> ''", store.Micros(at), id)
 		if err == nil && n == 0 {
 			err = store.ErrNotFound
 		}
@@ -247,7 +247,7 @@ func (j *Journal) Sign(ctx context.Context, s Signature) error {
 	fault.Hit("journal.signature.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec(`insert into signature (txn, sealed, received) values ($1,$2,$3)
-			on conflict (txn) do update set sealed = excluded.sealed, received = excluded.received`, s.Txn, s.Sealed, micro(s.Received))
+			on conflict (txn) do update set sealed = excluded.sealed, received = excluded.received`, s.Txn, s.Sealed, store.Micros(s.Received))
 		return err
 	})
 	fault.Hit("journal.signature.after")
@@ -263,7 +263,7 @@ func (j *Journal) SignatureOf(ctx context.Context, txn int64) (s Signature, err 
 	err = j.db.Read(ctx, func(tx store.Tx) error {
 		var received int64
 		err := tx.QueryRow("select txn, sealed, received from signature where txn = $1", txn).Scan(&s.Txn, &s.Sealed, &received)
-		s.Received = instant(received)
+		s.Received = store.Instant(received)
 		return err
 	})
 	return s, err

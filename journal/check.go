@@ -59,7 +59,7 @@ func (j *Journal) Check(ctx context.Context, since time.Time) ([]Violation, erro
 		found = nil
 		for _, c := range checks {
 			v := Violation{Invariant: c.invariant, What: c.what}
-			if err := tx.QueryRow(c.sql, store.IDAt(since), micro(late)).Scan(&v.Count, &v.Example); err != nil {
+			if err := tx.QueryRow(c.sql, store.IDAt(since), store.Micros(late)).Scan(&v.Count, &v.Example); err != nil {
 				return fmt.Errorf("journal: checking for %s: %w", c.what, err)
 			}
 			if v.Count > 0 {

@@ -198,7 +198,7 @@ func (j *Journal) CutOvers(ctx context.Context, limit int) (all []CutOver, err e
 		all, err = store.All(rows, err, func(r *store.Rows, c *CutOver) error {
 			var at int64
 			err := r.Scan(&c.ID, &c.Dates, &c.Date, &c.Node, &at)
-			c.At = instant(at)
+			c.At = store.Instant(at)
 			return err
 		})
 		return err

@@ -408,7 +408,7 @@ func (j *Journal) Move(ctx context.Context, id int64, issuer string, deadline ti
 		}
 		e.Issuer, e.Deadline = issuer, deadline
 		var a store.Args
-		n, err := tx.Exec("update txn set issuer = $2, deadline = $3, checksum = $4 where id = $1", id, issuer, micro(deadline), e.Transaction.args(&a).Checksum())
+		n, err := tx.Exec("update txn set issuer = $2, deadline = $3, checksum = $4 where id = $1", id, issuer, store.Micros(deadline), e.Transaction.args(&a).Checksum())
 		moved = n == 1
 		return err
 	})

@@ -281,13 +281,13 @@ func (j *Journal) ClaimFor(ctx context.Context, issuer string, n int, lease time
 	fault.Hit("owed.claim.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		claimed = nil
-		rows, err := tx.Query(dueReversals, micro(now), n, issuer)
+		rows, err := tx.Query(dueReversals, store.Micros(now), n, issuer)
 		ids, err := store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
 		if err != nil || len(ids) == 0 {
 			return err
 		}
 		for _, id := range ids {
-			if _, err := tx.Exec("update owed set holder = $1, leased = $2, tries = tries + 1 where id = $3", store.Node(), micro(now.Add(lease)), id); err != nil {
+			if _, err := tx.Exec("update owed set holder = $1, leased = $2, tries = tries + 1 where id = $3", store.Node(), store.Micros(now.Add(lease)), id); err != nil {
 				return err
 			}
 			e, err := entry(tx, entries+"where w.id = $1", id)
@@ -295,7 +295,7 @@ func (j *Journal) ClaimFor(ctx context.Context, issuer string, n int, lease time
 				return err
 			}
 			if e == nil { // lost or damaged; in the way of no other, and Check finds it
-				if _, err := tx.Exec("update owed set state = 6, ended = $2, leased = 0, note = 'its transaction is not in the journal' where id = $1", id, micro(now)); err != nil {
+				if _, err := tx.Exec("update owed set state = 6, ended = $2, leased = 0, note = 'its transaction is not in the journal' where id = $1", id, store.Micros(now)); err != nil {
 					return err
 				}
 				continue
@@ -345,7 +345,7 @@ func (j *Journal) Postpone(ctx context.Context, debt int64, at time.Time, note s
 // advice was called off while it was on its way, and whoever was sending it has
 // ended.
 func (j *Journal) Hurry(ctx context.Context, txn int64) error {
-	now := micro(time.Now())
+	now := store.Micros(time.Now())
 	fault.Hit("owed.hurry.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.Exec("update owed set due = $2 where txn = $1 and state = 4 and leased = 0 and due > $2", txn, now)
@@ -361,7 +361,7 @@ func (j *Journal) Hurry(ctx context.Context, txn int64) error {
 func (j *Journal) reschedule(ctx context.Context, debt int64, at time.Time, note string, back int) error {
 	fault.Hit("owed.reschedule.before")
 	err := j.db.Write(ctx, func(tx store.Tx) error {
-		n, err := tx.Exec("update owed set due = $2, leased = 0, note = case when $4 = 1 and tries > 1 and note <> '' then note else $3 end, tries = tries - $4 where id = $1 and state = 4", debt, micro(at), clean(note), back)
+		n, err := tx.Exec("update owed set due = $2, leased = 0, note = case when $4 = 1 and tries > 1 and note <> '' then note else $3 end, tries = tries - $4 where id = $1 and state = 4", debt, store.Micros(at), clean(note), back)
 		if err == nil && n == 0 {
 			err = store.ErrNotFound
 		}
@@ -391,9 +391,9 @@ func (j *Journal) settle(ctx context.Context, debt int64, e Event, note string, 
 			return err
 		}
 		if !due.IsZero() {
-			was = micro(due)
+			was = store.Micros(due)
 		}
-		if _, err = tx.Exec("update owed set state = $2, note = $3, ended = $4, due = $5, leased = 0 where id = $1", debt, next, clean(note), micro(ended), was); err != nil {
+		if _, err = tx.Exec("update owed set state = $2, note = $3, ended = $4, due = $5, leased = 0 where id = $1", debt, next, clean(note), store.Micros(ended), was); err != nil {
 			return err
 		}
 		for _, f := range also {
@@ -425,7 +425,7 @@ func (j *Journal) Debts(ctx context.Context) (DebtCounts, error) {
 		if err := tx.QueryRow(countOwed).Scan(&c.Owed, &oldest); err != nil {
 			return err
 		}
-		c.Oldest = instant(oldest)
+		c.Oldest = store.Instant(oldest)
 		return tx.QueryRow(countManual).Scan(&c.Manual)
 	})
 	return c, err

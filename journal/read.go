@@ -147,7 +147,7 @@ func (j *Journal) ClearingSince(ctx context.Context, cursor int64, n int) ([]Cle
 			var at int64
 			err := r.Scan(&c.ID, &c.Taken, &at, &c.Txn, &c.Day, &c.RRN, &c.Merchant, &c.Terminal, &c.Issuer, &c.Channel, &c.Kind, &c.Entry, &c.Amount,
 				&c.Original, &c.OriginalKind, &c.OriginalDay, &c.OriginalSum, &c.On)
-			c.At = instant(at)
+			c.At = store.Instant(at)
 			return err
 		})
 		return err

@@ -257,8 +257,8 @@ func insertTxns(tx store.Tx, ops []*op) (int64, error) {
 		id[i], day[i], terminal[i], batch[i], stan[i], kind[i] = t.ID, int32(t.Day), t.Terminal, t.Batch, t.STAN, int32(t.Kind)
 		merchant[i], mti[i], processing[i], entry[i] = t.Merchant, int32(t.MTI), t.ProcessingCode, t.EntryMode
 		amount[i], currency[i], token[i], masked[i], sealed[i] = t.Amount.Fen(), t.Currency, t.PANToken[:], t.PANMasked, t.PANSealed
-		channel[i], issuer[i], rrn[i], trace[i], transmitted[i] = int32(t.Channel), t.Issuer, t.RRN, t.Trace, micro(t.Transmitted)
-		fingerprint[i], opened[i], deadline[i], node[i], spent[i] = t.Fingerprint[:], micro(t.Opened), micro(t.Deadline), t.Node, int32(t.SpentOn)
+		channel[i], issuer[i], rrn[i], trace[i], transmitted[i] = int32(t.Channel), t.Issuer, t.RRN, t.Trace, store.Micros(t.Transmitted)
+		fingerprint[i], opened[i], deadline[i], node[i], spent[i] = t.Fingerprint[:], store.Micros(t.Opened), store.Micros(t.Deadline), t.Node, int32(t.SpentOn)
 		original[i], scheme[i], condition[i], place[i], device[i] = t.Original, t.Scheme, t.Condition, t.Place, t.Device
 		checksum[i] = t.args(&a).Checksum()
 	}
@@ -278,7 +278,7 @@ func insertOutcomes(tx store.Tx, ops []*op) (int64, error) {
 		p.decide()
 		o := &p.out
 		id[i], txn[i], reason[i], approval[i], code[i], additional[i] = o.ID, p.txn.ID, int32(o.Reason), o.Approval, o.IssuerCode, o.Additional
-		chip[i], settles[i], extra[i], note[i], closed[i] = o.Chip, o.Settles, o.Extra, o.Note, micro(o.Closed)
+		chip[i], settles[i], extra[i], note[i], closed[i] = o.Chip, o.Settles, o.Extra, o.Note, store.Micros(o.Closed)
 		part[i] = o.Part.Fen()
 		checksum[i] = o.args(&a, p.txn.ID).Checksum()
 	}

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"strings"
-	"time"
 
 	"acquirer/money"
 	"acquirer/store"
@@ -224,21 +223,6 @@ func prefixed(table, columns string) string {
 	return strings.Join(names, ", ")
 }
 
-// micro and instant store times; the zero time is 0.
-func micro(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-func instant(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us)
-}
-
 func bit(b bool) int32 {
 	if b {
 		return 1
@@ -262,14 +246,14 @@ func (t *Transaction) args(a *store.Args) *store.Args {
 	a.Reset().Int(t.ID).Int(int64(t.Day)).Text(t.Terminal).Int(int64(t.Batch)).Int(int64(t.STAN)).Int(int64(t.Kind)).Text(t.Merchant)
 	a.Int(int64(t.MTI)).Int(int64(t.ProcessingCode)).Int(int64(t.EntryMode)).Int(t.Amount.Fen()).Int(int64(t.Currency))
 	a.Bytes(t.PANToken[:]).Text(t.PANMasked).Bytes(t.PANSealed).Int(int64(t.Channel)).Text(t.Issuer).Text(t.RRN).Int(int64(t.Trace))
-	a.Int(micro(t.Transmitted)).Bytes(t.Fingerprint[:]).Int(micro(t.Opened)).Int(micro(t.Deadline)).Int(int64(t.Node)).Int(int64(t.SpentOn))
+	a.Int(store.Micros(t.Transmitted)).Bytes(t.Fingerprint[:]).Int(store.Micros(t.Opened)).Int(store.Micros(t.Deadline)).Int(int64(t.Node)).Int(int64(t.SpentOn))
 	return a.Int(t.Original).Text(t.Scheme).Int(int64(t.Condition)).Text(t.Place).Text(t.Device)
 }
 
 // args are the columns of outcome.
 func (o *Outcome) args(a *store.Args, txn int64) *store.Args {
 	a.Reset().Int(o.ID).Int(txn).Int(int64(o.Reason)).Text(o.Approval).Text(o.IssuerCode).Text(o.Additional).Bytes(o.Chip)
-	return a.Int(int64(o.Settles)).Bytes(o.Extra).Text(o.Note).Int(micro(o.Closed)).Int(o.Part.Fen())
+	return a.Int(int64(o.Settles)).Bytes(o.Extra).Text(o.Note).Int(store.Micros(o.Closed)).Int(o.Part.Fen())
 }
 
 func writeTxn(tx store.Tx, a *store.Args, t *Transaction) (fresh bool, err error) {
@@ -286,9 +270,9 @@ func writeOutcome(tx store.Tx, a *store.Args, txn int64, o *Outcome) (won bool, 
 
 func writeOwed(tx store.Tx, a *store.Args, t *Transaction, d *Debt, approved bool) (fresh bool, err error) {
 	was := int64(bit(approved && !d.Delivery()))
-	kept := a.Reset().Int(d.ID).Int(t.ID).Text(t.Issuer).Text(string(d.Why)).Int(micro(d.Created)).Int(was).Bytes(d.Chip).Checksum()
-	a.Reset().Int(d.ID).Int(t.ID).Text(t.Issuer).Text(string(d.Why)).Int(micro(d.Created)).Int(micro(d.Due)).Int(int64(d.Tries))
-	a.Int(int64(d.State)).Int(0).Int(0).Text(d.Note).Int(micro(d.Ended)).Int(was).Bytes(d.Chip).Int(int64(kept))
+	kept := a.Reset().Int(d.ID).Int(t.ID).Text(t.Issuer).Text(string(d.Why)).Int(store.Micros(d.Created)).Int(was).Bytes(d.Chip).Checksum()
+	a.Reset().Int(d.ID).Int(t.ID).Text(t.Issuer).Text(string(d.Why)).Int(store.Micros(d.Created)).Int(store.Micros(d.Due)).Int(int64(d.Tries))
+	a.Int(int64(d.State)).Int(0).Int(0).Text(d.Note).Int(store.Micros(d.Ended)).Int(was).Bytes(d.Chip).Int(int64(kept))
 	n, err := tx.ExecArgs(insertOwed, a)
 	return n == 1, err
 }
@@ -315,14 +299,14 @@ func scanEntry(rows *store.Rows, e *Entry) error {
 	if err != nil {
 		return err
 	}
-	t.Transmitted, t.Opened, t.Deadline = instant(transmitted), instant(opened), instant(deadline)
+	t.Transmitted, t.Opened, t.Deadline = store.Instant(transmitted), store.Instant(opened), store.Instant(deadline)
 	if o.id != nil {
 		e.Outcome = &Outcome{ID: *o.id, Reason: Reason(*o.reason), Approval: *o.approval, IssuerCode: *o.issuerCode, Additional: *o.additional,
-			Chip: o.chip, Settles: int32(*o.settles), Extra: o.extra, Note: *o.note, Closed: instant(*o.closed), Part: money.Amount(*o.part)}
+			Chip: o.chip, Settles: int32(*o.settles), Extra: o.extra, Note: *o.note, Closed: store.Instant(*o.closed), Part: money.Amount(*o.part)}
 	}
 	if w.id != nil {
-		e.Debt = &Debt{ID: *w.id, Why: Why(*w.why), Created: instant(*w.created), Due: instant(*w.due), Tries: int32(*w.tries),
-			State: State(*w.state), Note: *w.note, Chip: w.chip, Ended: instant(*w.ended)}
+		e.Debt = &Debt{ID: *w.id, Why: Why(*w.why), Created: store.Instant(*w.created), Due: store.Instant(*w.due), Tries: int32(*w.tries),
+			State: State(*w.state), Note: *w.note, Chip: w.chip, Ended: store.Instant(*w.ended)}
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func noteStray(tx store.Tx, s Stray) (kept bool, err error) {
 	n, err := tx.Exec(`insert into stray (id, txn, at, issuer, line, kind, mti, code)
 		select $1, t.id, $3, $4, $5, $6, $7, $8 from txn t
 		where t.id = $2 and (select count(*) from stray s where s.txn = t.id) < $9`,
-		store.NewID(), s.Txn, micro(s.At), s.Issuer, int64(s.Line), s.Kind, s.MTI, s.Code, int64(maxStrays))
+		store.NewID(), s.Txn, store.Micros(s.At), s.Issuer, int64(s.Line), s.Kind, s.MTI, s.Code, int64(maxStrays))
 	return n == 1, err
 }
 
@@ -72,7 +72,7 @@ func (j *Journal) Strays(ctx context.Context, txn int64) (all []Stray, err error
 			if err := rows.Scan(&s.Txn, &at, &s.Issuer, &line, &s.Kind, &s.MTI, &s.Code); err != nil {
 				return err
 			}
-			s.At, s.Line = instant(at), int(line)
+			s.At, s.Line = store.Instant(at), int(line)
 			all = append(all, s)
 		}
 		return rows.Close()

@@ -125,7 +125,7 @@ func (e *Engine) AskAccount(ctx context.Context, c AccountChange, number Number,
 			return err
 		}
 		if _, err := tx.Exec("insert into settlement_account ("+accountColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,'',0)",
-			c.Merchant, c.Account.Sealed, c.Account.Masked, c.Account.Name, c.Account.Bank, c.Account.Class, c.Before, c.Why, string(c.State), c.AskedBy, micro(c.Asked), micro(c.Lapses)); err != nil {
+			c.Merchant, c.Account.Sealed, c.Account.Masked, c.Account.Name, c.Account.Bank, c.Account.Class, c.Before, c.Why, string(c.State), c.AskedBy, store.Micros(c.Asked), store.Micros(c.Lapses)); err != nil {
 			return err
 		}
 		return all(tx, also)
@@ -196,7 +196,7 @@ func (e *Engine) moveAccount(ctx context.Context, mid, by string, now time.Time,
 		if err := do(tx, &c); err != nil {
 			return err
 		}
-		if _, err := tx.Exec("update settlement_account set state = $1, done_by = $2, done = $3, sealed = null where merchant = $4 and done = 0", string(c.State), by, micro(now), mid); err != nil {
+		if _, err := tx.Exec("update settlement_account set state = $1, done_by = $2, done = $3, sealed = null where merchant = $4 and done = 0", string(c.State), by, store.Micros(now), mid); err != nil {
 			return err
 		}
 		return all(tx, also)
@@ -271,14 +271,14 @@ func scanAccount(r *store.Rows, c *AccountChange) error {
 	var asked, lapses, done int64
 	a := &c.Account
 	err := r.Scan(&c.Merchant, &a.Sealed, &a.Masked, &a.Name, &a.Bank, &a.Class, &c.Before, &c.Why, &c.State, &c.AskedBy, &asked, &lapses, &c.DoneBy, &done)
-	c.Asked, c.Lapses, c.Done = instant(asked), instant(lapses), instant(done)
+	c.Asked, c.Lapses, c.Done = store.Instant(asked), store.Instant(lapses), store.Instant(done)
 	return err
 }
 
 // accountAsked reads and locks the change of a merchant that waits, and ends one
 // that lapsed; store.ErrNotFound when there is none.
 func accountAsked(tx store.Tx, mid string, now time.Time) (AccountChange, error) {
-	if _, err := tx.Exec("update settlement_account set state = $1, done = lapses, sealed = null where merchant = $2 and done = 0 and lapses <= $3", string(AccountLapsed), mid, micro(now)); err != nil {
+	if _, err := tx.Exec("update settlement_account set state = $1, done = lapses, sealed = null where merchant = $2 and done = 0 and lapses <= $3", string(AccountLapsed), mid, store.Micros(now)); err != nil {
 		return AccountChange{}, err
 	}
 	rows, err := tx.Query("select "+accountColumns+" from settlement_account where merchant = $1 and done = 0 for update", mid)

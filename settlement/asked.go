@@ -36,7 +36,7 @@ func (e *Engine) PayoutAsks(ctx context.Context, limit int) (asks []PayoutAsk, e
 		asks, err = store.All(rows, err, func(r *store.Rows, a *PayoutAsk) error {
 			var asked int64
 			err := r.Scan(&a.Do, &a.Ref, &a.Merchant, &a.Date, &a.Amount, &a.What, &a.By, &asked)
-			a.At = instant(asked)
+			a.At = store.Instant(asked)
 			return err
 		})
 		return err

@@ -54,7 +54,7 @@ func (e *Engine) Decide(ctx context.Context, ref string, paid bool, by string, n
 			return fmt.Errorf("%w: it was sent %s ago, and the bank may still say what became of it; people may from %s after its sending on", ErrDecide,
 				now.Sub(time.UnixMicro(p.submitted)).Round(time.Second), e.cfg.NotFoundAfter)
 		}
-		ask.At = instant(asked)
+		ask.At = store.Instant(asked)
 		if done, err = ask.Second(word, by, now); err != nil {
 			return err
 		}

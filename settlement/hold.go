@@ -435,13 +435,13 @@ const holdColumns = `key, merchant, amount, remains, reason, state, asked_by, as
 
 func (h *Hold) insert(tx store.Tx) error {
 	_, err := tx.Exec("insert into settlement_hold ("+holdColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)",
-		h.Key, h.Merchant, h.Amount, h.Remains, h.Reason, h.State, h.AskedBy, micro(h.Asked), micro(h.Lapses), h.SureBy, micro(h.Sure), h.FreeBy, micro(h.Free), h.FreedBy, micro(h.Freed))
+		h.Key, h.Merchant, h.Amount, h.Remains, h.Reason, h.State, h.AskedBy, store.Micros(h.Asked), store.Micros(h.Lapses), h.SureBy, store.Micros(h.Sure), h.FreeBy, store.Micros(h.Free), h.FreedBy, store.Micros(h.Freed))
 	return err
 }
 
 func (h *Hold) save(tx store.Tx) error {
 	_, err := tx.Exec(`update settlement_hold set remains = $1, state = $2, sure_by = $3, sure = $4, free_by = $5, free = $6, freed_by = $7, freed = $8 where key = $9`,
-		h.Remains, h.State, h.SureBy, micro(h.Sure), h.FreeBy, micro(h.Free), h.FreedBy, micro(h.Freed), h.Key)
+		h.Remains, h.State, h.SureBy, store.Micros(h.Sure), h.FreeBy, store.Micros(h.Free), h.FreedBy, store.Micros(h.Freed), h.Key)
 	return err
 }
 
@@ -449,7 +449,7 @@ func scanHold(r *store.Rows, h *Hold) error {
 	var at [5]int64
 	err := r.Scan(&h.Key, &h.Merchant, &h.Amount, &h.Remains, &h.Reason, &h.State, &h.AskedBy, &at[0], &at[1], &h.SureBy, &at[2], &h.FreeBy, &at[3], &h.FreedBy, &at[4])
 	for i, t := range []*time.Time{&h.Asked, &h.Lapses, &h.Sure, &h.Free, &h.Freed} {
-		*t = instant(at[i])
+		*t = store.Instant(at[i])
 	}
 	return err
 }
@@ -482,19 +482,4 @@ func (e *Engine) Holds(ctx context.Context, mid string, all bool, limit int) (ho
 		return nil, fmt.Errorf("settlement: listing holds: %w", err)
 	}
 	return holds, nil
-}
-
-// micro and instant store times; the zero time is 0.
-func micro(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-func instant(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us)
 }

@@ -246,7 +246,7 @@ func (e *Engine) Recover(ctx context.Context, ref string, loss bool, by string, 
 		if loss && unsent {
 			return fmt.Errorf("%w: nothing is lost, %s was not paid; take it from the merchant", ErrLong, last.ref)
 		}
-		ask := audit.Ask{What: l.way, By: l.askedBy, At: instant(l.asked)}
+		ask := audit.Ask{What: l.way, By: l.askedBy, At: store.Instant(l.asked)}
 		what := way
 		if unsent { // else, or when another is sent meanwhile, nothing is given up for it
 			if what += ": " + last.ref + " is given up"; ask.At.IsZero() && ask.What == way {

@@ -74,7 +74,7 @@ func scanLine(r *store.Rows, l *line) error {
 // charges and what the network takes.
 func (e *Engine) price(f *Fact) (line, error) {
 	l := line{txn: f.Txn, effect: effectSale, date: f.Date, txnDate: f.Date, merchant: f.Merchant, terminal: f.Terminal,
-		rrn: f.RRN, issuer: f.Issuer, wallet: f.Wallet, amount: f.Amount, at: micro(f.At)}
+		rrn: f.RRN, issuer: f.Issuer, wallet: f.Wallet, amount: f.Amount, at: store.Micros(f.At)}
 	if f.Does == Nothing {
 		return l, nil
 	}

@@ -122,14 +122,7 @@ func viewOf(p *payout) PayoutView {
 		p.child = ""
 	}
 	return PayoutView{Ref: p.ref, Merchant: p.merchant, Date: p.date, Due: p.due, Speed: p.speed, Amount: p.amount, State: p.state, Long: p.long, Reason: p.reason,
-		Account: p.account, BankID: p.bankID, Parent: p.parent, Child: p.child, Submitted: moment(p.submitted), Finished: moment(p.finished)}
-}
-
-func moment(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us)
+		Account: p.account, BankID: p.bankID, Parent: p.parent, Child: p.child, Submitted: store.Instant(p.submitted), Finished: store.Instant(p.finished)}
 }
 
 // Payouts that are not at their end are those on their way, and those that failed

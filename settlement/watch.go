@@ -59,14 +59,14 @@ func (e *Engine) Watch(ctx context.Context, w Watch, now time.Time, also ...func
 		}
 		was, err := watchOf(tx, w.Merchant)
 		switch {
-		case err == nil && was.Reason == w.Reason && micro(was.Until) == micro(w.Until):
+		case err == nil && was.Reason == w.Reason && store.Micros(was.Until) == store.Micros(w.Until):
 			return nil
 		case err == nil:
 			return fmt.Errorf("%w: %s watches it since %s: %s; lift that one first", ErrWatch, was.SetBy, was.From.In(calendar.Beijing).Format("2006-01-02 15:04"), was.Reason)
 		case !errors.Is(err, ErrNoWatch):
 			return err
 		}
-		if _, err := tx.Exec("insert into settlement_watch ("+watchColumns+") values ($1,$2,$3,$4,$5,'',0,'',0)", w.Merchant, w.Reason, w.SetBy, micro(w.From), micro(w.Until)); err != nil {
+		if _, err := tx.Exec("insert into settlement_watch ("+watchColumns+") values ($1,$2,$3,$4,$5,'',0,'',0)", w.Merchant, w.Reason, w.SetBy, store.Micros(w.From), store.Micros(w.Until)); err != nil {
 			return err
 		}
 		return all(tx, also)
@@ -97,7 +97,7 @@ func (e *Engine) Unwatch(ctx context.Context, mid, by string, now time.Time, als
 			w.LiftedBy, w.Lifted = by, now
 		}
 		if _, err := tx.Exec("update settlement_watch set asked_by = $1, asked = $2, lifted_by = $3, lifted = $4 where merchant = $5 and lifted = 0",
-			ask.By, micro(ask.At), w.LiftedBy, micro(w.Lifted), mid); err != nil {
+			ask.By, store.Micros(ask.At), w.LiftedBy, store.Micros(w.Lifted), mid); err != nil {
 			return err
 		}
 		return all(tx, also)
@@ -132,7 +132,7 @@ const watchColumns = "merchant, reason, set_by, since, until, asked_by, asked, l
 func scanWatch(r *store.Rows, w *Watch) error {
 	var since, until, asked, lifted int64
 	err := r.Scan(&w.Merchant, &w.Reason, &w.SetBy, &since, &until, &w.AskedBy, &asked, &w.LiftedBy, &lifted)
-	w.From, w.Until, w.Asked, w.Lifted = instant(since), instant(until), instant(asked), instant(lifted)
+	w.From, w.Until, w.Asked, w.Lifted = store.Instant(since), store.Instant(until), store.Instant(asked), store.Instant(lifted)
 	return err
 }
 

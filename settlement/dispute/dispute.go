@@ -222,24 +222,13 @@ func scanCase(r *store.Rows, c *Case) error {
 	var asked, opened, changed int64
 	err := r.Scan(&c.ID, &c.Source, &c.Txn, &c.RRN, &c.Merchant, &c.Terminal, &c.Wallet, &c.PAN, &c.Amount, &c.Fee, &c.Reason, &c.Stage, &c.State, &c.round, &c.Late,
 		&c.Began, &c.Due, &c.Reminded, &c.Proof, &c.Asked, &c.AskedBy, &asked, &opened, &changed, &c.packed, &c.hold, &c.took, &c.Provisional)
-	c.Opened, c.Changed = time.UnixMicro(opened), time.UnixMicro(changed)
-	if asked != 0 {
-		c.AskedAt = time.UnixMicro(asked)
-	}
+	c.AskedAt, c.Opened, c.Changed = store.Instant(asked), time.UnixMicro(opened), time.UnixMicro(changed)
 	return err
 }
 
 func (c *Case) args() []any {
 	return []any{c.ID, c.Source, c.Txn, c.RRN, c.Merchant, c.Terminal, c.Wallet, c.PAN, c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late,
-		c.Began, c.Due, c.Reminded, c.Proof, string(c.Asked), c.AskedBy, c.askedAt(), c.Opened.UnixMicro(), c.Changed.UnixMicro(), c.packed, c.hold, c.took, c.Provisional}
-}
-
-// askedAt is AskedAt as it is stored.
-func (c *Case) askedAt() int64 {
-	if c.AskedAt.IsZero() {
-		return 0
-	}
-	return c.AskedAt.UnixMicro()
+		c.Began, c.Due, c.Reminded, c.Proof, string(c.Asked), c.AskedBy, store.Micros(c.AskedAt), c.Opened.UnixMicro(), c.Changed.UnixMicro(), c.packed, c.hold, c.took, c.Provisional}
 }
 
 // Terms are a network's deadlines, in days from the day on which the clock of a
@@ -382,7 +371,7 @@ func write(tx store.Tx, c *Case, s *step, now time.Time) error {
 	}
 	if _, err := tx.Exec(`update dispute_case set amount = $1, fee = $2, reason = $3, stage = $4, state = $5, round = $6, late = $7, began = $8, due = $9, reminded = $10,
 		proof = $11, packed = $12, asked = $13, asked_by = $14, asked_at = $15, changed = $16, hold = $17, took = $18, provisional = $19 where id = $20`,
-		c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late, c.Began, c.Due, c.Reminded, c.Proof, c.packed, string(c.Asked), c.AskedBy, c.askedAt(), now.UnixMicro(),
+		c.Amount, c.Fee, c.Reason, string(c.Stage), string(c.State), c.round, c.Late, c.Began, c.Due, c.Reminded, c.Proof, c.packed, string(c.Asked), c.AskedBy, store.Micros(c.AskedAt), now.UnixMicro(),
 		c.hold, c.took, c.Provisional, c.ID); err != nil {
 		return err
 	}

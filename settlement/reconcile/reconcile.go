@@ -264,23 +264,8 @@ func scanBreak(r *store.Rows, b *Break) error {
 	var asked, found, done int64
 	err := r.Scan(&b.ID, &b.Key, &b.Kind, &b.Source, &b.Date, &b.RRN, &b.line, &b.their, &b.Merchant, &b.Terminal, &b.Ours, &b.Theirs, &b.OurFee, &b.TheirFee,
 		&b.Detail, &b.Held, &b.State, &b.Due, &b.Action, &b.Note, &b.AskedBy, &asked, &b.DoneBy, &found, &done)
-	b.Asked, b.Found, b.Done = instant(asked), time.UnixMicro(found), instant(done)
+	b.Asked, b.Found, b.Done = store.Instant(asked), time.UnixMicro(found), store.Instant(done)
 	return err
-}
-
-// micro and instant store times; the zero time is 0.
-func micro(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-func instant(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us)
 }
 
 // Source is one whose file of a day is compared with ours.

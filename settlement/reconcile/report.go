@@ -221,7 +221,7 @@ func (e *Engine) Unsigned(ctx context.Context, limit int) (days []Unsigned, err 
 		days, err = store.All(rows, err, func(r *store.Rows, d *Unsigned) error {
 			var compared, made int64
 			err := r.Scan(&d.Date, &compared, &d.By, &made)
-			d.Compared, d.At = instant(compared), instant(made)
+			d.Compared, d.At = store.Instant(compared), store.Instant(made)
 			return err
 		})
 		return err
