@@ -33,9 +33,7 @@ func (h consoleHouse) Compared(ctx context.Context, n int) (c console.Compared, 
 		if b.Merchant != "" {
 			x.Merchant = h.v.merchantName(b.Merchant)
 		}
-		if b.Ours != 0 && b.Source != reconcile.Bank { // else the number is nobody's here
-			x.Txn, _ = journal.IDOf(b.RRN)
-		}
+		x.Txn = txnOf(b)
 		c.Open = append(c.Open, x)
 	}
 	cases, err := h.v.disputes.Cases(ctx, dispute.Query{Running: true, ByDue: true, Limit: n})
@@ -47,6 +45,16 @@ func (h consoleHouse) Compared(ctx context.Context, n int) (c console.Compared, 
 			Merchant: h.v.merchantName(x.Merchant), Amount: x.Amount, Reason: x.Reason, Due: x.Due})
 	}
 	return c, nil
+}
+
+// txnOf is the transaction of ours that a break is about, 0 when its number is
+// nobody's here.
+func txnOf(b reconcile.Break) int64 {
+	if b.Ours == 0 || b.Source == reconcile.Bank {
+		return 0
+	}
+	id, _ := journal.IDOf(b.RRN)
+	return id
 }
 
 // sides are what differs in a break: the amounts, or the fees where the amounts

@@ -147,7 +147,7 @@ func (d *desk) breaks(ctx context.Context, now time.Time, limit int, done map[st
 	open, err := d.recon.Breaks(ctx, reconcile.Query{State: reconcile.Open, Limit: limit})
 	for _, b := range open {
 		done[b.Key] = true
-		w := console.Wait{Kind: "resolve", Ref: string(b.Kind) + " " + b.RRN, Merchant: b.Merchant, Since: b.Found, Href: "/compared#compared-open"}
+		w := console.Wait{Kind: "resolve", Ref: string(b.Kind) + " " + b.RRN, Merchant: b.Merchant, Since: b.Found, Href: txnOr(txnOf(b), "/compared#compared-open")}
 		if b.Merchant != "" {
 			w.Merchant = d.name(b.Merchant)
 		}

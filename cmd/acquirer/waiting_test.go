@@ -349,7 +349,7 @@ func (o *office) othersBooks() {
 		i := slices.IndexFunc(open, func(b reconcile.Break) bool { return b.RRN == rrn })
 		return strconv.FormatInt(open[i].ID, 10)
 	}
-	o.sees(now, "resolve", "amount "+dear.RRN, "", -10_00, now, "reconcile resolve "+number(dear.RRN)+" merchant\n", number(dear.RRN)+" write_off\n", "here 100.00, there 90.00; merchant D", "/compared")
+	o.sees(now, "resolve", "amount "+dear.RRN, "", -10_00, now, "reconcile resolve "+number(dear.RRN)+" merchant\n", number(dear.RRN)+" write_off\n", "here 100.00, there 90.00; merchant D", "/transactions/"+strconv.FormatInt(dear.ID, 10))
 	for _, b := range open {
 		_, _, err = recon.Resolve(ctx, b.ID, b.Suggested()[0], "", reconcile.Who{Name: "li"}, now.Add(time.Minute))
 		o.must(err)
