@@ -260,7 +260,8 @@ func D0Fee(batch string, date calendar.Date, merchant string, fee money.Amount) 
 		Legs: legs(d(MerchantPayable, merchant, fee), c(IncomeD0, "", fee))}
 }
 
-// ExtraFee takes a fee that no sale causes: a SIM year, a repair.
+// ExtraFee takes a fee that no sale causes: a SIM year, a repair. What is given
+// back of one has an amount below zero and another key.
 func ExtraFee(key string, date calendar.Date, merchant string, fee money.Amount) Transfer {
 	return Transfer{Key: "extra/" + key, Event: EventExtraFee, Date: date, Ref: key, Kind: Posted,
 		Legs: legs(d(MerchantPayable, merchant, fee), c(IncomeDevice, "", fee))}

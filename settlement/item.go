@@ -210,3 +210,37 @@ func (e *Engine) ExtraFee(ctx context.Context, key, mid string, fee money.Amount
 	}
 	return nil
 }
+
+// ExtraFeeBack gives back, once and whole, what ExtraFee took under a key from a
+// merchant, and returns how much that is. ErrNoFee when nothing was.
+func (e *Engine) ExtraFeeBack(ctx context.Context, key, mid, text string, now time.Time) (fee money.Amount, err error) {
+	fault.Hit("settlement.extra_fee.before")
+	err = e.db.Write(ctx, func(tx store.Tx) error {
+		date, err := e.lockBooks(tx, now)
+		if err != nil {
+			return err
+		}
+		taken, err := findItem(tx, "fee/"+key)
+		switch {
+		case errors.Is(err, store.ErrNotFound) || err == nil && (taken.merchant != mid || taken.amount >= 0):
+			return fmt.Errorf("%w: of merchant %s", ErrNoFee, mid)
+		case err != nil:
+			return err
+		}
+		fee = -taken.amount
+		it := item{key: taken.key + "/back", merchant: mid, date: date, amount: fee, text: text}
+		if fresh, err := addItem(tx, &it, now); err != nil || !fresh {
+			return err
+		}
+		_, err = ledger.PostTx(tx, []ledger.Transfer{ledger.ExtraFee(key+"/back", date, mid, -fee)})
+		return err
+	})
+	fault.Hit("settlement.extra_fee.after")
+	if err != nil {
+		return 0, fmt.Errorf("settlement: giving fee %s back: %w", key, err)
+	}
+	return fee, nil
+}
+
+// ErrNoFee says that no such fee was taken.
+var ErrNoFee = errors.New("settlement: no such fee was charged")

@@ -75,6 +75,25 @@ func TestChargeback(t *testing.T) {
 				t.Errorf("%s: %s, want %s", account, got, want)
 			}
 		}
+		// A fee that was charged by mistake goes back once, to whom it was taken from.
+		wednesday := tuesday.AddDays(1)
+		for range 2 {
+			if fee, err := e.ExtraFeeBack(ctx, "SIM-2", mid, "by mistake", clock(wednesday, 9, 0)); err != nil || fee != 30_00 {
+				t.Errorf("gave back %s, %v", fee, err)
+			}
+		}
+		for key, of := range map[string]string{"SIM-2/back": mid, "SIM-3": mid, "SIM-2": "898110000000000"} {
+			if fee, err := e.ExtraFeeBack(ctx, key, of, "by mistake", clock(wednesday, 9, 0)); !errors.Is(err, ErrNoFee) {
+				t.Errorf("%s of %s: gave back %s, %v", key, of, fee, err)
+			}
+		}
+		if d := w.close(e, wednesday); d.Other != 30_00 || d.PayoutTotal != 30_00 {
+			t.Errorf("wednesday %+v", d)
+		}
+		if got := w.balance(e, ledger.IncomeDevice, ""); got != 0 {
+			t.Errorf("%s of SIM years is kept", got)
+		}
+		w.sound(e)
 	})
 }
 

@@ -23,8 +23,9 @@ type feesCall struct {
 	Text     string        `json:"text,omitempty"` // of import: the plans, as JSON
 	Plan     string        `json:"plan,omitempty"`
 	Version  int           `json:"version,omitempty"`
-	Of       string        `json:"of,omitempty"`  // of simulate: only sales under this plan
-	Yes      bool          `json:"yes,omitempty"` // of announce: also when it lacks what merchants have
+	Of       string        `json:"of,omitempty"`   // of simulate: only sales under this plan
+	Back     bool          `json:"back,omitempty"` // of charge: give it back
+	Yes      bool          `json:"yes,omitempty"`  // of announce: also when it lacks what merchants have
 	Merchant string        `json:"merchant,omitempty"`
 	Answer   string        `json:"answer,omitempty"` // of consent: agreed or objected
 	Kind     string        `json:"kind,omitempty"`   // of charge: repair
@@ -224,6 +225,9 @@ func (c *feesCall) charge(ctx context.Context, db *store.DB, cfg Config, reg *me
 	if !known {
 		return fmt.Errorf("%w: merchant %q", merchant.ErrUnknown, c.Merchant)
 	}
+	if c.Back {
+		return c.giveBack(ctx, db, cfg, reg, a)
+	}
 	plan, err := reg.PlanOf(m, today)
 	if err != nil {
 		return err
@@ -243,6 +247,28 @@ func (c *feesCall) charge(ctx context.Context, db *store.DB, cfg Config, reg *me
 		return err
 	}
 	a.Said = fmt.Sprintf("merchant %s pays %s for the %s %s, with its next close", m.MID, x.Amount, c.Kind, c.Ref)
+	return nil
+}
+
+// giveBack gives back what was charged for a repair, a device or a SIM year.
+func (c *feesCall) giveBack(ctx context.Context, db *store.DB, cfg Config, reg *merchant.Registry, a *feesAnswer) error {
+	key := c.Kind + "/" + c.Ref // as merchant.ExtrasDue and charge make them
+	switch c.Kind {
+	case merchant.Repair:
+		key = c.Kind + "/" + c.Merchant + "/" + c.Ref
+	case merchant.Device, merchant.SIMYear:
+	default:
+		return usageError{fmt.Errorf("--kind %q: what can be given back is a repair, a device or a sim_year", c.Kind)}
+	}
+	books, err := plainBooks(db, cfg, reg)
+	if err != nil {
+		return err
+	}
+	fee, err := books.ExtraFeeBack(ctx, key, c.Merchant, "退还收费("+c.Ref+")", time.Now())
+	if err != nil {
+		return err
+	}
+	a.Said = fmt.Sprintf("merchant %s gets %s back for the %s %s, with its next close", c.Merchant, fee, c.Kind, c.Ref)
 	return nil
 }
 

@@ -199,9 +199,12 @@ func newFeesChargeCmd() *cobra.Command {
 		Short: "Charge a repair at the price of the merchant's plan, with its next close",
 		Long: `charge takes a repair from what the merchant is owed. The reference (a work order's
 number) makes it happen once. Devices and SIM years are charged by themselves when they
-fall due.`,
-		Example: `  acquirer fees charge --merchant 898110054110001 --kind repair --ref WO-4711`,
-		Args:    cobra.NoArgs,
+fall due. With --back what was charged is given back whole, once, with the next close: a
+repair by its work order, a device by its terminal (--kind device --ref TID), a SIM year by
+terminal and the date it began (--kind sim_year --ref TID/2027-11-26).`,
+		Example: `  acquirer fees charge --merchant 898110054110001 --kind repair --ref WO-4711
+  acquirer fees charge --merchant 898110054110001 --kind repair --ref WO-4711 --back`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if strings.TrimSpace(call.Ref) == "" || len(call.Ref) > 64 {
 				return usageError{fmt.Errorf("--ref: name the work order in at most 64 characters, so that it is charged once")}
@@ -211,7 +214,8 @@ fall due.`,
 	}, call, said)
 	f := cmd.Flags()
 	f.StringVar(&call.Merchant, "merchant", "", "MID of the merchant")
-	f.StringVar(&call.Kind, "kind", "repair", "repair")
+	f.StringVar(&call.Kind, "kind", "repair", "repair; with --back also device or sim_year")
+	f.BoolVar(&call.Back, "back", false, "give back what was charged under the reference")
 	f.StringVar(&call.Ref, "ref", "", "the work order it is for")
 	mustMark(cmd, "merchant", "ref")
 	return cmd

@@ -70,6 +70,12 @@ func TestFeesOfADatabase(t *testing.T) {
 		{"charge --merchant " + mid + " --ref WO-1 --kind sim_year", 2, "by themselves"},
 		{"charge --merchant " + mid + " --ref", 2, "ref"},
 		{"charge --merchant 1 --ref WO-1", 1, "not registered"},
+		{"charge --merchant " + mid + " --ref WO-2", 0, "pays 100.00 for the repair WO-2"},
+		{"charge --merchant " + mid + " --ref WO-2 --back", 0, "gets 100.00 back for the repair WO-2"},
+		{"charge --merchant " + mid + " --ref WO-2 --back", 0, "gets 100.00 back for the repair WO-2"},
+		{"charge --merchant " + mid + " --ref WO-3 --back", 1, "no such fee was charged"},
+		{"charge --merchant " + mid + " --ref 10000001 --back --kind device", 1, "no such fee was charged"},
+		{"charge --merchant " + mid + " --ref WO-2 --back --kind lunch", 2, "a repair, a device or a sim_year"},
 		{"simulate --plan MICRO-2025 --plan-version 2 --from 2026-11-20 --to 2026-11-20", 0, "1 merchants, 1 sales of 100.00: took 3.60, would take 3.65, 0.05 more, and would refuse 0"},
 		{"simulate --plan MICRO-2025 --from 2026-11-20 --to 2026-11-20", 0, "would take 3.68, 0.08 more"},
 		{"simulate --plan MICRO-2025 --of GOLD --from 2026-11-20 --to 2026-11-20", 0, "0 merchants"},
@@ -102,7 +108,7 @@ func TestFeesOfADatabase(t *testing.T) {
 			return tx.QueryRow("select cast(sum(amount) as BIGINT) from settlement_item where merchant = $1", mid).Scan(&taken)
 		})
 	}
-	if err != nil || taken != -100_00 || len(log) != 4 || log[0].Result == audit.Done || log[3].Subject != "merchant "+mid {
+	if err != nil || taken != -100_00 || len(log) != 10 || log[0].Result == audit.Done || log[9].Subject != "merchant "+mid {
 		t.Errorf("charged %d, %v, log %+v", taken, err, log)
 	}
 	// A line that says another fee than its version makes is found.
