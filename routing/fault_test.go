@@ -239,6 +239,25 @@ func TestOtherLineTakesOver(t *testing.T) {
 	})
 }
 
+// A frame that its caller gives up before its time, because it lay in the queue
+// too long, never leaves: it would be called unanswered with most of its time left.
+func TestGivenUpInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i, _ := house(t, nil, honest)
+		up(t, i)
+		c := newCall()
+		c.reset(0x0210, 1)
+		c.timer.Reset(time.Millisecond)
+		var ans spec.Message
+		if gone, why, err := i.await(t.Context(), c, i.pick(0), time.Now().Add(time.Minute), &ans); gone || why != TimedOut {
+			t.Errorf("%v %s %v", gone, why, err)
+		}
+		if c.state.CompareAndSwap(queued, handed) {
+			t.Error("the writer can still take what its caller has given up")
+		}
+	})
+}
+
 // The issuer stops reading: the frame inside the socket may have left, those
 // behind it are taken back, and the write deadline ends the line.
 func TestStalledLine(t *testing.T) {

@@ -441,7 +441,7 @@ func (i *Issuer) exchange(ctx context.Context, c *call, pinned *session, wait ti
 			return nil
 		case !gone:
 			// timed out or given up: what still lies in the queue is taken back
-			if c.state.CompareAndSwap(queued, withdrawn) {
+			if c.withdraw() {
 				return i.settle(ctx, c, ans, false, Unwritten, nil)
 			}
 			err = i.settle(ctx, c, ans, true, why, err)
@@ -465,7 +465,8 @@ func (i *Issuer) exchange(ctx context.Context, c *call, pinned *session, wait ti
 
 // await waits for the answer (nil error), the end of the session (gone), the
 // moment when it ends or the caller's context. The timer rings a first time
-// when the frame should have left; if it has, it is wound up for the answer.
+// when the frame should have left; if it has, it is wound up for the answer,
+// and if it has not, the writer does not get it any more.
 func (i *Issuer) await(ctx context.Context, c *call, s *session, ends time.Time, ans *spec.Message) (gone bool, why Why, err error) {
 	for {
 		select {
@@ -476,7 +477,7 @@ func (i *Issuer) await(ctx context.Context, c *call, s *session, ends time.Time,
 		case <-s.gone:
 			return true, "", nil
 		case <-c.timer.C:
-			if left := time.Until(ends); left > 0 && c.state.Load() != queued {
+			if left := time.Until(ends); left > 0 && !c.withdraw() {
 				c.timer.Reset(left)
 				continue
 			}

@@ -91,6 +91,12 @@ func (c *call) release(pool *sync.Pool) {
 	}
 }
 
+// withdraw takes the frame back from the session's queue and reports whether
+// it was, now or before, still there.
+func (c *call) withdraw() bool {
+	return c.state.CompareAndSwap(queued, withdrawn) || c.state.Load() == withdrawn
+}
+
 // takeBack reports whether no byte of the frame can have left the house, and
 // makes it ready for another session. The session it was on has ended.
 func (c *call) takeBack() bool {
