@@ -172,10 +172,11 @@ func TestNodesAskOnce(t *testing.T) {
 	storetest.Each(t, []store.Schema{switching.ZoneSchema}, func(t *testing.T, db *store.DB) {
 		z := newZoneTown(t, db)
 		one, two := z.keys(1), z.keys(2)
-		asked := func(keys *switching.ZoneKeys, known uint32, during func()) (n int, err error) {
-			patience, cancel := context.WithTimeout(t.Context(), 350*time.Millisecond)
+		const inVain = 350 * time.Millisecond // long enough to be tempted
+		asked := func(keys *switching.ZoneKeys, known uint32, wait time.Duration, during func()) (n int, err error) {
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
 			defer cancel()
-			err = keys.Exchange(patience, known, func() error {
+			err = keys.Exchange(ctx, known, func() error {
 				n++
 				if during != nil {
 					during()
@@ -184,14 +185,14 @@ func TestNodesAskOnce(t *testing.T) {
 			})
 			return n, err
 		}
-		n, err := asked(one, 0, func() {
-			if n, err := asked(two, 0, nil); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
+		n, err := asked(one, 0, patience, func() {
+			if n, err := asked(two, 0, inVain, nil); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("while another node asks: asked %d times, %v", n, err)
 			}
 			key, _, err := z.hsm.GenerateKey(t.Context(), hsm.UseZPK, hsm.TDES16)
 			must(t, err)
 			z.exec("update zone_key set zak = $1, generation = generation + 1", string(key)) // that it is no ZAK matters to nobody here
-			if n, err := asked(two, 0, nil); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
+			if n, err := asked(two, 0, inVain, nil); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("between the two keys of another node: asked %d times, %v", n, err)
 			}
 			z.exec("update zone_key set zpk = $1, generation = generation + 1", string(key))
@@ -199,19 +200,19 @@ func TestNodesAskOnce(t *testing.T) {
 		if n != 1 || err != nil {
 			t.Errorf("the first: asked %d times, %v", n, err)
 		}
-		if n, err := asked(two, 0, nil); n != 0 || err != nil {
+		if n, err := asked(two, 0, patience, nil); n != 0 || err != nil {
 			t.Errorf("what it wanted has come, and it asked %d times, %v", n, err)
 		}
-		if n, err := asked(two, 2, nil); n != 1 || err != nil {
+		if n, err := asked(two, 2, patience, nil); n != 1 || err != nil {
 			t.Errorf("in doubt about the newest: asked %d times, %v", n, err)
 		}
 		// A node that died over it keeps the others waiting for its lease.
 		z.exec("update zone_key set claimed_by = 3, claimed_until = $1", time.Now().Add(time.Hour).UnixMicro())
-		if n, err := asked(two, 2, nil); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
+		if n, err := asked(two, 2, inVain, nil); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("while a dead node's lease lasts: asked %d times, %v", n, err)
 		}
 		z.exec("update zone_key set claimed_until = $1", time.Now().UnixMicro())
-		if n, err := asked(two, 2, nil); n != 1 || err != nil {
+		if n, err := asked(two, 2, patience, nil); n != 1 || err != nil {
 			t.Errorf("after it: asked %d times, %v", n, err)
 		}
 		// Keys that nobody can open are not used, and new ones are asked for.
@@ -219,7 +220,7 @@ func TestNodesAskOnce(t *testing.T) {
 		if g, err := two.Newest(t.Context()); g != 2 || err != nil {
 			t.Errorf("of keys that cannot be opened: generation %d, %v", g, err)
 		}
-		if n, err := asked(two, 2, nil); n != 1 || err != nil {
+		if n, err := asked(two, 2, patience, nil); n != 1 || err != nil {
 			t.Errorf("with keys that cannot be opened: asked %d times, %v", n, err)
 		}
 	})

@@ -57,7 +57,7 @@ func TestHSMNotThere(t *testing.T) {
 	} {
 		bad(t, 1, []string{"no HSM listens on " + gone, "acquirer hsm serve", "no such file"}, args...)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 25*time.Second { // less than a single one that waits
 		t.Errorf("it took %v", took)
 	}
 }
