@@ -322,6 +322,14 @@ func TestBrowser(t *testing.T) {
 	house.rows, house.receipts[refund.ID] = append(house.rows, refund), voided
 	house.mu.Unlock()
 	b.open(fmt.Sprintf("%s/transactions/%d", base, sale.ID))
+	// A stream begins with all that the page shows. What is the same stays where
+	// it is: a click that is under way is not lost.
+	js[any](b, `window.hero = document.querySelector(".hero"), document.querySelector('[data-region="status"]').append(window.mark = document.createElement("i")),
+		dispatchEvent(new Event("pagehide")), dispatchEvent(new Event("pageshow")), null`)
+	b.until(`!window.mark.isConnected`)
+	if !js[bool](b, `window.hero.isConnected`) {
+		t.Error("a stream that began has put the same page in place of the page")
+	}
 	has(t, "what followed", b.text(`.related`), "refund", "¥234.56", "Left of it", "¥1,000.00")
 	b.follow(`.hero .aside`)
 	b.see(`.slip .hand img`)

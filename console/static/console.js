@@ -29,9 +29,14 @@
     return el.id || el.getAttribute("href");
   }
 
-  // put replaces a region. What had the focus keeps it, what was folded stays.
+  // put replaces a region, where it has changed: a stream begins with all of
+  // them, and a click on what is replaced under it is lost. What had the focus
+  // keeps it, what was folded stays.
   function put(name, html) {
+    const fresh = document.createElement("template");
+    fresh.innerHTML = html;
     for (const el of document.querySelectorAll(`[data-region="${name}"]`)) {
+      if (el.innerHTML === fresh.innerHTML) continue;
       const at = el.contains(document.activeElement) ? place(document.activeElement) : null;
       const folded = new Map();
       for (const d of el.querySelectorAll("details[data-key]")) folded.set(d.dataset.key, d.open);
