@@ -259,6 +259,9 @@ func exporter(t *testing.T) string {
 			say("acquirer_waiting", `turn="`+turn+`"`, 3)
 			say("acquirer_waiting_oldest_seconds", `turn="`+turn+`"`, 3600)
 		}
+		say("acquirer_receipts_open_yuan", `payer="network"`, 995.17)
+		say("acquirer_receipts_oldest_seconds", `payer="network"`, 3600)
+		say("acquirer_credits_suspense", "", 0)
 		histogram("acquirer_instant_payout_seconds", "", 1, 10, 60, 120)
 		for _, use := range []string{"TMK", "ZMK", "TPK"} {
 			say("acquirer_hsm_key_expires_seconds", `use="`+use+`"`, 5e6)

@@ -89,6 +89,11 @@ var Points = map[string]string{
 	"bankfile.refuse":    "deed",
 	"bankfile.set_aside": "deed",
 
+	"credit.take":   "deed",
+	"credit.cursor": "deed",
+	"credit.place":  "deed",
+	"credit.assign": "deed",
+
 	"payout.repay":   "deed",
 	"payout.strange": "deed",
 	"payout.recover": "deed",

@@ -149,6 +149,8 @@ const (
 	EventRefund         Event = "REFUND"
 	EventAdjustment     Event = "ADJUSTMENT" // of a sale, by the difference: a tip, or less than was sold
 	EventNetworkReceipt Event = "NETWORK_RECEIPT"
+	EventCredit         Event = "CREDIT"      // money came, and nobody knows yet what it pays for
+	EventCreditBack     Event = "CREDIT_BACK" // it went back to whoever paid it
 	EventPayoutReserve  Event = "PAYOUT_RESERVE"
 	EventPayoutSuccess  Event = "PAYOUT_SUCCESS"
 	EventPayoutFailed   Event = "PAYOUT_FAILED"

@@ -101,6 +101,31 @@ func NetworkReceipt(ref string, date calendar.Date, wallet string, expected, rec
 	return Transfer{Key: "receipt/" + ref, Event: EventNetworkReceipt, Date: date, Ref: ref, Kind: Posted, Legs: l}, len(l) > 0
 }
 
+// CreditIn books money that came in on the merchants' bank account and pays for
+// nothing that is known yet (已入未登账); entry is the bank's reference of it.
+func CreditIn(entry string, date calendar.Date, amount money.Amount) Transfer {
+	return Transfer{Key: "credit/" + entry, Event: EventCredit, Date: date, Ref: entry, Kind: Posted, Legs: legs(d(ClientBank, "", amount), c(SuspenseLong, "", amount))}
+}
+
+// CreditReceipt is NetworkReceipt of money that CreditIn has booked; False when all
+// of it stays in suspense.
+func CreditReceipt(entry string, date calendar.Date, wallet string, expected, received money.Amount) (Transfer, bool) {
+	account, sub := receivable(wallet)
+	diff := received - expected
+	l := legs(d(SuspenseLong, "", received-max(0, diff)), d(SuspenseShort, "", -min(0, diff)), c(account, sub, expected))
+	return Transfer{Key: "receipt/" + entry, Event: EventNetworkReceipt, Date: date, Ref: entry, Kind: Posted, Legs: l}, len(l) > 0
+}
+
+// CreditMore lets money that CreditIn has booked pay what an earlier receipt lacked.
+func CreditMore(entry string, date calendar.Date, amount money.Amount) Transfer {
+	return Transfer{Key: "receipt-more/" + entry, Event: EventNetworkReceipt, Date: date, Ref: entry, Kind: Posted, Legs: legs(d(SuspenseLong, "", amount), c(SuspenseShort, "", amount))}
+}
+
+// CreditBack books that money which CreditIn has booked went back to whoever paid it.
+func CreditBack(entry string, date calendar.Date, amount money.Amount) Transfer {
+	return Transfer{Key: "credit-back/" + entry, Event: EventCreditBack, Date: date, Ref: entry, Kind: Posted, Legs: legs(d(SuspenseLong, "", amount), c(ClientBank, "", amount))}
+}
+
 // Payout is what the templates of a payout need to know of it.
 type Payout struct {
 	Ref      string // the reference the bank knows it by

@@ -23,7 +23,7 @@ const onTheWay = "select cast(coalesce(sum(amount), 0) as BIGINT) from settlemen
 // covered keeps of the payouts that are due those that may be sent: what is
 // advanced, and of the others, in the order in which they are due, those that the
 // merchants' bank account (1001) covers, Config.Credit among it, less what is on
-// its way. One that is not covered keeps those behind it back too, or small ones
+// its way and what came and is in suspense. One that is not covered keeps those behind it back too, or small ones
 // would pass by a great one for ever. They wait, with a reason, for the next
 // turn after a receipt. Without Config.Covered all go.
 func (e *Engine) covered(ctx context.Context, due []payout, done *Payment) ([]payout, error) {
@@ -38,8 +38,12 @@ func (e *Engine) covered(ctx context.Context, due []payout, done *Payment) ([]pa
 		if err := tx.QueryRow(onTheWay).Scan(&way); err != nil {
 			return err
 		}
+		var nobodys money.Amount // it may have to go back
+		if err := tx.QueryRow("select cast(coalesce(sum(amount), 0) as BIGINT) from settlement_credit where state = 1").Scan(&nobodys); err != nil {
+			return err
+		}
 		bank, err := ledger.BalanceTx(tx, ledger.ClientBank, "")
-		left = bank.Available(ledger.ClientBank) + e.cfg.Credit - way
+		left = bank.Available(ledger.ClientBank) + e.cfg.Credit - way - nobodys
 		return err
 	})
 	if err != nil {

@@ -224,13 +224,15 @@ func (d *Earned) sweep(tx store.Tx, date calendar.Date) error {
 	return nil
 }
 
+// payersOf are those, "" for the card network, who owe something for a date.
+const payersOf = `select l.wallet from settlement_line l join settlement_run r on r.id = l.run where l.run > 0 and r.date = $1
+		union select i.wallet from settlement_item i join settlement_run r on r.id = i.run where i.run > 0 and r.date = $1
+		union select wallet from settlement_expected where date = $1`
+
 // moneyWaits reports that somebody owes money for a closed day. Where the day
 // comes to nothing, or less, none will come.
 func moneyWaits(tx store.Tx, day calendar.Date) (bool, error) {
-	rows, err := tx.Query(`select distinct wallet from (
-			select l.wallet from settlement_line l join settlement_run r on r.id = l.run where l.run > 0 and r.date = $1
-			union all select i.wallet from settlement_item i join settlement_run r on r.id = i.run where i.run > 0 and r.date = $1
-			union all select wallet from settlement_expected where date = $1) w
+	rows, err := tx.Query(`select wallet from (`+payersOf+`) w
 		where not exists (select 1 from settlement_receipt p where p.date = $1 and p.wallet = w.wallet)`, day)
 	owing, err := store.All(rows, err, func(r *store.Rows, w *string) error { return r.Scan(w) })
 	if err != nil {

@@ -66,7 +66,17 @@ create table bankfile_state (
 	id      BIGINT primary key,
 	touched BIGINT not null     -- its row lock keeps two nodes apart
 );
-insert into bankfile_state (id, touched) values (1, 0)`}}
+insert into bankfile_state (id, touched) values (1, 0)`, `
+create table bankfile_credit (      -- what the bank's files say that others paid in
+	message   TEXT not null,
+	seq       BIGINT not null,
+	entry     TEXT not null,
+	reference TEXT not null,
+	account   BYTEA not null,       -- that it came from, sealed; empty where the file does not say
+	amount    BIGINT not null,
+	booked    INTEGER not null,
+	primary key (message, seq)
+)`}}
 
 // FileConfig is what a FileRail stands on.
 type FileConfig struct {
@@ -78,6 +88,9 @@ type FileConfig struct {
 	// Seal and Unseal keep account numbers between two writings of a file.
 	Seal   func(ctx context.Context, number string) ([]byte, error)
 	Unseal func(ctx context.Context, sealed []byte) (string, error)
+	// Credits says that what others paid in is taken from statements (FileRail.Credits);
+	// one whose entry has no reference of the bank is refused with its file then.
+	Credits bool
 	// Refused is told of every file of the bank that was not taken in.
 	Refused func(file string, why error)
 }
@@ -369,6 +382,57 @@ func (r *FileRail) Changes(ctx context.Context, after string) ([]Answer, string,
 	return answers, fmt.Sprintf("%d/%d", done, seq), nil
 }
 
+// sealed is a payer's account as it may stand in a row.
+func (r *FileRail) sealed(ctx context.Context, account Number) ([]byte, error) {
+	if account.Reveal() == "" {
+		return []byte{}, nil
+	}
+	sealed, err := r.cfg.Seal(ctx, account.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("sealing the account of a payer: %w", err)
+	}
+	return sealed, nil
+}
+
+// Credits lists what the bank's files said that others paid in, in the order in
+// which they were taken in; Changes takes them in.
+func (r *FileRail) Credits(ctx context.Context, after string) ([]Credit, string, error) {
+	var done, seq int64
+	if after != "" {
+		if _, err := fmt.Sscanf(after, "%d/%d", &done, &seq); err != nil {
+			return nil, after, fmt.Errorf("settlement: %.40q is no cursor of the credits in the bank's files", after)
+		}
+	}
+	var credits []Credit
+	var sealed [][]byte
+	err := r.db.Read(ctx, func(tx store.Tx) error {
+		sealed = nil
+		rows, err := tx.Query(`select i.done, c.seq, c.entry, c.reference, c.account, c.amount, c.booked from bankfile_inbox i join bankfile_credit c on c.message = i.message
+			where i.done > 0 and (i.done > $1 or i.done = $1 and c.seq > $2) order by i.done, c.seq limit $3`, done, seq, page)
+		credits, err = store.All(rows, err, func(rows *store.Rows, c *Credit) error {
+			var account []byte
+			err := rows.Scan(&done, &seq, &c.Entry, &c.Reference, &account, &c.Amount, &c.Booked)
+			sealed = append(sealed, account)
+			return err
+		})
+		return err
+	})
+	for i := range credits {
+		if err == nil && len(sealed[i]) > 0 {
+			var account string
+			account, err = r.cfg.Unseal(ctx, sealed[i])
+			credits[i].Account = NewNumber(account)
+		}
+	}
+	if err != nil {
+		return nil, after, fmt.Errorf("settlement: what the bank's files say that came in: %w", err)
+	}
+	if len(credits) == 0 {
+		return nil, after, nil
+	}
+	return credits, fmt.Sprintf("%d/%d", done, seq), nil
+}
+
 // takeIn reads every file of the inbox, statuses first, then by name. One that is
 // refused does not keep the others.
 func (r *FileRail) takeIn(ctx context.Context) error {
@@ -467,7 +531,7 @@ func (r *FileRail) load(ctx context.Context, path, name string) error {
 		return err
 	}
 	var head bankHead
-	err = r.readFile(ctx, path, func(h bankHead, _ []Answer) error {
+	err = r.readFile(ctx, path, func(h bankHead, _ []Answer, _ []Credit) error {
 		head = h
 		return nil
 	})
@@ -481,20 +545,32 @@ func (r *FileRail) load(ctx context.Context, path, name string) error {
 	if err := r.begin(ctx, head.message, digest, name); err != nil {
 		return err
 	}
-	seq := int64(0)
-	err = r.readFile(ctx, path, func(_ bankHead, some []Answer) error {
+	seq, credited := int64(0), int64(0)
+	err = r.readFile(ctx, path, func(_ bankHead, some []Answer, credits []Credit) (err error) {
+		sealed := make([][]byte, len(credits))
+		for i := range credits {
+			if sealed[i], err = r.sealed(ctx, credits[i].Account); err != nil {
+				return err
+			}
+		}
 		fault.Hit("bankfile.lines.before")
-		err := r.db.Write(ctx, func(tx store.Tx) error {
+		err = r.db.Write(ctx, func(tx store.Tx) error {
 			for i, a := range some {
 				if _, err := tx.Exec("insert into bankfile_change (message, seq, ref, status, amount, bank_id, reason) values ($1, $2, $3, $4, $5, $6, $7) on conflict (message, seq) do nothing",
 					head.message, seq+int64(i)+1, a.Reference, a.Status, a.Amount, a.BankID, a.Reason); err != nil {
 					return err
 				}
 			}
+			for i, c := range credits {
+				if _, err := tx.Exec("insert into bankfile_credit (message, seq, entry, reference, account, amount, booked) values ($1, $2, $3, $4, $5, $6, $7) on conflict (message, seq) do nothing",
+					head.message, credited+int64(i)+1, c.Entry, c.Reference, sealed[i], c.Amount, c.Booked); err != nil {
+					return err
+				}
+			}
 			return nil
 		})
 		fault.Hit("bankfile.lines.after")
-		seq += int64(len(some))
+		seq, credited = seq+int64(len(some)), credited+int64(len(credits))
 		return err
 	})
 	if err != nil {
@@ -521,8 +597,10 @@ func (r *FileRail) load(ctx context.Context, path, name string) error {
 func (r *FileRail) begin(ctx context.Context, message, digest, name string) error {
 	fault.Hit("bankfile.begin.before")
 	err := r.db.Write(ctx, func(tx store.Tx) error {
-		if _, err := tx.Exec("delete from bankfile_change where message = $1 and exists (select 1 from bankfile_inbox where message = $1 and done = 0 and sha256 <> $2)", message, digest); err != nil {
-			return err
+		for _, table := range []string{"bankfile_change", "bankfile_credit"} {
+			if _, err := tx.Exec("delete from "+table+" where message = $1 and exists (select 1 from bankfile_inbox where message = $1 and done = 0 and sha256 <> $2)", message, digest); err != nil {
+				return err
+			}
 		}
 		_, err := tx.Exec(`insert into bankfile_inbox (message, sha256, file, done, loaded) values ($1, $2, $3, 0, 0)
 			on conflict (message) do update set sha256 = excluded.sha256, file = excluded.file where bankfile_inbox.done = 0`, message, digest, name)

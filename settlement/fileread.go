@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,7 +50,7 @@ type bankHead struct{ message, about string }
 
 // readFile reads one file of the bank and hands its answers on, page by page; at
 // least once, with the head. Everything wrong with it is a refusal.
-func (r *FileRail) readFile(ctx context.Context, path string, take func(h bankHead, some []Answer) error) error {
+func (r *FileRail) readFile(ctx context.Context, path string, take func(h bankHead, some []Answer, credits []Credit) error) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -62,7 +63,7 @@ func (r *FileRail) readFile(ctx context.Context, path string, take func(h bankHe
 	return r.readStatus(ctx, again, take)
 }
 
-func (r *FileRail) readStatus(ctx context.Context, in io.Reader, take func(bankHead, []Answer) error) error {
+func (r *FileRail) readStatus(ctx context.Context, in io.Reader, take func(bankHead, []Answer, []Credit) error) error {
 	report, rows, err := bankfile.ReadStatus(in)
 	if err != nil {
 		return &refusal{err: err}
@@ -105,9 +106,41 @@ func (r *FileRail) readStatus(ctx context.Context, in io.Reader, take func(bankH
 	return p.end(ctx)
 }
 
+// cameIn reports that an entry is money that somebody paid us.
+func cameIn(e *bankfile.Entry) bool {
+	return e.Kind == bankfile.Receipt || e.Kind == bankfile.Other && e.Credit
+}
+
+// creditOf is an entry as a credit.
+func creditOf(e *bankfile.Entry) Credit {
+	return Credit{Entry: e.BankID, Reference: e.Reference, Account: NewNumber(e.Account), Amount: e.Amount, Booked: e.Booked, line: e.Line}
+}
+
+// StatementCredits yields what came into an account by a statement (camt or CSV),
+// to its end or to the first error, which says where it is. CheckCredit says
+// whether each can be booked.
+func StatementCredits(r io.Reader) iter.Seq2[Credit, error] {
+	return func(yield func(Credit, error) bool) {
+		_, rows, err := bankfile.ReadStatement(r)
+		if err != nil {
+			yield(Credit{}, err)
+			return
+		}
+		for e, err := range rows {
+			if err == nil && !cameIn(&e) {
+				continue
+			}
+			if !yield(creditOf(&e), err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 // readStatement takes from a statement what is ours in it: payouts that were
-// booked, and payouts that came back. The rest is for the reconciliation.
-func (r *FileRail) readStatement(ctx context.Context, in io.Reader, take func(bankHead, []Answer) error) error {
+// booked, payouts that came back, and what others paid in. The rest is for the
+// reconciliation.
+func (r *FileRail) readStatement(ctx context.Context, in io.Reader, take func(bankHead, []Answer, []Credit) error) error {
 	head, rows, err := bankfile.ReadStatement(in)
 	if err != nil {
 		return &refusal{err: err}
@@ -122,8 +155,23 @@ func (r *FileRail) readStatement(ctx context.Context, in io.Reader, take func(ba
 		}
 		a := Answer{Reference: e.Reference, Status: Succeeded, Amount: e.Amount, BankID: e.BankID, Reason: e.Reason}
 		switch {
-		case e.Kind == bankfile.Return, e.Kind == bankfile.Receipt && e.Reference != "":
-			a.Status = Returned // also when the bank does not say so: nobody else pays in under a payout's name
+		case cameIn(&e):
+			ours, err := r.ordered(ctx, e.Reference)
+			if err != nil {
+				return err
+			}
+			if ours { // a return, also when the bank does not say so: nobody else pays in under a payout's name
+				a.Status = Returned
+				break
+			}
+			if r.cfg.Credits {
+				if err := p.credit(ctx, &e); err != nil {
+					return err
+				}
+			}
+			continue
+		case e.Kind == bankfile.Return:
+			a.Status = Returned
 		case e.Kind != bankfile.Payout:
 			continue
 		}
@@ -139,6 +187,20 @@ func (r *FileRail) readStatement(ctx context.Context, in io.Reader, take func(ba
 	return p.end(ctx)
 }
 
+// ordered reports that a reference is one of our payouts'.
+func (r *FileRail) ordered(ctx context.Context, ref string) (ours bool, err error) {
+	if ref == "" {
+		return false, nil
+	}
+	err = r.db.Read(ctx, func(tx store.Tx) error {
+		var n int
+		err := tx.QueryRow("select count(*) from bankfile_order where ref = $1", ref).Scan(&n)
+		ours = n > 0
+		return err
+	})
+	return ours, err
+}
+
 func (r *FileRail) message(ctx context.Context, id string) (orders int64, sum money.Amount, err error) {
 	err = r.db.Read(ctx, func(tx store.Tx) error {
 		return tx.QueryRow("select orders, sum from bankfile_message where id = $1", id).Scan(&orders, &sum)
@@ -150,9 +212,10 @@ func (r *FileRail) message(ctx context.Context, id string) (orders int64, sum mo
 type pages struct {
 	rail      *FileRail
 	h         bankHead
-	take      func(bankHead, []Answer) error
+	take      func(bankHead, []Answer, []Credit) error
 	strangers bool // references that are not ours are left out, not refused
 	some      []Answer
+	credits   []Credit
 	lines     []int
 	count     int
 }
@@ -165,11 +228,22 @@ func (p *pages) add(ctx context.Context, a Answer, line int) error {
 	return p.flush(ctx)
 }
 
+func (p *pages) credit(ctx context.Context, e *bankfile.Entry) error {
+	c := creditOf(e)
+	if err := c.check(); err != nil {
+		return &refusal{err: err}
+	}
+	if p.credits = append(p.credits, c); len(p.credits) < page {
+		return nil
+	}
+	return p.flush(ctx)
+}
+
 func (p *pages) end(ctx context.Context) error {
-	if len(p.some) > 0 {
+	if len(p.some)+len(p.credits) > 0 {
 		return p.flush(ctx)
 	}
-	return p.take(p.h, nil)
+	return p.take(p.h, nil, nil)
 }
 
 // flush checks a page and hands it on.
@@ -199,8 +273,8 @@ func (p *pages) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = p.take(p.h, kept)
-	p.some, p.lines = p.some[:0], p.lines[:0]
+	err = p.take(p.h, kept, p.credits)
+	p.some, p.lines, p.credits = p.some[:0], p.lines[:0], p.credits[:0]
 	return err
 }
 

@@ -362,8 +362,12 @@ func PaidOnTx(tx store.Tx, day calendar.Date, after string, limit int) ([]Sent, 
 type Received struct {
 	Receipt
 	Expected money.Amount
+	More     money.Amount // what came later of what it lacked
 	Booked   time.Time
 }
+
+// Lacks is what is missing still of what was expected; below zero what is too much.
+func (r *Received) Lacks() money.Amount { return r.Expected - r.Received - r.More }
 
 // ReceivedTx lists the receipts that were booked for a business date.
 func ReceivedTx(tx store.Tx, date calendar.Date) ([]Received, error) {
@@ -375,24 +379,23 @@ func DifferingReceiptsTx(tx store.Tx) ([]Received, error) {
 	return receipts(tx, "received <> expected")
 }
 
-// ReceiptTx reads a receipt by the bank's reference; ErrNotFound of store when
-// nobody booked it.
-func ReceiptTx(tx store.Tx, ref string) (Received, error) {
-	all, err := receipts(tx, "ref = $1", ref)
-	if err == nil && len(all) == 0 {
-		err = store.ErrNotFound
-	}
+// CameTx lists what was booked as having come with a reference: as receipts by
+// hand, and as credits whose payer wrote it.
+func CameTx(tx store.Tx, ref string) ([]money.Amount, error) {
+	rows, err := tx.Query("select received from settlement_receipt where ref = $1 union all select amount from settlement_credit where reference = $1", ref)
+	all, err := store.All(rows, err, func(r *store.Rows, a *money.Amount) error { return r.Scan(a) })
 	if err != nil {
-		return Received{}, err
+		return nil, fmt.Errorf("settlement: reading what came as %.64q: %w", ref, err)
 	}
-	return all[0], nil
+	return all, nil
 }
 
 func receipts(tx store.Tx, where string, args ...any) ([]Received, error) {
-	rows, err := tx.Query("select ref, date, wallet, expected, received, booked from settlement_receipt where "+where+" order by ref", args...)
+	rows, err := tx.Query(`select ref, date, wallet, expected, received, booked, (select cast(coalesce(sum(c.amount), 0) as BIGINT) from settlement_credit c
+		where c.date = r.date and c.payer = case when r.wallet = '' then 'network' else r.wallet end and c.state = 3) from settlement_receipt r where `+where+" order by ref", args...)
 	all, err := store.All(rows, err, func(r *store.Rows, x *Received) error {
 		var booked int64
-		err := r.Scan(&x.Reference, &x.Date, &x.Wallet, &x.Expected, &x.Received, &booked)
+		err := r.Scan(&x.Reference, &x.Date, &x.Wallet, &x.Expected, &x.Received, &booked, &x.More)
 		x.Booked = time.UnixMicro(booked)
 		return err
 	})

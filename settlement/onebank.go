@@ -27,10 +27,12 @@ type oneBank struct {
 }
 
 // The rows of settlement_feed: whom payouts go through, and how far its changes
-// are read; behind bankFeed and a blank, how far those of earlier banks were.
+// and credits are read; behind the feed's name and a blank, how far those of
+// earlier banks were.
 const (
-	bankName = "bank at"
-	bankFeed = "bank"
+	bankName   = "bank at"
+	bankFeed   = "bank"
+	creditFeed = "credits"
 )
 
 // OneBank binds a rail to a bank's name, which must be the same on all nodes and
@@ -90,7 +92,7 @@ func SameBank(ctx context.Context, db *store.DB, bank string, also ...func(tx st
 // gone, like the demo's.
 func ForgetBank(ctx context.Context, db *store.DB) error {
 	return db.Write(ctx, func(tx store.Tx) error {
-		_, err := tx.Exec("delete from settlement_feed where name in ($1, $2)", bankName, bankFeed)
+		_, err := tx.Exec("delete from settlement_feed where name in ($1, $2, $3)", bankName, bankFeed, creditFeed)
 		return err
 	})
 }
@@ -110,24 +112,31 @@ func onTheirWay(tx store.Tx) (orders int64, sum money.Amount, err error) {
 	return orders, sum, err
 }
 
-// changeFeed puts another bank's place into the feed of the one before: where it
-// was left, or the beginning.
+// changeFeed puts another bank's places into the feeds of the one before: where
+// they were left, or the beginning.
 func changeFeed(tx store.Tx, was, bank string) error {
-	var cursor string
-	err := tx.QueryRow("select cursor from settlement_feed where name = $1", bankFeed).Scan(&cursor)
-	if err == nil {
-		err = setFeed(tx, bankFeed+" "+was, cursor)
+	for _, feed := range []string{bankFeed, creditFeed} {
+		cursor, err := feedAt(tx, feed)
+		if err == nil && cursor != "" {
+			err = setFeed(tx, feed+" "+was, cursor)
+		}
+		if err == nil {
+			cursor, err = feedAt(tx, feed+" "+bank)
+		}
+		if err = errors.Join(err, setFeed(tx, feed, cursor)); err != nil {
+			return err
+		}
 	}
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
+	return setFeed(tx, bankName, bank)
+}
+
+// feedAt is how far a feed is read; "" is its beginning.
+func feedAt(tx store.Tx, name string) (cursor string, err error) {
+	err = tx.QueryRow("select cursor from settlement_feed where name = $1", name).Scan(&cursor)
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
 	}
-	switch err := tx.QueryRow("select cursor from settlement_feed where name = $1", bankFeed+" "+bank).Scan(&cursor); {
-	case errors.Is(err, store.ErrNotFound):
-		cursor = ""
-	case err != nil:
-		return err
-	}
-	return errors.Join(setFeed(tx, bankFeed, cursor), setFeed(tx, bankName, bank))
+	return cursor, err
 }
 
 func setFeed(tx store.Tx, name, cursor string) error {
@@ -177,4 +186,12 @@ func (o *oneBank) Changes(ctx context.Context, after string) ([]Answer, string, 
 		return nil, after, err
 	}
 	return o.Rail.Changes(ctx, after)
+}
+
+// Credits implements Rail.
+func (o *oneBank) Credits(ctx context.Context, after string) ([]Credit, string, error) {
+	if err := o.ours(ctx); err != nil {
+		return nil, after, err
+	}
+	return o.Rail.Credits(ctx, after)
 }

@@ -141,7 +141,7 @@ func (p *Payment) count(was, is PayoutState, amount money.Amount) {
 }
 
 // Pay does everything that is due at a moment: finishes interrupted runs, takes
-// in what the bank has to tell, asks for payouts whose fate is unknown, sends those that are due, and
+// in what the bank has to tell of payouts and of money that came, asks for payouts whose fate is unknown, sends those that are due, and
 // repays advances. It may be called at any time and by several nodes at once;
 // an error of one payout does not keep the others.
 func (e *Engine) Pay(ctx context.Context, now time.Time) (Payment, error) {
@@ -154,6 +154,9 @@ func (e *Engine) Pay(ctx context.Context, now time.Time) (Payment, error) {
 		problems = append(problems, err)
 	}
 	if err := e.takeChanges(ctx, now, &done); err != nil {
+		problems = append(problems, err)
+	}
+	if err := e.takeCredits(ctx, now); err != nil {
 		problems = append(problems, err)
 	}
 	if err := e.lapse(ctx, now); err != nil {
@@ -397,11 +400,8 @@ const feedPages = 100
 func (e *Engine) takeChanges(ctx context.Context, now time.Time, done *Payment) error {
 	for range feedPages {
 		var after string
-		err := e.db.Read(ctx, func(tx store.Tx) error {
-			err := tx.QueryRow("select cursor from settlement_feed where name = 'bank'").Scan(&after)
-			if errors.Is(err, store.ErrNotFound) {
-				return nil
-			}
+		err := e.db.Read(ctx, func(tx store.Tx) (err error) {
+			after, err = feedAt(tx, bankFeed)
 			return err
 		})
 		if err != nil {
@@ -428,10 +428,7 @@ func (e *Engine) takeChanges(ctx context.Context, now time.Time, done *Payment) 
 			return nil
 		}
 		fault.Hit("payout.cursor.before")
-		if err := e.db.Write(ctx, func(tx store.Tx) error {
-			_, err := tx.Exec("insert into settlement_feed (name, cursor) values ('bank', $1) on conflict (name) do update set cursor = excluded.cursor", next)
-			return err
-		}); err != nil {
+		if err := e.db.Write(ctx, func(tx store.Tx) error { return setFeed(tx, bankFeed, next) }); err != nil {
 			return fmt.Errorf("settlement: saving the bank's cursor: %w", err)
 		}
 		fault.Hit("payout.cursor.after")

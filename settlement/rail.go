@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"acquirer/calendar"
 	"acquirer/card"
 	"acquirer/money"
 )
@@ -93,6 +94,9 @@ type Rail interface {
 	// Changes lists what became of payouts since a cursor, and the next cursor;
 	// "" is the beginning.
 	Changes(ctx context.Context, after string) (answers []Answer, next string, err error)
+	// Credits lists what others paid into the merchants' account since a cursor,
+	// and the next cursor; "" is the beginning.
+	Credits(ctx context.Context, after string) (credits []Credit, next string, err error)
 }
 
 // HTTPRail speaks to a bank by JSON over HTTP:
@@ -100,8 +104,10 @@ type Rail interface {
 //	POST /v1/payouts               {"reference","amount","account","name","bank"}
 //	GET  /v1/payouts/REFERENCE
 //	GET  /v1/changes?after=CURSOR  {"next","changes":[...]}
+//	GET  /v1/credits?after=CURSOR  {"next","credits":[...]}
 //
-// A payout is {"reference","status","amount","bank_id","reason"}. A bank that is
+// A payout is {"reference","status","amount","bank_id","reason"}, a credit
+// {"entry","reference","account","amount","booked":"2026-11-23"}. A bank that is
 // closed answers an order with HTTP 503 and status CLOSED, and has not taken it.
 type HTTPRail struct {
 	base   string
@@ -220,6 +226,35 @@ func (r *HTTPRail) Changes(ctx context.Context, after string) ([]Answer, string,
 		}
 	}
 	return answers, page.Next, nil
+}
+
+// Credits reads what the statement says that came in.
+func (r *HTTPRail) Credits(ctx context.Context, after string) ([]Credit, string, error) {
+	var page struct {
+		Next    string `json:"next"`
+		Credits []struct {
+			Entry     string        `json:"entry"`
+			Reference string        `json:"reference"`
+			Account   string        `json:"account"`
+			Amount    money.Amount  `json:"amount"`
+			Booked    calendar.Date `json:"booked"`
+		} `json:"credits"`
+	}
+	status, err := r.call(ctx, http.MethodGet, "/v1/credits?after="+url.QueryEscape(after), nil, &page)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("the bank answered HTTP %d", status)
+	}
+	credits := make([]Credit, len(page.Credits))
+	for i, c := range page.Credits {
+		credits[i] = Credit{Entry: c.Entry, Reference: c.Reference, Account: NewNumber(c.Account), Amount: c.Amount, Booked: c.Booked}
+		if err == nil {
+			err = credits[i].check()
+		}
+	}
+	if err != nil {
+		return nil, after, fmt.Errorf("settlement: reading the bank's credits: %w", err)
+	}
+	return credits, page.Next, nil
 }
 
 // maxAnswer is the longest answer that is read.

@@ -68,45 +68,16 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		var ref string
-		var received money.Amount
-		err = tx.QueryRow("select ref, received from settlement_receipt where date = $1 and wallet = $2", r.Date, r.Wallet).Scan(&ref, &received)
+		was, err := receiptFor(tx, r.Date, r.Wallet)
 		switch {
-		case err == nil && ref == r.Reference && received == r.Received:
+		case err == nil && was.Reference == r.Reference && was.Received == r.Received:
 			return nil
 		case err == nil:
-			return fmt.Errorf("settlement: %s was received before as %s, %s", r.Date, ref, received)
+			return fmt.Errorf("settlement: %s was received before as %s, %s", r.Date, was.Reference, was.Received)
 		case !errors.Is(err, store.ErrNotFound):
 			return err
 		}
-		want, err := expected(tx, r.Date, r.Wallet)
-		if err != nil {
-			return err
-		}
-		if want != r.Received {
-			if want, err = netted(tx, r, want, now); err != nil {
-				return err
-			}
-		}
-		if r.Received < min(0, want) {
-			return fmt.Errorf("%s was taken for %s, which comes to %s: no more than that is taken, and only where it is below nothing", -r.Received, r.Date, want)
-		}
-		if _, err := tx.Exec("insert into settlement_receipt (ref, date, wallet, expected, received, booked) values ($1,$2,$3,$4,$5,$6)",
-			r.Reference, r.Date, r.Wallet, want, r.Received, now.UnixMicro()); err != nil {
-			return err
-		}
-		if want != r.Received {
-			if err := addTask(tx, Task{Key: "receipt/" + r.Reference, Kind: "receipt", Ref: r.Reference, Created: now,
-				Text: fmt.Sprintf("for %s came %s and %s was expected", r.Date, r.Received, want)}); err != nil {
-				return err
-			}
-		}
-		t, any := ledger.NetworkReceipt(r.Reference, date, r.Wallet, want, r.Received)
-		if !any {
-			return nil
-		}
-		_, err = ledger.PostTx(tx, []ledger.Transfer{t})
-		return err
+		return bookReceipt(tx, date, r, now, ledger.NetworkReceipt)
 	})
 	fault.Hit("settlement.receive.after")
 	if err != nil {
@@ -119,6 +90,111 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 		return err
 	}
 	return e.Earn(ctx, now)
+}
+
+// Due is what the network, or a wallet, owes for a closed business date, and what
+// came of it.
+type Due struct {
+	Date     calendar.Date `json:"date"`
+	Due      calendar.Date `json:"due"`   // day on which it is to come: T+1
+	Payer    string        `json:"payer"` // network, or a wallet
+	Expected money.Amount  `json:"expected"`
+	Received money.Amount  `json:"received"`
+	Open     money.Amount  `json:"open"` // below zero what came too much
+	Came     bool          `json:"came"` // something did, be it too little
+}
+
+// DueDays is how many days back receipts are watched: the longest holiday, and
+// the days that a person needs.
+const DueDays = 21
+
+// Dues lists what is owed for the business dates of a span that are closed, and
+// what came of it, by date and payer.
+func (e *Engine) Dues(ctx context.Context, from, to calendar.Date) (out []Due, err error) {
+	err = e.db.Read(ctx, func(tx store.Tx) error {
+		out = nil
+		rows, err := tx.Query("select date from settlement_run where seq = $1 and state = $2 and date >= $3 and date <= $4 order by date", seqClose, runClosed, from, to)
+		dates, err := store.All(rows, err, func(r *store.Rows, d *calendar.Date) error { return r.Scan(d) })
+		if err != nil {
+			return err
+		}
+		for _, date := range dates {
+			due, err := calendar.SettleDate(date)
+			if err != nil {
+				return err
+			}
+			rows, err := tx.Query(payersOf+" union select wallet from settlement_receipt where date = $1 order by wallet", date)
+			wallets, err := store.All(rows, err, func(r *store.Rows, w *string) error { return r.Scan(w) })
+			if err != nil {
+				return err
+			}
+			for _, wallet := range wallets {
+				d := Due{Date: date, Due: due, Payer: payerName(wallet)}
+				if d.Expected, err = expected(tx, date, wallet); err != nil {
+					return err
+				}
+				switch r, err := receiptFor(tx, date, wallet); {
+				case err == nil:
+					d.Expected, d.Received, d.Came = r.Expected, r.Received+r.More, true
+				case !errors.Is(err, store.ErrNotFound):
+					return err
+				}
+				d.Open = d.Expected - d.Received
+				out = append(out, d)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("settlement: what is owed for %s to %s: %w", from, to, err)
+	}
+	return out, nil
+}
+
+// receiptFor reads what was received for a business date; ErrNotFound of store
+// when nothing was.
+func receiptFor(tx store.Tx, date calendar.Date, wallet string) (Received, error) {
+	all, err := receipts(tx, "date = $1 and wallet = $2", date, wallet)
+	if err == nil && len(all) == 0 {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return Received{}, err
+	}
+	return all[0], nil
+}
+
+// bookReceipt books a receipt on a date by one of the ledger's templates.
+func bookReceipt(tx store.Tx, date calendar.Date, r Receipt, now time.Time,
+	book func(ref string, date calendar.Date, wallet string, expected, received money.Amount) (ledger.Transfer, bool)) error {
+	want, err := expected(tx, r.Date, r.Wallet)
+	if err != nil {
+		return err
+	}
+	if want != r.Received {
+		if want, err = netted(tx, r, want, now); err != nil {
+			return err
+		}
+	}
+	if r.Received < min(0, want) {
+		return fmt.Errorf("%s was taken for %s, which comes to %s: no more than that is taken, and only where it is below nothing", -r.Received, r.Date, want)
+	}
+	if _, err := tx.Exec("insert into settlement_receipt (ref, date, wallet, expected, received, booked) values ($1,$2,$3,$4,$5,$6)",
+		r.Reference, r.Date, r.Wallet, want, r.Received, now.UnixMicro()); err != nil {
+		return err
+	}
+	if want != r.Received {
+		if err := addTask(tx, Task{Key: "receipt/" + r.Reference, Kind: "receipt", Ref: r.Reference, Created: now,
+			Text: fmt.Sprintf("for %s came %s from %s and %s was expected", r.Date, r.Received, payerName(r.Wallet), want)}); err != nil {
+			return err
+		}
+	}
+	t, any := book(r.Reference, date, r.Wallet, want, r.Received)
+	if !any {
+		return nil
+	}
+	_, err = ledger.PostTx(tx, []ledger.Transfer{t})
+	return err
 }
 
 // deducts is how many days later a network may still deduct what a date came to
@@ -196,7 +272,8 @@ func (e *Engine) repay(ctx context.Context, now time.Time) error {
 			}
 			due = append(due, of...)
 			var came, spent money.Amount
-			if err := tx.QueryRow("select cast(coalesce(sum(received), 0) as BIGINT) from settlement_receipt where date = $1", day).Scan(&came); err != nil {
+			if err := tx.QueryRow(`select cast(coalesce(sum(x), 0) as BIGINT) from (select received as x from settlement_receipt where date = $1
+				union all select amount from settlement_credit where date = $1 and state = 3) y`, day).Scan(&came); err != nil {
 				return err
 			}
 			if err := tx.QueryRow("select cast(coalesce(sum(amount), 0) as BIGINT) from settlement_payout where date = $1 and advance = 1 and repaid = 1 and state > 4", day).Scan(&spent); err != nil {

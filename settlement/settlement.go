@@ -118,6 +118,7 @@ type Config struct {
 	// With Covered, what is not advanced is sent only while the merchants' bank
 	// account (1001) and Credit, which the bank gives, cover it.
 	Covered       bool
+	Payers        []Payer // who pays us, by the bank's statement; without any it is not read
 	Credit        money.Amount
 	OnInstant     func(took time.Duration) // hears how long after its sale an S0 payout was paid
 	OnSlow        func(cause Slow)         // hears that a batch of early sales is paid T+1
@@ -142,6 +143,7 @@ type Engine struct {
 	cfg    Config
 	db     *store.DB
 	ledger *ledger.Ledger
+	payers []payerRule
 	// step is called between durable writes; tests let it fail there, which is
 	// what a crash is.
 	step func(name string) error
@@ -188,7 +190,11 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Workers == 0 {
 		cfg.Workers = 8
 	}
-	return &Engine{cfg: cfg, db: cfg.DB, ledger: ledger.New(cfg.DB), step: func(string) error { return nil }}, nil
+	payers, err := payerRules(cfg.Payers)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{cfg: cfg, db: cfg.DB, ledger: ledger.New(cfg.DB), payers: payers, step: func(string) error { return nil }}, nil
 }
 
 // Ledger is the ledger the engine books into.
@@ -198,7 +204,7 @@ func (e *Engine) Ledger() *ledger.Ledger { return e.ledger }
 // difference. Tasks are made once per key.
 type Task struct {
 	Key      string    `json:"key"`
-	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_slow, payout_held, payable_short, arrears, unpriced, bank_answer, bank_changed, bank_file, receipt, late_success, dispute
+	Kind     string    `json:"kind"` // payout_failed, payout_returned, payout_long, payout_slow, payout_held, payable_short, arrears, unpriced, bank_answer, bank_changed, bank_file, receipt, credit, late_success, dispute
 	Merchant string    `json:"merchant,omitempty"`
 	Ref      string    `json:"ref,omitempty"` // a payout's reference or a transaction's id
 	Text     string    `json:"text"`

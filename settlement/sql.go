@@ -257,7 +257,27 @@ create index settlement_line_taken on settlement_line (date) where run = -1`, `
 alter table settlement_long add column asked BIGINT not null default 0;    -- when asked_by did, microseconds; 0 before that was kept. way is what was asked for while done = 0
 alter table settlement_decided add column asked BIGINT not null default 0;
 alter table settlement_watch add column asked BIGINT not null default 0`, `
-create index settlement_payout_advanced on settlement_payout (date) where advance = 1`}}
+create index settlement_payout_advanced on settlement_payout (date) where advance = 1`, `
+create table settlement_credit (   -- money that the bank's statement says came in
+	entry     TEXT primary key,    -- the bank's reference of it: it is booked once
+	reference TEXT not null,       -- what the payer wrote
+	account   TEXT not null,       -- that it came from, masked
+	amount    BIGINT not null,
+	booked    INTEGER not null,    -- the bank's day
+	taken     BIGINT not null,
+	payer     TEXT not null,       -- network or a wallet; empty while nobody knows
+	date      INTEGER not null,    -- business date that it pays for; 0 while nobody knows
+	state     INTEGER not null,    -- 1 in suspense (2301), 2 a receipt, 3 what an earlier receipt lacked, 4 back to its payer
+	suspense  INTEGER not null,    -- 1: it was, or is, in suspense
+	why       TEXT not null,       -- it is there
+	word      TEXT not null,       -- what somebody said that becomes of it
+	asked_by  TEXT not null,
+	asked     BIGINT not null,
+	done_by   TEXT not null        -- the second person; empty when the rules said it
+);
+create index settlement_credit_open on settlement_credit (taken) where state = 1;
+create index settlement_credit_day on settlement_credit (date, payer);
+create index settlement_credit_reference on settlement_credit (reference)`}}
 
 // Where a line stands.
 const (

@@ -72,7 +72,7 @@ func (e *Engine) VerifyJournal(ctx context.Context) (*JournalReport, error) {
 		if err := v.facts(ctx); err != nil {
 			return err
 		}
-		for _, check := range []func() error{v.payouts, v.receipts, v.batches, v.items, v.holds, v.others} {
+		for _, check := range []func() error{v.payouts, v.receipts, v.credits, v.batches, v.items, v.holds, v.others} {
 			if err := check(); err != nil {
 				return err
 			}
@@ -422,13 +422,37 @@ func (v *verification) receipts() error {
 	type receipt struct {
 		ref, wallet        string
 		expected, received money.Amount
+		suspense           bool
 	}
-	return eachRow(v, "select ref, wallet, expected, received from settlement_receipt where ref > $1 order by ref limit $2",
-		func(r *store.Rows, x *receipt) error { return r.Scan(&x.ref, &x.wallet, &x.expected, &x.received) },
+	return eachRow(v, `select r.ref, r.wallet, r.expected, r.received, coalesce(c.suspense, 0) from settlement_receipt r
+			left join settlement_credit c on c.entry = r.ref and c.state = 2 where r.ref > $1 order by r.ref limit $2`,
+		func(r *store.Rows, x *receipt) error {
+			return r.Scan(&x.ref, &x.wallet, &x.expected, &x.received, &x.suspense)
+		},
 		func(x *receipt) string { return x.ref }, func(x *receipt) {
-			if t, any := ledger.NetworkReceipt(x.ref, 0, x.wallet, x.expected, x.received); any {
+			book := ledger.NetworkReceipt
+			if x.suspense {
+				book = ledger.CreditReceipt
+			}
+			if t, any := book(x.ref, 0, x.wallet, x.expected, x.received); any {
 				v.want("receipt "+x.ref, t)
 			}
+		})
+}
+
+// credits holds what came and was in suspense against what is booked of it; as a
+// receipt it is looked at there.
+func (v *verification) credits() error {
+	return eachRow(v, "select "+creditColumns+" from settlement_credit where entry > $1 and suspense = 1 order by entry limit $2", scanCredit,
+		func(c *Credited) string { return c.Entry }, func(c *Credited) {
+			all := []ledger.Transfer{ledger.CreditIn(c.Entry, 0, c.Amount)}
+			switch c.State {
+			case CreditMore:
+				all = append(all, ledger.CreditMore(c.Entry, 0, c.Amount))
+			case CreditBack:
+				all = append(all, ledger.CreditBack(c.Entry, 0, c.Amount))
+			}
+			v.want("credit "+c.Entry, all...)
 		})
 }
 

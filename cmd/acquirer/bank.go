@@ -44,8 +44,12 @@ func (v *house) openRail(dataKey hsm.Key) (bankRail, error) {
 	if s.Format != "pain.001" && s.Format != "csv" {
 		return nil, usageError{fmt.Errorf("settlement.bank_format: %.40q is neither pain.001 nor csv", s.Format)}
 	}
+	payers, err := v.cfg.payers()
+	if err != nil {
+		return nil, err
+	}
 	rail, err := settlement.NewFileRail(settlement.FileConfig{
-		DB: v.db, Dir: dir, CSV: s.Format == "csv", Debtor: bankfile.Debtor{Name: s.Holder, Account: s.Account, Bank: s.AtBank},
+		DB: v.db, Dir: dir, CSV: s.Format == "csv", Credits: len(payers) > 0, Debtor: bankfile.Debtor{Name: s.Holder, Account: s.Account, Bank: s.AtBank},
 		Seal:   v.sealAccount(dataKey),
 		Unseal: v.openAccount(dataKey),
 		Refused: func(file string, why error) {

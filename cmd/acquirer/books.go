@@ -238,7 +238,7 @@ func (v *house) settler(ctx context.Context, every time.Duration) {
 // repeated: a date is closed once, a window paid once, a payout sent once. No
 // part holds up another: a folder that cannot be read is no reason not to pay.
 func (v *house) settleDue(ctx context.Context, now time.Time) error {
-	return errors.Join(v.reconcileDue(ctx, now), v.disputesDue(ctx, now), v.closeEnded(ctx, now), v.payWindows(ctx, now), v.payDue(ctx, now))
+	return errors.Join(v.reconcileDue(ctx, now), v.disputesDue(ctx, now), v.closeEnded(ctx, now), v.payWindows(ctx, now), v.payDue(ctx, now), v.watchReceipts(ctx, now))
 }
 
 // disputesDue reminds of deadlines of disputes and ends what nobody answered.

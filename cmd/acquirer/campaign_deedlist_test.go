@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -49,6 +50,14 @@ func at(day calendar.Date, hour, minute int) time.Time {
 // settles is a turn of the house's scheduler.
 func settles(now time.Time) func(context.Context, *house) error {
 	return func(ctx context.Context, v *house) error { return v.settleDue(ctx, now) }
+}
+
+// pays is what the scheduler does about the bank at a moment.
+func pays(now time.Time) func(context.Context, *house) error {
+	return func(ctx context.Context, v *house) error {
+		_, err := v.books.Pay(ctx, now)
+		return err
+	}
 }
 
 // deeds are done one after the other: a Friday of two merchants, one of whom is
@@ -160,6 +169,19 @@ var deeds = []deed{
 	{name: "no more files", walks: "reconcile.complete", first: (*deedHouse).oneOfSeveral, do: func(ctx context.Context, v *house) error {
 		return v.recon.Complete(ctx, deedDate.AddDays(1), "north", reconcile.Who{Name: "wang"}, at(20261123, 9, 0))
 	}},
+	{name: "credits come", walks: "credit.take credit.cursor", first: func(w *deedHouse) {
+		w.bank.Receive("NET20261121", "", money.Yuan(1), false)
+		w.bank.Receive("hello", "", money.Yuan(2), false)
+		w.exchange()
+	}, do: pays(at(20261124, 12, 0))},
+	{name: "credit placed", walks: "credit.place", first: func(w *deedHouse) {
+		w.with(func(v *house) error {
+			_, err := v.books.CloseDay(w.t.Context(), deedDate.AddDays(1), at(20261124, 12, 1), true)
+			return err
+		})
+	}, do: pays(at(20261124, 12, 5))},
+	{name: "credit went back", walks: "credit.assign", first: func(w *deedHouse) { w.second(&creditCall{Do: "back", Entry: w.suspended()}) },
+		args: func(w *deedHouse) []string { return append(strings.Fields("settle credit back"), w.suspended()) }, again: "in suspense no more"},
 	{name: "line drained", walks: "lines.order", beside: true, first: func(w *deedHouse) { w.put("routes.json", plainRoutes) }, args: says("lines drain south --seed demo"),
 		looks: regexp.MustCompile("^drained_line |^done .*lines")},
 	{name: "routing reloaded", walks: "audit.append", beside: true, args: says("route reload --seed demo"), looks: regexp.MustCompile("^done .*route")},
@@ -178,6 +200,7 @@ func newDeedHouse(t *testing.T, postgres string) *deedHouse {
 	w := &deedHouse{t: t, dir: t.TempDir(), postgres: postgres}
 	const passphrase = "correct horse battery staple"
 	w.put("pass", passphrase+"\n")
+	w.put("payers.json", `[{"payer": "network", "reference": "NET{date}"}]`)
 	for _, folder := range []string{"inbox", "bank"} {
 		if err := os.Mkdir(filepath.Join(w.dir, folder), 0o700); err != nil {
 			t.Fatal(err)
@@ -280,6 +303,22 @@ func (w *deedHouse) exec(sql string) {
 			return err
 		})
 	})
+}
+
+// suspended is the entry of the one credit in suspense.
+func (w *deedHouse) suspended() (entry string) {
+	w.t.Helper()
+	w.with(func(v *house) error {
+		open, err := v.books.Credits(w.t.Context(), true, 10)
+		if err == nil && len(open) != 1 {
+			err = fmt.Errorf("in suspense are %+v", open)
+		}
+		if err == nil {
+			entry = open[0].Entry
+		}
+		return err
+	})
+	return entry
 }
 
 // exchange lets the bank read our files and write its own.
@@ -415,6 +454,10 @@ func (f fickle) Query(_ context.Context, ref string) (settlement.Answer, error) 
 }
 
 func (f fickle) Changes(_ context.Context, after string) ([]settlement.Answer, string, error) {
+	return nil, after, nil
+}
+
+func (f fickle) Credits(_ context.Context, after string) ([]settlement.Credit, string, error) {
 	return nil, after, nil
 }
 

@@ -199,7 +199,8 @@ func (w *deedHouse) database() string {
 func (w *deedHouse) settings() []string {
 	return []string{"--database", w.database(), "--hsm-file", filepath.Join(w.dir, "hsm.key"), "--hsm-passphrase-file", filepath.Join(w.dir, "pass"),
 		"--settlement-bank", "file:" + filepath.Join(w.dir, "bank"), "--settlement-account-holder", "演示收单机构", "--settlement-account", "9999000000000001", "--settlement-account-bank", "演示银行",
-		"--settlement-own-funds", "1000.00", "--clearing-inbox", filepath.Join(w.dir, "inbox"), "--clearing-sources", "north"}
+		"--settlement-own-funds", "1000.00", "--clearing-inbox", filepath.Join(w.dir, "inbox"), "--clearing-sources", "north",
+		"--settlement-payers", filepath.Join(w.dir, "payers.json"), "--settlement-credit", "unlimited"}
 }
 
 // run runs a deed to its end, whatever that is.

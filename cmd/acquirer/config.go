@@ -19,7 +19,7 @@ import (
 	"acquirer/merchant"
 	"acquirer/money"
 	"acquirer/routing"
-
+	"acquirer/settlement"
 	"acquirer/store"
 )
 
@@ -124,7 +124,8 @@ type Config struct {
 		Windows   string        `key:"windows" default:"12:00,16:00,20:00,22:30" doc:"times of day, Beijing, at which D+0 merchants are paid what they sold so far; the rest follows with the close of the day, T+1 where that is no later"`
 		MinPayout string        `key:"min_payout" default:"0.01" doc:"yuan; a merchant's day that comes to less is carried over"`
 		Advance   string        `key:"advance_limit" default:"0.00" doc:"most yuan that one merchant is paid early in a day; more waits for T+1. 0.00 for no limit but our own funds"`
-		Credit    string        `key:"credit" default:"" doc:"yuan that the bank lets the merchants' account (1001) go below zero: payouts that are not advanced wait, first due first, until what networks and wallets have paid covers them with it. 0.00 pays with their money alone; empty sends what is due whether they have paid or not"`
+		Credit    string        `key:"credit" default:"" doc:"yuan that the bank lets the merchants' account (1001) go below zero: payouts that are not advanced wait, first due first, until what networks and wallets have paid covers them with it. 0.00 pays with their money alone; unlimited sends what is due whether they have paid or not; empty is 0.00 with settlement.payers, and unlimited without"`
+		Payers    string        `key:"payers" default:"" doc:"JSON file of who pays the house, by account and reference on the bank's statement (docs/payouts.md): with it what comes is booked by itself; without one by hand, acquirer settle --received"`
 		FastAfter int           `key:"fast_after_days" default:"0" doc:"days from a merchant's first sale before it is paid early (D+0, S0); the rule of 2016 says 90"`
 		FastRow   int           `key:"fast_streak_days" default:"0" doc:"days in a row with sales before a merchant is paid early; the rule of 2016 says 30"`
 		RiskPPM   int           `key:"risk_ppm" default:"300000" doc:"a merchant of whose sales of 30 days more than this was refunded or charged back, in ppm of the sum, is not paid early (D+0, S0) but T+1; 0 for no such rule"`
@@ -180,6 +181,8 @@ type Config struct {
 	clockBack time.Duration
 	baseKeys  []merchant.BaseKey // of the seed
 	wallets   []walletConfig     // of the seed, or set by acquirer demo
+	// Set by acquirer demo: who pays it, where settlement.payers says nothing.
+	demoPayers []settlement.Payer
 }
 
 // setting is one leaf of Config with its dotted key.
@@ -339,9 +342,9 @@ func (c Config) check() error {
 		amount, err := money.Parse(text)
 		bad(err == nil && amount >= 0, "settlement."+key, "%q is not an amount in yuan like 100.00", text)
 	}
-	if c.Settlement.Credit != "" {
+	if c.Settlement.Credit != "" && c.Settlement.Credit != unlimited {
 		credit, err := money.Parse(c.Settlement.Credit)
-		bad(err == nil && credit >= 0, "settlement.credit", "%q is neither empty nor an amount in yuan like 100000.00", c.Settlement.Credit)
+		bad(err == nil && credit >= 0, "settlement.credit", "%q is neither empty, nor unlimited, nor an amount in yuan like 100000.00", c.Settlement.Credit)
 	}
 	bad(c.Settlement.FastAfter >= 0 && c.Settlement.FastRow >= 0 && c.Settlement.OldDebt >= 0 && c.Settlement.Cooling >= 0, "settlement.fast_after_days", "days and the cooling must not be below zero")
 	bad(c.Settlement.RiskPPM >= 0 && c.Settlement.RiskPPM <= 1_000_000 && c.Settlement.RiskSales >= 0, "settlement.risk_ppm", "must be 0 to 1000000, and risk_sales not below zero")

@@ -115,7 +115,9 @@ type world struct {
 	issuers map[string]*issuer.Host
 	bank    *simbank.Bank
 	wallets *simwallet.Wallets
-	first   int64 // journal ids from here on are this day's
+	first   int64           // journal ids from here on are this day's
+	before  calendar.Date   // sales of dates up to here may be an earlier process's
+	paid    map[string]bool // what network and wallets have paid, by reference
 	result  demoResult
 }
 
@@ -129,6 +131,10 @@ func (w *world) run(ctx context.Context, cfg Config, cmd *cobra.Command, keep st
 		defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	} else if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
+	}
+	w.paid = map[string]bool{}
+	if _, err := os.Stat(filepath.Join(folder, "acquirer.db")); err == nil {
+		w.before = calendar.BusinessDate(time.Now(), cfg.Switch.CutOff)
 	}
 	w.arrange(&cfg, cmd, folder)
 	today := calendar.DateOf(time.Now()) // what it sells is paid within two weeks
@@ -221,6 +227,10 @@ func (w *world) arrange(cfg *Config, cmd *cobra.Command, folder string) {
 	if !given("settlement.own_funds") {
 		cfg.Settlement.OwnFunds = "1000000.00"
 	}
+	if !given("settlement.wallet_ppm") {
+		cfg.Settlement.WalletPPM = 2_000 // as simulated wallets keep
+	}
+	cfg.demoPayers = streetPayers()
 	if !given("settlement.timeout") {
 		cfg.Settlement.Timeout = 2 * time.Second
 	}
@@ -318,7 +328,12 @@ func (w *world) started(ctx context.Context, r running) error {
 		return errFinished
 	}
 	w.greet(r)
+	var paying sync.WaitGroup
+	open, shut := context.WithCancel(ctx)
+	paying.Go(func() { w.payers(open, r) })
 	err := w.flow(ctx, r)
+	shut()
+	paying.Wait()
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -14,7 +14,6 @@ import (
 	"acquirer/journal"
 	"acquirer/money"
 	"acquirer/routing"
-	"acquirer/settlement"
 	"acquirer/simulate/card"
 	"acquirer/simulate/issuer"
 	"acquirer/simulate/terminal"
@@ -357,20 +356,14 @@ func (w *world) settleDay(ctx context.Context, r running, date calendar.Date) er
 		return err
 	}
 	morning := due.Time().Add(10 * time.Hour)
-	for d := first; d <= date; d = d.AddDays(1) {
-		for _, wallet := range append([]string{""}, routing.Wallets...) { // the network, and every wallet
-			expected, err := books.Expected(ctx, d, wallet)
-			if err != nil {
-				return err
-			}
-			if err := books.Receive(ctx, settlement.Receipt{Date: d, Wallet: wallet, Received: expected, Reference: "NET" + wallet + d.String()}, morning); err != nil {
-				return err
-			}
-		}
-	}
 	// D+0 is paid today, T+1 in the morning of the next working day. A payout
 	// whose order was not answered is asked for, minute by minute.
 	for _, moment := range [...]time.Time{time.Now(), morning} {
+		if moment.Equal(morning) {
+			if err := w.payAll(ctx, r, first, date); err != nil {
+				return err
+			}
+		}
 		for minute := range 30 {
 			p, err := books.Pay(ctx, moment.Add(time.Duration(minute)*2*time.Minute))
 			if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -16,7 +17,6 @@ import (
 	"acquirer/ledger"
 	"acquirer/money"
 	"acquirer/routing"
-	"acquirer/routing/wallet"
 	"acquirer/settlement"
 	"acquirer/settlement/reconcile"
 	simbank "acquirer/simulate/bank"
@@ -88,10 +88,7 @@ func (w *world) arrangeDays(cfg *Config, folder string) error {
 		sources = append(sources, is.Name)
 	}
 	cfg.Clearing.Sources = strings.Join(append(sources, routing.Wallets...), ",")
-	cfg.Clearing.Inbox, cfg.Settlement.WalletPPM = w.play.inbox, 2_000
-	if cfg.Settlement.Credit == "" { // merchants are paid with what the network and the wallets have paid
-		cfg.Settlement.Credit = "0.00"
-	}
+	cfg.Clearing.Inbox = w.play.inbox
 	cfg.byHand = true
 	if today := calendar.DateOf(time.Now()); today >= w.from {
 		cfg.clockBack = time.Duration(w.from.DaysUntil(today)+2) * 24 * time.Hour
@@ -178,7 +175,6 @@ func (w *world) trade(ctx context.Context, r running, clerks []*clerk, transacti
 // their files of the dates that are due come to, and the payouts that are due
 // are sent.
 func (w *world) morning(ctx context.Context, r running, today calendar.Date) error {
-	nine := today.Time().Add(9 * time.Hour)
 	for _, d := range w.play.closed {
 		due, err := calendar.SettleDate(d.Date)
 		if err != nil {
@@ -190,27 +186,31 @@ func (w *world) morning(ctx context.Context, r running, today calendar.Date) err
 		w.play.received[d.Date] = true
 		nets := w.play.nets[d.Date]
 		for _, wallet := range slices.Sorted(maps.Keys(nets)) {
-			sum, reference := nets[wallet], "NET"+wallet+strings.ReplaceAll(d.Date.String(), "-", "")
+			sum, payer := nets[wallet], cmp.Or(wallet, settlement.Network)
 			if sum <= 0 {
 				continue
 			}
+			var m misdeed
 			if d.Date == w.from.AddDays(1) { // faults: of the cards' money a yuan is missing, the first wallet sends one too many
 				switch wallet {
 				case "":
 					sum -= money.Yuan(1)
-					w.play.misdeeds = append(w.play.misdeeds, misdeed{fault: "a yuan less received", kind: reconcile.ReceiptShort, source: "network", rrn: reference, state: reconcile.Open})
+					m = misdeed{fault: "a yuan less received", kind: reconcile.ReceiptShort, source: payer, state: reconcile.Open}
 				case routing.Wallets[0]:
 					sum += money.Yuan(1)
-					w.play.misdeeds = append(w.play.misdeeds, misdeed{fault: "a yuan more received", kind: reconcile.ReceiptLong, source: wallet, rrn: reference, state: reconcile.Open})
+					m = misdeed{fault: "a yuan more received", kind: reconcile.ReceiptLong, source: payer, state: reconcile.Open}
 				}
 			}
-			w.bank.Receive(reference, sum)
-			if err := r.house.books.Receive(ctx, settlement.Receipt{Date: d.Date, Wallet: wallet, Received: sum, Reference: reference}, nine); err != nil {
+			entry, err := w.payHouse(ctx, payer, d.Date, sum)
+			if err != nil {
 				return err
+			}
+			if m.rrn = entry; m.fault != "" {
+				w.play.misdeeds = append(w.play.misdeeds, m)
 			}
 		}
 	}
-	return w.payOut(ctx, r, nine.Add(time.Hour))
+	return w.payOut(ctx, r, today.Time().Add(10*time.Hour))
 }
 
 // payOut sends what is due; an order that was not answered is asked for, minute
@@ -319,15 +319,9 @@ func (w *world) writeFiles(date calendar.Date, i int, at time.Time) error {
 	}
 	for j, name := range routing.Wallets {
 		bill, _ := w.wallets.Bill(name, date)
-		for b, err := range wallet.ReadBill(name, date, bytes.NewReader(bill), int64(len(bill))) {
-			if err != nil {
-				return err
-			}
-			if b.Kind == wallet.BillPay {
-				nets[name] += b.Amount - b.Fee
-			} else {
-				nets[name] -= b.Amount + b.Fee // its fee is below zero
-			}
+		var err error
+		if nets[name], err = w.owes(name, date, 0); err != nil {
+			return err
 		}
 		if err := w.put(name, date.String()+".bill", bill, at); err != nil {
 			return err

@@ -36,6 +36,7 @@ type errand interface {
 // errands are those that a process does for others.
 var errands = map[string]func() errand{
 	"account":   func() errand { return &accountCall{} },
+	"credit":    func() errand { return &creditCall{} },
 	"audit":     func() errand { return &auditCall{} },
 	"fees":      func() errand { return &feesCall{} },
 	"ledger":    func() errand { return &ledgerCall{} },

@@ -61,6 +61,7 @@ type house struct {
 	sw        *switching.Switch
 	started   time.Time
 
+	receipts     *receiptGauge
 	refusedFiles prometheus.Counter
 	waiting      prometheus.Gauge // 1 while a date waits at the gate
 
@@ -137,6 +138,10 @@ func openHouse(ctx context.Context, cfg Config, log *slog.Logger, h hsm.HSM, iss
 	v.instant = newInstant(v.metrics)
 	if v.books, err = v.openBooks(ctx, dataKey); err != nil {
 		return nil, err
+	}
+	v.receipts = newReceiptGauge(v.metrics)
+	if cfg.Settlement.Bank != "" && !v.books.TakesCredits() {
+		log.Warn("settlement.payers names nobody: what networks and wallets pay is booked by hand (acquirer settle --received), and T+1 payouts are sent before it comes unless settlement.credit says otherwise")
 	}
 	if err := v.openReconciler(); err != nil {
 		return nil, err

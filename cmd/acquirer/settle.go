@@ -56,6 +56,7 @@ Exit status 1 when something is wrong with the books.`,
 	}
 	cmd.AddCommand(newHoldCmd(), newReleaseCmd(), newAccountCmd(), newFastCmd(), newSpeedCmd())
 	cmd.AddCommand(watchCmds()...)
+	cmd.AddCommand(receiptCmds()...)
 	addConfigFlags(cmd)
 	f := cmd.Flags()
 	date := f.String("date", "", "business date to close, like 2026-11-20 (default: the last one that has ended)")

@@ -32,13 +32,15 @@ reference once and keeps books.
   POST /v1/payouts               {"reference","amount","account","name","bank"}
   GET  /v1/payouts/REFERENCE
   GET  /v1/changes?after=CURSOR
+  GET  /v1/credits?after=CURSOR  what others paid in, each with its entry of the statement
   POST /v1/advance?days=N        moves its day on
   GET  /v1/statement             its day and balance; with ?date=2026-11-20 the movements of its
                                  day (or of &day=0) as the statement of that date: camt.054, or
                                  CSV with &format=csv. acquirer reconcile load takes it
   POST /v1/misstate              what the next statement with payouts has wrong:
                                  ["left out","invented","doubled"]; GET /v1/misstated lists it
-  POST /v1/receipts              {"reference","amount"}: a network pays the acquirer
+  POST /v1/receipts              {"reference","amount","account"}: a network pays the acquirer; with
+                                 "twice":true the credit is told a second time
   PUT  /v1/open?open=false       closes the counter: orders are answered 503 CLOSED
   POST /v1/exchange?spoil=KIND   files pass now; the next file of answers is wrong:
                                  cut, sum, strange (an order nobody gave), repeated

@@ -14,13 +14,16 @@ import (
 	"acquirer/settlement"
 )
 
+// unlimited, as settlement.credit, sends what is due whether money came or not.
+const unlimited = "unlimited"
+
 // terms puts the configured terms of settlement into c.
 func (c Config) terms(to *settlement.Config) (err error) {
 	s := &c.Settlement
 	for _, a := range []struct {
 		text string
 		to   *money.Amount
-	}{{s.MinPayout, &to.MinPayout}, {s.Advance, &to.AdvanceLimit}, {s.Debt, &to.ArrearsOver}, {s.Credit, &to.Credit}} {
+	}{{s.MinPayout, &to.MinPayout}, {s.Advance, &to.AdvanceLimit}, {s.Debt, &to.ArrearsOver}} {
 		if a.text == "" {
 			continue
 		}
@@ -33,7 +36,19 @@ func (c Config) terms(to *settlement.Config) (err error) {
 			return err
 		}
 	}
-	to.Covered = s.Credit != ""
+	if to.Payers, err = c.payers(); err != nil {
+		return err
+	}
+	switch s.Credit {
+	case unlimited:
+	case "": // money that the house sees come is waited for
+		to.Covered = len(to.Payers) > 0
+	default:
+		to.Covered = true
+		if to.Credit, err = money.Parse(s.Credit); err != nil {
+			return err
+		}
+	}
 	to.CutOff, to.WalletCutOff, to.RefundFee = c.Switch.CutOff, c.Switch.WalletCutOff, settlement.RefundFee(s.RefundFee)
 	to.RiskPPM, to.RiskSales = int64(s.RiskPPM), s.RiskSales
 	if to.Windows, err = parseWindows(s.Windows); err != nil {

@@ -96,14 +96,15 @@ const (
 
 // Entry is one booked movement on the account.
 type Entry struct {
-	Reference string // end-to-end identification, or the remitter's reference of a receipt
+	Reference string // end-to-end identification, or of a receipt what the remitter wrote, at most 140 bytes
 	Batch     string // message whose orders it books as one sum; then Reference is empty and Count says how many
 	Count     int
 	Amount    money.Amount // above zero
 	Credit    bool         // money came in
 	Booked    calendar.Date
 	Kind      Kind
-	BankID    string // the servicer's reference
+	BankID    string // the servicer's reference of this movement and no other: #2 and so on stand behind it where an entry's transactions share one
+	Account   string // number that a credit came from; empty where the file does not say
 	Reason    string // of a return
 	Line      int
 }
@@ -214,6 +215,9 @@ func text(s string, most int) bool {
 	return strings.TrimSpace(s) != "" && utf8.ValidString(s) && utf8.RuneCountInString(s) <= most &&
 		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == utf8.RuneError || r == 0xfffe || r == 0xffff })
 }
+
+// said holds for what somebody wrote who paid us.
+func said(s string) bool { return s == strings.TrimSpace(s) && text(s, 140) && len(s) <= 140 }
 
 func accountNumber(s string) bool {
 	return len(s) >= 8 && len(s) <= 34 && !strings.ContainsFunc(s, func(r rune) bool { return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z') })

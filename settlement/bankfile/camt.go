@@ -55,6 +55,7 @@ type camtDetail struct {
 	credit, known bool         // known: CdtDbtInd came
 	fee, returned bool
 	reason, text  string
+	debtor        string // account that it came from
 }
 
 // ReadCamt reads a statement (ISO 20022 camt.053.001.NN) or a notification of
@@ -250,6 +251,10 @@ func (c *camt) field(e event, path string) (err error) {
 		c.detail.reason = shortened(c.detail.reason + " " + e.text)
 	case "NtryDtls/TxDtls/RtrInf":
 		c.detail.returned = true
+	case "NtryDtls/TxDtls/RltdPties/DbtrAcct/Id/Othr/Id", "NtryDtls/TxDtls/RltdPties/DbtrAcct/Id/IBAN":
+		if accountNumber(e.text) { // of another form it tells nobody apart
+			c.detail.debtor = e.text
+		}
 	case "NtryDtls/TxDtls/RmtInf/Ustrd":
 		c.detail.text = shortened(c.detail.text + e.text)
 	}
@@ -314,8 +319,17 @@ func (c *camt) transaction(e event) (out Entry, booked bool, err error) {
 		return out, false, nil // orders of a message that are not told apart: whole says so
 	}
 	out = Entry{Reference: d.ref, Amount: amount, Credit: credit, Booked: n.booked, BankID: shortened(cmp.Or(d.bank, n.bank)), Reason: d.reason, Line: d.line}
+	if d.bank == "" && n.bank != "" && n.details > 1 {
+		out.BankID = fmt.Sprintf("%s#%d", out.BankID, n.details)
+	}
+	if credit {
+		out.Account = d.debtor
+	}
 	out.Kind = kindOf(credit, d.returned || n.came || n.reversal, d.fee || n.fee, d.ref != "")
-	if out.Reference == "" && identifier(d.text, 70) {
+	if out.Kind == Return && d.ref == "" {
+		out.Kind = Receipt // of whatever came back nobody says: a person's
+	}
+	if out.Reference == "" && said(d.text) {
 		out.Reference = d.text // a network's receipt names its day there
 	}
 	if out.Reference == "" && identifier(n.ref, 70) {

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"io"
 	"iter"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -165,7 +166,7 @@ func firstInvalid(b []byte) int {
 }
 
 // row reads the next D with so many cells; io.EOF when T came and was right.
-func (c *csvReader) row(cells int) error {
+func (c *csvReader) row(cells ...int) error {
 	c.hash.Write(c.raw)
 	err := c.read()
 	switch {
@@ -177,8 +178,8 @@ func (c *csvReader) row(cells int) error {
 		return c.trailer()
 	case c.cells[0] != "D":
 		return c.bad(0, fmt.Sprintf("a line that begins with %.8q; want D or T", c.cells[0]))
-	case len(c.cells) != cells:
-		return c.bad(0, fmt.Sprintf("D has %d cells; want %d", len(c.cells), cells))
+	case !slices.Contains(cells, len(c.cells)):
+		return c.bad(0, fmt.Sprintf("D has %d cells; want %d", len(c.cells), cells[0]))
 	}
 	c.count++
 	if n, err := strconv.Atoi(c.cells[1]); err != nil || n != c.count {
@@ -289,11 +290,11 @@ func (c *csvReader) result(s *Status) (err error) {
 // ReadStatementCSV reads a file of movements:
 //
 //	H,STATEMENT,1,message,account,day
-//	D,seq,booked,C|D,fen,kind,reference,bank_id,reason
+//	D,seq,booked,C|D,fen,kind,reference,bank_id,reason[,account]
 //	T,count,fen,sha256
 //
-// kind is payout, return, receipt, fee or other; T's sum is of credits and
-// debits alike.
+// kind is payout, return, receipt, fee or other; account is the number that a
+// credit came from, where the bank says it; T's sum is of credits and debits alike.
 func ReadStatementCSV(r io.Reader) (*Statement, iter.Seq2[Entry, error], error) {
 	c, err := openCSV(r, csvStatement, 6)
 	if err != nil {
@@ -311,7 +312,7 @@ func ReadStatementCSV(r io.Reader) (*Statement, iter.Seq2[Entry, error], error) 
 	}
 	return head, func(yield func(Entry, error) bool) {
 		for {
-			err := c.row(9)
+			err := c.row(9, 10)
 			if err == io.EOF {
 				return
 			}
@@ -351,7 +352,9 @@ func (c *csvReader) movement(e *Entry) (err error) {
 	if e.Credit != (e.Kind == Return || e.Kind == Receipt) && e.Kind != Other {
 		return c.bad(3, fmt.Sprintf("a %s on the wrong side of the account", e.Kind))
 	}
-	if c.cells[6] != "" {
+	if e.Kind == Receipt && said(c.cells[6]) {
+		e.Reference = c.cells[6]
+	} else if c.cells[6] != "" {
 		if e.Reference, err = c.name(6); err != nil {
 			return err
 		}
@@ -359,5 +362,10 @@ func (c *csvReader) movement(e *Entry) (err error) {
 		return c.bad(6, fmt.Sprintf("a %s without its reference", e.Kind))
 	}
 	e.BankID, e.Reason = shortened(c.cells[7]), shortened(c.cells[8])
+	if len(c.cells) > 9 && c.cells[9] != "" {
+		if e.Account = c.cells[9]; !e.Credit || !accountNumber(e.Account) {
+			return c.bad(9, "not the account number, of 8 to 34 letters and digits, that a credit came from")
+		}
+	}
 	return nil
 }

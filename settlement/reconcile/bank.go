@@ -1,9 +1,11 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"acquirer/calendar"
 	"acquirer/fault"
@@ -122,9 +124,11 @@ func (c *comparison) ofBank(k Kind, t *theirs) *Break {
 // is.
 func (c *comparison) judge(tx store.Tx, t *theirs) (*Break, error) {
 	if t.kind == kindReceipt {
-		r, err := settlement.ReceiptTx(tx, t.rrn)
+		booked, err := settlement.CameTx(tx, t.rrn)
 		switch {
-		case errors.Is(err, store.ErrNotFound):
+		case err != nil:
+			return nil, err
+		case len(booked) == 0:
 			switch p, err := settlement.SentTx(tx, t.rrn); {
 			case err == nil && p.State == settlement.CameBack:
 				return nil, nil // the bank did not say that it is a return; its reference does
@@ -134,14 +138,12 @@ func (c *comparison) judge(tx store.Tx, t *theirs) (*Break, error) {
 			b := c.ofBank(ReceiptLong, t)
 			b.Detail = "it came, and nobody booked it"
 			return b, nil
-		case err != nil:
-			return nil, err
-		case r.Receipt.Received != t.amount:
+		case !slices.Contains(booked, t.amount):
 			b := c.ofBank(ReceiptLong, t)
-			if r.Receipt.Received > t.amount {
+			if booked[0] > t.amount {
 				b.Kind = ReceiptShort
 			}
-			b.State, b.Due, b.Ours, b.Detail = Open, 0, r.Receipt.Received, fmt.Sprintf("%s was booked, %s came", r.Receipt.Received, t.amount)
+			b.State, b.Due, b.Ours, b.Detail = Open, 0, booked[0], fmt.Sprintf("%s was booked, %s came", booked[0], t.amount)
 			return b, nil
 		}
 		return nil, nil
@@ -262,13 +264,7 @@ func (c *comparison) paidOn(ctx context.Context, day calendar.Date) error {
 
 // arrived ends a break of a payout that a later statement has.
 func (c *comparison) arrived(tx store.Tx, key string, t *theirs) error {
-	rows, err := tx.Query("select "+breakColumns+" from recon_break where key = $1 and state < 3", key)
-	old, err := store.All(rows, err, scanBreak)
-	if err != nil || len(old) == 0 {
-		return err
-	}
-	old[0].resolve(ByFile, "the statement of "+t.date.String()+" has it", c.now)
-	return old[0].update(tx)
+	return c.overtaken(tx, key, "the statement of "+t.date.String()+" has it")
 }
 
 // again judges the movements that wait for what we may have learnt since.
@@ -308,8 +304,9 @@ func (c *comparison) again(ctx context.Context) error {
 	return err
 }
 
-// receipts makes breaks of what came otherwise than expected. Settlement has
-// put the difference into suspense.
+// receipts makes breaks of what came otherwise than expected, and of what came
+// that nobody knows. Settlement has put the difference, or all of it, into
+// suspense; what has left it since is resolved.
 func (c *comparison) receipts(ctx context.Context) error {
 	fault.Hit("reconcile.receipts.before")
 	err := c.e.db.Write(ctx, func(tx store.Tx) error {
@@ -329,9 +326,56 @@ func (c *comparison) receipts(ctx context.Context) error {
 			if err := b.insert(tx); err != nil {
 				return err
 			}
+			if r.Lacks() == 0 {
+				if err := c.overtaken(tx, b.Key, "what was missing came later"); err != nil {
+					return err
+				}
+			}
 		}
-		return nil
+		return c.credits(tx)
 	})
 	fault.Hit("reconcile.receipts.after")
 	return err
+}
+
+// credits makes breaks of what is in suspense for people.
+func (c *comparison) credits(tx store.Tx) error {
+	odd, err := settlement.OddCreditsTx(tx)
+	if err != nil {
+		return err
+	}
+	stands := map[string]bool{}
+	for _, x := range odd {
+		b := Break{ID: store.NewID(), Key: "credit/" + x.Entry, Kind: ReceiptLong, Source: cmp.Or(x.Payer, Bank), Date: c.date, RRN: x.Entry, Theirs: x.Amount,
+			State: Open, Found: c.now, Detail: fmt.Sprintf("%s came on %s, %q, and is in suspense: %s; acquirer settle credit", x.Amount, x.Booked, x.Reference, x.Why)}
+		stands[b.Key] = true
+		if err := b.insert(tx); err != nil {
+			return err
+		}
+	}
+	rows, err := tx.Query("select key from recon_break where state < 3 and kind = $1 and substr(key, 1, 7) = 'credit/'", string(ReceiptLong))
+	keys, err := store.All(rows, err, func(r *store.Rows, key *string) error { return r.Scan(key) })
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if stands[key] {
+			continue
+		}
+		if err := c.overtaken(tx, key, "it is in suspense no more"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overtaken ends a break that is overtaken.
+func (c *comparison) overtaken(tx store.Tx, key, note string) error {
+	rows, err := tx.Query("select "+breakColumns+" from recon_break where key = $1 and state < 3", key)
+	old, err := store.All(rows, err, scanBreak)
+	if err != nil || len(old) == 0 {
+		return err
+	}
+	old[0].resolve(ByFile, note, c.now)
+	return old[0].update(tx)
 }

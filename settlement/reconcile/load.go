@@ -40,6 +40,8 @@ type File struct {
 	Name    string
 	SHA     string // SHA-256 of the bytes, in hex
 	Records func() iter.Seq2[clearing.Record, error]
+	// Credits is what others paid in, of the bank's statement; nil of other files.
+	Credits func() iter.Seq2[settlement.Credit, error]
 }
 
 // NoBill ends the name of a file that stands for a wallet's word that it has no
@@ -103,6 +105,7 @@ func (e *Engine) OpenFile(path, source string, date calendar.Date) (f File, end 
 		}
 		f.Source, f.Date = Bank, st.Day // whatever its name says: many banks put the day after there
 		f.Records = func() iter.Seq2[clearing.Record, error] { return statementRecords(whole()) }
+		f.Credits = func() iter.Seq2[settlement.Credit, error] { return settlement.StatementCredits(whole()) }
 	case strings.Contains(f.Name, "ZM_"):
 		if err := f.named(date); err != nil {
 			return File{}, nil, err
@@ -249,8 +252,41 @@ const loadBatch = 200
 
 // Load takes a file in: it is read to its end once, and only then written line
 // by line and, as a whole, counted. A load that was interrupted is carried on.
-// ErrRepeated and ErrAnother change nothing.
+// ErrRepeated and ErrAnother change nothing. What others paid in by a statement
+// that counts is booked, where the books take credits: a bank may give its
+// statements as files alone, and the same entry over two ways counts once.
 func (e *Engine) Load(ctx context.Context, f File, now time.Time) (clearing.Totals, error) {
+	if f.Credits == nil || !e.cfg.Books.TakesCredits() {
+		return e.load(ctx, f, now)
+	}
+	for c, err := range f.Credits() {
+		if err == nil {
+			err = e.cfg.Books.CheckCredit(ctx, c)
+		}
+		var wrong *bankfile.Error
+		switch {
+		case errors.As(err, &wrong):
+			return clearing.Totals{}, fmt.Errorf("reconcile: %w: %s: %w", ErrFile, f.Name, err)
+		case err != nil:
+			return clearing.Totals{}, fmt.Errorf("reconcile: reading %s: %w", f.Name, err)
+		}
+	}
+	totals, err := e.load(ctx, f, now)
+	if err != nil && !errors.Is(err, ErrUnmoved) { // the run that loaded it may have ended before it booked them
+		return totals, err
+	}
+	for c, bad := range f.Credits() {
+		if bad == nil {
+			bad = e.cfg.Books.TakeCredit(ctx, c, now)
+		}
+		if bad != nil {
+			return totals, fmt.Errorf("reconcile: booking what came by %s: %w", f.Name, bad)
+		}
+	}
+	return totals, err
+}
+
+func (e *Engine) load(ctx context.Context, f File, now time.Time) (clearing.Totals, error) {
 	var totals clearing.Totals
 	if f.Source != Bank && !e.knows(f.Source) {
 		return totals, fmt.Errorf("reconcile: %w: %s is of %q, which is no source here (clearing.sources)", ErrFile, f.Name, f.Source)

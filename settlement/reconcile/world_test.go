@@ -82,7 +82,8 @@ func newTown(t *testing.T, db *store.DB, change ...func(*Config)) *town {
 	w := &town{t: t, db: db, seen: map[string]Seen{}, files: map[string][]clearing.Record{}, paid: map[string]money.Amount{}}
 	// The gate is the comparison's, which needs the books first.
 	if w.books, err = settlement.New(settlement.Config{DB: db, Source: w, Merchants: reg, WalletCutOff: calendar.CardCutoff,
-		Gate: func(ctx context.Context, d calendar.Date) error { return w.e.Gate(ctx, d) }}); err != nil {
+		Payers: []settlement.Payer{{Reference: "CUPS{date}"}},
+		Gate:   func(ctx context.Context, d calendar.Date) error { return w.e.Gate(ctx, d) }}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.books.AllowFast(t.Context(), early, "wang", time.Now()); err != nil {

@@ -4,13 +4,16 @@
 //	POST /v1/payouts               {"reference","amount","account","name","bank"}
 //	GET  /v1/payouts/REFERENCE     404 with status NOT_FOUND when unknown
 //	GET  /v1/changes?after=CURSOR  {"next","changes":[...]}
+//	GET  /v1/credits?after=CURSOR  {"next","credits":[...]}: what others paid us
 //	POST /v1/advance?days=N        moves the bank's day on
 //	GET  /v1/statement             {"day","balance","paid","returned","payouts"}
-//	POST /v1/receipts              {"reference","amount"}: a network pays us
+//	POST /v1/receipts              {"reference","amount","account","twice"}: a network pays us
 //	PUT  /v1/open?open=false       closes the counter; orders are answered 503 CLOSED
 //
 // A payout is {"reference","status","amount","bank_id","reason"}; the status is
-// PROCESSING, SUCCEEDED, REJECTED or RETURNED. The last two digits of the
+// PROCESSING, SUCCEEDED, REJECTED or RETURNED; a credit is
+// {"entry","reference","account","amount","booked"}, with twice in the list a
+// second time. The last two digits of the
 // account number choose the weather (Weather). With a folder it takes orders
 // and gives answers as files too (Exchange).
 package simbank
@@ -134,6 +137,8 @@ type Bank struct {
 	payouts   map[string]*Payout
 	order     []*Payout
 	changes   []Payout // as they were
+	credits   []credit // as they are told
+	opened    string   // when it did: its entries are no earlier bank's
 	moves     []move   // on our account, in their order
 	misstate  []Misstatement
 	misstated []Misstated
@@ -150,6 +155,7 @@ type move struct {
 	ref    string
 	bankID string
 	reason string
+	payer  string // account that a receipt came from
 
 	message string // of a payout that came in a file
 	orders  int    // above zero: the sum of so many of message
@@ -177,11 +183,12 @@ func Start(addr string, cfg Config) (*Bank, error) {
 		return nil, fmt.Errorf("simbank: %w", err)
 	}
 	ctx, quit := context.WithCancel(context.Background())
-	b := &Bank{cfg: cfg, listener: l, quit: quit, balance: cfg.Opening, payouts: map[string]*Payout{}, news: make(chan string, 1024)}
+	b := &Bank{cfg: cfg, listener: l, quit: quit, balance: cfg.Opening, opened: time.Now().In(calendar.Beijing).Format("060102150405"), payouts: map[string]*Payout{}, news: make(chan string, 1024)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/payouts", b.order1)
 	mux.HandleFunc("GET /v1/payouts/{reference}", b.query)
 	mux.HandleFunc("GET /v1/changes", b.feed)
+	mux.HandleFunc("GET /v1/credits", b.creditFeed)
 	mux.HandleFunc("POST /v1/advance", b.advance)
 	mux.HandleFunc("GET /v1/statement", b.statement)
 	mux.HandleFunc("POST /v1/misstate", b.misstateNext)
@@ -292,12 +299,27 @@ func (b *Bank) move(p *Payout, credit bool, kind string) {
 	b.moves = append(b.moves, m)
 }
 
-// Receive books what a network or a wallet pays us.
-func (b *Bank) Receive(reference string, amount money.Amount) {
+// credit is what others paid us, as the feed has it.
+type credit struct {
+	Entry     string        `json:"entry"`
+	Reference string        `json:"reference"`
+	Account   string        `json:"account"`
+	Amount    money.Amount  `json:"amount"`
+	Booked    calendar.Date `json:"booked"`
+}
+
+// Receive books what a network or a wallet pays us from an account, and returns the
+// entry. Twice puts it into the feed a second time, as the same entry.
+func (b *Bank) Receive(reference, account string, amount money.Amount, twice bool) (entry string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.balance += amount
-	b.moves = append(b.moves, move{day: b.day, credit: true, amount: amount, kind: "receipt", ref: reference, bankID: fmt.Sprintf("R%09d", len(b.moves)+1)})
+	c := credit{fmt.Sprintf("R%s%06d", b.opened, len(b.moves)+1), reference, account, amount, calendar.DateOf(time.Now())}
+	b.moves = append(b.moves, move{day: b.day, credit: true, amount: amount, kind: "receipt", ref: reference, bankID: c.Entry, payer: account})
+	if b.credits = append(b.credits, c); twice {
+		b.credits = append(b.credits, c)
+	}
+	return c.Entry
 }
 
 // Open says whether the counter takes orders, whatever the hour.
@@ -469,6 +491,15 @@ func (b *Bank) query(w http.ResponseWriter, r *http.Request) {
 const feedPage = 1000
 
 func (b *Bank) feed(w http.ResponseWriter, r *http.Request) {
+	answerPage(w, r, b, "changes", &b.changes)
+}
+
+func (b *Bank) creditFeed(w http.ResponseWriter, r *http.Request) {
+	answerPage(w, r, b, "credits", &b.credits)
+}
+
+// answerPage answers the part of a list behind a cursor, which is a place in it.
+func answerPage[T any](w http.ResponseWriter, r *http.Request, b *Bank, name string, list *[]T) {
 	after := 0
 	if s := r.URL.Query().Get("after"); s != "" {
 		n, err := strconv.Atoi(s)
@@ -479,10 +510,10 @@ func (b *Bank) feed(w http.ResponseWriter, r *http.Request) {
 		after = n
 	}
 	b.mu.Lock()
-	after = min(after, len(b.changes))
-	page := append([]Payout{}, b.changes[after:min(len(b.changes), after+feedPage)]...)
+	after = min(after, len(*list))
+	page := append([]T{}, (*list)[after:min(len(*list), after+feedPage)]...)
 	b.mu.Unlock()
-	answer(w, http.StatusOK, map[string]any{"next": strconv.Itoa(after + len(page)), "changes": page})
+	answer(w, http.StatusOK, map[string]any{"next": strconv.Itoa(after + len(page)), name: page})
 }
 
 func (b *Bank) advance(w http.ResponseWriter, r *http.Request) {
@@ -519,13 +550,14 @@ func (b *Bank) receive(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Reference string       `json:"reference"`
 		Amount    money.Amount `json:"amount"`
+		Account   string       `json:"account"`
+		Twice     bool         `json:"twice"`
 	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10)).Decode(&in); err != nil || in.Reference == "" || len(in.Reference) > 35 || in.Amount <= 0 {
-		answer(w, http.StatusBadRequest, map[string]string{"error": `want {"reference","amount"} with yuan above zero`})
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10)).Decode(&in); err != nil || in.Reference == "" || len(in.Reference) > 35 || len(in.Account) > 34 || in.Amount <= 0 {
+		answer(w, http.StatusBadRequest, map[string]string{"error": `want {"reference","amount","account"} with yuan above zero and an account of at most 34 characters`})
 		return
 	}
-	b.Receive(in.Reference, in.Amount)
-	b.statement(w, r)
+	answer(w, http.StatusOK, map[string]string{"entry": b.Receive(in.Reference, in.Account, in.Amount, in.Twice)})
 }
 
 func (b *Bank) openOrClose(w http.ResponseWriter, r *http.Request) {

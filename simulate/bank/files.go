@@ -423,6 +423,9 @@ func movesXML(id, account string, moves []move, now time.Time, spoil Spoiling) [
 			continue
 		}
 		b.WriteString("<TxDtls><Refs><EndToEndId>" + esc(ref[:min(len(ref), 35)]) + "</EndToEndId></Refs>")
+		if m.payer != "" {
+			b.WriteString("<RltdPties><DbtrAcct><Id><Othr><Id>" + esc(m.payer) + "</Id></Othr></Id></DbtrAcct></RltdPties>")
+		}
 		if m.kind == "return" {
 			b.WriteString("<RtrInf><Rsn><Cd>AC01</Cd></Rsn><AddtlInf>" + esc(strings.TrimPrefix(m.reason, "AC01 ")) + "</AddtlInf></RtrInf>")
 		}
@@ -474,7 +477,11 @@ func movesCSV(id, account string, moves []move, now time.Time, spoil Spoiling) [
 			ref = "STRANGE-" + ref
 		}
 		sum += m.amount
-		rows = append(rows, []string{"D", strconv.Itoa(i + 1), day, side, strconv.FormatInt(m.amount.Fen(), 10), m.kind, ref, m.bankID, m.reason})
+		row := []string{"D", strconv.Itoa(i + 1), day, side, strconv.FormatInt(m.amount.Fen(), 10), m.kind, ref, m.bankID, m.reason}
+		if m.payer != "" {
+			row = append(row, m.payer)
+		}
+		rows = append(rows, row)
 	}
 	return sealCSV(rows, sum, spoil)
 }

@@ -76,10 +76,38 @@ func (h *Host) Misclears() []Injected {
 	return slices.Clone(h.bank.cleared.injected)
 }
 
+// Owes is what the date's clearing file comes to, of what was sent by a moment:
+// the net that is paid for it.
+func (h *Host) Owes(date calendar.Date, until time.Time) (net money.Amount) {
+	for _, r := range h.cleared(date, until) {
+		net += r.Net
+	}
+	return net
+}
+
 // Cleared are the movements of a date's clearing file: what stands on the books
 // and was in no file yet, and the reversals of what was in one. The same date
 // again has the same file.
-func (h *Host) Cleared(date calendar.Date) []clearing.Record {
+func (h *Host) Cleared(date calendar.Date) []clearing.Record { return h.cleared(date, time.Time{}) }
+
+// sentAfter compares DE 7, which has no year, with a moment; the zero one is
+// behind everything.
+func sentAfter(sent uint32, until time.Time) bool {
+	if until.IsZero() {
+		return false
+	}
+	t := until.In(calendar.Beijing)
+	last := uint32(((int(t.Month())*100+t.Day())*100+t.Hour())*10_000 + t.Minute()*100 + t.Second())
+	switch months := int(sent/100_000_000) - int(t.Month()); {
+	case months > 6: // of the year before
+		return false
+	case months < -6:
+		return true
+	}
+	return sent > last
+}
+
+func (h *Host) cleared(date calendar.Date, until time.Time) []clearing.Record {
 	b := h.bank
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -102,6 +130,7 @@ func (h *Host) Cleared(date calendar.Date) []clearing.Record {
 		}
 		was, told := c.told[e]
 		switch {
+		case !told && sentAfter(e.Sent, until): // the next file's
 		case told && e.reversed && !c.back[e]:
 			c.back[e] = true
 			was.Kind, was.Amount, was.IssuerFee, was.NetworkFee, was.Net = clearing.Reversal, -was.Amount, -was.IssuerFee, -was.NetworkFee, -was.Net
