@@ -226,7 +226,7 @@ func TestPain002Group(t *testing.T) {
 		doc := `<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pain.002.001.03"><CstmrPmtStsRpt><GrpHdr><MsgId>B1</MsgId></GrpHdr>
 <OrgnlGrpInfAndSts><OrgnlMsgId>M1</OrgnlMsgId><GrpSts>` + status + `</GrpSts><StsRsnInf><Rsn><Cd>DU01</Cd></Rsn></StsRsnInf></OrgnlGrpInfAndSts></CstmrPmtStsRpt></Document>`
 		head, got, err := statuses(t, strings.NewReader(doc))
-		if err != nil || len(got) != 0 || head.Group != want || head.About != "M1" || head.Reason != "DU01" || head.Count != -1 {
+		if err != nil || len(got) != 0 || head.Group != want || head.About != "M1" || head.Reason != "DU01" || head.Count != -1 || head.Sum != -1 {
 			t.Errorf("%s: %+v, %v, %v", status, head, got, err)
 		}
 	}
@@ -446,7 +446,10 @@ func TestStreams(t *testing.T) {
 
 // Whatever the bytes: no panic, and an error is one that says where.
 func FuzzRead(f *testing.F) {
-	for _, s := range []string{load(f, "pain002.xml"), load(f, "camt054.xml"), load(f, "pain001.xml"), goodResults, goodStatement, "", "<", "H,RESULT,1,a,b,c\nT,0,0,x\n"} {
+	for _, s := range []string{load(f, "pain002.xml"), load(f, "camt054.xml"), load(f, "pain001.xml"), goodResults, goodStatement, "", "<", "H,RESULT,1,a,b,c\nT,0,0,x\n",
+		camt054("<FrToDt><FrDtTm>2026-11-24T00:00:00</FrDtTm><ToDtTm>2026-11-25T00:00:00</ToDtTm></FrToDt>", "<TxsSummry><TtlNtries><Sum>928.80</Sum></TtlNtries></TxsSummry>",
+			ntry("928.80", "DBIT", issued, "<NtryDtls><Btch><PmtInfId>PO1</PmtInfId></Btch>"+tx(endToEnd(payout)+`<Amt Ccy="CNY">964.40</Amt>`)+tx(`<AmtDtls><TxAmt><Amt Ccy="CNY">35.60</Amt></TxAmt></AmtDtls><CdtDbtInd>CRDT</CdtDbtInd>`+cameBack)+"</NtryDtls>")),
+		strings.Replace(pain002Doc("<GrpSts>ACSP</GrpSts>", block("<PmtInfSts>RJCT</PmtInfSts>", orderStatus("A", ""))), "UTF-8", "GBK", 1)} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -42,6 +42,7 @@ func TestStatementOfABatch(t *testing.T) {
 			later: map[int]string{1: "paid"}, fri: "payout_long MSG resolved"},
 		{name: "one came back", entries: "batch MSG 2 SUM", sets: map[int]string{0: "returned"}},
 		{name: "twice", entries: "batch MSG 2 SUM", friday: "batch MSG 2 SUM", fri: "payout_long MSG open"},
+		{name: "with a fee that names a payout", entries: "batch MSG 2 SUM, fee A"},
 		{name: "one came back, which is not said", entries: "batch MSG 2 SUM, credit A", sets: map[int]string{0: "returned"}},
 		{name: "one comes back, which is learnt later", entries: "batch MSG 2 SUM, credit A", thu: "receipt_long A waiting", later: map[int]string{0: "returned"}, fri: "receipt_long A resolved"},
 		{name: "as a sum and one by one", entries: "batch MSG 2 SUM, single A", thu: "payout_long A open", fri: "payout_long A open"},
@@ -57,7 +58,7 @@ func TestStatementOfABatch(t *testing.T) {
 				w.becomes(sent, map[int]string{0: "paid", 1: "paid"})
 				w.becomes(sent, c.sets)
 				names := strings.NewReplacer("MSG", message, "SUM", (sent[0].Amount + sent[1].Amount).String(), "LESS", (sent[0].Amount + sent[1].Amount - 1).String(),
-					"ONE", sent[0].Amount.String(), "single A", "single "+sent[0].Ref+" "+sent[0].Amount.String(), "credit A", "credit "+sent[0].Ref+" "+sent[0].Amount.String())
+					"ONE", sent[0].Amount.String(), "single A", "single "+sent[0].Ref+" "+sent[0].Amount.String(), "credit A", "credit "+sent[0].Ref+" "+sent[0].Amount.String(), "fee A", "fee "+sent[0].Ref+" 0.50")
 				plain := strings.NewReplacer(message, "MSG", sent[0].Ref, "A", sent[1].Ref, "B")
 				compare := func(d calendar.Date, entries, want string) {
 					t.Helper()
@@ -176,7 +177,7 @@ func (w *town) becomes(sent []settlement.Sent, states map[int]string) {
 }
 
 // statement loads a bank's notification of entries like "batch MESSAGE COUNT SUM"
-// "single REF SUM" and "credit REF SUM".
+// "single REF SUM", "credit REF SUM" and "fee REF SUM".
 func (w *town) statement(d calendar.Date, entries string) {
 	w.t.Helper()
 	var b strings.Builder
@@ -194,6 +195,8 @@ func (w *town) statement(d calendar.Date, entries string) {
 		n, sum = n+1, sum+amount
 		fmt.Fprintf(&b, `<Ntry><Amt Ccy="CNY">%s</Amt><CdtDbtInd>%s</CdtDbtInd><Sts><Cd>BOOK</Cd></Sts><BookgDt><Dt>%s</Dt></BookgDt><NtryDtls>`, amount, map[bool]string{false: "DBIT", true: "CRDT"}[f[0] == "credit"], d)
 		switch {
+		case f[0] == "fee":
+			fmt.Fprintf(&b, "<TxDtls><Refs><EndToEndId>%s</EndToEndId></Refs><BkTxCd><Prtry><Cd>CHRG</Cd></Prtry></BkTxCd></TxDtls>", f[1])
 		case f[0] == "single" || f[0] == "credit":
 			fmt.Fprintf(&b, "<TxDtls><Refs><EndToEndId>%s</EndToEndId></Refs></TxDtls>", f[1])
 		case f[2] == "0":

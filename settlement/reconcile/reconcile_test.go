@@ -53,6 +53,35 @@ func TestNothingWrong(t *testing.T) {
 	})
 }
 
+// A day says what its breaks that are not resolved come to, fees apart.
+func TestOpenSum(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		f, _ := w.sale(alice, wednesday, 100_00)
+		w.drop("north", f.RRN)
+		_, r := w.sale(alice, wednesday, 100_00)
+		r.Amount -= 10_00
+		w.sale(alice, wednesday, 500_00)
+		w.tell("north", clearing.Record{Kind: clearing.Sale, RRN: "000000009999", Amount: 7_00, IssuerFee: 3, Merchant: alice, Terminal: "10000001"})
+		sum := func() money.Amount {
+			day, err := w.e.Day(t.Context(), wednesday)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return day.OpenSum
+		}
+		w.night(wednesday)
+		all := (100_00 - feeOf100) + 10_00 + (7_00 - 3)
+		if got := sum(); got != all {
+			t.Errorf("%s open, want %s", got, all)
+		}
+		w.resolve(w.only(Query{Kind: Long}), ToPayer, thursday)
+		if got := sum(); got != all-6_97 {
+			t.Errorf("%s open, want %s", got, all-6_97)
+		}
+	})
+}
+
 // What a comparison finds after its date was closed by force is booked on the
 // open date: closed ones do not change, and what they earned does not either.
 func TestComparedAfterItsClose(t *testing.T) {
