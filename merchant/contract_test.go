@@ -303,6 +303,8 @@ func TestPlansAreKept(t *testing.T) {
 			{`{"plans":[{"code":"X","version":1,"rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}],"extras":[{"kind":"deposit","amount":"1.00"}]}]}`, "deposit"},
 			{`{"plans":[{"code":"X","version":1,"rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}],"extras":[{"kind":"device","amount":"-1.00"}]}]}`, "negative"},
 			{`{"plans":[{"code":"X","version":1,"rules":[{"channel":"qr","ppm":1,"on_fee_ge_amount":"reject"},{"ppm":1,"on_fee_ge_amount":"reject"},{"channel":"card","ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}]}]}`, "rule 3 can never match: rule 2 before it"},
+			{`{"plans":[{"code":"X","version":2,"effective_from":"2026-01-01","rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"}]}]}`, "30 days"},
+			{`{"plans":[{"code":"X","version":1,"rules":[{"ppm":1,"on_fee_ge_amount":"reject"}],"settle_fees":[{"speed":"T1","base":"net"},{"speed":"T1","base":"gross"}]}]}`, "settle fee 2: T1 has a price already"},
 			{`{"plans":`, "line 1"},
 		} {
 			if err := r.ImportPlans(ctx, strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.says) {
@@ -321,6 +323,16 @@ func TestPlansAreKept(t *testing.T) {
 					t.Errorf("kept %s, shipped %s", y, x)
 				}
 			}
+		}
+		// A class may be added without a plan.
+		if again.Plans().MCCClass("5732") != "standard" {
+			t.Fatal("5732 has a class of its own")
+		}
+		if err := r.ImportPlans(ctx, strings.NewReader(`{"mcc_classes":{"discount":["5732"]},"plans":[]}`)); err != nil {
+			t.Fatal(err)
+		}
+		if got := open(t, db).Plans().MCCClass("5732"); got != "discount" {
+			t.Errorf("a class that came alone is %s", got)
 		}
 		if again.Plans().MCCClass("8062") != "exempt" || again.Plans().MCCClass("5999") != "standard" {
 			t.Error("the classes of merchants were not kept")

@@ -128,6 +128,9 @@ func TestQuoteRefusals(t *testing.T) {
 	if p := lowered.Price(Sale{Channel: Card, Amount: 100}); p.Fee != 100 || p.Percent != 0 || p.Fixed != 100 || p.Refusal != NotRefused {
 		t.Errorf("cap_at_amount: %+v", p)
 	}
+	if q, err := lowered.Quote("credit", T1, 100); err != nil || q.Formula != "1.00 x 0.60% + 3.00, at most the amount = 1.00" {
+		t.Errorf("cap_at_amount: %+v, %v", q, err)
+	}
 	lowered.Rules = []Rule{{PPM: 6000, Fixed: 300, OnFeeGEAmount: AllowNegative}}
 	if p := lowered.Price(Sale{Channel: Card, Amount: 100}); p.Fee != 301 || p.Percent != 1 || p.Fixed != 300 || p.Refusal != NotRefused {
 		t.Errorf("allow_negative: %+v", p)

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/csv"
 	"io"
-	"slices"
 )
 
 // csvSheet writes UTF-8 with a byte order mark, by which Excel knows it, and lines that
@@ -68,13 +67,7 @@ func (s *csvSheet) row(cells []any) error {
 	return s.w.Write(s.line)
 }
 
-func (s *csvSheet) total(cells []any) error {
-	if len(cells) > 0 && s.cols[0].Kind == Code {
-		s.cols = slices.Clone(s.cols)
-		s.cols[0].Kind = Text
-	}
-	return s.row(cells)
-}
+func (s *csvSheet) total(cells []any) error { return s.row(cells) }
 
 // code keeps a name's characters where a spreadsheet would make another number
 // of them: of more digits than it holds, of zeros in front, of an E between digits.
