@@ -59,12 +59,14 @@ func TestInstant(t *testing.T) {
 				ref, speed string
 				state      settlement.PayoutState
 				sold, took int64
+				days       int // behind Friday
 			}{
-				{"a", "S0", settlement.Paid, sold, 120_000_000}, {"b", "S0", settlement.Paid, sold, 120_000_001}, {"c", "S0", settlement.Unknown, sold, 0}, {"d", "S0", settlement.CameBack, sold, 9},
-				{"e", "S0", settlement.Paid, 0, 9}, {"f", "T1", settlement.Paid, sold, 9}, // one that replaced another, and one of another speed
+				{"a", "S0", settlement.Paid, sold, 120_000_000, 0}, {"b", "S0", settlement.Paid, sold, 120_000_001, 0}, {"c", "S0", settlement.Unknown, sold, 0, 0}, {"d", "S0", settlement.CameBack, sold, 9, 0},
+				{"g", "S0", settlement.Paid, sold, 9, -1}, {"h", "S0", settlement.Paid, sold, 3_000_000, 1}, {"i", "S0", settlement.Paid, sold, 9, 2}, // of the dates around
+				{"e", "S0", settlement.Paid, 0, 9, 0}, {"f", "T1", settlement.Paid, sold, 9, 0}, // one that replaced another, and one of another speed
 			} {
 				if _, err := tx.Exec(`insert into settlement_payout (ref, batch, merchant, date, due, speed, amount, advance, reissue, parent, child, state, reason, bank_id, account, submitted, asked, finished, repaid, long, sold)
-					values ($1,0,$2,$3,$3,$4,1000,0,0,'','',$5,'','','',0,0,$6,0,0,$7)`, x.ref, shop, friday, x.speed, x.state, x.sold+x.took, x.sold); err != nil {
+					values ($1,0,$2,$3,$3,$4,1000,0,0,'','',$5,'','','',0,0,$6,0,0,$7)`, x.ref, shop, friday.AddDays(x.days), x.speed, x.state, x.sold+x.took, x.sold); err != nil {
 					return err
 				}
 			}
@@ -73,8 +75,24 @@ func TestInstant(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := s.json(Request{Report: "instant", From: friday, To: saturday})
-		same(t, "days", p.rows("按结算日", "date", "payouts", "amount", "paid", "kept", "late", "open", "failed", "longest"), "2026-11-20 4 40.00 2 1 1 1 1 121")
+		same(t, "days", p.rows("按结算日", "date", "payouts", "amount", "paid", "kept", "late", "open", "failed", "longest"), "2026-11-20 4 40.00 2 1 1 1 1 121", "2026-11-21 1 10.00 1 1 0 0 0 3")
+		if got := p.total("按结算日", "payouts", "amount", "paid", "kept", "late", "open", "failed", "longest"); got != "5 50.00 3 2 1 1 1 121" {
+			t.Errorf("the total: %s", got)
+		}
 		same(t, "why later", p.rows("转T+1原因", "reason", "count", "amount"), "商户首笔交易按T+1到账 1 30.00")
+		// What happened more often stands first.
+		if err := s.db.Write(t.Context(), func(tx store.Tx) error {
+			n, err := tx.Exec(`update settlement_line set note = 'odd' where id in (select l.id from settlement_line l join settlement_run x on x.id = l.run
+				where x.date = $1 and x.ended <> 0 and l.effect = 1 and l.note = '' order by l.id limit 2)`, friday)
+			if err == nil && n != 2 {
+				t.Fatalf("%d sales to note", n)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		again := s.json(Request{Report: "instant", From: friday, To: saturday})
+		same(t, "why later, the most first", again.rows("转T+1原因", "reason", "count"), "odd 2", "商户首笔交易按T+1到账 1")
 		none := s.json(Request{Report: "instant", Merchant: stall, From: friday, To: saturday})
 		if got := none.total("按结算日", "payouts", "kept", "longest"); got != "0 0 0" {
 			t.Errorf("a merchant without S0: %s", got)
