@@ -62,6 +62,7 @@ func TestInstant(t *testing.T) {
 				days       int // behind Friday
 			}{
 				{"a", "S0", settlement.Paid, sold, 120_000_000, 0}, {"b", "S0", settlement.Paid, sold, 120_000_001, 0}, {"c", "S0", settlement.Unknown, sold, 0, 0}, {"d", "S0", settlement.CameBack, sold, 9, 0},
+				{"j", "S0", settlement.Paid, sold, 1_000_000, 0}, {"k", "S0", settlement.Unknown, sold, 0, 0}, {"l", "S0", settlement.CameBack, sold, 9, 0},
 				{"g", "S0", settlement.Paid, sold, 9, -1}, {"h", "S0", settlement.Paid, sold, 3_000_000, 1}, {"i", "S0", settlement.Paid, sold, 9, 2}, // of the dates around
 				{"e", "S0", settlement.Paid, 0, 9, 0}, {"f", "T1", settlement.Paid, sold, 9, 0}, // one that replaced another, and one of another speed
 			} {
@@ -75,8 +76,8 @@ func TestInstant(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := s.json(Request{Report: "instant", From: friday, To: saturday})
-		same(t, "days", p.rows("按结算日", "date", "payouts", "amount", "paid", "kept", "late", "open", "failed", "longest"), "2026-11-20 4 40.00 2 1 1 1 1 121", "2026-11-21 1 10.00 1 1 0 0 0 3")
-		if got := p.total("按结算日", "payouts", "amount", "paid", "kept", "late", "open", "failed", "longest"); got != "5 50.00 3 2 1 1 1 121" {
+		same(t, "days", p.rows("按结算日", "date", "payouts", "amount", "paid", "kept", "late", "open", "failed", "longest"), "2026-11-20 7 70.00 3 2 1 2 2 121", "2026-11-21 1 10.00 1 1 0 0 0 3")
+		if got := p.total("按结算日", "payouts", "amount", "paid", "kept", "late", "open", "failed", "longest"); got != "8 80.00 4 3 1 2 2 121" {
 			t.Errorf("the total: %s", got)
 		}
 		same(t, "why later", p.rows("转T+1原因", "reason", "count", "amount"), "商户首笔交易按T+1到账 1 30.00")
