@@ -79,8 +79,8 @@ func concerns(l Lang, now time.Time, o Overview, problem string) []concern {
 	if bad := o.Payouts.Returned + o.Payouts.Unknown; bad > 0 {
 		add(act, "/waiting", l.count("concern.payouts", bad))
 	}
-	if o.Payouts.Held > 0 {
-		add(watch, "/waiting", l.count("concern.held", o.Payouts.Held))
+	if o.Payouts.Failed > 0 {
+		add(watch, "/waiting", l.count("concern.failed", o.Payouts.Failed))
 	}
 	return append(acts, watches...)
 }

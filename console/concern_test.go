@@ -52,7 +52,7 @@ func TestConcerns(t *testing.T) {
 		{"breaker open, and no line", Overview{Ledger: good, Issuers: broken("open", line(false))}, "", "Issuer north has no line up", true, "/lines"},
 		{"breaker closed", Overview{Ledger: good, Issuers: broken("closed", line(true))}, "", "", false, ""},
 		{"payouts", Overview{Ledger: good, Payouts: PayoutTotal{Returned: 1, Unknown: 1}}, "", "2 payouts were returned or their fate is unknown", true, "/waiting"},
-		{"held", Overview{Ledger: good, Payouts: PayoutTotal{Held: 1}}, "", "1 payout is held", false, "/waiting"},
+		{"failed", Overview{Ledger: good, Payouts: PayoutTotal{Failed: 1}}, "", "1 payout failed", false, "/waiting"},
 	} {
 		got := concerns(English, now, c.o, c.problem)
 		switch {
@@ -67,7 +67,7 @@ func TestConcerns(t *testing.T) {
 		}
 	}
 	// What needs a hand is told before what needs an eye.
-	p := page{Lang: English, Concerns: concerns(English, now, Overview{Ledger: good, Payouts: PayoutTotal{Held: 1}, Owed: OwedTotal{Manual: 3},
+	p := page{Lang: English, Concerns: concerns(English, now, Overview{Ledger: good, Payouts: PayoutTotal{Failed: 1}, Owed: OwedTotal{Manual: 3},
 		Issuers: append(line(true, false), line(false)...)}, "")}
 	if p.Mood() != "act" || p.Acts() != 2 || p.Verdict() != "2 things need you" || p.Concerns[0].Href != "/owed" || p.Concerns[3].Act() {
 		t.Errorf("%s: %+v", p.Verdict(), p.Concerns)

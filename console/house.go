@@ -172,7 +172,7 @@ type OwedTotal struct {
 func (o OwedTotal) Total() int { return o.Due + o.Manual }
 
 // PayoutTotal is how many payouts, of any business date, want a look.
-type PayoutTotal struct{ Returned, Unknown, Held int }
+type PayoutTotal struct{ Returned, Unknown, Failed int }
 
 // Issuer is a place that transactions are routed to.
 type Issuer struct {
@@ -271,13 +271,13 @@ type MerchantDay struct {
 	Payout     PayoutState
 	PayOn      calendar.Date // when it reaches the account
 	Reference  string        // idempotent reference at the bank; empty before the payout is made
-	PayoutNote Words         // why it was returned or held; may be empty
+	PayoutNote Words         // why it was returned, failed or waits; may be empty
 }
 
 // PayoutState is how far a merchant's money has come.
 type PayoutState uint8
 
-// The states of a payout. Unknown and Returned need a look.
+// The states of a payout. Unknown, Returned and Failed need a look.
 const (
 	PayoutNone     PayoutState = iota // the day is still open, or there is nothing to pay
 	PayoutDue                         // netted, not yet sent
@@ -285,5 +285,5 @@ const (
 	PayoutPaid                        // the bank said so
 	PayoutUnknown                     // sent, the answer was lost; asked again by its reference, never re-sent
 	PayoutReturned                    // the bank gave it back
-	PayoutHeld                        // stopped by a person or a rule
+	PayoutFailed                      // the bank refused it; it is issued again by a person
 )

@@ -284,7 +284,7 @@ func (s DayState) String() string {
 
 // String is the key of the state's texts.
 func (s PayoutState) String() string {
-	return [...]string{"none", "due", "sent", "paid", "unknown", "returned", "held"}[min(int(s), 6)]
+	return [...]string{"none", "due", "sent", "paid", "unknown", "returned", "failed"}[min(int(s), 6)]
 }
 
 // flat is a field of a message with its depth in the tree.

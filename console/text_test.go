@@ -82,7 +82,7 @@ func TestTextsAreUsed(t *testing.T) {
 	for _, s := range []DayState{DayOpen, DayCut, DayCleared, DayPaid} {
 		mustHave(t, "day."+s.String())
 	}
-	for _, s := range []PayoutState{PayoutNone, PayoutDue, PayoutSent, PayoutPaid, PayoutUnknown, PayoutReturned, PayoutHeld} {
+	for _, s := range []PayoutState{PayoutNone, PayoutDue, PayoutSent, PayoutPaid, PayoutUnknown, PayoutReturned, PayoutFailed} {
 		mustHave(t, "payout."+s.String())
 	}
 	for _, l := range []Line{{}, {Connected: true}, {Connected: true, SignedOn: true}} {

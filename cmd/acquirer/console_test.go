@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"acquirer/settlement"
 	"acquirer/simulate/card"
 )
 
@@ -160,6 +162,16 @@ func TestConsoleShowsASale(t *testing.T) {
 			if strings.Contains(html, digits) {
 				t.Errorf("%s shows the %s", where, what)
 			}
+		}
+	}
+}
+
+// The console calls what became of a payout as the commands do.
+func TestConsoleNamesPayouts(t *testing.T) {
+	for s := settlement.Created; s <= settlement.CameBack; s++ {
+		want := map[settlement.PayoutState]string{settlement.Created: "due", settlement.Submitted: "sent", settlement.InProcess: "sent"}[s]
+		if got := payoutStates[s].String(); got != cmp.Or(want, s.String()) {
+			t.Errorf("a payout that is %s is %s on the console", s, got)
 		}
 	}
 }

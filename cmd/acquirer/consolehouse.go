@@ -84,7 +84,7 @@ func (h consoleHouse) Overview(ctx context.Context) (console.Overview, error) {
 	if err != nil {
 		return console.Overview{}, err
 	}
-	o.Payouts = console.PayoutTotal{Returned: int(payouts[settlement.CameBack].Payouts), Held: int(payouts[settlement.Failed].Payouts), Unknown: int(payouts[settlement.Unknown].Payouts)}
+	o.Payouts = console.PayoutTotal{Returned: int(payouts[settlement.CameBack].Payouts), Failed: int(payouts[settlement.Failed].Payouts), Unknown: int(payouts[settlement.Unknown].Payouts)}
 	for _, x := range h.k.violated() {
 		o.Violations = append(o.Violations, console.Violation{Invariant: x.invariant, What: console.Words{ZH: x.what, EN: x.what}, Count: x.count})
 	}
@@ -321,7 +321,7 @@ func (h consoleHouse) Settlement(ctx context.Context, date calendar.Date) (conso
 
 var payoutStates = map[settlement.PayoutState]console.PayoutState{
 	0: console.PayoutNone, settlement.Created: console.PayoutDue, settlement.Submitted: console.PayoutSent, settlement.InProcess: console.PayoutSent,
-	settlement.Unknown: console.PayoutUnknown, settlement.Paid: console.PayoutPaid, settlement.Failed: console.PayoutHeld, settlement.CameBack: console.PayoutReturned,
+	settlement.Unknown: console.PayoutUnknown, settlement.Paid: console.PayoutPaid, settlement.Failed: console.PayoutFailed, settlement.CameBack: console.PayoutReturned,
 }
 
 // Report implements console.House.
