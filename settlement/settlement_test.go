@@ -247,6 +247,44 @@ func TestAdvanceComesBack(t *testing.T) {
 }
 
 // D0 merchants may be paid during the day; each window has one effect.
+// The books agree at every moment of a run too, not before and behind it alone: a
+// check that comes between two of its writes finds what was gathered and is not
+// netted yet.
+func TestCheckBetweenTheWritesOfARun(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		e, ctx := w.engine(), t.Context()
+		w.fund(e, 100_000_00)
+		var shops []merchant.Merchant
+		for i := range netBatch + 3 { // more than one write nets
+			shops = append(shops, w.shop(fmt.Sprintf("8981100%08d", i), "ESIGN-STD", []merchant.Speed{merchant.T1, merchant.D0}[i%2], "00"))
+		}
+		must(t, w.reg.Put(ctx, shops, nil))
+		for _, s := range shops {
+			w.sale(s.MID, friday, 100_00)
+			must(t, e.ExtraFee(ctx, s.MID, s.MID, 3_00, "a repair", clock(friday, 9, 0)))
+		}
+		if _, err := e.CatchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		steps := map[string]int{}
+		e.step = func(name string) error {
+			steps[name]++
+			problems, err := e.Check(ctx)
+			if len(problems) > 0 {
+				t.Errorf("%s: %v", name, problems)
+			}
+			return err
+		}
+		if _, err := e.PayEarly(ctx, friday, 1200, clock(friday, 12, 0)); err != nil {
+			t.Error(err)
+		}
+		w.close(e, friday)
+		if steps["gathered"] < 4 || steps["netted"] < 4 {
+			t.Errorf("looked after %v", steps)
+		}
+	})
+}
+
 func TestPayEarly(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		e, ctx := w.engine(), t.Context()
