@@ -57,9 +57,9 @@ KILLS    ?= 500
 KILLS_PG ?= 60
 ROUNDS   ?= 3
 
-crash: ## KILLS at every fault point on SQLite, KILLS_PG on PostgreSQL, every deed at each of its points on both, then ROUNDS of every fault of lines, database and disk
+crash: ## KILLS at every fault point on SQLite, KILLS_PG on PostgreSQL, every deed at each of its points on both, then ROUNDS of every fault of lines, database and disk, and of all that may meet at one sale
 	ACQUIRER_CRASH_KILLS=$(KILLS) ACQUIRER_CRASH_POSTGRES=$(KILLS_PG) $(GO) test -tags fault ./fault ./cmd/acquirer -run 'TestHit|TestUnknownPoint|TestCrashCampaign|TestCrashDeeds' -v -timeout 90m
-	ACQUIRER_FAULT_ROUNDS=$(ROUNDS) $(GO) test ./cmd/acquirer -run 'TestFault' -v -timeout 60m
+	ACQUIRER_FAULT_ROUNDS=$(ROUNDS) ACQUIRER_AT_ONCE=$(ROUNDS) $(GO) test ./cmd/acquirer -run 'TestFault|TestAtOnce' -v -timeout 60m
 
 deps: ## what the tests use besides Go: PostgreSQL, Chromium, Prometheus, JBIG-KIT, Wireshark
 	@sh deploy/test-deps.sh

@@ -38,7 +38,7 @@ func SetAccountTx(tx store.Tx, mid string, a Account, now time.Time) error {
 // that it became at a moment (Account.Changed).
 func HasAccountTx(tx store.Tx, mid string, since time.Time) (bool, error) {
 	var changed int64
-	if err := tx.QueryRow("select account_changed from merchant where mid = $1", mid).Scan(&changed); err != nil {
+	if err := tx.QueryRow("select account_changed from merchant where mid = $1 for update", mid).Scan(&changed); err != nil {
 		return false, err
 	}
 	var now Account

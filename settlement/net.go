@@ -21,6 +21,10 @@ func (r *run) net(ctx context.Context) (more bool, err error) {
 	fault.Hit("settlement.net.before")
 	err = r.e.db.Write(ctx, func(tx store.Tx) error {
 		more = false
+		// What a merchant has is read and then paid: nobody books or holds in between.
+		if _, err := openDateTx(tx); err != nil {
+			return err
+		}
 		upto, held, err := r.hold(tx, runNetting)
 		if err != nil || !held {
 			more = !held

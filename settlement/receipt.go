@@ -13,6 +13,9 @@ import (
 	"acquirer/store"
 )
 
+// ErrNotClosed says that a business date was not closed yet.
+var ErrNotClosed = errors.New("settlement: the business date is not closed")
+
 // Receipt is what a network, or a wallet, paid for a business date.
 type Receipt struct {
 	Date      calendar.Date // the business date it pays for
@@ -60,7 +63,10 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 		return err
 	}
 	if open <= r.Date {
-		return fmt.Errorf("settlement: %s is not closed: what the network owes for it is not known yet; close it first", r.Date)
+		return fmt.Errorf("%w: what the network owes for %s is not known yet; close it first", ErrNotClosed, r.Date)
+	}
+	if err := e.Resume(ctx, now); err != nil { // what a run has not gathered yet is not among what is owed
+		return err
 	}
 	fault.Hit("settlement.receive.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
@@ -76,6 +82,13 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 			return fmt.Errorf("settlement: %s was received before as %s, %s", r.Date, was.Reference, was.Received)
 		case !errors.Is(err, store.ErrNotFound):
 			return err
+		}
+		var gathering int
+		if err := tx.QueryRow("select count(*) from settlement_run where state < 3 and state = 1 and date = $1", r.Date).Scan(&gathering); err != nil {
+			return err
+		}
+		if gathering > 0 {
+			return fmt.Errorf("%w: %s is being closed; book what came in again in a moment", ErrNotClosed, r.Date)
 		}
 		return bookReceipt(tx, date, r, now, ledger.NetworkReceipt)
 	})

@@ -374,6 +374,51 @@ func TestRetriesTheWholeFunction(t *testing.T) {
 	}
 }
 
+// Two nodes look for a row, find none and write it: the second finds it when it
+// looks again, and hears of no duplicate key.
+func TestDuplicateIsLookedAtOnceMore(t *testing.T) {
+	db := storetest.Postgres(t, things...)
+	var meet, wg sync.WaitGroup // both have looked before either writes
+	meet.Add(2)
+	var wrote, found atomic.Int32
+	for range 2 {
+		wg.Go(func() {
+			first := true
+			there := 0
+			err := db.Write(t.Context(), func(tx store.Tx) error {
+				if err := tx.QueryRow("select count(*) from thing where n = 7").Scan(&there); err != nil {
+					return err
+				}
+				if first {
+					first = false
+					meet.Done()
+					meet.Wait()
+				}
+				if there > 0 {
+					return nil
+				}
+				return insert(tx, 7)
+			})
+			switch {
+			case err != nil:
+				t.Errorf("one of two heard %v", err)
+			case there > 0:
+				found.Add(1)
+			default:
+				wrote.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if wrote.Load() != 1 || found.Load() != 1 {
+		t.Errorf("%d wrote and %d found it, want one each", wrote.Load(), found.Load())
+	}
+	tries := 0
+	if err := db.Write(t.Context(), func(tx store.Tx) error { tries++; return insert(tx, 7) }); !errors.Is(err, store.ErrDuplicate) || tries != 2 {
+		t.Errorf("a key that is there: %d tries, %v, want 2 and a duplicate", tries, err)
+	}
+}
+
 func TestRealDeadlockIsRetried(t *testing.T) {
 	db := storetest.Postgres(t, things...)
 	for n := range int64(2) {

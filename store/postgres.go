@@ -234,7 +234,9 @@ func (d *postgresDB) isClosing() bool {
 func (d *postgresDB) transact(ctx context.Context, f func(Tx) error) error {
 	for try := 1; ; try++ {
 		err := d.attempt(ctx, f)
-		again := retryable(err) && try < attempts || errors.Is(err, errLost) && try == 1 // a pooled connection may be stale
+		// Once more: a pooled connection may be stale, and who meant to be the first to
+		// write a key may find it written by another.
+		again := retryable(err) && try < attempts || try == 1 && (errors.Is(err, errLost) || errors.Is(err, ErrDuplicate))
 		if err == nil || !again || errors.Is(err, ErrInDoubt) {
 			return err
 		}

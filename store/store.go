@@ -145,7 +145,7 @@ func (db *DB) Close() error {
 
 // Write runs f in a transaction and returns after it is durable. When f fails
 // everything it did is undone and its error returned. f may run more than
-// once (after 40001 or 40P01, or when a neighbour's failure undid the group):
+// once (after 40001, 40P01 or 23505, or when a neighbour's failure undid the group):
 // its side effects belong after Write. On SQLite f runs in the one writer's
 // goroutine, so f must be quick and must not call Write or Do; when ctx ends,
 // a waiting f is withdrawn, while one that runs is waited for.

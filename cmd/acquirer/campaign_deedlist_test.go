@@ -42,11 +42,6 @@ const (
 	terminalOf               = "10000001"
 )
 
-// at is a moment of a day, Beijing.
-func at(day calendar.Date, hour, minute int) time.Time {
-	return day.Time().Add(time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute)
-}
-
 // settles is a turn of the house's scheduler.
 func settles(now time.Time) func(context.Context, *house) error {
 	return func(ctx context.Context, v *house) error { return v.settleDue(ctx, now) }
@@ -259,10 +254,8 @@ func (w *deedHouse) close() {
 func (w *deedHouse) sell(v *house, mid string, stan int32, amount money.Amount) error {
 	noon := at(deedDate, 12, int(stan))
 	id := store.NewID()
-	rrn := strings.ToUpper(strconv.FormatInt(id, 36)) // as journal.IDOf reads it
-	rrn = strings.Repeat("0", 12-len(rrn)) + rrn
 	x := &journal.Transaction{ID: id, Key: journal.Key{Day: deedDate, Terminal: terminalOf, Batch: 1, STAN: stan, Kind: journal.Sale}, Merchant: mid,
-		MTI: 0x0200, Amount: amount, Currency: 156, PANMasked: "621000******0018", Channel: journal.Credit, Issuer: "north", RRN: rrn,
+		MTI: 0x0200, Amount: amount, Currency: 156, PANMasked: "621000******0018", Channel: journal.Credit, Issuer: "north", RRN: rrnOf(id),
 		Opened: noon, Deadline: noon.Add(time.Minute)}
 	if _, err := v.journal.Open(w.t.Context(), x); err != nil {
 		return err

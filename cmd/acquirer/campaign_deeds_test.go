@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,8 +16,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"acquirer/audit"
 	"acquirer/fault"
@@ -159,26 +156,6 @@ func (w *deedHouse) redo(d deed, args []string) error {
 	return nil
 }
 
-// differ is what a has and b has not, and the reverse; both are sorted.
-func differ(a, b []string) (more, less []string) {
-	count := map[string]int{}
-	for _, row := range a {
-		count[row]++
-	}
-	for _, row := range b {
-		count[row]--
-	}
-	for _, row := range slices.Sorted(maps.Keys(count)) {
-		for n := count[row]; n > 0; n-- {
-			more = append(more, row)
-		}
-		for n := count[row]; n < 0; n++ {
-			less = append(less, row)
-		}
-	}
-	return more, less
-}
-
 // deedHouse is a house that nobody has open, in a folder of its own: master key,
 // the folders of the bank and of clearing files, and the database on SQLite.
 type deedHouse struct {
@@ -317,23 +294,13 @@ func doWith(ctx context.Context, cfg Config, do func(context.Context, *house) er
 	return withHouse(ctx, cfg, h, do)
 }
 
-// withHouse opens what the settlement's scheduler works on, without the switch.
+// withHouse opens a house for a deed.
 func withHouse(ctx context.Context, cfg Config, h hsm.HSM, do func(context.Context, *house) error) error {
-	v := &house{cfg: cfg, hsm: h, log: slog.New(slog.DiscardHandler), metrics: prometheus.NewRegistry()}
-	if err := v.openAlone(ctx); err != nil {
+	v, err := openWithout(ctx, cfg, h)
+	if err != nil {
 		return err
 	}
-	err := v.openReconciler()
-	if err == nil {
-		v.disputes, err = disputes(v.db, v.cfg, v.books)
-	}
-	if err == nil {
-		v.windows, err = parseWindows(v.cfg.Settlement.Windows)
-	}
-	if err == nil {
-		err = do(ctx, v)
-	}
-	return errors.Join(err, v.db.Close())
+	return errors.Join(do(ctx, v), v.db.Close())
 }
 
 // with opens the house in this process.

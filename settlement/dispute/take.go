@@ -330,17 +330,10 @@ func (e *Engine) take(tx store.Tx, it Item, who Who, now time.Time) (Case, error
 // by its payment, or writes a new one, which has no stage yet.
 func (e *Engine) caseOf(tx store.Tx, it *Item, now time.Time) (c Case, known bool, err error) {
 	p := &it.Payment
+	if c, known, err = caseKnows(tx, it); err != nil || known {
+		return c, known, err
+	}
 	var id int64
-	err = tx.QueryRow("select case_id from dispute_event where key = $1", it.Key).Scan(&id)
-	if err == nil {
-		if c, err = locked(tx, id); err == nil && (c.Source != it.Source || c.Txn != p.Txn || c.RRN != p.RRN) {
-			err = fmt.Errorf("%w: %s names an item of case %d, which is about %s", ErrAction, it.Key, c.ID, c.RRN)
-		}
-		return c, true, err
-	}
-	if !errors.Is(err, store.ErrNotFound) {
-		return c, false, err
-	}
 	c = Case{ID: store.NewID(), Source: it.Source, Txn: p.Txn, RRN: p.RRN, Merchant: p.Merchant, Terminal: p.Terminal, Wallet: p.Wallet, PAN: p.PAN, Amount: it.Amount,
 		State: Open, Began: it.Date, Opened: now, Changed: now}
 	where, arg := "txn = $2 and txn <> 0", any(p.Txn)
@@ -358,12 +351,41 @@ func (e *Engine) caseOf(tx store.Tx, it *Item, now time.Time) (c Case, known boo
 		return true, err
 	}
 	if there, err := find(); err != nil || there {
-		return c, false, err
+		return nowKnown(tx, it, c, err)
 	}
 	n, err := tx.Exec("insert into dispute_case ("+caseColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27,$28)
 		on conflict do nothing`, c.args()...)
 	if err == nil && n == 0 { // another node has just opened it
 		_, err = find()
+		return nowKnown(tx, it, c, err)
 	}
 	return c, false, err
+}
+
+// caseKnows finds the case that an item was taken for before.
+func caseKnows(tx store.Tx, it *Item) (c Case, known bool, err error) {
+	var id int64
+	err = tx.QueryRow("select case_id from dispute_event where key = $1", it.Key).Scan(&id)
+	if errors.Is(err, store.ErrNotFound) {
+		return c, false, nil
+	}
+	if err != nil {
+		return c, false, err
+	}
+	if c, err = locked(tx, id); err == nil && (c.Source != it.Source || c.Txn != it.Payment.Txn || c.RRN != it.Payment.RRN) {
+		err = fmt.Errorf("%w: %s names an item of case %d, which is about %s", ErrAction, it.Key, c.ID, c.RRN)
+	}
+	return c, true, err
+}
+
+// nowKnown looks again behind the lock of the item's case: another node may have
+// taken the same item while this one waited for it.
+func nowKnown(tx store.Tx, it *Item, c Case, err error) (Case, bool, error) {
+	if err != nil {
+		return c, false, err
+	}
+	if was, known, err := caseKnows(tx, it); err != nil || known {
+		return was, known, err
+	}
+	return c, false, nil
 }

@@ -104,10 +104,14 @@ func (p *Pair) KillPrimary(t *testing.T) {
 	kill(t, p.primary)
 }
 
-// KillStandby leaves the primary without anybody to wait for.
+// KillStandby leaves the primary without anybody to wait for. A child of the dead
+// standby may still confirm a commit; the primary must have lost it too.
 func (p *Pair) KillStandby(t *testing.T) {
 	t.Helper()
 	kill(t, p.standby)
+	if err := await(t.Context(), p.primary, "select 1 / (case when exists (select 1 from pg_stat_replication) then 0 else 1 end)"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func kill(t *testing.T, c *cluster) {
