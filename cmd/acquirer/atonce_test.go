@@ -606,7 +606,7 @@ func (a *arena) sound(t *testing.T) {
 	a.t = t
 	a.rest()
 	v := a.nodes[0]
-	r, err := verifyLedger(t.Context(), v.db, v.books)
+	r, err := verifyLedger(t.Context(), v.db, v.books, store.Head{})
 	a.must(err)
 	found, err := v.journal.Check(t.Context(), time.Time{})
 	a.must(err)
