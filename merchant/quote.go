@@ -19,11 +19,19 @@ type Quote struct {
 	Fee       money.Amount `json:"fee"`
 	SettleFee money.Amount `json:"settle_fee"`
 	Net       money.Amount `json:"net"`
+	IfT1      *IfT1        `json:"if_t1,omitempty"` // nil where the speed is T1
 	Items     []QuoteItem  `json:"items"`
 	Formula   string       `json:"formula"`
 	Extras    []Extra      `json:"extras"` // device, SIM card, repair, deposit: not of this sale
 	Refused   Refusal      `json:"refused,omitempty"`
 	Reason    string       `json:"reason,omitempty"` // Refused in words
+}
+
+// IfT1 is what a sale that was to be paid early costs when it is paid no earlier
+// than T+1.
+type IfT1 struct {
+	SettleFee money.Amount `json:"settle_fee"`
+	Net       money.Amount `json:"net"`
 }
 
 // QuoteItem is one part of the price.
@@ -88,6 +96,10 @@ func (p *FeePlan) QuoteSale(channel string, sale Sale, speed Speed) Quote {
 		q.Items = append(q.Items, QuoteItem{"settle", fee})
 		if fee > 0 {
 			q.Formula += "; " + p.speedFormula(speed, amount, price.Fee) + " = " + fee.String()
+		}
+		if speed != T1 {
+			late, _ := p.SpeedFee(T1, amount, price.Fee)
+			q.IfT1 = &IfT1{SettleFee: late, Net: amount - price.Fee - late}
 		}
 	}
 	q.Reason = q.explain(price)

@@ -77,6 +77,7 @@ type sums struct {
 	back, backRate, backFixed                             money.Amount // its refunds, above zero
 	amount, rate, fixed, speedFee, issuerFee, networkFee  money.Amount // everything
 	firstAmount, firstRate, firstSpeed, firstIss, firstNt money.Amount // the sale alone
+	firstT1                                               money.Amount
 	adjusts                                               []money.Amount
 }
 
@@ -90,6 +91,7 @@ func sumOf(tx store.Tx, sale int64) (s sums, err error) {
 		case effectSale:
 			s.speed, s.plan, s.planVersion, s.wallet = l.speed, l.plan, l.planVersion, l.wallet
 			s.firstAmount, s.firstRate, s.firstSpeed, s.firstIss, s.firstNt = l.amount, l.feeRate, l.speedFee, l.issuerFee, l.networkFee
+			s.firstT1 = l.t1Fee
 			s.sold, s.soldRate, s.soldFixed = s.sold+l.amount, s.soldRate+l.feeRate, s.soldFixed+l.feeFixed
 		case effectAdjust:
 			s.adjusts = append(s.adjusts, l.amount)
@@ -158,7 +160,7 @@ func (e *Engine) priceFollower(tx store.Tx, l *line) error {
 		for _, p := range []struct {
 			of money.Amount
 			to *money.Amount
-		}{{s.firstRate, &l.feeRate}, {s.firstSpeed, &l.speedFee}, {s.firstIss, &l.issuerFee}, {s.firstNt, &l.networkFee}} {
+		}{{s.firstRate, &l.feeRate}, {s.firstSpeed, &l.speedFee}, {s.firstT1, &l.t1Fee}, {s.firstIss, &l.issuerFee}, {s.firstNt, &l.networkFee}} {
 			if *p.to, err = p.of.Share(l.amount, s.firstAmount); err != nil {
 				return fmt.Errorf("settlement: the price of adjustment %d: %w", l.txn, err)
 			}

@@ -140,7 +140,7 @@ func (r *run) settleBatches(tx store.Tx, batches []batch) error {
 		}
 		b.advance = b.due < r.due
 		late := b.advance && calendar.DateOf(r.now) >= r.due
-		if b.advance && (net > 0 || late && b.speedFee > 0) { // a fee for speed that is taken off a debt is for nothing too
+		if b.advance && (net > 0 || late && b.speedFee > 0) { // nor does who owes us pay for speed that is none
 			cause, why := SlowLate, whyLate
 			if !late {
 				if cause, why, err = r.tooFast(tx, b, net, funds); err != nil {
@@ -271,11 +271,11 @@ func (r *run) ownFunds(tx store.Tx, batches []batch) (money.Amount, error) {
 }
 
 // slowDown turns a batch that cannot be advanced into a T1 batch whose sales
-// pay no fee for speed and say why, and returns its new net. Fees given back for
-// earlier sales stay given back.
+// pay for the speed that they get and say why, and returns its new net. Fees given
+// back for earlier sales stay given back.
 func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount, why string) (money.Amount, error) {
 	b.reason = why + ": paid when the network has paid"
-	if _, err := tx.Exec("update settlement_line set speed_fee = 0, note = $4 where run = $1 and run > 0 and merchant = $2 and speed = $3 and effect in (1, 5)",
+	if _, err := tx.Exec("update settlement_line set speed_fee = t1_fee, note = $4 where run = $1 and run > 0 and merchant = $2 and speed = $3 and effect in (1, 5)",
 		r.id, b.merchant, b.speed, b.reason); err != nil {
 		return 0, err
 	}
@@ -292,8 +292,8 @@ func (r *run) slowDown(tx store.Tx, b *batch, net money.Amount, why string) (mon
 }
 
 // leaveLate leaves to their day's close what a window, or S0, would send no
-// earlier than T+1: sales of dates that wait to be closed. They are T1 sales,
-// which pay no fee for speed.
+// earlier than T+1: sales of dates that wait to be closed. They are T1 sales, at
+// its price.
 func (r *run) leaveLate(tx store.Tx, speed merchant.Speed) error {
 	const late = "run = 0 and speed = $1 and date <= $2"
 	upto := overdue(calendar.DateOf(r.now))
@@ -305,19 +305,19 @@ func (r *run) leaveLate(tx store.Tx, speed merchant.Speed) error {
 	for range mids {
 		r.slowed(tx, SlowLate)
 	}
-	_, err = tx.Exec("update settlement_line set speed = 'T1', speed_fee = 0, note = $3 where "+late, speed, upto, whyLate)
+	_, err = tx.Exec("update settlement_line set speed = 'T1', speed_fee = t1_fee, note = $3 where "+late, speed, upto, whyLate)
 	return err
 }
 
 // putBack lets what cannot be paid at once wait for the day's close: S0 sales
-// as T1 sales, which pay no fee for speed; of the T1 batch beside them, what was
+// as T1 sales, at its price; of the T1 batch beside them, what was
 // released or won.
 func (r *run) putBack(tx store.Tx, b *batch, why string) error {
 	if b.speed != merchant.S0 {
 		_, err := tx.Exec("update settlement_item set run = 0 where run = $1 and run > 0 and merchant = $2", r.id, b.merchant)
 		return err
 	}
-	_, err := tx.Exec("update settlement_line set run = 0, speed = 'T1', speed_fee = 0, note = $1 where run = $2 and run > 0 and merchant = $3 and speed = 'S0'", why, r.id, b.merchant)
+	_, err := tx.Exec("update settlement_line set run = 0, speed = 'T1', speed_fee = t1_fee, note = $1 where run = $2 and run > 0 and merchant = $3 and speed = 'S0'", why, r.id, b.merchant)
 	return err
 }
 

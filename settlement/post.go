@@ -36,10 +36,11 @@ type line struct {
 	speedFee              money.Amount
 	issuerFee, networkFee money.Amount
 	run                   int64
-	parent                int64  // the sale it follows
-	at                    int64  // when it was approved, microseconds
-	note                  string // why it is paid later than its merchant's speed says
-	unpriced              string // why there is no price
+	parent                int64        // the sale it follows
+	at                    int64        // when it was approved, microseconds
+	note                  string       // why it is paid later than its merchant's speed says
+	t1Fee                 money.Amount // for speed when it is paid T+1
+	unpriced              string       // why there is no price
 }
 
 func (l *line) clearing() *ledger.Clearing {
@@ -57,7 +58,7 @@ func (l *line) id() int64 {
 
 func (l *line) args() []any {
 	return []any{l.id(), l.effect, l.date, l.txnDate, l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, l.speed, l.plan, l.planVersion,
-		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run, l.parent, l.at, l.note}
+		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run, l.parent, l.at, l.note, l.t1Fee}
 }
 
 func scanLine(r *store.Rows, l *line) error {
@@ -67,7 +68,7 @@ func scanLine(r *store.Rows, l *line) error {
 		}
 	}()
 	return r.Scan(&l.txn, &l.effect, &l.date, &l.txnDate, &l.merchant, &l.terminal, &l.rrn, &l.issuer, &l.wallet, &l.speed, &l.plan, &l.planVersion,
-		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run, &l.parent, &l.at, &l.note)
+		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run, &l.parent, &l.at, &l.note, &l.t1Fee)
 }
 
 // price makes a fact's line: what the merchant's plan of that business date
@@ -111,10 +112,11 @@ func (e *Engine) price(f *Fact) (line, error) {
 	}
 	l.planVersion = plan.Version
 	l.feeRate, l.feeFixed = taken(&p, f.Amount)
+	l.t1Fee, _ = plan.SpeedFee(merchant.T1, f.Amount, l.feeRate+l.feeFixed)
 	if fee, offered := plan.SpeedFee(m.Speed, f.Amount, l.feeRate+l.feeFixed); offered {
 		l.speedFee = fee
 	} else {
-		l.speed, l.note = merchant.T1, fmt.Sprintf("plan %s does not offer %s", plan.Code, m.Speed)
+		l.speedFee, l.speed, l.note = l.t1Fee, merchant.T1, fmt.Sprintf("plan %s does not offer %s", plan.Code, m.Speed)
 	}
 	if f.Channel == merchant.QR {
 		if l.issuerFee, err = f.Amount.MulPPM(e.cfg.WalletPPM); err != nil {
@@ -301,7 +303,7 @@ func (e *Engine) post(tx store.Tx, facts []Fact, priced []line, young int64) (ea
 					return 0, err
 				}
 				if why != "" {
-					l.speed, l.speedFee, l.note = merchant.T1, 0, why
+					l.speed, l.speedFee, l.note = merchant.T1, l.t1Fee, why
 				}
 			}
 			sales = append(sales, l)
@@ -392,7 +394,7 @@ func takeBack(tx store.Tx, transfers []ledger.Transfer, priced line, date calend
 	default:
 		// It is settled: the merchant owes it, with the next batch.
 		back := l
-		back.effect, back.date, back.run = effectTaken, date, lineOpen
+		back.effect, back.date, back.run, back.t1Fee = effectTaken, date, lineOpen, 0
 		for _, a := range []*money.Amount{&back.amount, &back.feeRate, &back.feeFixed, &back.speedFee, &back.issuerFee, &back.networkFee} {
 			*a = -*a
 		}
@@ -415,7 +417,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 	}
 	if !tx.Postgres() {
 		for i := range lines {
-			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22)
+			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23)
 				on conflict (id) do nothing`, lines[i].args()...)
 			if err != nil {
 				return nil, err
@@ -424,7 +426,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 		}
 		return fresh, nil
 	}
-	var ints [14][]int64
+	var ints [15][]int64
 	var texts [8][]string
 	first := make(map[int64]int, len(lines)) // the first of equal keys in the set is the one inserted
 	for i := range lines {
@@ -433,7 +435,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 			first[l.id()] = i
 		}
 		for c, v := range []int64{l.id(), int64(l.effect), int64(l.date), int64(l.txnDate), int64(l.planVersion), int64(l.amount),
-			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run, l.parent, l.at} {
+			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run, l.parent, l.at, int64(l.t1Fee)} {
 			ints[c] = append(ints[c], v)
 		}
 		for c, v := range []string{l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, string(l.speed), l.plan, l.note} {
@@ -442,14 +444,14 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 	}
 	rows, err := tx.Query("insert into settlement_line ("+lineColumns+`)
 		select u.id, u.effect, u.date, u.txn_date, u.merchant, u.terminal, u.rrn, u.issuer, u.wallet, u.speed, u.plan, u.plan_version,
-			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run, u.parent, u.at, u.note
+			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run, u.parent, u.at, u.note, u.t1_fee
 		from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[],
-			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::text[])
+			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::text[], $23::bigint[])
 			as u(id, effect, date, txn_date, plan_version, amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run,
-				merchant, terminal, rrn, issuer, wallet, speed, plan, parent, at, note)
+				merchant, terminal, rrn, issuer, wallet, speed, plan, parent, at, note, t1_fee)
 		on conflict (id) do nothing returning id`,
 		ints[0], ints[1], ints[2], ints[3], ints[4], ints[5], ints[6], ints[7], ints[8], ints[9], ints[10], ints[11],
-		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], ints[12], ints[13], texts[7])
+		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], ints[12], ints[13], texts[7], ints[14])
 	inserted, err := store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
 	if err != nil {
 		return nil, err

@@ -86,9 +86,9 @@ func (e *Engine) Simulate(ctx context.Context, plan *merchant.FeePlan, of string
 // whole is the whole fee of a sale at a price, with its tips and refunds, each
 // rounded as it is booked (priceFollower).
 func (e *Engine) whole(plan *merchant.FeePlan, l *line, p *merchant.Price, s *sums) (money.Amount, error) {
-	rate, fixed, speed := p.Percent, p.Fixed, money.Amount(0)
-	if l.note == "" { // else it was paid later than its merchant's speed, for nothing
-		speed, _ = plan.SpeedFee(l.speed, l.amount, p.Fee) // a speed that the plan does not offer is T1, for nothing
+	rate, fixed, speed, offered := p.Percent, p.Fixed, money.Amount(0), false
+	if speed, offered = plan.SpeedFee(l.speed, l.amount, p.Fee); !offered || l.note != "" { // it was paid later than its merchant's speed says, or would be
+		speed, _ = plan.SpeedFee(merchant.T1, l.amount, p.Fee)
 	}
 	tipped := speed
 	for _, tip := range s.adjusts {
@@ -152,11 +152,19 @@ func (e *Engine) mispriced(plans *merchant.Plans, f *Fact, l *line) string {
 	p := plan.Price(e.saleOf(f))
 	rate, fixed := taken(&p, f.Amount)
 	speed, _ := plan.SpeedFee(l.speed, f.Amount, rate+fixed)
+	t1, _ := plan.SpeedFee(merchant.T1, f.Amount, rate+fixed)
+	got := l.speed
+	if l.note != "" {
+		got, speed = merchant.T1, t1
+	}
+	old := l.speedFee == 0 && l.t1Fee == 0 // booked before T+1 had a price for what was slowed down
 	switch {
 	case rate != l.feeRate || fixed != l.feeFixed || f.Amount != l.amount:
 		return fmt.Sprintf("booked %s + %s of %s, %s version %d takes %s + %s of %s", l.feeRate, l.feeFixed, l.amount, l.plan, l.planVersion, rate, fixed, f.Amount)
-	case l.speedFee != 0 && l.speedFee != speed: // none for what was slowed down
-		return fmt.Sprintf("booked %s for %s, %s version %d takes %s", l.speedFee, l.speed, l.plan, l.planVersion, speed)
+	case l.speedFee != speed && !old:
+		return fmt.Sprintf("booked %s for %s, %s version %d takes %s", l.speedFee, got, l.plan, l.planVersion, speed)
+	case l.t1Fee != t1 && l.t1Fee != 0:
+		return fmt.Sprintf("booked %s for T1 if it came to that, %s version %d takes %s", l.t1Fee, l.plan, l.planVersion, t1)
 	}
 	return ""
 }

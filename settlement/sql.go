@@ -277,7 +277,8 @@ create table settlement_credit (   -- money that the bank's statement says came 
 );
 create index settlement_credit_open on settlement_credit (taken) where state = 1;
 create index settlement_credit_day on settlement_credit (date, payer);
-create index settlement_credit_reference on settlement_credit (reference)`}}
+create index settlement_credit_reference on settlement_credit (reference)`, `
+alter table settlement_line add column t1_fee BIGINT not null default 0; -- what its plan takes for T+1, which is its fee for speed when it is paid no earlier`}}
 
 // Where a line stands.
 const (
@@ -297,4 +298,4 @@ const (
 )
 
 const lineColumns = `id, effect, date, txn_date, merchant, terminal, rrn, issuer, wallet, speed, plan, plan_version,
-	amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run, parent, at, note`
+	amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run, parent, at, note, t1_fee`

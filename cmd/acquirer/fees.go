@@ -179,6 +179,9 @@ func printQuote(cmd *cobra.Command, q *merchant.Quote, asJSON bool) error {
 	case q.Refused == merchant.NotRefused:
 		_, err = fmt.Fprintf(out, "plan        %s v%d, %s, %s\namount      %12s\nfee         %12s\nsettle fee  %12s\nnet         %12s\n\n%s\n",
 			q.Plan, q.Version, q.Channel, q.Speed, q.Amount, q.Fee, q.SettleFee, q.Net, q.Formula)
+		if err == nil && q.IfT1 != nil {
+			_, err = fmt.Fprintf(out, "paid no earlier than T+1, it pays %s for that and brings %s\n", q.IfT1.SettleFee, q.IfT1.Net)
+		}
 		for i := range q.Extras {
 			if i == 0 && err == nil {
 				_, err = fmt.Fprint(out, "\napart from sales\n")
