@@ -1,7 +1,9 @@
 package settlement
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -78,30 +80,59 @@ type sums struct {
 	amount, rate, fixed, speedFee, issuerFee, networkFee  money.Amount // everything
 	firstAmount, firstRate, firstSpeed, firstIss, firstNt money.Amount // the sale alone
 	firstT1                                               money.Amount
-	adjusts                                               []money.Amount
+	events                                                []event
 }
 
+// event is a refund or an adjustment of a sale, or its taking back, in the order
+// in which they were booked.
+type event struct {
+	place int64
+	takes bool
+	line  line
+}
+
+// sumOf reads the lines of a sale. What was taken back counts no more, whether it
+// was settled before or not: the price of what follows is the same.
 func sumOf(tx store.Tx, sale int64) (s sums, err error) {
-	rows, err := tx.Query("select "+lineColumns+" from settlement_line where (id = $1 or parent = $1 and parent <> 0) and run <> -1 order by effect", sale)
+	rows, err := tx.Query("select "+lineColumns+" from settlement_line where id = $1 or parent = $1 and parent <> 0 order by effect", sale)
 	all, err := store.All(rows, err, scanLine)
+	taken := map[int64]bool{} // after it was settled
 	for _, l := range all {
+		if l.effect == effectTaken {
+			taken[l.txn] = true
+		}
+	}
+	for _, l := range all {
+		if l.effect == effectAdjust || l.effect == effectRefund {
+			s.events = append(s.events, event{place: l.place, line: l})
+		}
+		if l.run == lineTaken {
+			if l.effect != effectSale {
+				s.events = append(s.events, event{place: l.gone, takes: true, line: l})
+			}
+			continue
+		}
 		s.lines++
 		s.unpriced = s.unpriced || l.run == lineUnpriced
-		switch l.effect {
-		case effectSale:
+		switch {
+		case l.effect == effectSale:
 			s.speed, s.plan, s.planVersion, s.wallet = l.speed, l.plan, l.planVersion, l.wallet
 			s.firstAmount, s.firstRate, s.firstSpeed, s.firstIss, s.firstNt = l.amount, l.feeRate, l.speedFee, l.issuerFee, l.networkFee
 			s.firstT1 = l.t1Fee
 			s.sold, s.soldRate, s.soldFixed = s.sold+l.amount, s.soldRate+l.feeRate, s.soldFixed+l.feeFixed
-		case effectAdjust:
-			s.adjusts = append(s.adjusts, l.amount)
+		case l.effect == effectTaken:
+			s.events = append(s.events, event{place: l.place, takes: true, line: l})
+		case l.effect == effectAdjust && !taken[l.txn]:
 			s.sold, s.soldRate, s.soldFixed = s.sold+l.amount, s.soldRate+l.feeRate, s.soldFixed+l.feeFixed
-		case effectRefund:
+		case l.effect == effectRefund && !taken[l.txn]:
 			s.back, s.backRate, s.backFixed = s.back-l.amount, s.backRate-l.feeRate, s.backFixed-l.feeFixed
 		}
 		s.amount, s.rate, s.fixed, s.speedFee = s.amount+l.amount, s.rate+l.feeRate, s.fixed+l.feeFixed, s.speedFee+l.speedFee
 		s.issuerFee, s.networkFee = s.issuerFee+l.issuerFee, s.networkFee+l.networkFee
 	}
+	slices.SortStableFunc(s.events, func(a, b event) int {
+		return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.line.at, b.line.at))
+	})
 	return s, err
 }
 
@@ -139,23 +170,11 @@ func (e *Engine) priceFollower(tx store.Tx, l *line) error {
 			}
 			l.issuerFee = after - before
 		}
-		if e.cfg.RefundFee == KeepFee {
-			return nil
-		}
-		// By what was refunded altogether, so that parts never add up to more
-		// than the whole.
-		rate, err := s.soldRate.Share(s.back-l.amount, s.sold)
+		x, err := e.givenBack(&part{amount: s.sold, rate: s.soldRate, fixed: s.soldFixed}, &part{amount: s.back, rate: s.backRate, fixed: s.backFixed}, -l.amount)
 		if err != nil {
 			return fmt.Errorf("settlement: the fee that comes back with refund %d: %w", l.txn, err)
 		}
-		l.feeRate = -(rate - s.backRate)
-		if e.cfg.RefundFee == ReturnAll {
-			fixed, err := s.soldFixed.Share(s.back-l.amount, s.sold)
-			if err != nil {
-				return fmt.Errorf("settlement: the fee that comes back with refund %d: %w", l.txn, err)
-			}
-			l.feeFixed = -(fixed - s.backFixed)
-		}
+		l.feeRate, l.feeFixed = -x.rate, -x.fixed
 	case effectAdjust:
 		for _, p := range []struct {
 			of money.Amount

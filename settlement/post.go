@@ -40,6 +40,7 @@ type line struct {
 	at                    int64        // when it was approved, microseconds
 	note                  string       // why it is paid later than its merchant's speed says
 	t1Fee                 money.Amount // for speed when it is paid T+1
+	place, gone           int64        // where it stands in the order of the books, and where it was taken back before it was settled
 	unpriced              string       // why there is no price
 }
 
@@ -58,7 +59,7 @@ func (l *line) id() int64 {
 
 func (l *line) args() []any {
 	return []any{l.id(), l.effect, l.date, l.txnDate, l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, l.speed, l.plan, l.planVersion,
-		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run, l.parent, l.at, l.note, l.t1Fee}
+		l.amount, l.feeRate, l.feeFixed, l.speedFee, l.issuerFee, l.networkFee, l.run, l.parent, l.at, l.note, l.t1Fee, l.place, l.gone}
 }
 
 func scanLine(r *store.Rows, l *line) error {
@@ -68,7 +69,7 @@ func scanLine(r *store.Rows, l *line) error {
 		}
 	}()
 	return r.Scan(&l.txn, &l.effect, &l.date, &l.txnDate, &l.merchant, &l.terminal, &l.rrn, &l.issuer, &l.wallet, &l.speed, &l.plan, &l.planVersion,
-		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run, &l.parent, &l.at, &l.note, &l.t1Fee)
+		&l.amount, &l.feeRate, &l.feeFixed, &l.speedFee, &l.issuerFee, &l.networkFee, &l.run, &l.parent, &l.at, &l.note, &l.t1Fee, &l.place, &l.gone)
 }
 
 // price makes a fact's line: what the merchant's plan of that business date
@@ -282,8 +283,12 @@ func (e *Engine) book(ctx context.Context, facts []Fact, young int64) (early int
 
 func (e *Engine) post(tx store.Tx, facts []Fact, priced []line, young int64) (early int, err error) {
 	var open calendar.Date
-	if err := tx.QueryRow("update settlement_state set posts = posts + 1 where id = 1 returning open_date").Scan(&open); err != nil {
+	var writes int64
+	if err := tx.QueryRow("update settlement_state set posts = posts + 1 where id = 1 returning open_date, posts").Scan(&open, &writes); err != nil {
 		return 0, err
+	}
+	for i := range priced {
+		priced[i].place = writes*postBatch + int64(i)
 	}
 	var sales []line
 	for i := range facts {
@@ -380,11 +385,11 @@ func takeBack(tx store.Tx, transfers []ledger.Transfer, priced line, date calend
 	case l.run == lineTaken:
 		return transfers, nil
 	case l.run == lineOpen || l.run == lineHeld:
-		if _, err := tx.Exec("update settlement_line set run = $1 where id = $2", lineTaken, l.txn); err != nil {
+		if _, err := tx.Exec("update settlement_line set run = $1, gone = $2 where id = $3", lineTaken, priced.place, l.txn); err != nil {
 			return transfers, err
 		}
 	case l.run == lineUnpriced:
-		if _, err := tx.Exec("update settlement_line set run = $1 where id = $2", lineTaken, l.txn); err != nil {
+		if _, err := tx.Exec("update settlement_line set run = $1, gone = $2 where id = $3", lineTaken, priced.place, l.txn); err != nil {
 			return transfers, err
 		}
 		if l.amount == 0 {
@@ -394,7 +399,7 @@ func takeBack(tx store.Tx, transfers []ledger.Transfer, priced line, date calend
 	default:
 		// It is settled: the merchant owes it, with the next batch.
 		back := l
-		back.effect, back.date, back.run, back.t1Fee = effectTaken, date, lineOpen, 0
+		back.effect, back.date, back.run, back.t1Fee, back.place = effectTaken, date, lineOpen, 0, priced.place
 		for _, a := range []*money.Amount{&back.amount, &back.feeRate, &back.feeFixed, &back.speedFee, &back.issuerFee, &back.networkFee} {
 			*a = -*a
 		}
@@ -417,7 +422,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 	}
 	if !tx.Postgres() {
 		for i := range lines {
-			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23)
+			n, err := tx.Exec("insert into settlement_line ("+lineColumns+`) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25)
 				on conflict (id) do nothing`, lines[i].args()...)
 			if err != nil {
 				return nil, err
@@ -426,7 +431,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 		}
 		return fresh, nil
 	}
-	var ints [15][]int64
+	var ints [17][]int64
 	var texts [8][]string
 	first := make(map[int64]int, len(lines)) // the first of equal keys in the set is the one inserted
 	for i := range lines {
@@ -435,7 +440,7 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 			first[l.id()] = i
 		}
 		for c, v := range []int64{l.id(), int64(l.effect), int64(l.date), int64(l.txnDate), int64(l.planVersion), int64(l.amount),
-			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run, l.parent, l.at, int64(l.t1Fee)} {
+			int64(l.feeRate), int64(l.feeFixed), int64(l.speedFee), int64(l.issuerFee), int64(l.networkFee), l.run, l.parent, l.at, int64(l.t1Fee), l.place, l.gone} {
 			ints[c] = append(ints[c], v)
 		}
 		for c, v := range []string{l.merchant, l.terminal, l.rrn, l.issuer, l.wallet, string(l.speed), l.plan, l.note} {
@@ -444,14 +449,14 @@ func insertLines(tx store.Tx, lines []line) ([]bool, error) {
 	}
 	rows, err := tx.Query("insert into settlement_line ("+lineColumns+`)
 		select u.id, u.effect, u.date, u.txn_date, u.merchant, u.terminal, u.rrn, u.issuer, u.wallet, u.speed, u.plan, u.plan_version,
-			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run, u.parent, u.at, u.note, u.t1_fee
+			u.amount, u.fee_rate, u.fee_fixed, u.speed_fee, u.issuer_fee, u.network_fee, u.run, u.parent, u.at, u.note, u.t1_fee, u.place, u.gone
 		from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[],
-			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::text[], $23::bigint[])
+			$11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::text[], $23::bigint[], $24::bigint[], $25::bigint[])
 			as u(id, effect, date, txn_date, plan_version, amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run,
-				merchant, terminal, rrn, issuer, wallet, speed, plan, parent, at, note, t1_fee)
+				merchant, terminal, rrn, issuer, wallet, speed, plan, parent, at, note, t1_fee, place, gone)
 		on conflict (id) do nothing returning id`,
 		ints[0], ints[1], ints[2], ints[3], ints[4], ints[5], ints[6], ints[7], ints[8], ints[9], ints[10], ints[11],
-		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], ints[12], ints[13], texts[7], ints[14])
+		texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], texts[6], ints[12], ints[13], texts[7], ints[14], ints[15], ints[16])
 	inserted, err := store.All(rows, err, func(r *store.Rows, id *int64) error { return r.Scan(id) })
 	if err != nil {
 		return nil, err

@@ -83,39 +83,90 @@ func (e *Engine) Simulate(ctx context.Context, plan *merchant.FeePlan, of string
 	return out, nil
 }
 
-// whole is the whole fee of a sale at a price, with its tips and refunds, each
-// rounded as it is booked (priceFollower).
+// whole is the whole fee of a sale at a price, with its tips and refunds and what
+// of them was taken back, each rounded in the order and in the way in which it is
+// booked (priceFollower).
 func (e *Engine) whole(plan *merchant.FeePlan, l *line, p *merchant.Price, s *sums) (money.Amount, error) {
-	rate, fixed, speed, offered := p.Percent, p.Fixed, money.Amount(0), false
-	if speed, offered = plan.SpeedFee(l.speed, l.amount, p.Fee); !offered || l.note != "" { // it was paid later than its merchant's speed says, or would be
-		speed, _ = plan.SpeedFee(merchant.T1, l.amount, p.Fee)
+	t1, _ := plan.SpeedFee(merchant.T1, l.amount, p.Fee)
+	speed, offered := plan.SpeedFee(l.speed, l.amount, p.Fee)
+	if !offered {
+		speed = t1
 	}
-	tipped := speed
-	for _, tip := range s.adjusts {
-		more, err := p.Percent.Share(tip, s.firstAmount)
-		if err != nil {
-			return 0, err
-		}
-		faster, err := speed.Share(tip, s.firstAmount)
-		if err != nil {
-			return 0, err
-		}
-		rate, tipped = rate+more, tipped+faster
+	took := speed
+	if l.note != "" { // it was paid later than its merchant's speed says
+		took = t1
 	}
-	if s.back > 0 && e.cfg.RefundFee != KeepFee {
-		back, err := rate.Share(s.back, s.sold)
-		if err != nil {
-			return 0, err
-		}
-		rate -= back
-		if e.cfg.RefundFee == ReturnAll {
-			if back, err = fixed.Share(s.back, s.sold); err != nil {
+	sold, back := part{amount: l.amount, rate: p.Percent, fixed: p.Fixed, speed: took}, part{}
+	tips, refunds := map[int64]part{}, map[int64]part{} // that stand
+	for i := range s.events {
+		f := &s.events[i].line
+		switch {
+		case s.events[i].takes: // what is in neither was a void
+			sold.add(tips[f.txn], -1)
+			back.add(refunds[f.txn], -1)
+			delete(tips, f.txn)
+			delete(refunds, f.txn)
+		case f.run == lineUnpriced:
+		case f.effect == effectRefund:
+			x, err := e.givenBack(&sold, &back, -f.amount)
+			if err != nil {
 				return 0, err
 			}
-			fixed -= back
+			back.add(x, 1)
+			refunds[f.txn] = x
+		default:
+			fast := took
+			switch {
+			case f.note != "":
+				fast = t1
+			case f.speedFee != f.t1Fee: // booked, and paid, before the sale was slowed down
+				fast = speed
+			}
+			x, err := tipOf(p.Percent, fast, f.amount, l.amount)
+			if err != nil {
+				return 0, err
+			}
+			sold.add(x, 1)
+			tips[f.txn] = x
 		}
 	}
-	return money.Sum(rate, fixed, tipped)
+	return money.Sum(sold.rate, sold.fixed, sold.speed, -back.rate, -back.fixed)
+}
+
+// part is what stands of a sale, or of its refunds, and what that costs.
+type part struct{ amount, rate, fixed, speed money.Amount }
+
+func (p *part) add(x part, sign money.Amount) {
+	p.amount, p.rate, p.fixed, p.speed = p.amount+sign*x.amount, p.rate+sign*x.rate, p.fixed+sign*x.fixed, p.speed+sign*x.speed
+}
+
+// tipOf is what an adjustment adds to the price of its sale.
+func tipOf(rate, speed, tip, sale money.Amount) (x part, err error) {
+	x.amount = tip
+	if x.rate, err = rate.Share(tip, sale); err == nil {
+		x.speed, err = speed.Share(tip, sale)
+	}
+	return x, err
+}
+
+// givenBack is what comes back with a refund: the share of all refunds that stand
+// less what came back with them, so that parts never add up to more than the whole.
+func (e *Engine) givenBack(sold, back *part, refund money.Amount) (x part, err error) {
+	x.amount = refund
+	if e.cfg.RefundFee == KeepFee {
+		return x, nil
+	}
+	if x.rate, err = sold.rate.Share(back.amount+refund, sold.amount); err != nil {
+		return x, err
+	}
+	x.rate -= back.rate
+	if e.cfg.RefundFee == ReturnAll {
+		if x.fixed, err = sold.fixed.Share(back.amount+refund, sold.amount); err != nil {
+			return x, err
+		}
+		x.fixed -= back.fixed
+	}
+	return x, nil
 }
 
 // Repriced is what VerifyPrices found.

@@ -278,7 +278,9 @@ create table settlement_credit (   -- money that the bank's statement says came 
 create index settlement_credit_open on settlement_credit (taken) where state = 1;
 create index settlement_credit_day on settlement_credit (date, payer);
 create index settlement_credit_reference on settlement_credit (reference)`, `
-alter table settlement_line add column t1_fee BIGINT not null default 0; -- what its plan takes for T+1, which is its fee for speed when it is paid no earlier`}}
+alter table settlement_line add column t1_fee BIGINT not null default 0; -- what its plan takes for T+1, which is its fee for speed when it is paid no earlier`, `
+alter table settlement_line add column place BIGINT not null default 0; -- in the order in which lines were booked; 0 before that was kept
+alter table settlement_line add column gone BIGINT not null default 0;  -- the place at which it was taken back before it was settled`}}
 
 // Where a line stands.
 const (
@@ -298,4 +300,4 @@ const (
 )
 
 const lineColumns = `id, effect, date, txn_date, merchant, terminal, rrn, issuer, wallet, speed, plan, plan_version,
-	amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run, parent, at, note, t1_fee`
+	amount, fee_rate, fee_fixed, speed_fee, issuer_fee, network_fee, run, parent, at, note, t1_fee, place, gone`
