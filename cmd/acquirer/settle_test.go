@@ -104,7 +104,7 @@ func TestSettle(t *testing.T) {
 		code int
 		says string
 	}{
-		{"--date tomorrow", 2, "2026-02-13"}, {"--as-of 2026-11-23", 2, "time zone"}, {"--received lots", 2, "expected"}, {"--received -1", 2, "expected"},
+		{"--date tomorrow", 2, "2026-02-13"}, {"--as-of 2026-11-23", 2, "time zone"}, {"--received lots", 2, "expected"}, {"--received -1", 1, "received before"}, {"--received -1 --wallet alipay", 1, "only where it is below nothing"},
 		{"--calendar /nonexistent.json", 1, "nonexistent"}, {"--calendar " + filepath.Join(dir, "empty"), 1, "2027"}, {"--database file.db", 2, "sqlite:"},
 		{"--hsm-file " + filepath.Join(dir, "none"), 1, "hsm init"}, {"--date 2041-12-31 --force", 1, "2042.json"}, {"--received 1.00", 1, "received before"},
 		{"--wallet alipay", 2, "--received"}, {"--reference N1", 2, "--received"}, {"--received 1.00 --wallet paypal", 2, "wechat"}, {"--settlement-credit much", 2, "settlement.credit"},
