@@ -527,6 +527,7 @@ var texts = map[string]Words{
 	"waiting.past":         {"已过期限", "too late"},
 	"wait.recover":         {"重复付款追回", "Recover a payout"},
 	"wait.decide":          {"认定付款结果", "Decide a payout"},
+	"wait.credit":          {"来款不明", "Money that came in"},
 	"wait.unwatch":         {"解除关注", "Lift a watch"},
 	"wait.hold":            {"冻结资金", "Hold money"},
 	"wait.release":         {"解冻资金", "Release money"},

@@ -47,7 +47,7 @@ func (d *desk) waits(ctx context.Context, now time.Time, limit int) ([]console.W
 	done := map[string]bool{} // what is in the list under a better name: payouts, cases, uploads
 	var errs []error
 	for _, look := range []func(context.Context, time.Time, int, map[string]bool) ([]console.Wait, error){
-		d.payoutAsks, d.payoutsUnknown, d.cases, d.told, d.breaks, d.unsigned, d.holds, d.accounts, d.watches, d.debts, d.uploads, d.prices, d.tasks} {
+		d.payoutAsks, d.payoutsUnknown, d.cases, d.told, d.breaks, d.unsigned, d.credits, d.holds, d.accounts, d.watches, d.debts, d.uploads, d.prices, d.tasks} {
 		some, err := look(ctx, now, limit, done)
 		all, errs = append(all, some...), append(errs, err)
 	}
@@ -186,6 +186,31 @@ func (d *desk) unsigned(ctx context.Context, now time.Time, limit int, _ map[str
 	return all, err
 }
 
+// credits are money that came in and that no rule knows.
+func (d *desk) credits(ctx context.Context, now time.Time, limit int, done map[string]bool) (all []console.Wait, err error) {
+	credits, err := d.books.Credits(ctx, true, limit)
+	for _, c := range credits {
+		if c.Waits() {
+			continue
+		}
+		done["credit/"+c.Entry] = true
+		entry := shellWord(c.Entry)
+		assign, back := "acquirer settle credit assign "+entry+" --payer ", "acquirer settle credit back "+entry
+		w := console.Wait{Kind: "credit", Ref: c.Entry, Amount: c.Amount, Since: c.Taken, Commands: []string{assign + "PAYER --date DATE", back},
+			What: console.Words{ZH: fmt.Sprintf("“%s”，入账 %s，挂账 2301：%s", c.Reference, c.Booked, c.Why), EN: fmt.Sprintf("%q, booked %s, in suspense (2301): %s", c.Reference, c.Booked, c.Why)}}
+		if ask := (audit.Ask{What: c.Word, By: c.AskedBy, At: c.Asked}); ask.Waits(now) {
+			w.By, w.Since, w.Commands = ask.By, ask.At, []string{back}
+			w.What = console.Words{ZH: "退回付款方，或已手工入账：" + w.What.ZH, EN: "it went back, or was booked by hand: " + w.What.EN}
+			if payer, date, ours := strings.Cut(ask.What, " "); ours {
+				w.Commands = []string{assign + payer + " --date " + date}
+				w.What = console.Words{ZH: payer + " " + date + " 的结算款：" + w.What.ZH, EN: "what " + payer + " pays for " + date + ": " + w.What.EN}
+			}
+		}
+		all = append(all, w)
+	}
+	return all, err
+}
+
 // holds are those that were asked for, and those whose release was.
 func (d *desk) holds(ctx context.Context, now time.Time, limit int, _ map[string]bool) (all []console.Wait, err error) {
 	holds, err := d.books.Holds(ctx, "", false, limit)
@@ -294,7 +319,7 @@ func (d *desk) prices(_ context.Context, now time.Time, limit int, _ map[string]
 func (d *desk) tasks(ctx context.Context, _ time.Time, limit int, done map[string]bool) (all []console.Wait, err error) {
 	tasks, err := d.books.Tasks(ctx, limit)
 	for _, t := range tasks {
-		if t.Kind == "dispute" && done["case/"+t.Ref] || (t.Kind == "payout_long" || t.Kind == "payout_slow") && done[t.Ref] {
+		if done[t.Key] || t.Kind == "dispute" && done["case/"+t.Ref] || (t.Kind == "payout_long" || t.Kind == "payout_slow") && done[t.Ref] {
 			continue
 		}
 		w := console.Wait{Kind: t.Kind, Ref: cmp.Or(t.Ref, t.Key), Amount: t.Amount, Since: t.Created, What: console.Words{ZH: t.Text, EN: t.Text}, Commands: []string{"acquirer payout done " + shellWord(t.Key) + ` --note ""`}}

@@ -187,7 +187,7 @@ func TestEverythingThatWaits(t *testing.T) {
 		o.pricesAndTheRest()
 		for _, kind := range []string{"recover second", "decide second", "unwatch second", "hold second", "release second", "account second", "resolve", "resolve second", "sign", "sign second", "told second",
 			"answer", "close second", "unknown", "manual", "batch", "objected", "unanswered", "payout_failed", "payout_returned", "payout_long", "payout_slow", "payout_held", "receipt",
-			"arrears", "unpriced", "bank_answer", "bank_changed", "bank_file", "late_success", "payable_short", "dispute"} {
+			"credit", "credit second", "arrears", "unpriced", "bank_answer", "bank_changed", "bank_file", "late_success", "payable_short", "dispute"} {
 			if !o.seen[kind] {
 				t.Errorf("nothing of kind %s ever waited", kind)
 			}
@@ -422,6 +422,28 @@ func (o *office) pricesAndTheRest() {
 	o.must(err)
 	o.must(o.d.books.Receive(ctx, settlement.Receipt{Date: waitFriday, Received: sum - 1, Reference: "NET20261120"}, now))
 	o.sees(now, "receipt", "NET20261120", "", 0, now, "payout done receipt/NET20261120")
+
+	// What came and nobody knows; and what the bank says otherwise the second time,
+	// which is a task of its own.
+	o.must(o.d.books.TakeCredit(ctx, settlement.Credit{Entry: "R 1", Reference: "rent", Amount: 77_00, Booked: today}, now))
+	o.must(o.d.books.TakeCredit(ctx, settlement.Credit{Entry: "R 1", Reference: "rent", Amount: 78_00, Booked: today}, now))
+	o.sees(now, "credit", "R 1", "", 77_00, now, "settle credit assign 'R 1' --payer PAYER --date DATE\n", "settle credit back 'R 1'\n", `"rent"`, "no rule")
+	if all := o.look(now); !slices.ContainsFunc(all, func(w console.Wait) bool { return w.Kind == "credit" && strings.Contains(w.What.EN, "ask the bank") }) {
+		o.t.Errorf("the bank changed its word, and no row says so: %+v", all)
+	}
+	o.must(o.d.books.Done(ctx, "credit_differs/R 1", now))
+	later := now.Add(time.Hour)
+	for _, x := range [][2]string{{"", "credit back 'R 1'\nit went back"}, {"alipay", "--payer alipay --date 2026-11-20\nwhat alipay pays for 2026-11-20: "}} {
+		_, err = o.d.books.AssignCredit(ctx, "R 1", x[0], waitFriday, "li", later)
+		o.must(err)
+		o.sees(later, "credit", "R 1", "li", 77_00, later, x[1])
+	}
+	done, err := o.d.books.AssignCredit(ctx, "R 1", "alipay", waitFriday, "wang", later)
+	if o.must(err); !done {
+		o.t.Error("two people said so, and the credit is not booked")
+	}
+	o.gone(later, "credit")
+
 	for _, kind := range []string{"arrears", "unpriced", "bank_answer", "bank_changed", "bank_file", "late_success", "payable_short", "dispute"} { // as those who find them write them
 		key := kind + "/a b"
 		o.must(o.d.books.AddTask(ctx, settlement.Task{Key: key, Kind: kind, Merchant: "898110054120010", Ref: "7", Text: "look", Created: now}))
