@@ -374,6 +374,29 @@ func TestRetriesTheWholeFunction(t *testing.T) {
 	}
 }
 
+// Nodes that start at the same moment on an empty database all start.
+func TestNodesStartAtOnce(t *testing.T) {
+	for range 3 {
+		url := storetest.PostgresURL(t)
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for range 6 {
+			wg.Go(func() {
+				<-start
+				db, err := store.Open(t.Context(), url, things...)
+				if err == nil {
+					err = db.Close()
+				}
+				if err != nil {
+					t.Errorf("one of six: %v", err)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+	}
+}
+
 // Two nodes look for a row, find none and write it: the second finds it when it
 // looks again, and hears of no duplicate key.
 func TestDuplicateIsLookedAtOnceMore(t *testing.T) {

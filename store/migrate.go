@@ -35,11 +35,21 @@ create table if not exists store_tally (
 	unique (name, after)
 )`
 
+// ownLock is the advisory lock of whoever makes the bookkeeping: "acquirer".
+const ownLock int64 = 0x6163717569726572
+
 // migrate applies the steps that are missing, oldest first, each in its own
 // transaction, so that an interrupted migration goes on where it stopped.
 func (db *DB) migrate(ctx context.Context, schemas []Schema) error {
 	fault.Hit("store.tables.before")
-	err := db.Write(ctx, func(tx Tx) error { return script(tx, own) })
+	err := db.Write(ctx, func(tx Tx) error {
+		if tx.Postgres() { // nodes that start at once would make a table twice: "if not exists" looks and then makes
+			if _, err := tx.Exec("select pg_advisory_xact_lock($1)", ownLock); err != nil {
+				return err
+			}
+		}
+		return script(tx, own)
+	})
 	fault.Hit("store.tables.after")
 	if err != nil {
 		return fmt.Errorf("store: making the bookkeeping tables: %w", err)
