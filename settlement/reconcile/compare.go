@@ -726,19 +726,32 @@ func breakOfLine(tx store.Tx, line int64) (*Break, error) {
 	return &all[0], nil
 }
 
+// unsigned takes the first signature of the break's day away: a second person
+// would sign for more than the first one saw.
+func (b *Break) unsigned(tx store.Tx) error {
+	_, err := tx.Exec("update recon_day set maker = '', made = 0 where date = $1 and maker <> '' and checker = ''", b.Date)
+	return err
+}
+
 // insert writes a break that was not known before.
 func (b *Break) insert(tx store.Tx) error {
-	_, err := tx.Exec("insert into recon_break ("+breakColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25) on conflict (key) do nothing",
+	n, err := tx.Exec("insert into recon_break ("+breakColumns+") values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25) on conflict (key) do nothing",
 		b.ID, b.Key, string(b.Kind), b.Source, b.Date, b.RRN, b.line, b.their, b.Merchant, b.Terminal, b.Ours, b.Theirs, b.OurFee, b.TheirFee, b.Detail, b.Held,
 		int(b.State), b.Due, string(b.Action), b.Note, b.AskedBy, store.Micros(b.Asked), b.DoneBy, b.Found.UnixMicro(), store.Micros(b.Done))
-	return err
+	if err != nil || n == 0 {
+		return err
+	}
+	return b.unsigned(tx)
 }
 
 // update writes what changes of a break.
 func (b *Break) update(tx store.Tx) error {
 	_, err := tx.Exec("update recon_break set state = $1, action = $2, note = $3, asked_by = $4, asked = $5, done_by = $6, done = $7, held = $8 where id = $9",
 		int(b.State), string(b.Action), b.Note, b.AskedBy, store.Micros(b.Asked), b.DoneBy, store.Micros(b.Done), b.Held, b.ID)
-	return err
+	if err != nil {
+		return err
+	}
+	return b.unsigned(tx)
 }
 
 // resolve ends a break by a rule.

@@ -288,6 +288,44 @@ func TestFileOfBeforeTheHouse(t *testing.T) {
 	})
 }
 
+// The second person signs for what the first one saw: what changes between the two
+// takes the first signature away.
+func TestBetweenTheSignatures(t *testing.T) {
+	storetest.Each(t, schemas, func(t *testing.T, db *store.DB) {
+		w := newTown(t, db)
+		f, _ := w.sale(alice, wednesday, 100_00)
+		late := w.drop("north", f.RRN)
+		sign := func(who string, want bool) {
+			t.Helper()
+			if signed, err := w.e.SignOff(t.Context(), wednesday, Who{Name: who, From: "test"}, at(wednesday, 35)); err != nil || signed != want {
+				t.Errorf("%s: signed by both %t, %v; want %t", who, signed, err, want)
+			}
+		}
+		has := func(when, maker string) {
+			t.Helper()
+			if day, err := w.e.Day(t.Context(), wednesday); err != nil || day.Maker != maker {
+				t.Errorf("%s it has the signature of %q, %v; want %q", when, day.Maker, err, maker)
+			}
+		}
+		w.night(wednesday)
+		sign("maker", false)
+		if _, err := w.e.Compare(t.Context(), wednesday, at(wednesday, 36)); err != nil {
+			t.Fatal(err)
+		}
+		has("compared again, with nothing new,", "maker")
+		for _, d := range []calendar.Date{thursday, friday} {
+			w.sale(alice, d, 500_00)
+			w.night(d)
+		}
+		has("when what waited is open", "")
+		w.files["north"] = append(w.files["north"], late)
+		w.night(saturday)
+		sign("checker", false)
+		sign("maker", true)
+		w.sound()
+	})
+}
+
 // What waits on a signed day may become people's, which the day points out; a
 // file that comes days after the signatures ends it. A sale that is in two days'
 // files is a duplicate of the second.

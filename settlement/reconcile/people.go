@@ -230,7 +230,8 @@ func (e *Engine) Suggest(b *Break) []Suggestion {
 // SignOff signs a compared day: the first person made the reconciliation, a
 // second checks it, and in the same write what the day earned is carried
 // (settlement.SignedTx). Nothing of the day may be open for people; what waits may
-// turn open later, which Day.Reopened says. signed reports that both have.
+// turn open later, which Day.Reopened says. A difference of the day that is found, turns
+// open or is resolved between the two takes the first signature away. signed reports that both have.
 func (e *Engine) SignOff(ctx context.Context, date calendar.Date, who Who, now time.Time) (signed bool, err error) {
 	fault.Hit("reconcile.sign.before")
 	err = e.db.Write(ctx, func(tx store.Tx) error {
