@@ -99,10 +99,10 @@ var nowChecks = []check{
 			select merchant, amount - fee_rate - fee_fixed as amount from settlement_line where run = 0
 			union all select merchant, amount - fee_rate - fee_fixed from settlement_line where run = -3
 			union all select merchant, amount from settlement_item where run = 0
-			union all select l.merchant, l.amount - l.fee_rate - l.fee_fixed from settlement_run r join settlement_line l on l.run = r.id and l.run > 0
-				where r.state < 3 and (r.state = 1 or l.merchant > r.upto) -- gathered, and not netted yet
-			union all select i.merchant, i.amount from settlement_run r join settlement_item i on i.run = r.id and i.run > 0
-				where r.state < 3 and (r.state = 1 or i.merchant > r.upto)
+			union all select l.merchant, l.amount - l.fee_rate - l.fee_fixed from settlement_run r cross join settlement_line l -- cross: SQLite begins with the few runs
+				where r.state < 3 and l.run = r.id and l.run > 0 and (r.state = 1 or l.merchant > r.upto) -- gathered, and not netted yet
+			union all select i.merchant, i.amount from settlement_run r cross join settlement_item i
+				where r.state < 3 and i.run = r.id and i.run > 0 and (r.state = 1 or i.merchant > r.upto)
 			union all select merchant, amount from settlement_carry
 			union all select merchant, amount from settlement_payout where state = 6 and state > 5 and child = '' and reissue = 0
 			union all select sub, 0 from ledger_balance where account = $1 and sub <> ''
