@@ -394,7 +394,7 @@ func pictured(tx store.Tx) (rows []string, err error) {
 			}
 			value := fmt.Sprintf("cast(%q as text)", c[0])
 			switch kind := strings.ToLower(c[1]); {
-			case kind == "bytea":
+			case kind == "bytea" || kind == "blob": // PostgreSQL, SQLite
 				value = fmt.Sprintf("case when %q is null then null else 'blob' end", c[0])
 			case strings.HasSuffix(kind, "int") || kind == "integer":
 				value = fmt.Sprintf("case when abs(%[1]q) > 1000000000000 then 'N' else %[2]s end", c[0], value)
