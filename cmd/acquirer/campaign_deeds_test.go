@@ -329,8 +329,9 @@ var (
 	// operators' log, in which a deed that is done again may stand twice.
 	notPictured = map[string]bool{"store_mark": true, "store_schema": true, "bankfile_state": true, "audit": true, "audit_head": true, "merchant_version": true}
 	// notCompared are columns that count how often something was changed or
-	// locked, and checksums, which numbers that were made go into.
-	notCompared = map[string]bool{"change": true, "posts": true, "touched": true, "checksum": true}
+	// locked, checksums, which numbers that were made go into, and the number of the node:
+	// a command beside a house takes a free one.
+	notCompared = map[string]bool{"change": true, "posts": true, "touched": true, "checksum": true, "node": true}
 )
 
 // picture is every row of the house, without times and numbers that were made,
