@@ -83,11 +83,9 @@ func (e *Engine) Receive(ctx context.Context, r Receipt, now time.Time) error {
 		case !errors.Is(err, store.ErrNotFound):
 			return err
 		}
-		var gathering int
-		if err := tx.QueryRow("select count(*) from settlement_run where state < 3 and state = 1 and date = $1", r.Date).Scan(&gathering); err != nil {
+		if closed, err := isClosed(tx, r.Date); err != nil {
 			return err
-		}
-		if gathering > 0 {
+		} else if !closed {
 			return fmt.Errorf("%w: %s is being closed; book what came in again in a moment", ErrNotClosed, r.Date)
 		}
 		return bookReceipt(tx, date, r, now, ledger.NetworkReceipt)
